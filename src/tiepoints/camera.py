@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import InvalidInput
+from .errors import InvalidInputError
 
 __all__ = ["Camera"]
 
@@ -43,7 +43,7 @@ class Camera:
 
     Raises
     ------
-    InvalidInput
+    InvalidInputError
         For an unknown model, a wrong number of parameters or a focal length that is not positive.
     """
 
@@ -55,15 +55,15 @@ class Camera:
 
     def __post_init__(self) -> None:
         if self.model not in _MODELS:
-            raise InvalidInput(f"camera model {self.model!r} is unknown; known are {', '.join(_MODELS)}")
+            raise InvalidInputError(f"camera model {self.model!r} is unknown; known are {', '.join(_MODELS)}")
         count, focal, _ = _MODELS[self.model]
         params = tuple(float(p) for p in self.params)
         if len(params) != count:
-            raise InvalidInput(f"a {self.model} camera has {count} parameters, but {len(params)} were given")
+            raise InvalidInputError(f"a {self.model} camera has {count} parameters, but {len(params)} were given")
         if not np.isfinite(params).all() or any(params[i] <= 0 for i in focal):
-            raise InvalidInput(f"camera parameters {params} are not finite, or a focal length is not positive")
+            raise InvalidInputError(f"camera parameters {params} are not finite, or a focal length is not positive")
         if self.width <= 0 or self.height <= 0:
-            raise InvalidInput(f"camera of {self.width}x{self.height} pixels: both must be positive")
+            raise InvalidInputError(f"camera of {self.width}x{self.height} pixels: both must be positive")
         object.__setattr__(self, "params", params)
 
     @classmethod
@@ -71,7 +71,7 @@ class Camera:
         """A PINHOLE camera from its 3x3 calibration matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]."""
         k = np.asarray(K, dtype=np.float64)
         if k.shape != (3, 3) or abs(k[2, 2]) < 1e-12:
-            raise InvalidInput(f"a calibration matrix is 3x3 with K[2, 2] = 1, but {k.shape} was given")
+            raise InvalidInputError(f"a calibration matrix is 3x3 with K[2, 2] = 1, but {k.shape} was given")
         k = k / k[2, 2]
         return cls("PINHOLE", *image_size, (k[0, 0], k[1, 1], k[0, 2], k[1, 2]))
 

@@ -11,18 +11,18 @@ class ImageError(TiepointsError, ValueError):
     """An image that cannot be read or used: missing, truncated, too large, of an unsupported kind."""
 
 
-class InvalidInput(TiepointsError, ValueError):
+class InvalidInputError(TiepointsError, ValueError):
     """An argument of the wrong shape, type or range."""
 
 
-class UnknownExtractor(TiepointsError, KeyError):
+class UnknownExtractorError(TiepointsError, KeyError):
     """A name that no registered extractor has."""
 
     def __str__(self) -> str:  # KeyError would print the repr of the message
         return str(self.args[0]) if self.args else ""
 
 
-class MissingDependency(TiepointsError, ImportError):
+class MissingDependencyError(TiepointsError, ImportError):
     """An optional package that is not installed; the message names the command that installs it."""
 
 

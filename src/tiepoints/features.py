@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import InvalidInput
+from .errors import InvalidInputError
 
 __all__ = ["Features", "Matches"]
 
@@ -20,7 +20,7 @@ def _frozen(values: ArrayLike, dtype: Any, what: str) -> NDArray[Any]:
     try:
         array = np.ascontiguousarray(values, dtype=dtype).view()
     except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{what} cannot be read as an array of {np.dtype(dtype).name}: {error}") from error
+        raise InvalidInputError(f"{what} cannot be read as an array of {np.dtype(dtype).name}: {error}") from error
     array.flags.writeable = False
     return array
 
@@ -34,7 +34,7 @@ class Features:
     keypoints : (N, 2) float32
         [x, y] in pixels of the original image; the centre of the top-left pixel is (0, 0).
     descriptors : (N, D) float32, (N, D) int8 or (N, B) uint8
-        float32: unit-length vectors, compared by dot product. int8: such vectors times 127, rounded. uint8: D = 8 B bits,
+        float32: unit-length vectors, compared by dot product. int8: such vectors times 127, rounded. uint8: 8 B bits,
         packed, compared by Hamming distance.
     scores : (N,) float32
         The detector's confidence; only the order has a meaning across methods.
@@ -49,7 +49,7 @@ class Features:
 
     Raises
     ------
-    InvalidInput
+    InvalidInputError
         If lengths differ, a shape is wrong, or a coordinate or a descriptor is not finite.
     """
 
@@ -71,21 +71,21 @@ class Features:
         }
         n = len(frozen["keypoints"]) if frozen["keypoints"].ndim else -1
         if frozen["keypoints"].shape != (n, 2):
-            raise InvalidInput(f"keypoints have shape {frozen['keypoints'].shape}, but (N, 2) is expected")
+            raise InvalidInputError(f"keypoints have shape {frozen['keypoints'].shape}, but (N, 2) is expected")
         if frozen["descriptors"].ndim != 2 or len(frozen["descriptors"]) != n:
-            raise InvalidInput(f"descriptors have shape {descriptors.shape}, but ({n}, D) is expected")
+            raise InvalidInputError(f"descriptors have shape {descriptors.shape}, but ({n}, D) is expected")
         for name, dtype in (("sets", np.uint8), ("scales", np.float32), ("angles", np.float32)):
             value = getattr(self, name)
             frozen[name] = None if value is None else _frozen(value, dtype, name)
         for name in ("scores", "sets", "scales", "angles"):
             if frozen[name] is not None and frozen[name].shape != (n,):
-                raise InvalidInput(f"{name} have shape {frozen[name].shape}, but ({n},) is expected")
+                raise InvalidInputError(f"{name} have shape {frozen[name].shape}, but ({n},) is expected")
         for name in ("keypoints", "descriptors", "scores"):
             if not np.isfinite(frozen[name]).all():
-                raise InvalidInput(f"{name} hold values that are not finite")
+                raise InvalidInputError(f"{name} hold values that are not finite")
         width, height = self.image_size
         if int(width) != width or int(height) != height or width < 0 or height < 0:
-            raise InvalidInput(f"image_size is {self.image_size}, but (width, height) in whole pixels is expected")
+            raise InvalidInputError(f"image_size is {self.image_size}, but (width, height) in whole pixels is expected")
         frozen["image_size"] = (int(width), int(height))
         for name, value in frozen.items():
             object.__setattr__(self, name, value)
@@ -93,7 +93,7 @@ class Features:
     @classmethod
     def empty(cls, image_size: tuple[int, int], size: int, dtype: Any = np.float32) -> Features:
         """No keypoints, with descriptors of `size` columns of `dtype`."""
-        return cls(np.zeros((0, 2)), np.zeros((0, size), dtype), np.zeros(0), image_size)
+        return cls(np.zeros((0, 2), np.float32), np.zeros((0, size), dtype), np.zeros(0, np.float32), image_size)
 
     @property
     def binary(self) -> bool:
@@ -145,9 +145,9 @@ class Matches:
         indices = _frozen(self.indices, np.int32, "indices")
         scores = _frozen(self.scores, np.float32, "scores")
         if indices.ndim != 2 or indices.shape[1] != 2:
-            raise InvalidInput(f"indices have shape {indices.shape}, but (M, 2) is expected")
+            raise InvalidInputError(f"indices have shape {indices.shape}, but (M, 2) is expected")
         if scores.shape != (len(indices),):
-            raise InvalidInput(f"scores have shape {scores.shape}, but ({len(indices)},) is expected")
+            raise InvalidInputError(f"scores have shape {scores.shape}, but ({len(indices)},) is expected")
         object.__setattr__(self, "indices", indices)
         object.__setattr__(self, "scores", scores)
 
@@ -179,11 +179,11 @@ class Matches:
 
         Raises
         ------
-        InvalidInput
+        InvalidInputError
             If an index points outside `a` or `b`: the matches belong to other features.
         """
         if len(self) and (self.indices.min() < 0 or (self.indices.max(axis=0) >= (len(a), len(b))).any()):
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"matches refer to keypoint {self.indices.max(axis=0).tolist()} but the features hold "
                 f"{len(a)} and {len(b)}: these matches were made from other features"
             )
