@@ -1,3 +1,83 @@
-"""tiepoints: the same physical points found in different photographs."""
+"""tiepoints: the same physical points found in different photographs.
+
+>>> import tiepoints as tp
+>>> extractor = tp.load("rootsift")
+>>> a, b = extractor(tp.read("a.jpg")), extractor(tp.read("b.jpg"))
+>>> matches = tp.match(a, b)
+>>> model = tp.homography(a, b, matches)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .camera import Camera as Camera
+    from .errors import ImageError as ImageError
+    from .errors import InvalidInputError as InvalidInputError
+    from .errors import MissingDependencyError as MissingDependencyError
+    from .errors import StorageError as StorageError
+    from .errors import TiepointsError as TiepointsError
+    from .errors import UnknownExtractorError as UnknownExtractorError
+    from .extraction import Card as Card
+    from .extraction import Extractor as Extractor
+    from .extraction import extractors as extractors
+    from .extraction import load as load
+    from .features import Features as Features
+    from .features import Matches as Matches
+    from .geometry import absolute_pose as absolute_pose
+    from .geometry import essential as essential
+    from .geometry import fundamental as fundamental
+    from .geometry import homography as homography
+    from .geometry import relative_pose as relative_pose
+    from .images import camera_of as camera_of
+    from .images import read as read
+    from .matching import match as match
+    from .plot import plot_keypoints as plot_keypoints
+    from .plot import plot_matches as plot_matches
+    from .plot import save_image as save_image
 
 __version__ = "0.1.0.dev0"
+
+# Name -> module that has it. Imported at first use: `tiepoints --help` must not pay for OpenCV.
+_HOMES = {
+    "Camera": "camera",
+    "Card": "extraction",
+    "Extractor": "extraction",
+    "Features": "features",
+    "ImageError": "errors",
+    "InvalidInputError": "errors",
+    "Matches": "features",
+    "MissingDependencyError": "errors",
+    "StorageError": "errors",
+    "TiepointsError": "errors",
+    "UnknownExtractorError": "errors",
+    "absolute_pose": "geometry",
+    "camera_of": "images",
+    "essential": "geometry",
+    "extractors": "extraction",
+    "fundamental": "geometry",
+    "homography": "geometry",
+    "load": "extraction",
+    "match": "matching",
+    "plot_keypoints": "plot",
+    "plot_matches": "plot",
+    "read": "images",
+    "relative_pose": "geometry",
+    "save_image": "plot",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tiepoints' has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,73 @@
+"""ORB: the fast binary method."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import Card, Detections, Extractor
+from .opencv import to_arrays
+
+__all__ = ["ORB"]
+
+
+class ORB(Extractor):
+    """ORB by OpenCV: FAST corners on a pyramid with rotated BRIEF descriptors, 256 bits.
+
+    Parameters
+    ----------
+    levels : int
+        Levels of the image pyramid.
+    scale_factor : float
+        Ratio between them.
+    fast_threshold : int
+        Least difference of grey levels around a FAST corner.
+    **options
+        Those of `Extractor`.
+    """
+
+    card: ClassVar[Card] = Card(
+        name="orb",
+        summary="ORB: binary and very fast",
+        paper="Rublee et al., ORB: An Efficient Alternative to SIFT or SURF, ICCV 2011",
+        licence="Apache-2.0 (OpenCV)",
+        commercial=True,
+        descriptor_size=256,
+        descriptor_type="binary",
+        subpixel=False,
+    )
+
+    def __init__(self, *, levels: int = 8, scale_factor: float = 1.2, fast_threshold: int = 20, **options: Any) -> None:
+        super().__init__(**options)
+        self.levels = levels
+        self.scale_factor = scale_factor
+        self.fast_threshold = fast_threshold
+
+    def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
+        detector = cv2.ORB.create(
+            nfeatures=self.max_keypoints,
+            scaleFactor=self.scale_factor,
+            nlevels=self.levels,
+            fastThreshold=self.fast_threshold,
+        )
+        points, raw = detector.detectAndCompute(image, mask)
+        rows = to_arrays(points)
+        descriptors = np.zeros((0, 32), np.uint8) if raw is None else np.asarray(raw, np.uint8)
+        octaves = np.array([point.octave for point in points], int)
+        keypoints = self._refined(rows[:, :2], octaves, (image.shape[1], image.shape[0]))
+        return Detections(keypoints, descriptors, rows[:, 4], scales=rows[:, 2], angles=rows[:, 3])
+
+    def _refined(
+        self, keypoints: NDArray[np.float32], octaves: NDArray[np.int_], size: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        """Undo OpenCV's two short cuts, which together put its keypoints up to a pixel off.
+
+        It multiplies a level's coordinates k by the nominal scale s. But a level has a whole number of pixels, so its true
+        scale is t = image size / level size, and between pixel centres k' = (k + 0.5) t - 0.5.
+        """
+        nominal = self.scale_factor ** octaves[:, None].astype(np.float64)
+        level_size = np.rint(np.array(size) / nominal)
+        return np.asarray((keypoints / nominal + 0.5) * (np.array(size) / level_size) - 0.5, np.float32)

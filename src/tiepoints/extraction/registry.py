@@ -1,0 +1,103 @@
+"""Which extractors there are: ours by a table, other packages' by the entry-point group ``tiepoints.extractors``."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from typing import Any
+
+from ..errors import UnknownExtractorError
+from .base import Card, Extractor
+
+__all__ = ["extractors", "is_installed", "load"]
+
+GROUP = "tiepoints.extractors"
+
+# Name -> module and class; imported when asked for, so that one method's packages cost nothing to users of another.
+_OURS: dict[str, tuple[str, str]] = {
+    "sift": ("sift", "SIFT"),
+    "rootsift": ("sift", "RootSIFT"),
+    "upright-sift": ("sift", "UprightSIFT"),
+    "upright-rootsift": ("sift", "UprightRootSIFT"),
+    "orb": ("orb", "ORB"),
+    "akaze": ("akaze", "AKAZE"),
+}
+
+
+def load(name: str, **options: Any) -> Extractor:
+    """Make an extractor by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of `extractors()`.
+    **options
+        `max_keypoints` and `max_size` for all of them, and those of the method's own class.
+
+    Returns
+    -------
+    extractor : Extractor
+        Call it with an image to get its features.
+
+    Raises
+    ------
+    UnknownExtractorError
+        If there is no such name; the message has the nearest ones.
+    MissingDependencyError
+        If the method needs a package that is not installed; the message says how to install it.
+    TypeError
+        If the method has no such option.
+    """
+    return _find(name)(**options)
+
+
+def extractors(*, commercial: bool | None = None, licence: str | None = None) -> list[Card]:
+    """The cards of all registered extractors, ours first.
+
+    Parameters
+    ----------
+    commercial : bool, optional
+        Only those whose licence allows (True) or forbids (False) commercial use.
+    licence : str, optional
+        Only those whose licence contains this text, for instance "Apache"; case does not matter.
+    """
+    cards = []
+    for name in [*_OURS, *sorted(_plugins())]:
+        try:
+            cards.append(_find(name).card)
+        except Exception as error:  # noqa: PERF203 - one broken plugin must not hide the others
+            warnings.warn(f"extractor {name!r} cannot be loaded and is left out: {error}", stacklevel=2)
+    return [
+        card
+        for card in cards
+        if (commercial is None or card.commercial == commercial)
+        and (licence is None or licence.lower() in card.licence.lower())
+    ]
+
+
+def is_installed(card: Card) -> bool:
+    """Whether every package that the method needs is there."""
+    return all(find_spec(module) is not None for module in card.requires)
+
+
+def _find(name: str) -> type[Extractor]:
+    if name in _OURS:
+        module, attribute = _OURS[name]
+        return getattr(import_module(f"{__package__}.{module}"), attribute)  # type: ignore[no-any-return]
+    plugin = _plugins().get(name)
+    if plugin is not None:
+        return plugin.load()  # type: ignore[no-any-return]
+    known = [*_OURS, *sorted(_plugins())]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    raise UnknownExtractorError(f"no extractor is called {name!r}: {hint}")
+
+
+@cache
+def _plugins() -> dict[str, EntryPoint]:
+    """Other packages' extractors; none can replace one of ours."""
+    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _OURS}

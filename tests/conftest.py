@@ -1,0 +1,39 @@
+"""What all tests share: where the data lie, small synthetic images, and real pairs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder that holds `data/` with the development sets; tests that need it skip elsewhere."""
+    folder = Path(os.environ.get("TIEPOINTS_DATA", ROOT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no data/ in {folder}: set TIEPOINTS_DATA to the folder that holds the development sets")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    """The photographs that come with the repository."""
+    return ROOT / "examples"
+
+
+@pytest.fixture(scope="session")
+def texture() -> NDArray[np.uint8]:
+    """A grey image (240, 320) full of blobs and corners at all scales, the same at every run."""
+    rng = np.random.default_rng(7)
+    image = np.zeros((240, 320), np.float64)
+    for cell in (4, 8, 16, 32):
+        coarse = rng.normal(size=(240 // cell + 2, 320 // cell + 2))
+        image += np.kron(coarse, np.ones((cell, cell)))[:240, :320] * cell**0.5
+    image -= image.min()
+    return np.asarray(image / image.max() * 255, dtype=np.uint8)

@@ -1,0 +1,177 @@
+"""What every registered extractor keeps, whatever its method."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import tiepoints as tp
+from tiepoints.extraction import is_installed
+
+CARDS = {card.name: card for card in tp.extractors()}
+BYTES = {"float32": 4, "int8": 1}
+
+
+@pytest.fixture(params=list(CARDS), scope="module")
+def name(request: pytest.FixtureRequest) -> str:
+    if not is_installed(CARDS[request.param]):
+        pytest.skip(f"{request.param} needs {CARDS[request.param].requires}")
+    return str(request.param)
+
+
+def check(features: tp.Features, card: tp.Card, size: tuple[int, int]) -> None:
+    """Shapes, types, order, and no keypoint outside the image."""
+    assert features.image_size == size
+    n = len(features)
+    assert features.keypoints.shape == (n, 2) and features.keypoints.dtype == np.float32
+    columns = -(-card.descriptor_size // 8) if card.descriptor_type == "binary" else card.descriptor_size
+    assert features.descriptors.shape == (n, columns)
+    assert features.descriptors.dtype == ("uint8" if card.descriptor_type == "binary" else card.descriptor_type)
+    assert (np.diff(features.scores) <= 0).all()
+    assert (features.keypoints >= -0.5).all()
+    assert (features.keypoints <= np.array(size) - 0.5).all()
+    if card.descriptor_type == "float32" and n:
+        np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1, atol=1e-3)
+    for values in (features.scales, features.angles):
+        assert values is None or np.isfinite(values).all()
+    if features.scales is not None:
+        assert (features.scales > 0).all()
+
+
+def same(a: tp.Features, b: tp.Features) -> None:
+    for field in dataclasses.fields(tp.Features):
+        np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name), err_msg=field.name)
+
+
+def test_card(name: str) -> None:
+    card = CARDS[name]
+    assert card.name == name and card.summary and card.paper and card.licence
+    assert all(len(file.sha256) == 64 for file in card.weights)
+    assert type(tp.load(name)).card == card
+
+
+def test_features_of_a_textured_image(name: str, texture: NDArray[np.uint8]) -> None:
+    features = tp.load(name, max_keypoints=100)(texture)
+    check(features, CARDS[name], (320, 240))
+    assert 30 < len(features) <= 100
+    assert len(np.unique(features.descriptors, axis=0)) > 20
+
+
+def test_the_same_call_gives_the_same_features(name: str, texture: NDArray[np.uint8]) -> None:
+    extractor = tp.load(name)
+    first = extractor(texture)
+    extractor(texture[::-1])  # nothing is kept between calls
+    same(first, extractor(texture))
+    same(first, tp.load(name)(texture))
+
+
+def test_grey_equals_rgb_of_grey(name: str, texture: NDArray[np.uint8]) -> None:
+    extractor = tp.load(name, max_keypoints=200)
+    same(extractor(texture), extractor(np.repeat(texture[:, :, None], 3, axis=2)))
+
+
+def test_arrays_that_are_not_contiguous(name: str, texture: NDArray[np.uint8]) -> None:
+    extractor = tp.load(name, max_keypoints=200)
+    for view in (texture[:, ::-1], texture.T, texture[::2, ::2]):
+        same(extractor(view), extractor(view.copy()))
+    same(extractor(np.asfortranarray(texture)), extractor(texture))
+    locked = texture.copy()
+    locked.flags.writeable = False
+    same(extractor(locked), extractor(texture))
+
+
+def test_the_image_is_not_changed(name: str, texture: NDArray[np.uint8]) -> None:
+    before = texture.copy()
+    tp.load(name)(texture)
+    np.testing.assert_array_equal(texture, before)
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_blank_image_has_no_keypoints(name: str, level: int) -> None:
+    features = tp.load(name)(np.full((120, 160), level, np.uint8))
+    assert len(features) == 0
+    check(features, CARDS[name], (160, 120))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 64), (64, 1), (7, 5), (16, 16), (33, 17), (16, 8000), (8000, 16)])
+def test_odd_sizes(name: str, shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+    check(tp.load(name)(image), CARDS[name], (shape[1], shape[0]))
+
+
+def test_max_size_returns_original_pixels(name: str, texture: NDArray[np.uint8]) -> None:
+    big = np.kron(texture, np.ones((3, 3), np.uint8))  # pixel k becomes 3k .. 3k + 2, its centre 3k + 1
+    small = tp.load(name, max_size=320, max_keypoints=100)(big)
+    plain = tp.load(name, max_keypoints=100)(texture)
+    check(small, CARDS[name], (960, 720))
+    assert len(small) == len(plain)
+    np.testing.assert_allclose(small.keypoints, plain.keypoints * 3 + 1, atol=1e-3)
+    if plain.scales is not None and small.scales is not None:
+        np.testing.assert_allclose(small.scales, plain.scales * 3, rtol=1e-5)
+    np.testing.assert_array_equal(small.descriptors, plain.descriptors)
+
+
+def test_mask(name: str, texture: NDArray[np.uint8]) -> None:
+    mask = np.zeros(texture.shape, bool)
+    mask[60:180, 100:200] = True
+    for options in ({}, {"max_size": 200}):
+        features = tp.load(name, max_keypoints=200, **options)(texture, mask=mask)
+        assert len(features) > 10
+        column, row = np.rint(features.keypoints).astype(int).T
+        assert mask[row, column].all()
+    assert len(tp.load(name)(texture, mask=np.zeros(texture.shape))) == 0
+
+
+def test_max_keypoints_keeps_the_best(name: str, texture: NDArray[np.uint8]) -> None:
+    everything = tp.load(name, max_keypoints=10_000)(texture)
+    few = tp.load(name, max_keypoints=10)(texture)
+    assert 7 <= len(few) <= 10  # ORB shares the count out among its levels, and may not fill each
+    assert few.scores.min() >= np.sort(everything.scores)[-60]
+
+
+def test_no_features_pass_through_everything(name: str, texture: NDArray[np.uint8]) -> None:
+    extractor = tp.load(name)
+    none, some = extractor(np.zeros((50, 60), np.uint8)), extractor(texture)
+    for a, b in ((none, some), (some, none), (none, none)):
+        matches = tp.match(a, b)
+        assert len(matches) == 0
+        for estimate in (tp.homography, tp.fundamental):
+            model = estimate(a, b, matches)
+            assert not model and model.inliers.shape == (0,)
+
+
+def test_wrong_images_and_options(name: str, texture: NDArray[np.uint8]) -> None:
+    extractor = tp.load(name)
+    for image in (texture.astype(float), texture[None, None], np.zeros((5, 5, 4), np.uint8), "a.jpg"):
+        with pytest.raises(tp.InvalidInputError):
+            extractor(image)  # type: ignore[arg-type]
+    with pytest.raises(tp.InvalidInputError, match=r"mask has shape \(3, 3\)"):
+        extractor(texture, mask=np.ones((3, 3)))
+    for options in ({"max_keypoints": 0}, {"max_size": 0}):
+        with pytest.raises(tp.InvalidInputError, match="at least 1"):
+            tp.load(name, **options)
+    with pytest.raises(TypeError, match="nonsense"):
+        tp.load(name, nonsense=1)
+
+
+def test_repr_shows_the_options(name: str) -> None:
+    assert repr(tp.load(name, max_keypoints=7)).startswith(f"<{name} extractor: max_keypoints=7, max_size=None")
+
+
+def test_angles_turn_with_the_image(name: str, texture: NDArray[np.uint8]) -> None:
+    """Turned by 90 degrees clockwise as seen, every orientation grows by pi / 2: our sense, x towards y."""
+    extractor = tp.load(name, max_keypoints=500)
+    plain, turned = extractor(texture), extractor(np.rot90(texture, -1).copy())
+    if plain.angles is None or turned.angles is None or "upright" in name:
+        pytest.skip("the method has no orientation")
+    height = texture.shape[0]
+    expected = np.stack([height - 1 - plain.keypoints[:, 1], plain.keypoints[:, 0]], axis=1)
+    distance = np.linalg.norm(expected[:, None] - turned.keypoints[None], axis=2)
+    difference = turned.angles[None] - plain.angles[:, None] - np.pi / 2
+    close = distance < 0.5
+    assert close.any(axis=1).mean() > 0.5
+    agree = close & (np.cos(difference) > np.cos(0.1))
+    assert agree.any(axis=1).sum() > 0.8 * close.any(axis=1).sum()

@@ -1,0 +1,92 @@
+"""Keypoints lie where the synthetic blobs and corners are, at full size and with `max_size`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import tiepoints as tp
+from tiepoints.extraction import is_installed
+
+CARDS = {card.name: card for card in tp.extractors() if is_installed(card)}
+
+
+def blobs(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """(480, 640) with Gaussian blobs of sigma 2.8 to 6 px at random sub-pixel places (N, 2)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:480, 0:640]
+    image, centres = np.full((480, 640), 60.0), []
+    for row in range(40, 441, 50):
+        for column in range(40, 601, 50):
+            cx, cy = column + rng.uniform(-2, 2), row + rng.uniform(-2, 2)
+            image += 120 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * rng.uniform(2.8, 6) ** 2))
+            centres.append((cx, cy))
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8), np.array(centres)
+
+
+def corners(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """(480, 640) with bright squares turned by any angle, drawn at 8 times the resolution; their corners and centres.
+
+    A detector may respond inside or outside a corner. As each square has four, in four directions, that cancels in the
+    mean, and what is left is the systematic offset. Blob detectors find the centres.
+    """
+    rng = np.random.default_rng(seed)
+    image, tips = np.full((480, 640), 70.0), []
+    fine = 8
+    y, x = (np.mgrid[0 : 40 * fine, 0 : 40 * fine] + 0.5) / fine - 0.5 - 20
+    for row in range(40, 441, 50):
+        for column in range(40, 601, 50):
+            dx, dy, angle = rng.uniform(-2, 2), rng.uniform(-2, 2), rng.uniform(0, np.pi / 2)
+            c, s = np.cos(angle), np.sin(angle)
+            inside = (np.abs(c * (x - dx) + s * (y - dy)) < 9) & (np.abs(-s * (x - dx) + c * (y - dy)) < 9)
+            patch = np.where(inside, 190.0, 70.0).reshape(40, fine, 40, fine).mean(axis=(1, 3))
+            image[row - 20 : row + 20, column - 20 : column + 20] = patch
+            for u, v in ((9, 9), (9, -9), (-9, 9), (-9, -9), (0, 0)):
+                tips.append((column + dx + c * u - s * v, row + dy + s * u + c * v))
+    return np.rint(image).astype(np.uint8), np.array(tips)
+
+
+def errors(features: tp.Features, truth: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
+    """Keypoint minus truth for the keypoint nearest to each true place, where one lies within `reach`; (K, 2)."""
+    distance = np.linalg.norm(features.keypoints[:, None] - truth[None], axis=2)
+    nearest = distance.argmin(axis=0)
+    found = distance[nearest, np.arange(len(truth))] < reach
+    return np.asarray(features.keypoints[nearest[found]] - truth[found])
+
+
+@pytest.mark.parametrize("max_size", [None, 500])
+@pytest.mark.parametrize("name", [name for name, card in CARDS.items() if card.subpixel])
+def test_each_blob_is_found_within_a_fifth_of_a_pixel(name: str, max_size: int | None) -> None:
+    image, centres = blobs(0)
+    off = errors(tp.load(name, max_keypoints=4000, max_size=max_size)(image), centres, 3) * (max_size or 640) / 640
+    assert len(off) > 0.8 * len(centres)
+    assert np.abs(off.mean(axis=0)).max() < 0.1
+    assert np.linalg.norm(off, axis=1).max() < 0.2
+
+
+@pytest.mark.parametrize("max_size", [None, 500])
+@pytest.mark.parametrize("name", list(CARDS))
+def test_corners_have_no_systematic_offset(name: str, max_size: int | None) -> None:
+    off = []
+    for seed in range(8):
+        image, tips = corners(seed)
+        off.append(errors(tp.load(name, max_keypoints=8000, max_size=max_size)(image), tips, 4))
+    joint = np.concatenate(off) * (max_size or 640) / 640
+    assert len(joint) > 500
+    assert np.abs(joint.mean(axis=0)).max() < 0.1
+
+
+@pytest.mark.parametrize("name", list(CARDS))
+def test_mirrored_images_have_mirrored_keypoints(name: str, texture: NDArray[np.uint8]) -> None:
+    """An offset to one side shows as twice that offset between an image and its mirror image."""
+    extractor = tp.load(name, max_keypoints=1000)
+    smooth = np.asarray(np.kron(texture, np.ones((2, 2), np.uint8)), np.uint8)
+    plain = extractor(smooth).keypoints
+    for axis in (0, 1):
+        mirrored = extractor(np.flip(smooth, axis=1 - axis).copy()).keypoints.copy()
+        mirrored[:, axis] = smooth.shape[1 - axis] - 1 - mirrored[:, axis]
+        distance = np.linalg.norm(plain[:, None] - mirrored[None], axis=2)
+        pairs = np.flatnonzero(distance.min(axis=1) < 1.5)
+        assert len(pairs) > 0.5 * len(plain)
+        assert abs((plain[pairs] - mirrored[distance[pairs].argmin(axis=1)])[:, axis].mean()) / 2 < 0.1

@@ -1,0 +1,108 @@
+"""The words everyone uses are checked where they are made, and cannot change afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import tiepoints as tp
+
+
+def make(n: int = 5, **changes: object) -> tp.Features:
+    rng = np.random.default_rng(0)
+    values: dict[str, object] = {
+        "keypoints": rng.uniform(0, 100, (n, 2)),
+        "descriptors": np.eye(8)[rng.integers(0, 8, n)],
+        "scores": rng.uniform(size=n),
+        "image_size": (100, 100),
+        "sets": np.arange(n) % 2,
+        "scales": np.full(n, 3.0),
+    }
+    return tp.Features(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_arrays_get_their_types_and_are_read_only() -> None:
+    given = np.zeros((5, 2))
+    features = make(keypoints=given)
+    assert features.keypoints.dtype == features.descriptors.dtype == features.scores.dtype == np.float32
+    assert features.sets is not None and features.sets.dtype == np.uint8
+    with pytest.raises(ValueError, match="read-only"):
+        features.keypoints[0] = 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        features.scores = given  # type: ignore[misc,assignment]
+    own = np.zeros((5, 2), np.float32)
+    make(keypoints=own)
+    own[0] = 1  # the caller's array stays the caller's
+
+
+def test_descriptor_kinds() -> None:
+    assert make(descriptors=np.zeros((5, 32), np.uint8)).binary
+    assert make(descriptors=np.zeros((5, 32), np.int8)).descriptors.dtype == np.int8
+    assert make(descriptors=np.zeros((5, 32), np.float16)).descriptors.dtype == np.float32
+    assert (
+        repr(make(descriptors=np.zeros((5, 32), np.uint8))) == "Features(5 keypoints, 256 bits, 2 sets, image 100x100)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keypoints": np.zeros((5, 3))}, r"keypoints have shape \(5, 3\)"),
+        ({"keypoints": np.zeros(())}, "keypoints have shape"),
+        ({"keypoints": "nonsense"}, "keypoints cannot be read"),
+        ({"descriptors": np.zeros((4, 8))}, r"descriptors have shape \(4, 8\), but \(5, D\)"),
+        ({"scores": np.zeros(4)}, r"scores have shape \(4,\), but \(5,\)"),
+        ({"sets": np.zeros(6)}, "sets have shape"),
+        ({"angles": np.zeros((5, 1))}, "angles have shape"),
+        ({"keypoints": np.full((5, 2), np.nan)}, "keypoints hold values that are not finite"),
+        ({"descriptors": np.full((5, 2), np.inf)}, "descriptors hold values"),
+        ({"image_size": (10.5, 3)}, "whole pixels"),
+        ({"image_size": (-1, 3)}, "whole pixels"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(tp.InvalidInputError, match=message):
+        make(**changes)
+
+
+def test_select_and_top() -> None:
+    features = make(scores=[1, 5, 3, 5, 2])
+    np.testing.assert_array_equal(features.top(3).keypoints, features.keypoints[[1, 3, 2]])
+    some = features.select([False, True, False, False, True])
+    assert len(some) == 2 and some.sets is not None and some.sets.tolist() == [1, 0] and some.angles is None
+    assert len(features.select([])) == 0
+    np.testing.assert_array_equal(features.select(slice(1, 3)).scores, features.scores[1:3])
+
+
+def test_matches() -> None:
+    a, b = make(), make()
+    matches = tp.Matches([[0, 4], [3, 1]], [0.5, 0.25])  # type: ignore[arg-type]
+    points_a, points_b = matches.points(a, b)
+    np.testing.assert_array_equal(points_a, a.keypoints[[0, 3]])
+    np.testing.assert_array_equal(points_b, b.keypoints[[4, 1]])
+    assert len(matches.select([True, False])) == 1
+    for indices in ([[5, 0]], [[0, 5]], [[-1, 0]]):
+        with pytest.raises(tp.InvalidInputError, match="other features"):
+            tp.Matches(np.array(indices), np.zeros(1)).points(a, b)  # type: ignore[arg-type]
+    with pytest.raises(tp.InvalidInputError, match=r"\(M, 2\)"):
+        tp.Matches(np.zeros((2, 3)), np.zeros(2))  # type: ignore[arg-type]
+    with pytest.raises(tp.InvalidInputError, match=r"scores have shape"):
+        tp.Matches(np.zeros((2, 2)), np.zeros(3))  # type: ignore[arg-type]
+    assert tp.features.Matches.empty().points(a, b)[0].shape == (0, 2)
+
+
+def test_camera() -> None:
+    camera = tp.Camera.from_matrix([[500, 0, 320], [0, 510, 240], [0, 0, 1]], (640, 480))
+    assert camera.model == "PINHOLE" and camera.params == (500, 510, 320, 240)
+    np.testing.assert_array_equal(camera.matrix, [[500, 0, 320], [0, 510, 240], [0, 0, 1]])
+    assert camera.shifted(0.5).params == (500, 510, 320.5, 240.5)
+    with pytest.raises(tp.InvalidInputError, match="model 'FOO' is unknown"):
+        tp.Camera("FOO", 1, 1, ())
+    with pytest.raises(tp.InvalidInputError, match="4 parameters, but 1"):
+        tp.Camera("PINHOLE", 1, 1, (1,))
+    with pytest.raises(tp.InvalidInputError, match="not positive"):
+        tp.Camera("PINHOLE", 1, 1, (0, 1, 1, 1))
+    with pytest.raises(tp.InvalidInputError, match="3x3"):
+        tp.Camera.from_matrix(np.eye(2), (1, 1))
