@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from .errors import ImageError, InvalidInputError
+from .errors import InvalidInputError, StorageError
 from .features import Features, Matches
+from .files import one_line, replacing
 from .images import as_image
 
 __all__ = ["plot_keypoints", "plot_matches", "save_image"]
@@ -113,24 +114,21 @@ def save_image(path: str | os.PathLike[str], picture: UInt8) -> None:
 
     Raises
     ------
-    ImageError
+    StorageError
         If the kind is unknown or the folder cannot be written; an older file of that name then stays as it was.
     """
     path = Path(path)
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind is None or kind not in Image.SAVE:
-        raise ImageError(
+        raise StorageError(
             f"{path}: pictures cannot be written as {path.suffix or 'a file without suffix'}; use .png or .jpg"
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        options: dict[str, Any] = {"quality": 92} if kind in ("JPEG", "WEBP") else {}
-        Image.fromarray(picture).save(temporary, format=kind, **options)
-        temporary.replace(path)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    options: dict[str, Any] = {"quality": 92} if kind in ("JPEG", "WEBP") else {}
+    with replacing(path) as temporary:
+        try:
+            Image.fromarray(picture).save(temporary, format=kind, **options)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be written ({one_line(error)})") from None
 
 
 def _canvas(image: ArrayLike, features: Features, max_size: int | None) -> tuple[UInt8, NDArray[np.float32]]:

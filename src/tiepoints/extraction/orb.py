@@ -65,8 +65,8 @@ class ORB(Extractor):
     ) -> NDArray[np.float32]:
         """Undo OpenCV's two short cuts, which together put its keypoints up to a pixel off.
 
-        It multiplies a level's coordinates k by the nominal scale s. But a level has a whole number of pixels, so its true
-        scale is t = image size / level size, and between pixel centres k' = (k + 0.5) t - 0.5.
+        It multiplies a level's coordinates k by the nominal scale s. But a level has a whole number of pixels, so its
+        true scale is t = image size / level size, and between pixel centres k' = (k + 0.5) t - 0.5.
         """
         nominal = self.scale_factor ** octaves[:, None].astype(np.float64)
         level_size = np.rint(np.array(size) / nominal)

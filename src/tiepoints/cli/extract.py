@@ -1,0 +1,165 @@
+"""`tiepoints extract`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import check_picture, extractor_options, json_option, make_extractor, print_json
+
+if TYPE_CHECKING:
+    from ..features import Features
+
+
+@click.command(
+    "extract",
+    epilog="Examples: tiepoints extract photo.jpg --plot keypoints.png; "
+    "tiepoints extract photos/ --out features.h5 -e upright-sift",
+)
+@click.argument("images", nargs=-1, required=True)
+@extractor_options
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the features: .h5 for any number of images (HDF5 as hloc reads it), .npz for one.",
+)
+@click.option("--overwrite", is_flag=True, help="Start anew instead of adding the images that --out does not hold yet.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the keypoints; for one image.")
+@json_option
+def command(
+    images: tuple[str, ...],
+    name: str,
+    max_keypoints: int,
+    max_size: int | None,
+    settings: tuple[tuple[str, Any], ...],
+    out: Path | None,
+    overwrite: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Extract the features of IMAGES: files, folders with all below them, or quoted patterns such as "a/*.jpg".
+
+    In the .h5 file an image is called by its path below the folder that all of them share. Interrupted work is resumed
+    by the same command. Images that cannot be read are named and left out, and the exit code is then 1.
+    """
+    from ..images import find_images, read
+
+    if out is not None and out.suffix not in (".h5", ".hdf5", ".npz"):
+        raise click.BadParameter(f"{out} must end in .h5 or .npz", param_hint="--out")
+    check_picture(plot)
+    paths = find_images(images)
+    if len(paths) > 1 and (plot is not None or (out is not None and out.suffix == ".npz")):
+        raise click.UsageError(
+            f"--plot and --out FILE.npz take one image, but these are {len(paths)}; use --out FILE.h5"
+        )
+    if len(paths) > 1 and out is None:
+        raise click.UsageError(f"{len(paths)} images need --out FILE.h5")
+    extractor = make_extractor(name, max_keypoints, max_size, settings)
+    names = _names(paths)
+
+    results: list[dict[str, Any]] = []
+    failures: list[dict[str, str]] = []
+    with _opened(out, repr(extractor), overwrite) as (known, write), _progress(len(paths), quiet=as_json) as advance:
+        for path in paths:
+            if names[path] in known:
+                results.append({"path": str(path), "name": names[path], "skipped": True})
+                advance()
+                continue
+            try:
+                pixels = read(path)
+            except ValueError as error:  # ImageError: one unreadable image must not cost the others
+                if len(paths) == 1:
+                    raise
+                failures.append({"path": str(path), "error": str(error)})
+                click.echo(f"tiepoints: {error}", err=True)
+                advance()
+                continue
+            start = time.perf_counter()
+            features = extractor(pixels)
+            spent = (time.perf_counter() - start) * 1000
+            write(names[path], features)
+            if plot is not None:
+                from ..plot import plot_keypoints, save_image
+
+                save_image(plot, plot_keypoints(pixels, features))
+            width, height = features.image_size
+            about = {"width": width, "height": height, "keypoints": len(features), "extract_ms": round(spent, 2)}
+            results.append({"path": str(path), "name": names[path], "skipped": False} | about)
+            advance()
+
+    if as_json:
+        content = {"extractor": name, "images": results, "failed": failures}
+        print_json(content | {"out": None if out is None else str(out), "plot": None if plot is None else str(plot)})
+    else:
+        _print(results, failures, name, out, plot)
+    if failures:
+        raise SystemExit(1)
+
+
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """Each image's path below the deepest folder that all share, with slashes."""
+    whole = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - links keep the names that the user gave
+    top = Path(os.path.commonpath([path.parent for path in whole]))
+    return {path: full.relative_to(top).as_posix() for path, full in zip(paths, whole, strict=True)}
+
+
+@contextmanager
+def _opened(out: Path | None, made_with: str, overwrite: bool) -> Iterator[tuple[Any, Callable[[str, Features], None]]]:
+    """Where the features go: what is there already (by name), and what writes one more."""
+    if out is None:
+        yield (), lambda name, features: None
+    elif out.suffix == ".npz":
+        from ..storage import save_features
+
+        yield (), lambda name, features: save_features(out, features)
+    else:
+        from ..storage import FeatureWriter
+
+        with FeatureWriter(out, made_with=made_with, overwrite=overwrite) as writer:
+            yield writer, writer.write
+
+
+@contextmanager
+def _progress(count: int, quiet: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar on the terminal; nothing for one image, for machines, or where standard error is a file."""
+    import sys
+
+    if quiet or count < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("extracting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=count)
+        yield lambda: progress.advance(task)
+
+
+def _print(
+    results: list[dict[str, Any]], failures: list[dict[str, str]], name: str, out: Path | None, plot: Path | None
+) -> None:
+    new = [result for result in results if not result["skipped"]]
+    if len(results) == 1 and new:
+        only = new[0]
+        click.echo(
+            f"{only['keypoints']:6d} {name} keypoints in {only['path']} ({only['width']}x{only['height']}), "
+            f"{only['extract_ms']:.0f} ms"
+        )
+    else:
+        total = sum(result["keypoints"] for result in new)
+        mean = sum(result["extract_ms"] for result in new) / max(len(new), 1)
+        click.echo(f"{total} {name} keypoints in {len(new)} images, {mean:.0f} ms an image")
+    if len(results) > len(new):
+        click.echo(f"{len(results) - len(new)} images were there already (--overwrite starts anew)")
+    if failures:
+        click.echo(f"{len(failures)} of {len(results) + len(failures)} images could not be read", err=True)
+    for path in (out, plot):
+        if path is not None:
+            click.echo(f"wrote {path}")

@@ -1,0 +1,108 @@
+"""Options and helpers that several commands share."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..extraction import Extractor
+
+DEFAULT_EXTRACTOR = "rootsift"
+
+
+class _ExtractorName(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5 only
+    """A registered extractor's name; the registry checks it, and is imported for completion only."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        from ..extraction import extractors
+
+        return [
+            click.shell_completion.CompletionItem(card.name, help=card.summary)
+            for card in extractors()
+            if card.name.startswith(incomplete)
+        ]
+
+
+class _Setting(click.ParamType):  # type: ignore[type-arg]
+    """KEY=VALUE, the value a Python literal or else a string."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        key, equals, text = str(value).partition("=")
+        if not equals or not key.isidentifier():
+            self.fail(f"{value!r} is not of the form KEY=VALUE", param, ctx)
+        try:
+            return key, ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return key, text
+
+
+def extractor_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that choose and set up an extractor: name, count, size, and those of the method itself."""
+    for option in (
+        click.option(
+            "-O",
+            "--option",
+            "settings",
+            type=_Setting(),
+            multiple=True,
+            help="An option of the method itself, for instance contrast_threshold=0.01; repeatable.",
+        ),
+        click.option("--max-size", type=click.IntRange(min=1), help="Shrink images to this long edge in pixels first."),
+        click.option(
+            "-n",
+            "--max-keypoints",
+            type=click.IntRange(min=1),
+            default=2048,
+            show_default=True,
+            help="The best so many.",
+        ),
+        click.option(
+            "-e",
+            "--extractor",
+            "name",
+            type=_ExtractorName(),
+            default=DEFAULT_EXTRACTOR,
+            show_default=True,
+            help="What finds the keypoints; `tiepoints extractors` lists them.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def make_extractor(
+    name: str, max_keypoints: int, max_size: int | None, settings: tuple[tuple[str, Any], ...]
+) -> Extractor:
+    """The extractor that the shared options ask for; an option that the method lacks is wrong usage."""
+    from ..extraction import load
+
+    try:
+        return load(name, max_keypoints=max_keypoints, max_size=max_size, **dict(settings))
+    except TypeError as error:
+        raise click.UsageError(f"{name}: {str(error).rpartition('__init__() ')[2]}") from None
+
+
+def check_picture(path: Path | None) -> None:
+    """Refuse a picture's name before the work is done, not after it."""
+    if path is not None and path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"):
+        raise click.BadParameter(f"{path} must end in .png, .jpg, .webp or .tif", param_hint="--plot")
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of text.")
+
+
+def print_json(content: Mapping[str, Any] | list[Any]) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(content, indent=2))

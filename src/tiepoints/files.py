@@ -1,0 +1,144 @@
+"""Files that are whole or not there: atomic replacement, one writer at a time, and safe names of images."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import InvalidInputError, StorageError
+
+PathLike = str | os.PathLike[str]
+
+
+@contextmanager
+def replacing(path: PathLike) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when the ``with`` block ends without an exception.
+
+    Until then readers see the old file, whole; after an exception the temporary is removed and the old file stays. The
+    content is flushed to the disk before the swap, so that a power cut leaves one of the two. Folders are made as
+    needed, and a symbolic link is followed, not replaced.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to be written.
+
+    Yields
+    ------
+    temporary : path
+        A name in the same folder at which no file exists yet.
+
+    Raises
+    ------
+    StorageError
+        If the folder or the file cannot be written.
+    """
+    target = real(path)
+    with _reported(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{_temporary_prefix(target)}{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        yield temporary
+        with _reported(target):
+            with temporary.open("r+b") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(target)
+    finally:
+        _remove_temporaries(temporary.parent, temporary.name)
+
+
+@contextmanager
+def write_lock(path: PathLike) -> Iterator[None]:
+    """Be the only writer of `path` during the ``with`` block.
+
+    The lock is the operating system's on `<path>.lock`, so it ends with its process even when that is killed. What
+    killed writers left beside `path` under temporary names is removed.
+
+    Raises
+    ------
+    StorageError
+        At once, if another writer holds the lock, or if the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    target = real(path)
+    with _reported(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{target}.lock", blocking=False, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StorageError(
+                f"{target}: another process is writing this file; wait for it to end, or write to another file"
+            ) from None
+    try:
+        remove_leftovers(target)
+        yield
+    finally:
+        # Removed while it is still held: who opened it before sees on locking that it is gone, and makes a new one.
+        with suppress(OSError):  # Windows removes no open file
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def real(path: PathLike) -> Path:
+    """The path with its symbolic links resolved: what is replaced is the file, never the link to it."""
+    return Path(os.path.realpath(path))
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of `path` left under temporary names; only for one who knows that none is alive."""
+    _remove_temporaries(path.parent, _temporary_prefix(path))
+
+
+def check_name(name: str) -> str:
+    """Check that an image's name can be a key: a relative path with slashes, of any characters that UTF-8 can hold.
+
+    Raises
+    ------
+    InvalidInputError
+        If the name is empty, absolute, has empty, '.' or '..' parts or a NUL, or is not valid Unicode.
+    """
+    parts = name.split("/")
+    if not name or "\0" in name or any(part in ("", ".", "..") for part in parts):
+        raise InvalidInputError(
+            f"{name!r} cannot be an image's name: use its path relative to the folder of the images, such as 'a/b.jpg'"
+        )
+    if re.match(r"[A-Za-z]:[\\/]|\\\\", name):
+        raise InvalidInputError(f"{name!r} is an absolute path: use the one relative to the folder of the images")
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"{name!r} is not valid Unicode: rename the image") from None
+    return name
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception of another library says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def _reported(target: Path) -> Iterator[None]:
+    """Turn the operating system's errors about `target` into a StorageError that names it."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{target}: cannot be written ({error.strerror or one_line(error)})") from error
+
+
+def _temporary_prefix(target: Path) -> str:
+    return f".{target.name}.tmp-"
+
+
+def _remove_temporaries(folder: Path, prefix: str) -> None:
+    """Remove the files whose names begin with `prefix`: SQLite adds -wal, -shm and -journal to its file's name."""
+    for path in folder.iterdir():
+        if path.name.startswith(prefix):
+            path.unlink(missing_ok=True)

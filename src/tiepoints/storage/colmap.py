@@ -1,0 +1,388 @@
+"""COLMAP databases; the only module of tiepoints that touches ``pycolmap.Database``, and never by SQL.
+
+What differs from our conventions: COLMAP has the centre of the top-left pixel at (0.5, 0.5), so that keypoints,
+principal points, fundamental matrices and homographies move by half a pixel on the way; its scale of a keypoint is half
+of ours. Since COLMAP 3.12 an image belongs to a frame and a camera to a rig: each image gets a frame, each camera a rig
+of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+from typing import Literal as OneOf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..camera import Camera
+from ..errors import InvalidInputError, MissingDependencyError, StorageError
+from ..features import Features, Matches
+from ..files import PathLike, check_name, one_line, real, replacing, write_lock
+
+__all__ = ["ColmapDatabase", "Kind", "TwoView", "read_colmap", "write_colmap"]
+
+Pair = tuple[str, str]
+#: COLMAP's names for what relates two views, in lower case.
+Kind = OneOf[
+    "undefined",
+    "degenerate",
+    "calibrated",
+    "calibrated_rig",
+    "uncalibrated",
+    "planar",
+    "panoramic",
+    "planar_or_panoramic",
+    "watermark",
+    "multiple",
+]
+# Which of a two-view geometry's matrices belongs to its kind.
+_MATRIX: dict[str, str] = {
+    "calibrated": "E",
+    "calibrated_rig": "E",
+    "uncalibrated": "F",
+    "planar": "H",
+    "panoramic": "H",
+    "planar_or_panoramic": "H",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class TwoView:
+    """The verified matches of a pair and the model that verified them.
+
+    Parameters
+    ----------
+    matches : Matches
+        The inliers; their scores do not go into the database.
+    kind : str
+        COLMAP's configuration, in lower case; 'calibrated', 'uncalibrated' and 'planar' are the usual ones.
+    matrix : (3, 3) float64, optional
+        From the first image to the second, in pixels, pixel-centre convention: the essential matrix (of normalised
+        coordinates) if calibrated, the fundamental matrix if uncalibrated, the homography if planar or panoramic.
+    proposed : Matches, optional
+        What was to be verified; the inliers if not given.
+
+    Raises
+    ------
+    InvalidInputError
+        If the kind is unknown, or the matrix is not 3x3 and finite or the kind has none.
+    """
+
+    matches: Matches
+    kind: Kind = "uncalibrated"
+    matrix: NDArray[np.float64] | None = None
+    proposed: Matches | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InvalidInputError(
+                f"{self.kind!r} is no kind of two-view geometry; known are {', '.join(get_args(Kind))}"
+            )
+        if self.matrix is not None:
+            matrix = np.array(self.matrix, dtype=np.float64)
+            if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or self.kind not in _MATRIX:
+                raise InvalidInputError(f"a {self.kind} pair has no matrix {matrix.tolist()}")
+            matrix.flags.writeable = False
+            object.__setattr__(self, "matrix", matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class ColmapDatabase:
+    """What a COLMAP database holds, in our conventions.
+
+    Parameters
+    ----------
+    images : dict of str to (Features, Camera)
+        By image name, in the order of the database.
+    matches : dict of (str, str) to Matches
+        Unverified; every score is 1.
+    two_views : dict of (str, str) to TwoView
+        Verified; what the mapper works from.
+    """
+
+    images: dict[str, tuple[Features, Camera]]
+    matches: dict[Pair, Matches]
+    two_views: dict[Pair, TwoView]
+
+
+def write_colmap(
+    path: PathLike,
+    images: Mapping[str, tuple[Features, Camera]],
+    matches: Mapping[Pair, Matches | TwoView] | None = None,
+    *,
+    share_cameras: bool = False,
+) -> None:
+    """Write a new COLMAP database; the old file stays whole until the new one is, and is then replaced.
+
+    COLMAP's mapper works from verified pairs only: give `TwoView`, or let ``pycolmap.verify_matches`` make them from
+    plain `Matches`. Descriptors go along where COLMAP's SIFT has room for them: 128 floats, none negative, stored as
+    round(512 d) up to 255 as COLMAP stores its own; others are left out, and COLMAP would need them only to match anew.
+    Scores and sets are left out. With scales or angles, keypoints are stored as x, y, scale, orientation, with COLMAP's
+    defaults (scale 1, orientation 0) for the missing one.
+
+    Parameters
+    ----------
+    path : str or path
+        The database.
+    images : mapping of str to (Features, Camera)
+        By name, relative to the folder of the images; ids count from 1 in this order.
+    matches : mapping of (str, str) to Matches or TwoView, optional
+        By the names of both images.
+    share_cameras : bool
+        Whether images with equal cameras were taken with one camera, which COLMAP then refines as one.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without pycolmap 4.
+    InvalidInputError
+        If a camera has another size than its image, scales or angles are not finite, a pair is there twice or with
+        itself, or matches refer to images or keypoints that are not there.
+    StorageError
+        If the file cannot be written, or is open in another program.
+    """
+    pycolmap = _pycolmap()
+    path = real(path)
+    with write_lock(path), replacing(path) as temporary:
+        with _open(pycolmap, temporary, path) as database, pycolmap.DatabaseTransaction(database):
+            ids: dict[str, int] = {}
+            counts: dict[str, int] = {}
+            cameras: dict[Camera, tuple[int, int]] = {}
+            for name, (features, camera) in images.items():
+                _check_image(name, features, camera)
+                known = cameras.get(camera) if share_cameras else None
+                cameras[camera] = known or _write_camera(pycolmap, database, camera)
+                ids[name] = _write_image(pycolmap, database, name, features, cameras[camera])
+                counts[name] = len(features)
+            for pair, found in (matches or {}).items():
+                _check_pair(pair, found, counts, matches or {})
+                _write_pair(pycolmap, database, ids[pair[0]], ids[pair[1]], found)
+        _settle(pycolmap, path)
+
+
+def read_colmap(path: PathLike) -> ColmapDatabase:
+    """Read a COLMAP database.
+
+    Descriptors of COLMAP's SIFT come as unit float32 vectors, those of its learned extractors as the floats they are;
+    where there are none they are (N, 0). Every score is 1, the image size is the camera's. Pairs are in the order of
+    the images' ids. COLMAP updates a database of an older version when it is opened, here as well.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without pycolmap 4.
+    StorageError
+        If there is no such file, it is no COLMAP database or damaged, or has a camera model that tiepoints lacks.
+    """
+    pycolmap = _pycolmap()
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(16)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
+    if head != b"SQLite format 3\0":  # COLMAP would fill an empty file, and prints pages about others
+        raise StorageError(f"{path}: not a COLMAP database, or damaged at its beginning; write it again")
+    with _open(pycolmap, path, path) as database:
+        cameras = {camera.camera_id: _camera_of(camera) for camera in database.read_all_cameras()}
+        names: dict[int, str] = {}
+        images: dict[str, tuple[Features, Camera]] = {}
+        for image in database.read_all_images():
+            camera = cameras[image.camera_id]
+            names[image.image_id] = image.name
+            images[image.name] = _features_of(pycolmap, database, image.image_id, camera), camera
+        matches: dict[Pair, Matches] = {}
+        for key, indices in zip(*database.read_all_matches(), strict=True):
+            a, b = pycolmap.pair_id_to_image_pair(key)
+            matches[names[a], names[b]] = _matches_of(indices)
+        two_views: dict[Pair, TwoView] = {}
+        for key, geometry in zip(*database.read_two_view_geometries(), strict=True):
+            a, b = pycolmap.pair_id_to_image_pair(key)
+            two_views[names[a], names[b]] = _two_view_of(pycolmap, geometry, matches.get((names[a], names[b])))
+    return ColmapDatabase(images, matches, two_views)
+
+
+def _pycolmap() -> Any:
+    try:
+        import pycolmap
+    except ImportError:
+        raise MissingDependencyError("COLMAP databases need pycolmap: pip install 'tiepoints[sfm]'") from None
+    if not hasattr(pycolmap, "FeatureDescriptors"):  # new in 4.0, with the present layout of the database
+        raise MissingDependencyError(
+            f"pycolmap {pycolmap.__version__} is too old, 4.0 is needed: pip install --upgrade 'tiepoints[sfm]'"
+        )
+    return pycolmap
+
+
+@contextmanager
+def _open(pycolmap: Any, path: Path, shown: Path) -> Iterator[Any]:
+    """A database, closed at the end; errors of COLMAP and SQLite become a StorageError about `shown`."""
+    database = None
+    try:
+        database = pycolmap.Database.open(path)
+        yield database
+    except (StorageError, InvalidInputError) as error:
+        if isinstance(error, InvalidInputError) and path == shown:  # while reading, it is the file that is wrong
+            raise StorageError(f"{shown}: {one_line(error)}") from error
+        raise
+    except (RuntimeError, ValueError, KeyError, IndexError, OSError) as error:
+        raise StorageError(f"{shown}: COLMAP cannot use this database ({one_line(error)})") from error
+    finally:
+        if database is not None:
+            database.close()
+
+
+def _settle(pycolmap: Any, path: Path) -> None:
+    """Leave nothing of the old database's write-ahead log beside `path`: SQLite would apply it to the new one."""
+    logs = [path.with_name(path.name + ending) for ending in ("-wal", "-journal", "-shm")]
+    if path.exists() and any(log.exists() for log in logs):
+        with _open(pycolmap, path, path):
+            pass  # the last one to close a database folds its log in and removes it
+        if any(log.exists() for log in logs):
+            raise StorageError(f"{path}: is open in another program; close it there and write again")
+    for log in logs:
+        log.unlink(missing_ok=True)
+
+
+def _check_image(name: str, features: Features, camera: Camera) -> None:
+    check_name(name)
+    if features.image_size not in ((0, 0), (camera.width, camera.height)):  # (0, 0): not known
+        width, height = features.image_size
+        raise InvalidInputError(
+            f"the features of {name!r} are of {width}x{height} pixels, its camera has {camera.width}x{camera.height}"
+        )
+    for what in ("scales", "angles"):
+        values = getattr(features, what)
+        # COLMAP ends the whole process on a negative scale.
+        if values is not None and (not np.isfinite(values).all() or (what == "scales" and (values < 0).any())):
+            raise InvalidInputError(f"{what} of {name!r} are negative or not finite")
+
+
+def _check_pair(
+    pair: Pair, found: Matches | TwoView, counts: Mapping[str, int], matches: Mapping[Pair, Matches | TwoView]
+) -> None:
+    a, b = pair
+    for name in pair:
+        if name not in counts:
+            raise InvalidInputError(f"the pair {pair} has matches, but {name!r} is not among the images")
+    if a == b or (b, a) in matches:
+        raise InvalidInputError(f"the pair {pair} is of one image, or there in both directions")
+    for some in (found,) if isinstance(found, Matches) else (found.matches, found.proposed):
+        if some is not None and len(some):
+            last = some.indices.max(axis=0)
+            if some.indices.min() < 0 or last[0] >= counts[a] or last[1] >= counts[b]:
+                raise InvalidInputError(
+                    f"matches of {pair} refer to keypoint {last.tolist()}, but there are {counts[a]} and {counts[b]}"
+                )
+
+
+def _write_camera(pycolmap: Any, database: Any, camera: Camera) -> tuple[int, int]:
+    """The ids of a camera and of the rig that holds only it."""
+    corner = camera.shifted(0.5)
+    camera_id = database.write_camera(
+        pycolmap.Camera(
+            model=camera.model,
+            width=camera.width,
+            height=camera.height,
+            params=list(corner.params),
+            has_prior_focal_length=camera.focal_is_known,
+        )
+    )
+    rig = pycolmap.Rig()
+    rig.add_ref_sensor(pycolmap.sensor_t(pycolmap.SensorType.CAMERA, camera_id))
+    return camera_id, database.write_rig(rig)
+
+
+def _write_image(pycolmap: Any, database: Any, name: str, features: Features, camera: tuple[int, int]) -> int:
+    image = pycolmap.Image(name=name, camera_id=camera[0])
+    image.image_id = database.write_image(image)
+    frame = pycolmap.Frame()
+    frame.rig_id = camera[1]
+    frame.add_data_id(image.data_id)
+    database.write_frame(frame)
+    columns = [features.keypoints + np.float32(0.5)]
+    if features.scales is not None or features.angles is not None:
+        scales = np.ones(len(features), np.float32) if features.scales is None else features.scales / np.float32(2)
+        angles = np.zeros(len(features), np.float32) if features.angles is None else features.angles
+        columns += [scales[:, None], angles[:, None]]
+    database.write_keypoints(image.image_id, np.concatenate(columns, axis=1))
+    values = features.descriptors
+    if values.dtype == np.float32 and values.shape[1] == 128 and (values >= 0).all():
+        # FeatureDescriptorsToUnsignedByte in COLMAP's feature/utils.cc, which rounds halves up
+        sift = np.minimum(np.floor(values * 512 + 0.5), 255).astype(np.uint8)
+        database.write_descriptors(
+            image.image_id, pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, sift)
+        )
+    return int(image.image_id)
+
+
+def _write_pair(pycolmap: Any, database: Any, a: int, b: int, found: Matches | TwoView) -> None:
+    if isinstance(found, Matches):
+        database.write_matches(a, b, found.indices.astype(np.uint32))
+        return
+    proposed = found.matches if found.proposed is None else found.proposed
+    database.write_matches(a, b, proposed.indices.astype(np.uint32))
+    geometry = pycolmap.TwoViewGeometry()
+    geometry.config = getattr(pycolmap.TwoViewGeometryConfiguration, found.kind.upper())
+    geometry.inlier_matches = found.matches.indices.astype(np.uint32)
+    if found.matrix is not None:
+        setattr(geometry, _MATRIX[found.kind], _shifted(found.matrix, _MATRIX[found.kind], 0.5))
+    database.write_two_view_geometry(a, b, geometry)
+
+
+def _shifted(matrix: NDArray[np.float64], which: str, offset: float) -> NDArray[np.float64]:
+    """The matrix for pixel coordinates that are larger by `offset`; E is one of normalised coordinates and stays."""
+    new_from_old = np.array([[1, 0, offset], [0, 1, offset], [0, 0, 1.0]])
+    old_from_new = np.array([[1, 0, -offset], [0, 1, -offset], [0, 0, 1.0]])
+    if which == "F":
+        return np.asarray(old_from_new.T @ matrix @ old_from_new)
+    return np.asarray(new_from_old @ matrix @ old_from_new) if which == "H" else matrix
+
+
+def _camera_of(camera: Any) -> Camera:
+    params = tuple(float(p) for p in camera.params)
+    ours = Camera(camera.model_name, camera.width, camera.height, params, bool(camera.has_prior_focal_length))
+    return ours.shifted(-0.5)
+
+
+def _features_of(pycolmap: Any, database: Any, image_id: int, camera: Camera) -> Features:
+    table = np.asarray(database.read_keypoints(image_id), dtype=np.float32)
+    count, scales, angles = len(table), None, None
+    if table.shape[1] == 4:
+        scales, angles = table[:, 2] * 2, table[:, 3]
+    elif table.shape[1] == 6:  # x, y and the affine shape [a11 a12; a21 a22]: FeatureKeypoint in feature/types.cc
+        scales = np.hypot(table[:, 2], table[:, 4]) + np.hypot(table[:, 3], table[:, 5])
+        angles = np.arctan2(table[:, 4], table[:, 2])
+    descriptors = np.zeros((count, 0), np.float32)
+    if count and database.exists_descriptors(image_id):
+        stored = database.read_descriptors(image_id)
+        if stored.type == pycolmap.FeatureExtractorType.SIFT:
+            descriptors = np.asarray(stored.data, dtype=np.float32)
+            descriptors = descriptors / np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-12)
+        else:
+            descriptors = np.asarray(stored.to_float().data, dtype=np.float32)
+    return Features(
+        table[:, :2].reshape(-1, 2) - np.float32(0.5),
+        descriptors,
+        np.ones(count, np.float32),
+        (camera.width, camera.height),
+        scales=scales,
+        angles=angles,
+    )
+
+
+def _matches_of(indices: Any) -> Matches:
+    indices = np.asarray(indices).reshape(-1, 2).astype(np.int32)
+    return Matches(indices, np.ones(len(indices), np.float32))
+
+
+def _two_view_of(pycolmap: Any, geometry: Any, proposed: Matches | None) -> TwoView:
+    kind: Kind = pycolmap.TwoViewGeometryConfiguration(geometry.config).name.lower()
+    matrix = getattr(geometry, _MATRIX[kind]) if kind in _MATRIX else None
+    if matrix is not None:
+        matrix = _shifted(np.asarray(matrix, dtype=np.float64), _MATRIX[kind], -0.5)
+    return TwoView(_matches_of(geometry.inlier_matches), kind, matrix, proposed)

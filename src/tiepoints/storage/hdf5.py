@@ -1,0 +1,230 @@
+"""What HDF5 files of features and of matches share: reading one item, and writing that survives interruption."""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from numpy.typing import NDArray
+
+from ..errors import InvalidInputError, StorageError
+from ..files import PathLike, one_line, real, replacing, write_lock
+from .journal import Journal
+
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R", bound="Reader[Any, Any]")
+W = TypeVar("W", bound="Writer[Any]")
+
+# What h5py raises on damaged files and on datasets that are not what their names say.
+_DAMAGED = (InvalidInputError, OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError)
+
+
+class MissingItemError(StorageError, KeyError):
+    """An image or a pair that a file does not hold."""
+
+
+class Reader(Mapping[K, V], ABC, Generic[K, V]):
+    """A file as a read-only mapping; a subclass says what makes a group an item, and what its datasets mean."""
+
+    what: str  # for the messages
+    marker: str  # the dataset that makes a group an item
+
+    def __init__(self, path: PathLike) -> None:
+        import h5py
+
+        self.path = Path(path)
+        self._groups: dict[K, str] | None = None
+        if not self.path.is_file():
+            raise StorageError(f"{self.path}: {'is not a file' if self.path.exists() else 'no such file'}")
+        try:
+            self._file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise StorageError(
+                f"{self.path}: not an HDF5 file, or truncated ({one_line(error)}); delete it and write it again"
+            ) from error
+
+    def __enter__(self: R) -> R:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    @property
+    def made_with(self) -> str:
+        """What the file's writer said that it was made with; '' if nothing."""
+        return str(self._file.attrs.get("made_with", ""))
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self.groups())
+
+    def __len__(self) -> int:
+        return len(self.groups())
+
+    def __contains__(self, key: object) -> bool:
+        with self._reported():
+            return self._find(key) is not None
+
+    def __getitem__(self, key: K) -> V:
+        with self._reported(f"the {self.what} of {key!r} are"):
+            group = self._find(key)
+            if group is not None:
+                return self._value(key, group)
+        raise MissingItemError(f"{self.path}: holds no {self.what} of {key!r}")
+
+    def groups(self) -> dict[K, str]:
+        """Every item's key and the name of its group."""
+        if self._groups is None:
+            with self._reported():
+                self._groups = {self._key(name): name for name in self._list()}
+                if not self._groups and len(self._file):
+                    raise StorageError(f"{self.path}: holds no {self.what}; give the file that does")
+        return self._groups
+
+    @contextmanager
+    def _reported(self, what: str = "it is") -> Iterator[None]:
+        try:
+            yield
+        except StorageError:
+            raise
+        except _DAMAGED as error:
+            raise StorageError(
+                f"{self.path}: {what} damaged, or of another layout than hloc's ({one_line(error)}); write it again"
+            ) from error
+
+    def _list(self) -> list[str]:
+        """The names of the groups that are items."""
+        import h5py
+
+        names: list[str] = []
+        # `visit` hands out names only; opening every object as well would take ten times as long.
+        self._file.visit(names.append)
+        ending = f"/{self.marker}"
+        return [
+            name[: -len(ending)]
+            for name in names
+            if name.endswith(ending) and self._file.get(name, getclass=True) is h5py.Dataset
+        ]
+
+    def _at(self, name: str) -> Any:
+        """The group of this name if it is an item, else None."""
+        import h5py
+
+        is_item = self._file.get(f"{name}/{self.marker}", getclass=True) is h5py.Dataset
+        return self._file[name] if is_item else None
+
+    @abstractmethod
+    def _key(self, name: str) -> K:
+        """An item's key from the name of its group."""
+
+    @abstractmethod
+    def _find(self, key: object) -> Any:
+        """The group of an item, or None."""
+
+    @abstractmethod
+    def _value(self, key: K, group: Any) -> V:
+        """An item from its group."""
+
+
+class Writer(ABC, Generic[K]):
+    """The lock, the journal and the swap at the end; a subclass says what an item's key and datasets are."""
+
+    what: str  # for the messages
+
+    def __init__(self, path: PathLike, *, made_with: str = "", overwrite: bool = False) -> None:
+        self.path = real(path)
+        self.made_with = made_with
+        self.overwrite = overwrite
+        self._stack = ExitStack()
+
+    def __enter__(self: W) -> W:
+        with ExitStack() as stack:
+            stack.enter_context(write_lock(self.path))
+            partial = self.path.with_name(f"{self.path.name}.partial")
+            if self.overwrite:
+                partial.unlink(missing_ok=True)
+            header = {"what": self.what, "made_with": self.made_with, "fresh": self.overwrite}
+            self._journal = Journal(partial, header)
+            stack.callback(self._journal.close)
+            if self._journal.header["what"] != self.what:
+                raise StorageError(
+                    f"{partial}: holds unfinished {self._journal.header['what']}, not {self.what}; move it"
+                )
+            self.check_made_with(partial, self._journal.header["made_with"])
+            # A run with `overwrite` that was interrupted and is resumed without must not bring the old items back.
+            self._keep_old = self.path.exists() and not self._journal.header["fresh"]
+            if self._keep_old:
+                self._know_old()
+            for key in self._journal:
+                self._know(self._decode(key))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if kind is None and (len(self._journal) or not self._keep_old):
+                self._merge()
+            if kind is None or not len(self._journal):
+                self._journal.remove()
+
+    def check_made_with(self, path: Path, before: str) -> None:
+        """Refuse to mix what `path` holds with what another maker writes."""
+        if before and self.made_with and before != self.made_with:
+            raise StorageError(
+                f"{path}: was made with {before}, not {self.made_with}; write to another file, or replace this one with --overwrite (overwrite=True)"
+            )
+
+    def _merge(self) -> None:
+        import h5py
+
+        with replacing(self.path) as temporary:
+            try:
+                if self._keep_old:
+                    shutil.copyfile(self.path, temporary)
+                with h5py.File(temporary, "a") as file:
+                    if self.made_with or self._journal.header["made_with"]:
+                        file.attrs["made_with"] = self.made_with or self._journal.header["made_with"]
+                    for key in self._journal:
+                        name = self._group(self._decode(key))
+                        if name in file:
+                            del file[name]
+                        self._put(file.create_group(name), self._decode(key), self._journal.read(key))
+            except StorageError:
+                raise
+            except (OSError, RuntimeError, ValueError) as error:
+                raise StorageError(
+                    f"{self.path}: cannot be written ({one_line(error)}); what is finished is kept beside it, run again"
+                ) from error
+
+    @abstractmethod
+    def _know_old(self) -> None:
+        """Take note of the items of the finished file."""
+
+    @abstractmethod
+    def _know(self, key: K) -> None:
+        """Take note that an item is there."""
+
+    @abstractmethod
+    def _decode(self, key: str) -> K:
+        """An item's key from the journal's."""
+
+    @abstractmethod
+    def _group(self, key: K) -> str:
+        """The name of the group of an item."""
+
+    @abstractmethod
+    def _put(self, group: Any, key: K, arrays: dict[str, NDArray[Any]]) -> None:
+        """Write an item's arrays into its group."""

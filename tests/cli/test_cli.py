@@ -1,0 +1,195 @@
+"""The command line as a person and a machine use it: in processes of its own, on real photographs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiepoints as tp
+from tiepoints.storage import FeatureReader, load_features, load_matches
+
+COMMANDS = ["match", "extract", "extractors", "completion"]
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "tiepoints", *map(str, arguments)]
+    env = os.environ | {"COLUMNS": "160"} | environment
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, encoding="utf-8")
+
+
+def test_match_finds_and_writes_everything(examples: Path, tmp_path: Path) -> None:
+    picture, arrays = tmp_path / "matches.png", tmp_path / "matches.npz"
+    result = run(
+        "match", examples / "desk_1.jpg", examples / "desk_2.jpg", "--plot", picture, "--out", arrays, "--json"
+    )
+    assert result.returncode == 0 and result.stderr == ""
+    answer = json.loads(result.stdout)
+    assert answer["images"][0]["keypoints"] > 800
+    assert answer["matches"] > 400 and answer["inliers"] > 200
+    assert np.array(answer["model"]).shape == (3, 3)
+    assert set(answer["times_ms"]) == {"load", "read", "extract", "match", "verify"}
+    assert tp.read(picture).shape == (480, 640 + 8 + 640, 3)
+    with np.load(arrays) as stored:
+        assert stored["points_a"].shape == (answer["matches"], 2)
+        assert stored["inliers"].sum() == answer["inliers"]
+    assert len(load_matches(arrays)) == answer["matches"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["matches.npz", "matches.png"]
+
+
+def test_match_in_words(examples: Path, tmp_path: Path) -> None:
+    table = tmp_path / "matches.csv"
+    options = ("-e", "orb", "-n", 1000, "--geometry", "homography", "--ratio", 0.9, "--out", table)
+    result = run("match", examples / "box.png", examples / "box_in_scene.png", *options)
+    assert result.returncode == 0, result.stderr
+    for text in ("keypoints in", "324x223", "matches", "inliers", "homography", "extract", f"wrote {table}"):
+        assert text in result.stdout
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    assert list(rows[0]) == ["xa", "ya", "xb", "yb", "score", "inlier"]
+    assert sum(int(row["inlier"]) for row in rows) > 15
+
+
+def test_match_without_geometry_and_without_overlap(examples: Path) -> None:
+    bare = run("match", examples / "box.png", examples / "box_in_scene.png", "--geometry", "none", "--json")
+    assert json.loads(bare.stdout)["inliers"] is None
+    blank = run("match", examples / "box.png", examples / "desk_1.jpg", "-n", 20, "--ratio", 0.5)
+    assert blank.returncode == 0 and "the images may not overlap" in blank.stdout
+
+
+def test_options_of_the_method(examples: Path) -> None:
+    few = run("extract", examples / "box.png", "-e", "sift", "-O", "contrast_threshold=0.1", "--json")
+    many = run("extract", examples / "box.png", "-e", "sift", "-O", "contrast_threshold=0.01", "--json")
+    counts = [json.loads(r.stdout)["images"][0]["keypoints"] for r in (few, many)]
+    assert counts[0] < 0.7 * counts[1]
+    wrong = run("extract", examples / "box.png", "-O", "nonsense=1")
+    assert wrong.returncode == 2 and "nonsense" in wrong.stderr
+    assert run("extract", examples / "box.png", "-O", "nonsense").returncode == 2
+
+
+def test_extract_one_image(examples: Path, tmp_path: Path) -> None:
+    out, plot = tmp_path / "box.npz", tmp_path / "box.jpg"
+    result = run("extract", examples / "box.png", "--out", out, "--plot", plot)
+    assert result.returncode == 0, result.stderr
+    assert "rootsift keypoints in" in result.stdout
+    assert len(load_features(out)) > 300
+    assert tp.read(plot).shape == (223, 324, 3)
+
+
+def test_extract_a_folder_resumes_and_names_what_it_cannot_read(examples: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "features.h5"
+    (folder / "inner").mkdir(parents=True)
+    for index, name in enumerate(("a.png", "b.png", "inner/c d.png")):
+        Image.open(examples / "box.png").rotate(10 * index).save(folder / name)
+    (folder / "broken.jpg").write_text("no image", encoding="utf-8")
+    first = run("extract", folder, "--out", out, "-n", 100, "--json")
+    assert first.returncode == 1
+    assert [Path(f["path"]).name for f in json.loads(first.stdout)["failed"]] == ["broken.jpg"]
+    assert f"{folder / 'broken.jpg'}: " in first.stderr and "Traceback" not in first.stderr
+    with FeatureReader(out) as store:
+        assert sorted(store) == ["a.png", "b.png", "inner/c d.png"]
+        assert all(len(features) == 100 for features in store.values())
+
+    (folder / "broken.jpg").unlink()
+    Image.open(examples / "box_in_scene.png").save(folder / "new.png")
+    second = run("extract", folder, "--out", out, "-n", 100, "--json")
+    assert second.returncode == 0, second.stderr
+    assert {i["name"]: i["skipped"] for i in json.loads(second.stdout)["images"]} == {
+        "a.png": True, "b.png": True, "inner/c d.png": True, "new.png": False,
+    }  # fmt: skip
+    other = run("extract", folder, "--out", out, "-e", "orb")
+    assert other.returncode == 1 and str(out) in other.stderr and "--overwrite" in other.stderr
+    assert run("extract", folder, "--out", out, "-e", "orb", "--overwrite").returncode == 0
+    with FeatureReader(out) as store:
+        assert store["a.png"].binary
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["features.h5", "photos"]
+
+
+def test_wrong_usage(examples: Path, tmp_path: Path) -> None:
+    box = examples / "box.png"
+    for arguments, message in (
+        (("match", box), "IMAGE_B"),
+        (("match", box, box, "--ratio", "2"), "ratio"),
+        (("match", box, box, "--out", tmp_path / "a.txt"), ".npz or .csv"),
+        (("match", box, box, "-e", "sfit"), "did you mean 'sift'"),
+        (("match", box, box, "-n", "0"), "max-keypoints"),
+        (("extract", box, examples / "box_in_scene.png"), "--out FILE.h5"),
+        (("extract", box, box, examples / "desk_1.jpg", "--plot", "a.png"), "one image"),
+        (("extract", box, "--out", "a.txt"), ".h5 or .npz"),
+        (("nonsense",), "nonsense"),
+    ):
+        result = run(*arguments)
+        assert result.returncode == 2, arguments
+        assert message in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("content", ["text", "truncated", "empty", "bomb", "missing"])
+def test_broken_images_end_in_one_line_and_leave_no_file(examples: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "photo.jpg"
+    whole = (examples / "desk_1.jpg").read_bytes()
+    bomb = (
+        b"BM" + bytes(8) + bytes([54, 0, 0, 0, 40, 0, 0, 0]) + (50_000).to_bytes(4, "little") * 2 + bytes([1, 0, 24, 0])
+    )
+    data = {"text": b"hello", "truncated": whole[:30_000], "empty": b"", "bomb": bomb + bytes(24)}
+    if content in data:
+        path.write_bytes(data[content])
+    before = sorted(tmp_path.iterdir())
+    for arguments in (
+        ("match", path, examples / "box.png", "--out", tmp_path / "m.npz", "--plot", tmp_path / "m.png"),
+        ("extract", path, "--out", tmp_path / "f.h5"),
+        ("extract", path, "--out", tmp_path / "f.npz", "--plot", tmp_path / "m.png"),
+    ):
+        result = run(*arguments)
+        assert result.returncode == 1
+        assert result.stdout == ""
+        assert len(result.stderr.splitlines()) == 1 and str(path) in result.stderr
+        assert sorted(tmp_path.iterdir()) == before
+
+
+def test_places_that_cannot_be_written(examples: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    for option, name in (("--out", "m.npz"), ("--out", "m.csv"), ("--plot", "m.png")):
+        target = tmp_path / "file" / name
+        result = run("match", examples / "box.png", examples / "box_in_scene.png", option, target)
+        assert result.returncode == 1 and len(result.stderr.splitlines()) == 1 and "file" in result.stderr
+    odd = run("match", examples / "box.png", examples / "box_in_scene.png", "--plot", tmp_path / "m.xyz")
+    assert odd.returncode == 2 and ".png" in odd.stderr
+
+
+def test_extractors_table(examples: Path) -> None:
+    result = run("extractors")
+    assert result.returncode == 0
+    for card in tp.extractors():
+        assert card.name in result.stdout
+    listed = json.loads(run("extractors", "--json").stdout)
+    assert {card["name"] for card in listed} == {card.name for card in tp.extractors()}
+    assert all({"licence", "commercial", "paper", "installed"} <= set(card) for card in listed)
+    assert json.loads(run("extractors", "--json", "--licence", "no such").stdout) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command: str) -> None:
+    result = run(command, "--help")
+    assert result.returncode == 0
+    assert "Example" in result.stdout and f"tiepoints {command}" in result.stdout
+
+
+def test_help_and_version() -> None:
+    result = run("--help")
+    assert result.returncode == 0 and all(command in result.stdout for command in COMMANDS)
+    assert "Traceback" not in run().stderr
+    assert tp.__version__ in run("--version").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    script = run("completion", shell).stdout
+    assert "_TIEPOINTS_COMPLETE" in script
+    names = run(_TIEPOINTS_COMPLETE="bash_complete", COMP_WORDS="tiepoints match -e upr", COMP_CWORD="3").stdout
+    assert "upright-sift" in names and "orb" not in names

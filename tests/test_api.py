@@ -1,0 +1,88 @@
+"""The public names: all there, all documented, and every module only leans on floors below its own."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tiepoints as tp
+
+SOURCE = Path(tp.__file__).parent
+
+# Floors of the house: a module imports only from floors below its own, or from its own room.
+FLOORS = {
+    "errors": 0, "features": 1, "camera": 1, "files": 1, "images": 2,
+    "extraction": 3, "matching": 3, "geometry": 3, "storage": 3, "plot": 3,
+    "cli": 5,
+}  # fmt: skip
+
+
+def modules() -> list[str]:
+    names = [info.name for info in pkgutil.walk_packages([str(SOURCE)], "tiepoints.")]
+    return ["tiepoints", *(name for name in names if not name.endswith("__main__"))]
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if hasattr(importlib.import_module(name), "__all__")])
+def test_all_names_exist_and_are_documented(name: str) -> None:
+    module = importlib.import_module(name)
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert module.__doc__
+    for public in module.__all__:
+        value = getattr(module, public)
+        assert public in dir(module)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), f"{name}.{public} has no docstring"
+
+
+def test_type_checkers_and_run_time_see_the_same_names() -> None:
+    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    guarded = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    seen = {
+        alias.asname: node.module for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert {name: seen[name] for name in tp.__all__ if name != "__version__"} == tp._HOMES
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = tp.nonsense
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: p.relative_to(SOURCE).as_posix())
+def test_a_module_imports_only_from_below(path: Path) -> None:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    room = parts[0]
+    if room in ("__init__", "__main__"):
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == len(parts):  # from the package's root
+            targets = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+            for target in targets:
+                if target != "__version__":
+                    assert FLOORS[target] < FLOORS[room], f"{path} imports {target} from its own floor or above"
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: p.relative_to(SOURCE).as_posix())
+def test_a_file_fits_in_a_head(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 420
+
+
+@pytest.mark.parametrize("module", ["numpy", "cv2", "torch", "h5py", "pycolmap", "rich", "poselib"])
+def test_importing_tiepoints_costs_nothing(module: str) -> None:
+    code = f"import sys, tiepoints, tiepoints.cli; sys.exit({module!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_extracting_and_matching_import_no_torch() -> None:
+    code = (
+        "import sys, numpy as np, tiepoints as tp; f = tp.load('sift')(np.zeros((64, 64), np.uint8)); tp.match(f, f); "
+        "tp.extractors(); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

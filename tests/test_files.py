@@ -1,0 +1,154 @@
+"""Atomic replacement, the writers' lock, and names."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tiepoints.errors import InvalidInputError, StorageError
+from tiepoints.files import check_name, replacing, write_lock
+
+HOLD = """
+import sys, time
+from tiepoints.files import replacing, write_lock
+with write_lock(sys.argv[1]), replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print("holding", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_replaces_at_the_end_and_only_then(tmp_path):
+    path = tmp_path / "new folder" / "ü file.bin"
+    with replacing(path) as temporary:
+        temporary.write_text("one")
+        assert temporary.parent == path.parent
+        assert not path.exists()
+    assert path.read_text() == "one"
+    with replacing(path) as temporary:
+        temporary.write_text("two")
+        assert path.read_text() == "one"
+    assert path.read_text() == "two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_mode_is_that_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_text("")
+    with replacing(tmp_path / "file") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a privilege there")
+def test_follows_a_symbolic_link(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with replacing(tmp_path / "link") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "x"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"file.+cannot be written") as error, replacing(tmp_path / "file" / "x"):
+        pass
+    assert "\n" not in str(error.value)
+
+
+def test_the_second_writer_is_refused_and_a_killed_one_does_not_block(tmp_path, child):
+    path = tmp_path / "features.h5"
+    path.write_text("old")
+    process = child(HOLD, path)
+    assert process.stdout.readline() == "holding\n"
+    message = r"features\.h5: another process is writing this file"
+    with pytest.raises(StorageError, match=message) as error, write_lock(path):
+        pass
+    assert "\n" not in str(error.value)
+    assert len(list(tmp_path.glob(".features.h5.tmp-*"))) == 1
+    os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    process.wait()
+    assert path.read_text() == "old"
+    with write_lock(path):
+        assert not list(tmp_path.glob(".features.h5.tmp-*")), "what the dead writer left is removed"
+
+
+def test_the_lock_ends_with_the_block(tmp_path):
+    for _ in range(2):
+        with write_lock(tmp_path / "x"):
+            pass
+    with pytest.raises(ZeroDivisionError), write_lock(tmp_path / "x"):
+        raise ZeroDivisionError
+    with write_lock(tmp_path / "x"), pytest.raises(StorageError, match="another process"), write_lock(tmp_path / "x"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a/b c/d.e.jpg", "ü/ß 漢字.png", "...", "a..b", ".hidden", "-", "a\\b", "😀"]
+)
+def test_good_names(name):
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "/",
+        "/a.jpg",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "../a",
+        "a/../b",
+        "./a",
+        "a\0b",
+        "C:/a",
+        "c:\\a",
+        "\\\\host\\a",
+        "\udc80",
+    ],
+)
+def test_bad_names(name):
+    with pytest.raises(InvalidInputError) as error:
+        check_name(name)
+    assert "\n" not in str(error.value)
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from tiepoints.errors import StorageError
+from tiepoints.files import write_lock
+path, done = Path(sys.argv[1]), 0
+while done < 300:
+    try:
+        with write_lock(path):
+            path.write_text(str(int(path.read_text()) + 1))
+    except StorageError:
+        continue
+    done += 1
+"""
+
+
+def test_no_two_writers_at_once_though_the_lock_file_comes_and_goes(tmp_path):
+    path = tmp_path / "count"
+    path.write_text("0")
+    children = [subprocess.Popen([sys.executable, "-c", COUNT, str(path)]) for _ in range(3)]
+    assert [child.wait(timeout=60) for child in children] == [0, 0, 0]
+    assert path.read_text() == "900"
+    assert list(tmp_path.iterdir()) == [path]
