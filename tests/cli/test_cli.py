@@ -51,7 +51,7 @@ def test_match_in_words(examples: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     for text in ("keypoints in", "324x223", "matches", "inliers", "homography", "extract", f"wrote {table}"):
         assert text in result.stdout
-    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
     assert list(rows[0]) == ["xa", "ya", "xb", "yb", "score", "inlier"]
     assert sum(int(row["inlier"]) for row in rows) > 15
 

@@ -184,7 +184,8 @@ class Writer(ABC, Generic[K]):
         """Refuse to mix what `path` holds with what another maker writes."""
         if before and self.made_with and before != self.made_with:
             raise StorageError(
-                f"{path}: was made with {before}, not {self.made_with}; write to another file, or replace this one with --overwrite (overwrite=True)"
+                f"{path}: was made with {before}, not {self.made_with}; write to another file, or "
+                "replace this one with --overwrite (overwrite=True)"
             )
 
     def _merge(self) -> None:

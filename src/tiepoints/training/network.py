@@ -1,0 +1,127 @@
+"""MD-Net: one fully convolutional network that predicts k detection heatmaps and one dense descriptor map.
+
+Santellani, Sormann, Rossi, Kuhn, Fraundorfer: MD-Net: Multi-Detector for Local Feature Extraction. ICPR 2022, arXiv
+2208.05350. What the paper fixes is marked "paper" below, what we chose by experiment is marked "ours".
+
+    image (B, 1, H, W)
+      stem 1/2 -> stage 1/4 -> stage 1/8 -> stage 1/16          convolutions 3x3, batch normalisation, ReLU
+                      |           |            |
+                      +<-- 1/4 <--+<--- 1/8 <--+                top-down sums (feature pyramid)
+                      |
+                      +-> descriptors (B, D, H/4, W/4)
+                      +-> heatmap logits (B, 16 k, H/4, W/4) -> pixel shuffle (B, k, H, W) -> fixed blur
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Config", "MDNet"]
+
+#: Height and width of what goes in must be multiples of this: four halvings.
+STRIDE = 16
+
+#: The descriptor map's resolution is 1 / CELL of the image's; its pixel (i, j) is the centre of a CELL x CELL block.
+CELL = 4
+
+
+@dataclass(frozen=True)
+class Config:
+    """The shape of the network; every value is ours, chosen by time and accuracy (docs/training-log.md).
+
+    Parameters
+    ----------
+    sets : int
+        k, the number of heatmaps (paper: 2 in the published MD-2-Net).
+    descriptor_size : int
+        D.
+    channels : tuple of int
+        Of the stages at 1/2, 1/4, 1/8 and 1/16 of the resolution: multiples of 16, which fill the vector registers.
+    depths : tuple of int
+        Convolutions in each stage after the one that halves the resolution.
+    fused : int
+        Channels of the feature pyramid.
+    head : int
+        Hidden channels of the detection head.
+    """
+
+    sets: int = 2
+    descriptor_size: int = 64
+    channels: tuple[int, int, int, int] = (16, 32, 64, 96)
+    depths: tuple[int, int, int, int] = (0, 1, 2, 2)
+    fused: int = 48
+    head: int = 16
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists, for checkpoints and metadata."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Config:
+        """The inverse of `as_dict`."""
+        settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**settings)
+
+
+class MDNet(nn.Module):
+    """The network; `forward` gives logits, whose sigmoid is the heatmap D in [0, 1] of the paper.
+
+    Parameters
+    ----------
+    config : Config
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        c, depth, fused = config.channels, config.depths, config.fused
+        inputs = (1, *c[:-1])
+        self.stages = nn.ModuleList(
+            nn.Sequential(_block(i, o, stride=2), *(_block(o, o) for _ in range(n)))
+            for i, o, n in zip(inputs, c, depth, strict=True)
+        )
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, fused, 1) for channels in c[1:])  # of 1/4, 1/8, 1/16
+        self.smooth = nn.ModuleList([_block(fused, fused), _block(fused, fused)])  # at 1/4, 1/8
+        # Without the normalisation over the batch, the hardest negatives drive all descriptors to the same vector.
+        self.describe = nn.Sequential(
+            nn.Conv2d(fused, config.descriptor_size, 1, bias=False), nn.BatchNorm2d(config.descriptor_size)
+        )
+        self.detect = nn.Sequential(
+            _block(fused, config.head, size=1),
+            _block(config.head, config.head),
+            nn.Conv2d(config.head, CELL * CELL * config.sets, 1),
+        )
+        # Pixel shuffle can put a spike at a fixed place of each cell, which satisfies the peaky loss in flat areas. The
+        # blur (binomial, 5x5) makes neighbours share their value, so that a peak has to be earned, and gives the
+        # sub-pixel fit a smooth summit.
+        row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        self.register_buffer("blur", torch.outer(row, row).repeat(config.sets, 1, 1, 1), persistent=False)
+        self.blur: Tensor
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Grey (B, 1, H, W) in [0, 1] -> heatmap logits (B, k, H, W), descriptors (B, D, H/4, W/4), not normalised."""
+        mean = image.mean(dim=(2, 3), keepdim=True)
+        x = (image - mean) * torch.rsqrt((image - mean).square().mean(dim=(2, 3), keepdim=True) + 1e-5)
+        half = self.stages[0](x)  # (B, c0, H/2, W/2)
+        fourth = self.stages[1](half)  # (B, c1, H/4, W/4)
+        eighth = self.stages[2](fourth)  # (B, c2, H/8, W/8)
+        sixteenth = self.stages[3](eighth)  # (B, c3, H/16, W/16)
+        y = self.smooth[1](F.relu(self.lateral[1](eighth) + _double(self.lateral[2](sixteenth))))
+        y = self.smooth[0](F.relu(self.lateral[0](fourth) + _double(y)))  # (B, fused, H/4, W/4)
+        logits = F.pixel_shuffle(self.detect(y), CELL)  # (B, k, H, W)
+        logits = F.conv2d(F.pad(logits, (2, 2, 2, 2), mode="replicate"), self.blur, groups=self.config.sets)
+        return logits, self.describe(y)
+
+
+def _block(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

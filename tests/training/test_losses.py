@@ -1,0 +1,123 @@
+"""Each loss does what its equation says; worked values, limits, gradients and masks."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the extra train")
+
+from tiepoints.training import losses  # noqa: E402
+
+S = 48
+
+
+def peaks(places: list[tuple[int, int]], height: float = 1.0) -> torch.Tensor:
+    """(1, 1, S, S), zero but for single pixels (x, y)."""
+    d = torch.zeros(1, 1, S, S, dtype=torch.float64)
+    for x, y in places:
+        d[0, 0, y, x] = height
+    return d
+
+
+ALL = torch.ones(1, 1, S, S)
+EVERY_WINDOW = [(x, y) for x in range(4, S, 8) for y in range(4, S, 8)]
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "loss"), [(1.0, -1.0, 0.0), (0.8, 0.2, 0.0), (0.6, 0.3, 0.2), (0.2, 0.6, 0.9)]
+)
+def test_triplet_values_of_the_paper(positive: float, negative: float, loss: float) -> None:
+    value = losses.triplet(torch.tensor([positive]), torch.tensor([negative]), margin=0.5)
+    assert value.item() == pytest.approx(loss, abs=1e-6)
+
+
+def test_similarity_is_zero_for_a_heatmap_and_itself_and_one_for_disjoint_ones() -> None:
+    torch.manual_seed(0)
+    d = torch.rand(2, 3, S, S, dtype=torch.float64)
+    mask = torch.ones(2, 1, S, S)
+    assert losses.similarity(d, d, mask).item() == pytest.approx(0, abs=1e-9)
+    assert losses.similarity(d, 0.3 * d, mask).item() == pytest.approx(0, abs=1e-9), "a cosine has no scale"
+    moved = peaks([(x + 3, y) for x, y in EVERY_WINDOW])
+    assert losses.similarity(peaks(EVERY_WINDOW), moved, ALL).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_similarity_is_zero_for_a_heatmap_and_its_exact_warp() -> None:
+    """A warp by whole pixels resamples exactly."""
+    torch.manual_seed(1)
+    d = torch.rand(1, 2, S, S, dtype=torch.float64)
+    warped = torch.roll(d, shifts=(5, -7), dims=(2, 3))
+    back = torch.roll(warped, shifts=(-5, 7), dims=(2, 3))
+    mask = ALL.clone()
+    mask[..., -5:, :] = 0
+    mask[..., :, :7] = 0
+    assert losses.similarity(d, back, mask).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_peaky_prefers_one_sharp_peak_a_window() -> None:
+    flat = torch.full((1, 1, S, S), 0.5)
+    assert losses.peaky(flat, ALL).item() == pytest.approx(1)
+    sharp = losses.peaky(peaks(EVERY_WINDOW), ALL).item()
+    assert sharp < 0.05
+    assert sharp < losses.peaky(peaks(EVERY_WINDOW, height=0.5), ALL).item() < 1
+
+
+def test_intersections_tell_disjoint_from_equal_and_near() -> None:
+    one = peaks(EVERY_WINDOW)
+    apart = peaks([(x - 4, y) for x, y in EVERY_WINDOW])
+    beside = peaks([(x + 1, y) for x, y in EVERY_WINDOW])
+
+    def loss(other: torch.Tensor) -> float:
+        return losses.intersections(torch.cat([one, other], dim=1), ALL).item()
+
+    assert loss(apart) == pytest.approx(0, abs=1e-9)
+    assert loss(one) > 0.15
+    assert loss(beside) > 0.15
+    assert losses.intersections(one, ALL).item() == 0
+
+
+def test_unreliable_lowers_the_heatmap_where_descriptors_fail() -> None:
+    d = torch.full((3,), 0.5, requires_grad=True)
+    positive, negative = torch.tensor([0.9, 0.6, 0.2]), torch.tensor([0.1, 0.3, 0.6])
+    losses.unreliable(d, positive, negative).backward()
+    good, fair, bad = d.grad.tolist()  # type: ignore[union-attr]
+    assert good == 0 < fair < bad
+
+
+@pytest.mark.parametrize("name", ["similarity", "peaky", "intersections", "triplet", "unreliable"])
+def test_gradients_agree_with_finite_differences(name: str) -> None:
+    torch.manual_seed(2)
+    mask = torch.ones(1, 1, 24, 24, dtype=torch.float64)
+    mask[..., :3] = 0
+    d, other = (torch.rand(1, 2, 24, 24, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    scores = torch.rand(6, dtype=torch.float64, requires_grad=True), torch.rand(6, dtype=torch.float64)
+    if name == "similarity":
+        assert torch.autograd.gradcheck(lambda a, b: losses.similarity(a, b, mask), (d, other))
+    elif name == "triplet":
+        assert torch.autograd.gradcheck(losses.triplet, (scores[0], scores[1].requires_grad_()))
+    elif name == "unreliable":
+        assert torch.autograd.gradcheck(lambda x: losses.unreliable(x, scores[1], scores[1].flip(0)), (scores[0],))
+    else:
+        assert torch.autograd.gradcheck(lambda x: getattr(losses, name)(x, mask), (d,))
+
+
+@pytest.mark.parametrize("name", ["similarity", "peaky", "intersections"])
+def test_nothing_outside_the_mask_contributes(name: str) -> None:
+    torch.manual_seed(3)
+    mask = ALL.clone()
+    mask[..., 20:] = 0
+    d, other = torch.rand(1, 2, S, S), torch.rand(1, 2, S, S)
+    changed = d.clone()
+    # the reach of the intersections' maximum stays outside too
+    changed[..., 22:] = torch.rand(1, 2, S, S - 22)
+
+    def loss(x: torch.Tensor) -> float:
+        function = getattr(losses, name)
+        return float(function(x, other, mask) if name == "similarity" else function(x, mask))
+
+    assert loss(d) == loss(changed)
+    assert loss(d) != loss(d * torch.rand(1, 2, S, S))
+    nothing = torch.zeros_like(mask)
+    x = d.clone().requires_grad_()
+    value = losses.similarity(x, other, nothing) if name == "similarity" else getattr(losses, name)(x, nothing)
+    value.backward()
+    assert torch.isfinite(value) and x.grad is not None and (x.grad == 0).all()
