@@ -1,8 +1,8 @@
 """Known figures on real pairs: what moves them by more than their tolerance changed the results for users.
 
 The figures were measured with this code on the development sequences of HPatches (v_boat, v_dogman, v_graffiti: 14
-pairs), 2,048 keypoints, mutual nearest neighbours, protocol `d2net`: the share of the proposed matches whose error in the
-second image is at most t pixels, averaged over the pairs.
+pairs), 2,048 keypoints, mutual nearest neighbours, protocol `d2net`: the share of the proposed matches whose error in
+the second image is at most t pixels, averaged over the pairs.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def _anchors(heat: Tensor, valid: Tensor, count: int, generator: torch.Generator
     Half are drawn at random, half are the places of greatest response (jittered by chance) in cells of the image, where
     keypoints will be.
     """
-    b, _, height, width = heat.shape
+    width = heat.shape[3]
     flat = valid.flatten(1)  # (B, S * S)
     noise = torch.rand(flat.shape, generator=generator).to(flat.device)
     random = (noise + flat).topk(count // 2, dim=1).indices
