@@ -120,23 +120,34 @@ def find_images(sources: Iterable[PathLike]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not inside:
-                raise ImageError(f"{path}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))})")
-            found.update(dict.fromkeys(inside))
-        elif path.exists():
-            found[path] = None
-        elif glob.has_magic(str(source)):
-            names = glob.glob(str(source), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-            hits = sorted(p for p in map(Path, names) if p.is_file())
-            if not hits:
-                raise ImageError(f"{source}: no file fits this pattern")
-            found.update(dict.fromkeys(hits))
-        else:
-            raise ImageError(f"{path}: no such file or folder")
+        try:
+            found.update(dict.fromkeys(_images_of(source)))
+        except PermissionError as error:  # noqa: PERF203 - a source is a folder of many images
+            raise ImageError(f"{error.filename or source}: not readable (permission denied)") from None
     return list(found)
+
+
+def _images_of(source: PathLike) -> list[Path]:
+    path = Path(source)
+    if path.is_dir():
+
+        def refuse(error: OSError) -> None:  # os.walk would leave the folder out without a word
+            raise error
+
+        names = (Path(folder) / name for folder, _, files in os.walk(path, onerror=refuse) for name in files)
+        inside = sorted(p for p in names if p.suffix.lower() in SUFFIXES)
+        if not inside:
+            raise ImageError(f"{path}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))})")
+        return inside
+    if path.exists():
+        return [path]
+    if not glob.has_magic(str(source)):
+        raise ImageError(f"{path}: no such file or folder")
+    hits = glob.glob(str(source), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    files = sorted(p for p in map(Path, hits) if p.is_file())
+    if not files:
+        raise ImageError(f"{source}: no file fits this pattern")
+    return files
 
 
 def camera_of(path: PathLike, *, default_focal: float = 1.2) -> Camera:

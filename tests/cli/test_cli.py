@@ -33,7 +33,7 @@ def test_match_finds_and_writes_everything(examples: Path, tmp_path: Path) -> No
     assert result.returncode == 0 and result.stderr == ""
     answer = json.loads(result.stdout)
     assert answer["images"][0]["keypoints"] > 800
-    assert answer["matches"] > 400 and answer["inliers"] > 200
+    assert answer["matches"] > 400 and answer["inliers"] > 200 and answer["more_than_chance"] is True
     assert np.array(answer["model"]).shape == (3, 3)
     assert set(answer["times_ms"]) == {"load", "read", "extract", "match", "verify"}
     assert tp.read(picture).shape == (480, 640 + 8 + 640, 3)
@@ -60,7 +60,10 @@ def test_match_without_geometry_and_without_overlap(examples: Path) -> None:
     bare = run("match", examples / "box.png", examples / "box_in_scene.png", "--geometry", "none", "--json")
     assert json.loads(bare.stdout)["inliers"] is None
     blank = run("match", examples / "box.png", examples / "desk_1.jpg", "-n", 20, "--ratio", 0.5)
-    assert blank.returncode == 0 and "the images may not overlap" in blank.stdout
+    assert blank.returncode == 0 and "NOT VERIFIED" in blank.stdout
+    plenty = run("match", examples / "box.png", examples / "desk_1.jpg", "--json")
+    assert json.loads(plenty.stdout)["inliers"] > 8, "chance finds a fundamental matrix ..."
+    assert json.loads(plenty.stdout)["more_than_chance"] is False, "... and that is told"
 
 
 def test_options_of_the_method(examples: Path) -> None:
@@ -71,6 +74,8 @@ def test_options_of_the_method(examples: Path) -> None:
     wrong = run("extract", examples / "box.png", "-O", "nonsense=1")
     assert wrong.returncode == 2 and "nonsense" in wrong.stderr
     assert run("extract", examples / "box.png", "-O", "nonsense").returncode == 2
+    kind = run("extract", examples / "box.png", "-O", "contrast_threshold=abc")
+    assert kind.returncode == 2 and len(kind.stderr.splitlines()) == 1 and "contrastThreshold" in kind.stderr
 
 
 def test_extract_one_image(examples: Path, tmp_path: Path) -> None:
@@ -109,6 +114,36 @@ def test_extract_a_folder_resumes_and_names_what_it_cannot_read(examples: Path, 
     with FeatureReader(out) as store:
         assert store["a.png"].binary
     assert sorted(p.name for p in tmp_path.iterdir()) == ["features.h5", "photos"]
+
+
+def test_names_do_not_change_when_a_folder_grows(examples: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "f.h5"
+    for day in ("day1", "day2"):
+        (folder / day).mkdir(parents=True)
+        Image.open(examples / "box.png").save(folder / day / "box.png")
+        assert run("extract", folder, "--out", out, "-n", 50).returncode == 0
+    with FeatureReader(out) as store:
+        assert store.names() == ["day1/box.png", "day2/box.png"]
+
+
+def test_a_photograph_is_never_written_over(examples: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    content = (examples / "box.png").read_bytes()
+    photo.write_bytes(content)
+    (tmp_path / "link.png").symlink_to(photo)
+    for target in (photo, tmp_path / "link.png"):
+        for command in (("match", photo, examples / "box_in_scene.png"), ("extract", photo)):
+            result = run(*command, "--plot", target)
+            assert result.returncode == 2 and "is one of the images" in result.stderr
+            assert photo.read_bytes() == content
+
+
+def test_nothing_readable_leaves_no_file(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_text("text", encoding="utf-8")
+    result = run("extract", tmp_path, "--out", tmp_path / "f.h5")
+    assert result.returncode == 1 and "none of the 2 images could be read" in result.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jpg", "b.jpg"]
 
 
 def test_wrong_usage(examples: Path, tmp_path: Path) -> None:

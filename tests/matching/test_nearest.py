@@ -147,6 +147,8 @@ def test_wrong_input_is_refused() -> None:
     ):
         with pytest.raises(tp.InvalidInputError, match=message):
             tp.match(a, other)
+    with pytest.raises(tp.InvalidInputError, match="takes two Features, but got ndarray"):
+        tp.match(d, d)  # type: ignore[arg-type]
     for options in ({"ratio": 0}, {"ratio": 1.5}, {"min_similarity": 2}):
         with pytest.raises(tp.InvalidInputError):
             tp.match(a, a, **options)  # type: ignore[arg-type]

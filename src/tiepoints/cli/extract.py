@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import check_picture, extractor_options, json_option, make_extractor, print_json
+from .options import check_not_an_input, check_picture, extractor_options, json_option, make_extractor, print_json
 
 if TYPE_CHECKING:
     from ..features import Features
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     epilog="Examples: tiepoints extract photo.jpg --plot keypoints.png; "
     "tiepoints extract photos/ --out features.h5 -e upright-sift",
 )
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, type=click.Path())
 @extractor_options
 @click.option(
     "--out",
@@ -45,15 +45,18 @@ def command(
 ) -> None:
     """Extract the features of IMAGES: files, folders with all below them, or quoted patterns such as "a/*.jpg".
 
-    In the .h5 file an image is called by its path below the folder that all of them share. Interrupted work is resumed
-    by the same command. Images that cannot be read are named and left out, and the exit code is then 1.
+    In the .h5 file an image is called by its path below the folder that was given; of several folders or files, below
+    the one that all of them share. What the file holds by that name already is skipped, so that the same command goes
+    on with interrupted work. Images that cannot be read are named and left out, and the exit code is then 1.
     """
+    from ..errors import ImageError
     from ..images import find_images, read
 
     if out is not None and out.suffix not in (".h5", ".hdf5", ".npz"):
         raise click.BadParameter(f"{out} must end in .h5 or .npz", param_hint="--out")
     check_picture(plot)
     paths = find_images(images)
+    check_not_an_input((plot, out), paths)
     if len(paths) > 1 and (plot is not None or (out is not None and out.suffix == ".npz")):
         raise click.UsageError(
             f"--plot and --out FILE.npz take one image, but these are {len(paths)}; use --out FILE.h5"
@@ -61,11 +64,16 @@ def command(
     if len(paths) > 1 and out is None:
         raise click.UsageError(f"{len(paths)} images need --out FILE.h5")
     extractor = make_extractor(name, max_keypoints, max_size, settings)
-    names = _names(paths)
+    names = _names(paths, images)
 
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
-    with _opened(out, repr(extractor), overwrite) as (known, write), _progress(len(paths), quiet=as_json) as advance:
+    kept = 0
+    with (
+        _explained_interrupt(lambda: f"{kept} images are kept; the same command goes on" if out is not None else ""),
+        _opened(out, repr(extractor), overwrite) as (known, write),
+        _progress(len(paths), quiet=as_json) as advance,
+    ):
         for path in paths:
             if names[path] in known:
                 results.append({"path": str(path), "name": names[path], "skipped": True})
@@ -73,7 +81,7 @@ def command(
                 continue
             try:
                 pixels = read(path)
-            except ValueError as error:  # ImageError: one unreadable image must not cost the others
+            except ImageError as error:  # one unreadable image must not cost the others
                 if len(paths) == 1:
                     raise
                 failures.append({"path": str(path), "error": str(error)})
@@ -84,6 +92,7 @@ def command(
             features = extractor(pixels)
             spent = (time.perf_counter() - start) * 1000
             write(names[path], features)
+            kept += 1
             if plot is not None:
                 from ..plot import plot_keypoints, save_image
 
@@ -92,6 +101,8 @@ def command(
             about = {"width": width, "height": height, "keypoints": len(features), "extract_ms": round(spent, 2)}
             results.append({"path": str(path), "name": names[path], "skipped": False} | about)
             advance()
+        if failures and not results:
+            raise ImageError(f"none of the {len(failures)} images could be read")  # inside: leaves no empty file
 
     if as_json:
         content = {"extractor": name, "images": results, "failed": failures}
@@ -102,10 +113,13 @@ def command(
         raise SystemExit(1)
 
 
-def _names(paths: list[Path]) -> dict[Path, str]:
-    """Each image's path below the deepest folder that all share, with slashes."""
+def _names(paths: list[Path], sources: tuple[str, ...]) -> dict[Path, str]:
+    """Each image's path, with slashes, below the one folder that was given, or the deepest one that all share."""
     whole = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - links keep the names that the user gave
-    top = Path(os.path.commonpath([path.parent for path in whole]))
+    if len(sources) == 1 and Path(sources[0]).is_dir():
+        top = Path(os.path.abspath(sources[0]))  # noqa: PTH100
+    else:
+        top = Path(os.path.commonpath([path.parent for path in whole]))
     return {path: full.relative_to(top).as_posix() for path, full in zip(paths, whole, strict=True)}
 
 
@@ -123,6 +137,17 @@ def _opened(out: Path | None, made_with: str, overwrite: bool) -> Iterator[tuple
 
         with FeatureWriter(out, made_with=made_with, overwrite=overwrite) as writer:
             yield writer, writer.write
+
+
+@contextmanager
+def _explained_interrupt(what: Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C ends with one line that says what became of the work."""
+    from ..errors import TiepointsError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise TiepointsError(f"interrupted; {what()}".rstrip("; ")) from None
 
 
 @contextmanager
@@ -152,14 +177,14 @@ def _print(
             f"{only['keypoints']:6d} {name} keypoints in {only['path']} ({only['width']}x{only['height']}), "
             f"{only['extract_ms']:.0f} ms"
         )
-    else:
+    elif new:
         total = sum(result["keypoints"] for result in new)
         mean = sum(result["extract_ms"] for result in new) / max(len(new), 1)
         click.echo(f"{total} {name} keypoints in {len(new)} images, {mean:.0f} ms an image")
     if len(results) > len(new):
-        click.echo(f"{len(results) - len(new)} images were there already (--overwrite starts anew)")
+        click.echo(f"{len(results) - len(new)} of {len(results)} were there already (--overwrite starts anew)")
     if failures:
         click.echo(f"{len(failures)} of {len(results) + len(failures)} images could not be read", err=True)
     for path in (out, plot):
-        if path is not None:
+        if path is not None and new:
             click.echo(f"wrote {path}")

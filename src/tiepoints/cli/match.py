@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .options import check_picture, extractor_options, json_option, make_extractor, print_json
+from .options import check_not_an_input, check_picture, extractor_options, json_option, make_extractor, print_json
 
 
 @click.command("match", epilog="Example: tiepoints match a.jpg b.jpg --plot matches.png --out matches.npz")
@@ -31,7 +31,7 @@ from .options import check_picture, extractor_options, json_option, make_extract
 @click.option(
     "--threshold",
     type=click.FloatRange(min=0, min_open=True),
-    help="How far, in pixels, an inlier may lie from the model.  [default: that of the geometry]",
+    help="How far, in pixels, an inlier may lie from the model.  [default: 1 for fundamental, 3 for homography]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random samples of the verification.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the inliers (.png, .jpg).")
@@ -60,11 +60,12 @@ def command(
     """Find verified tie points between IMAGE_A and IMAGE_B.
 
     Features of both images are matched by mutual nearest neighbours and verified by a geometric model; what agrees with
-    it are the inliers.
+    it are the inliers. Where they are no more than unrelated images would give, the last line says so.
     """
     if out is not None and out.suffix not in (".npz", ".csv"):
         raise click.BadParameter(f"{out} must end in .npz or .csv", param_hint="--out")
     check_picture(plot)
+    check_not_an_input((plot, out), (image_a, image_b))
 
     from ..images import read
     from ..matching import match
@@ -86,7 +87,9 @@ def command(
     lap("extract")
     matches = match(a, b, ratio=ratio, min_similarity=min_similarity)
     lap("match")
+    threshold = {"fundamental": 1.0, "homography": 3.0}.get(geometry) if threshold is None else threshold
     model = _verify(geometry, a, b, matches, threshold, seed)
+    chance = None if model is None else _is_chance(model, threshold, b.image_size)
     lap("verify")
 
     if plot is not None:
@@ -107,6 +110,7 @@ def command(
         "geometry": geometry,
         "inliers": None if model is None else model.num_inliers,
         "model": None if model is None or model.matrix is None else model.matrix.tolist(),
+        "more_than_chance": None if chance is None else not chance,
         "times_ms": {stage: round(value, 2) for stage, value in times.items()},
         "plot": None if plot is None else str(plot),
         "out": None if out is None else str(out),
@@ -122,9 +126,14 @@ def _verify(geometry: str, a: Any, b: Any, matches: Any, threshold: float | None
         return None
     from .. import geometry as models
 
-    options: dict[str, Any] = {"seed": seed} if threshold is None else {"seed": seed, "threshold": threshold}
-    estimate = models.homography if geometry == "homography" else models.fundamental
-    return estimate(a, b, matches, **options)
+    estimate: Any = models.homography if geometry == "homography" else models.fundamental
+    return estimate(a, b, matches, threshold=threshold, seed=seed)
+
+
+def _is_chance(model: Any, threshold: Any, size: tuple[int, int]) -> bool:
+    from ..geometry import false_alarms
+
+    return false_alarms(model, threshold, size) > 0
 
 
 def _write(out: Path, a: Any, b: Any, matches: Any, model: Any) -> None:
@@ -154,8 +163,11 @@ def _print(result: dict[str, Any]) -> None:
     click.echo(f"{result['matches']:6d} matches, mutual nearest neighbours of {result['extractor']}")
     if result["inliers"] is not None:
         share = 100 * result["inliers"] / max(result["matches"], 1)
-        found = "" if result["model"] is not None else "; no model fits: the images may not overlap"
-        click.echo(f"{result['inliers']:6d} inliers ({share:.0f} %) of one {result['geometry']} matrix{found}")
+        click.echo(f"{result['inliers']:6d} inliers ({share:.0f} %) of one {result['geometry']} matrix")
+        if not result["more_than_chance"]:
+            click.echo(
+                "       NOT VERIFIED: chance alone gives as many; the images may not show the same (try --ratio 0.8)"
+            )
     click.echo("times: " + ", ".join(f"{stage} {value:.0f} ms" for stage, value in times.items()))
     for kind in ("plot", "out"):
         if result[kind]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,14 @@ def check_picture(path: Path | None) -> None:
     """Refuse a picture's name before the work is done, not after it."""
     if path is not None and path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"):
         raise click.BadParameter(f"{path} must end in .png, .jpg, .webp or .tif", param_hint="--plot")
+
+
+def check_not_an_input(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
+    """Refuse to write over a photograph that is being read."""
+    photographs = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path is not None and path.resolve() in photographs:
+            raise click.UsageError(f"{path} is one of the images; write to another file")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of text.")

@@ -160,7 +160,11 @@ class Extractor(ABC):
         if wanted is not None and small.shape[:2] != (height, width):
             resized = cv2.resize(wanted, small.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
             small_mask = np.asarray(resized, np.uint8)
-        found = self._detect(*_at_least(_SMALLEST, small, small_mask))
+        try:
+            found = self._detect(*_at_least(_SMALLEST, small, small_mask))
+        except cv2.error as error:  # OpenCV checks options only when it runs
+            reason = " ".join(str(error).split())
+            raise InvalidInputError(f"{self!r} cannot do this: {reason}") from error
 
         keypoints = np.asarray(found.keypoints, np.float32).reshape(-1, 2)
         if scale != (1.0, 1.0):

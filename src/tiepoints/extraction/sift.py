@@ -19,7 +19,7 @@ _ROOT = "Arandjelovic and Zisserman, Three Things Everyone Should Know to Improv
 
 
 class SIFT(Extractor):
-    """SIFT by OpenCV: rotation and scale invariant, 128-D.
+    """SIFT by OpenCV: rotation and scale invariant, 128-D. Its patent ended in 2020.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class SIFT(Extractor):
         name="sift",
         summary="SIFT: rotation and scale invariant",
         paper=_LOWE,
-        licence="Apache-2.0 (OpenCV); the patent ended in 2020",
+        licence="Apache-2.0 (OpenCV)",
         commercial=True,
         descriptor_size=128,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .chance import false_alarms
 from .poses import absolute_pose, essential, relative_pose
 from .residuals import (
     epipolar_error,
@@ -25,6 +26,7 @@ __all__ = [
     "essential",
     "essential_from_fundamental",
     "essential_from_pose",
+    "false_alarms",
     "fundamental",
     "fundamental_from_essential",
     "homography",

@@ -22,8 +22,8 @@ __all__ = [
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-# No photograph is that large. Beyond it, residuals of a pixel are lost in float32, in which OpenCV computes.
-_LARGEST_PIXEL = 1e7
+# No photograph is that large. Beyond it, tenths of a pixel are lost in float32, in which OpenCV computes.
+_LARGEST_PIXEL = 1e6
 
 
 def as_float64(values: ArrayLike, what: str) -> Float64:

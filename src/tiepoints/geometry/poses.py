@@ -266,11 +266,11 @@ def _rays(pixels: Float64, camera: Camera) -> _Rays:
     pixels = np.where(valid[:, None], pixels, 0.0)
     matrix = camera.matrix
     # PoseLib 2.0.5 divides by the distance from the principal point: a point on it must be moved, if by a millionth.
-    on_center = (np.abs(pixels - matrix[:2, 2]) < 1e-6).all(axis=1)
+    on_center = np.asarray((np.abs(pixels - matrix[:2, 2]) < 1e-6).all(axis=1), dtype=bool)
     pixels = np.where(on_center[:, None], matrix[:2, 2] + 1e-6, pixels)
     model = _poselib_camera(camera)
     normalised = np.asarray(model.unproject(pixels), dtype=np.float64).reshape(-1, 2)
-    finite = np.isfinite(normalised).all(axis=1)
+    finite = np.asarray(np.isfinite(normalised).all(axis=1), dtype=bool)
     normalised = np.where(finite[:, None], normalised, 0.0)
     # Outside the range of a distortion's polynomial the iteration ends somewhere: there and back does not close.
     back = np.asarray(model.project(normalised), dtype=np.float64).reshape(-1, 2)

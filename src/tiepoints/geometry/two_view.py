@@ -33,7 +33,8 @@ def homography(
 ) -> Geometry:
     """Find the homography that maps image a onto image b: a plane, or any scene from a camera that only turned.
 
-    MAGSAC++ (Barath et al., CVPR 2020) of OpenCV's USAC.
+    MAGSAC++ (Barath et al., CVPR 2020) of OpenCV's USAC. It takes no homography that mirrors:
+    no camera sees a plane so.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def homography(
     Notes
     -----
     Chance alone finds inliers. Among random matches in 1000x800 pixels we counted, at 3 pixels, 5 inliers of 100
-    matches, 6 of 1,000 and up to 8 of 2,000. Points beyond 10^7 pixels are outliers.
+    matches, 6 of 1,000 and up to 8 of 2,000. Points beyond 10^6 pixels are outliers.
     """
     check_options(threshold, confidence, max_iterations, min_inliers, seed, fewest=4)
     points_a, points_b = correspondences(a, b, matches)
@@ -213,17 +214,18 @@ def _two_view(
     threshold: float,
     min_inliers: int,
 ) -> Geometry:
-    """Estimate around the points' centres, bring the matrix back to pixels, and judge it."""
+    """Estimate from shifted points, bring the matrix back to pixels, and judge it."""
     nothing = Geometry(kind, None, np.zeros(len(a), bool))
     usable = usable_pixels(a, b)
     if not supported(min_inliers, a[usable], b[usable]):
         return nothing
-    # OpenCV computes in float32: around the centre it loses least. The scale stays, for its constants are in pixels.
-    center_a, center_b = np.median(a[usable], axis=0), np.median(b[usable], axis=0)
-    model = estimate(a[usable] - center_a, b[usable] - center_b)
+    # From each image's corner of the points, as from an image's own: around the centre, where half the coordinates are
+    # negative, OpenCV's fundamental matrices lost up to .03 of mAA@10. The scale stays: its constants are in pixels.
+    corner_a, corner_b = a[usable].min(axis=0), b[usable].min(axis=0)
+    model = estimate(a[usable] - corner_a, b[usable] - corner_b)
     if model is None:
         return nothing
-    matrix = back(model, _translation(-center_a), _translation(-center_b))
+    matrix = back(model, _translation(-corner_a), _translation(-corner_b))
     if matrix is None:
         return nothing
     inliers = usable & (error(matrix, a, b) <= threshold)

@@ -78,6 +78,11 @@ def match(
 
 
 def _check(a: Features, b: Features, ratio: float | None, min_similarity: float | None) -> None:
+    for value in (a, b):
+        if not isinstance(value, Features):
+            raise InvalidInputError(
+                f"match takes two Features, but got {type(value).__name__}: call an extractor first"
+            )
     if a.descriptors.dtype != b.descriptors.dtype or a.descriptors.shape[1] != b.descriptors.shape[1]:
         raise InvalidInputError(
             f"descriptors of different kinds cannot be matched: {a.descriptors.shape[1]} columns of "

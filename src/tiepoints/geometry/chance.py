@@ -1,0 +1,60 @@
+"""Whether inliers are more than chance would give."""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import InvalidInputError
+from .results import Geometry
+
+__all__ = ["false_alarms"]
+
+# Matches that define a model, models a sample gives at most, and the dimensions in which an error can lie.
+_SAMPLE = {"homography": (4, 1, 2), "fundamental": (7, 3, 1), "essential": (5, 10, 1)}
+
+
+def false_alarms(model: Geometry, threshold: float, image_size: tuple[int, int]) -> float:
+    """How many models with so many inliers unrelated images would give: log10 of the expected number.
+
+    Below 0 the model is real evidence, above it the images may as well show different things. A random point of the
+    second image lies within `threshold` of its epipolar line, or of its place, with a probability p that follows from
+    the image's size; the number of false alarms counts every way to choose the inliers among the matches and the sample
+    among the inliers (Moisan and Stival, A Probabilistic Criterion to Detect Rigid Point Matches and Estimate the
+    Fundamental Matrix, IJCV 2004).
+
+    Parameters
+    ----------
+    model : Geometry
+        With one inlier flag for each match.
+    threshold : float
+        Pixels, as given to the estimate.
+    image_size : (int, int)
+        (width, height) of the second image.
+
+    Returns
+    -------
+    log10 : float
+        Infinite where there is no model.
+
+    Raises
+    ------
+    InvalidInputError
+        If the threshold or the size is not positive.
+    """
+    width, height = image_size
+    if threshold <= 0 or width <= 0 or height <= 0:
+        raise InvalidInputError(f"threshold {threshold} and image size {width}x{height} must be positive")
+    sample, models, dimensions = _SAMPLE[model.kind]
+    n, k = len(model.inliers), model.num_inliers
+    if not model or k <= sample:
+        return math.inf
+    if dimensions == 1:
+        p = 2 * threshold * math.hypot(width, height) / (width * height)
+    else:
+        p = math.pi * threshold**2 / (width * height)
+    natural = math.log(models * (n - sample)) + _log_choose(n, k) + _log_choose(k, sample)
+    return (natural + (k - sample) * math.log(min(p, 1.0))) / math.log(10)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
