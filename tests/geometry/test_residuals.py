@@ -61,7 +61,9 @@ def test_sampson_error_is_opencv_s(rigid_scene) -> None:
     E = essential_from_pose(scene.rotation, scene.translation)
     F = fundamental_from_essential(E, scene.camera.matrix, scene.camera.matrix)
     ours = sampson_error(F, scene.a, scene.b)
-    theirs = [cv2.sampsonDistance(np.array([*p, 1.0]), np.array([*q, 1.0]), F) for p, q in zip(scene.a, scene.b)]
+    theirs = [
+        cv2.sampsonDistance(np.array([*p, 1.0]), np.array([*q, 1.0]), F) for p, q in zip(scene.a, scene.b, strict=True)
+    ]
     np.testing.assert_allclose(ours**2, theirs, rtol=1e-9)
     assert (ours <= epipolar_error(F, scene.a, scene.b) / np.sqrt(2) + 1e-12).all()
     np.testing.assert_allclose(ours, sampson_error(F.T, scene.b, scene.a))
@@ -93,6 +95,14 @@ def test_fundamental_and_essential_are_inverse_of_each_other(rigid_scene) -> Non
     np.testing.assert_allclose(essential_from_pose(scene.rotation, -7 * scene.translation), E)
     with pytest.raises(InvalidInputError, match="inverted"):
         fundamental_from_essential(E, np.zeros((3, 3)), K_b)
+
+
+def test_absurd_coordinates_are_infinitely_far_without_a_warning() -> None:
+    absurd = np.array([[1e300, -1e300], [1e-310, 1e308]])
+    for error in (homography_error, symmetric_homography_error, sampson_error, epipolar_error):
+        values = error(np.array([[0.1, 2, 3], [4, 5, 6], [7, -8, 9]]), absurd, absurd[::-1])
+        assert not np.isnan(values).any()
+        assert (values > 1e100).all()
 
 
 @pytest.mark.parametrize("degrees", [0.0, 1e-7, 1e-3, 1.0, 45.0, 90.0, 135.0, 179.999, 180 - 1e-6, 180.0])

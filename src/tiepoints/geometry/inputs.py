@@ -78,17 +78,22 @@ def check_options(
     threshold: float, confidence: float, max_iterations: int, min_inliers: int, seed: int, fewest: int
 ) -> None:
     """Refuse options out of range; `fewest` is how many inliers a model needs before they say anything for it."""
-    if not (np.isfinite(threshold) and threshold > 0):
+    if not _in_range(threshold, 0, np.inf):
         raise InvalidInputError(f"threshold is {threshold}, but a positive number of pixels is expected")
-    if not 0 < confidence < 1:
+    if not _in_range(confidence, 0, 1):
         raise InvalidInputError(f"confidence is {confidence}, but a number between 0 and 1, both excluded, is expected")
     for name, value, least in (
         ("max_iterations", max_iterations, 1),
         ("seed", seed, 0),
         ("min_inliers", min_inliers, fewest),
     ):
-        if int(value) != value or not least <= value < 2**31:
+        if not _in_range(value, least - 1, 2**31) or int(value) != value:
             raise InvalidInputError(f"{name} is {value}, but a whole number from {least} to 2^31 - 1 is expected")
+
+
+def _in_range(value: object, low: float, high: float) -> bool:
+    """Whether it is a number, and strictly between the two."""
+    return isinstance(value, int | float | np.integer | np.floating) and bool(low < value < high)
 
 
 def usable_pixels(*points: Float64) -> Mask:

@@ -63,8 +63,8 @@ def project(H: ArrayLike, points: ArrayLike) -> Float64:
     InvalidInputError
         For other shapes.
     """
-    mapped = _homogeneous(as_points(points, 2, "points")) @ _array(H, (3, 3), "H").T  # (M, 3)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        mapped = _homogeneous(as_points(points, 2, "points")) @ _array(H, (3, 3), "H").T  # (M, 3)
         projected = mapped[:, :2] / mapped[:, 2:]
     projected[~np.isfinite(projected).all(axis=1)] = np.inf
     return projected
@@ -121,15 +121,18 @@ def _epipolar(F: ArrayLike, points_a: ArrayLike, points_b: ArrayLike) -> tuple[F
     """|b^T F a|, and the squared norms of the epipolar lines' normals: in b of F a, in a of F^T b; each (M,)."""
     a, b = _both(points_a, points_b)
     matrix = _array(F, (3, 3), "F")
-    lines_b = _homogeneous(a) @ matrix.T  # (M, 3)
-    lines_a = _homogeneous(b) @ matrix
-    algebraic = np.abs(np.einsum("mi,mi->m", _homogeneous(b), lines_b))
-    return algebraic, (lines_b[:, :2] ** 2).sum(axis=1), (lines_a[:, :2] ** 2).sum(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lines_b = _homogeneous(a) @ matrix.T  # (M, 3)
+        lines_a = _homogeneous(b) @ matrix
+        algebraic = np.abs(np.einsum("mi,mi->m", _homogeneous(b), lines_b))
+        return algebraic, (lines_b[:, :2] ** 2).sum(axis=1), (lines_a[:, :2] ** 2).sum(axis=1)
 
 
 def _ratio(numerator: Float64, denominator: Float64) -> Float64:
     # A line's normal vanishes at the epipole, through which every epipolar line passes: the distance is 0 there.
-    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratio = np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0)
+    return np.where(np.isnan(ratio), np.inf, ratio)  # not a number: squares that overflowed
 
 
 def sampson_error(F: ArrayLike, points_a: ArrayLike, points_b: ArrayLike) -> Float64:

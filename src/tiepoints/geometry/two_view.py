@@ -228,7 +228,8 @@ def _two_view(
     matrix = back(model, _translation(-corner_a), _translation(-corner_b))
     if matrix is None:
         return nothing
-    inliers = usable & (error(matrix, a, b) <= threshold)
+    inliers = usable.copy()
+    inliers[usable] = error(matrix, a[usable], b[usable]) <= threshold
     if not supported(min_inliers, a[inliers], b[inliers]) or any(
         on_a_line(points[inliers], threshold) for points in (a, b)
     ):
