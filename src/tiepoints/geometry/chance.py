@@ -49,7 +49,8 @@ def false_alarms(model: Geometry, threshold: float, image_size: tuple[int, int])
     if not model or k <= sample:
         return math.inf
     if dimensions == 1:
-        p = 2 * threshold * math.hypot(width, height) / (width * height)
+        # Sampson's distance spreads the error over both images: up to sqrt(2) of it lies between point and line in one.
+        p = 2 * math.sqrt(2) * threshold * math.hypot(width, height) / (width * height)
     else:
         p = math.pi * threshold**2 / (width * height)
     natural = math.log(models * (n - sample)) + _log_choose(n, k) + _log_choose(k, sample)
