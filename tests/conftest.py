@@ -10,7 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
+
+# The same examples at every run in CI, so that a change is judged by what it changed; new ones on a developer's machine.
+# A health check measures the machine and the luck of the draw, not the code.
+settings.register_profile(
+    "tiepoints",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.load_profile("tiepoints")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -44,9 +44,11 @@ def test_features_come_back(stored, tmp_path_factory, assert_same):
 
 
 @quick
-@given(names=st.lists(NAME, min_size=2, max_size=5, unique=True), seed=st.integers(0, 2**32))
+@given(
+    names=st.lists(NAME, min_size=2, max_size=5, unique_by=lambda name: name.replace("/", "-")),
+    seed=st.integers(0, 2**32),
+)
 def test_matches_come_back_in_both_directions(names, seed, tmp_path_factory, matches, assert_same):
-    assume(len({name.replace("/", "-") for name in names}) == len(names))
     path = tmp_path_factory.mktemp("h5") / "matches.h5"
     counts = {name: (seed + i) % 20 for i, name in enumerate(names)}
     stored = {
