@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
-# The same examples at every run in CI, so that a change is judged by what it changed; new ones on a developer's machine.
+# The same examples at every run in CI, so that a change is judged by what it changed; new ones elsewhere.
 # A health check measures the machine and the luck of the draw, not the code.
 settings.register_profile(
     "tiepoints",
