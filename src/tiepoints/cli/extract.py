@@ -68,9 +68,8 @@ def command(
 
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
-    kept = 0
     with (
-        _explained_interrupt(lambda: f"{kept} images are kept; the same command goes on" if out is not None else ""),
+        _explained_interrupt(lambda: f"{len(results)} images are kept, run it again" if out is not None else ""),
         _opened(out, repr(extractor), overwrite) as (known, write),
         _progress(len(paths), quiet=as_json) as advance,
     ):
@@ -92,7 +91,6 @@ def command(
             features = extractor(pixels)
             spent = (time.perf_counter() - start) * 1000
             write(names[path], features)
-            kept += 1
             if plot is not None:
                 from ..plot import plot_keypoints, save_image
 
