@@ -1,7 +1,7 @@
 """tiepoints: the same physical points found in different photographs.
 
 >>> import tiepoints as tp
->>> extractor = tp.load("rootsift")
+>>> extractor = tp.load("mdnet")
 >>> a, b = extractor(tp.read("a.jpg")), extractor(tp.read("b.jpg"))
 >>> matches = tp.match(a, b)
 >>> model = tp.homography(a, b, matches)
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .errors import MissingDependencyError as MissingDependencyError
     from .errors import StorageError as StorageError
     from .errors import TiepointsError as TiepointsError
+    from .errors import TrainingError as TrainingError
     from .errors import UnknownExtractorError as UnknownExtractorError
     from .extraction import Card as Card
     from .extraction import Extractor as Extractor
@@ -52,6 +53,7 @@ _HOMES = {
     "MissingDependencyError": "errors",
     "StorageError": "errors",
     "TiepointsError": "errors",
+    "TrainingError": "errors",
     "UnknownExtractorError": "errors",
     "absolute_pose": "geometry",
     "camera_of": "images",

@@ -28,3 +28,7 @@ class MissingDependencyError(TiepointsError, ImportError):
 
 class StorageError(TiepointsError, OSError):
     """A file of features, matches or cameras that cannot be read or written."""
+
+
+class TrainingError(TiepointsError, RuntimeError):
+    """A training that cannot go on; what it has reached is kept."""

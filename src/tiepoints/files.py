@@ -51,6 +51,18 @@ def replacing(path: PathLike) -> Iterator[Path]:
         _remove_temporaries(temporary.parent, temporary.name)
 
 
+def write_whole(path: PathLike, content: bytes | memoryview) -> None:
+    """Write a file that is whole or not there; see `replacing`.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written, for instance because the disk is full; the old file stays.
+    """
+    with replacing(path) as temporary, _reported(real(path)):
+        temporary.write_bytes(content)
+
+
 @contextmanager
 def write_lock(path: PathLike) -> Iterator[None]:
     """Be the only writer of `path` during the ``with`` block.

@@ -27,7 +27,7 @@ EVERY_WINDOW = [(x, y) for x in range(4, S, 8) for y in range(4, S, 8)]
     ("positive", "negative", "loss"), [(1.0, -1.0, 0.0), (0.8, 0.2, 0.0), (0.6, 0.3, 0.2), (0.2, 0.6, 0.9)]
 )
 def test_triplet_values_of_the_paper(positive: float, negative: float, loss: float) -> None:
-    value = losses.triplet(torch.tensor([positive]), torch.tensor([negative]), margin=0.5)
+    value = losses.triplet(torch.tensor([[positive]]), torch.tensor([[negative]]), torch.ones(1, 1), margin=0.5)
     assert value.item() == pytest.approx(loss, abs=1e-6)
 
 
@@ -75,12 +75,34 @@ def test_intersections_tell_disjoint_from_equal_and_near() -> None:
     assert losses.intersections(one, ALL).item() == 0
 
 
+@pytest.mark.parametrize("k", [3, 4])
+def test_intersections_find_the_one_pair_of_sets_that_collides(k: int) -> None:
+    apart = [peaks([(x + m, y + 3 * (m % 2)) for x, y in EVERY_WINDOW]) for m in range(k)]
+    assert losses.intersections(torch.cat(apart, dim=1), ALL, reach=1).item() == pytest.approx(0, abs=1e-9)
+    twice = torch.cat([*apart[:-1], apart[0]], dim=1)
+    # two of k sets meet one peak of the k - 1 that their rivals have in each window: a cosine of 1 / sqrt(k - 1)
+    assert losses.intersections(twice, ALL, reach=1).item() == pytest.approx(2 / k / (k - 1) ** 0.5, abs=1e-6)
+
+
 def test_unreliable_lowers_the_heatmap_where_descriptors_fail() -> None:
-    d = torch.full((3,), 0.5, requires_grad=True)
-    positive, negative = torch.tensor([0.9, 0.6, 0.2]), torch.tensor([0.1, 0.3, 0.6])
-    losses.unreliable(d, positive, negative).backward()
-    good, fair, bad = d.grad.tolist()  # type: ignore[union-attr]
+    d = torch.full((1, 4), 0.5, requires_grad=True)
+    positive, negative = torch.tensor([[0.9, 0.6, 0.2, 0.2]]), torch.tensor([[0.1, 0.3, 0.6, 0.6]])
+    losses.unreliable(d, positive, negative, torch.tensor([[1.0, 1.0, 1.0, 0.0]])).backward()
+    assert d.grad is not None
+    good, fair, bad, unusable = d.grad[0].tolist()
     assert good == 0 < fair < bad
+    assert unusable == 0
+
+
+def test_a_pair_counts_as_much_as_another_whatever_it_shows() -> None:
+    """So the mean over two processes is that of one with both batches."""
+    torch.manual_seed(4)
+    d, other = torch.rand(2, 2, S, S), torch.rand(2, 2, S, S)
+    mask = torch.ones(2, 1, S, S)
+    mask[1, :, :, 20:] = 0
+    for loss in (losses.similarity, lambda x, y, m: losses.peaky(x, m), lambda x, y, m: losses.intersections(x, m)):
+        one, two = (loss(d[i : i + 1], other[i : i + 1], mask[i : i + 1]) for i in range(2))
+        assert loss(d, other, mask).item() == pytest.approx((one + two).item() / 2, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["similarity", "peaky", "intersections", "triplet", "unreliable"])
@@ -89,13 +111,16 @@ def test_gradients_agree_with_finite_differences(name: str) -> None:
     mask = torch.ones(1, 1, 24, 24, dtype=torch.float64)
     mask[..., :3] = 0
     d, other = (torch.rand(1, 2, 24, 24, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    scores = torch.rand(6, dtype=torch.float64, requires_grad=True), torch.rand(6, dtype=torch.float64)
+    scores = torch.rand(2, 6, dtype=torch.float64, requires_grad=True), torch.rand(2, 6, dtype=torch.float64)
+    usable = torch.tensor([[1, 1, 1, 1, 0, 1], [1, 0, 0, 1, 1, 1]], dtype=torch.float64)
     if name == "similarity":
         assert torch.autograd.gradcheck(lambda a, b: losses.similarity(a, b, mask), (d, other))
     elif name == "triplet":
-        assert torch.autograd.gradcheck(losses.triplet, (scores[0], scores[1].requires_grad_()))
+        pair = scores[0], scores[1].requires_grad_()
+        assert torch.autograd.gradcheck(lambda a, b: losses.triplet(a, b, usable), pair)
     elif name == "unreliable":
-        assert torch.autograd.gradcheck(lambda x: losses.unreliable(x, scores[1], scores[1].flip(0)), (scores[0],))
+        weighed = scores[1], scores[1].flip(0), usable
+        assert torch.autograd.gradcheck(lambda x: losses.unreliable(x, *weighed), (scores[0],))
     else:
         assert torch.autograd.gradcheck(lambda x: getattr(losses, name)(x, mask), (d,))
 

@@ -33,7 +33,7 @@ class _ExtractorName(click.ParamType):  # type: ignore[type-arg] # generic since
         ]
 
 
-class _Setting(click.ParamType):  # type: ignore[type-arg]
+class Setting(click.ParamType):  # type: ignore[type-arg]
     """KEY=VALUE, the value a Python literal or else a string."""
 
     name = "key=value"
@@ -55,7 +55,7 @@ def extractor_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "-O",
             "--option",
             "settings",
-            type=_Setting(),
+            type=Setting(),
             multiple=True,
             help="An option of the method itself, for instance contrast_threshold=0.01; repeatable.",
         ),

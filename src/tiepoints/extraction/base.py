@@ -192,15 +192,15 @@ class Extractor(ABC):
         return f"<{self.card.name} extractor: {options}>"
 
 
-def require(module: str, card: Card) -> Any:
-    """Import an optional package, or say which extra installs it."""
+def require(module: str, what: str, extra: str) -> Any:
+    """Import an optional package, or say which extra installs it for `what`."""
     from importlib import import_module
 
     try:
         return import_module(module)
     except ImportError as error:
         raise MissingDependencyError(
-            f"{card.name} needs the package {module.partition('.')[0]}: pip install 'tiepoints[{card.extra}]'"
+            f"{what} needs the package {module.partition('.')[0]}: pip install 'tiepoints[{extra}]'"
         ) from error
 
 

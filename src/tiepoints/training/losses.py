@@ -2,7 +2,9 @@
 
 D stands for one image's heatmaps (B, k, H, W) in [0, 1], D' for those of the other image resampled into the first
 one's frame by the known map, and `mask` (B, 1, H, W) is 1 where the map is valid. p runs over windows P that lie wholly
-inside the mask: nothing outside it contributes. What the paper fixes is marked "paper", what we chose "ours".
+inside the mask: nothing outside it contributes. Every loss is a mean over each pair first and over the pairs then, so
+that a batch means the same whether one process holds it or several share it. What the paper fixes is marked "paper",
+what we chose "ours".
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from torch import Tensor
 __all__ = ["intersections", "peaky", "similarity", "triplet", "unreliable"]
 
 WINDOW = 16  # paper: 16 x 16 windows
-STRIDE = 8  # ours: the paper slides by one pixel; every eighth gives the same mean at 1/64 of the cost
+# ours: windows advance by half their edge, where the paper slides them by a pixel: the mean is nearly the same, the
+# cost 1/64. The caller shifts the maps by chance, so that no place keeps its part of the window.
 MARGIN = 0.5  # paper: "for example"
 _EPS = 1e-8
 
@@ -44,31 +47,30 @@ def peaky(d: Tensor, mask: Tensor, window: int = WINDOW) -> Tensor:
     loss : ()
         1 for a flat map, about 0 for one sharp peak of height 1 in each window.
     """
-    height = F.max_pool2d(d, window, STRIDE) - F.avg_pool2d(d, window, STRIDE)
-    return 1 - _mean(height, _whole(mask, window))
+    return 1 - _mean(_maximum(d, window) - _average(d, window), _whole(mask, window))
 
 
 def intersections(d: Tensor, mask: Tensor, reach: int = 5, window: int = WINDOW) -> Tensor:
-    """Sets that fire at the same places are penalised: mean over m < n, p of cos(D^m[p], max near p of D^n) (ours).
+    """Sets that fire at the same places are penalised: mean over m, p of cos(D^m[p], R^m[p]) (ours).
 
-    The maximum over `reach` x `reach` pixels makes a peak collide with its neighbours too, not only with its own place.
+    R^m, the rivals of set m, is the maximum over the other sets and over `reach` x `reach` pixels: a peak collides with
+    its neighbours too, not only with its own place.
 
     Returns
     -------
     loss : ()
         0 for sets whose peaks keep at least reach // 2 + 1 pixels apart, or for one set; up to 1 for equal ones.
     """
-    k = d.shape[1]
-    if k == 1:
+    if d.shape[1] == 1:
         return d.sum() * 0
-    spread = F.max_pool2d(d, reach, 1, reach // 2)
-    whole = _whole(mask, window)
-    pairs = [(m, n) for m in range(k) for n in range(k) if m != n]
-    first, second = (d[:, [m for m, _ in pairs]], spread[:, [n for _, n in pairs]])
-    return _mean(_cosine(first, second, window), whole)
+    spread = F.max_pool2d(F.max_pool2d(d, (reach, 1), 1, (reach // 2, 0)), (1, reach), 1, (0, reach // 2))
+    best = spread.topk(2, dim=1).values
+    first, second = best[:, :1], best[:, 1:]  # the strongest set everywhere, and the next one
+    rivals = torch.where(spread == first, second, first)
+    return _mean(_cosine(d, rivals, window), _whole(mask, window))
 
 
-def unreliable(d: Tensor, positive: Tensor, negative: Tensor, margin: float = MARGIN) -> Tensor:
+def unreliable(d: Tensor, positive: Tensor, negative: Tensor, usable: Tensor, margin: float = MARGIN) -> Tensor:
     """Keypoints whose descriptors do not discriminate are penalised (the idea is the paper's, the formula ours).
 
     Mean of D(x) * clamp(m - S(f, f+) + S(f, f-), 0, 2 m) / (2 m) over sampled places x: the detection is weighed by how
@@ -77,40 +79,51 @@ def unreliable(d: Tensor, positive: Tensor, negative: Tensor, margin: float = MA
 
     Parameters
     ----------
-    d : (N,)
+    d : (B, N)
         The heatmap at the sampled places.
-    positive, negative : (N,)
+    positive, negative : (B, N)
         Scores of the true counterpart and of the hardest negative there.
+    usable : (B, N)
+        1 where the place counts, else 0.
     """
     missing = (margin - positive.detach() + negative.detach()).clamp(0, 2 * margin) / (2 * margin)
-    return (d * missing).mean() if len(d) else d.sum()
+    return _mean(d * missing, usable)
 
 
-def triplet(positive: Tensor, negative: Tensor, margin: float = MARGIN) -> Tensor:
+def triplet(positive: Tensor, negative: Tensor, usable: Tensor, margin: float = MARGIN) -> Tensor:
     """max(0, m - S(f, f+) + S(f, f-)), the mean over the anchors (paper).
 
     Parameters
     ----------
-    positive, negative : (N,)
+    positive, negative : (B, N)
         Dot products of unit descriptors in [-1, 1], with the counterpart and with the hardest negative.
+    usable : (B, N)
+        1 where the anchor counts, else 0.
     """
-    return F.relu(margin - positive + negative).mean() if len(positive) else positive.sum()
+    return _mean(F.relu(margin - positive + negative), usable)
+
+
+def _average(x: Tensor, window: int) -> Tensor:
+    """Means of windows that advance by half their edge, from the means of their quarters: a quarter of the reads."""
+    return F.avg_pool2d(F.avg_pool2d(x, window // 2), 2, 1)
+
+
+def _maximum(x: Tensor, window: int) -> Tensor:
+    return F.max_pool2d(F.max_pool2d(x, window // 2), 2, 1)
 
 
 def _cosine(a: Tensor, b: Tensor, window: int) -> Tensor:
     """Cosine similarity of the windows of two maps (B, C, H, W) -> (B, C, h, w): averages of products, by pooling."""
-
-    def pool(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, window, STRIDE)
-
-    return pool(a * b) / (pool(a * a) * pool(b * b) + _EPS**2).sqrt().clamp_min(_EPS)
+    product, length_a, length_b = (_average(x, window) for x in (a * b, a * a, b * b))
+    return product / (length_a * length_b + _EPS**2).sqrt().clamp_min(_EPS)
 
 
 def _whole(mask: Tensor, window: int) -> Tensor:
     """1 for windows that lie wholly inside the mask, else 0; (B, 1, h, w)."""
-    return (-F.max_pool2d(-mask.to(torch.get_default_dtype()), window, STRIDE) > 0.5).to(mask.dtype)
+    return (_average(mask.float(), window) > 1 - 0.5 / window**2).to(mask.dtype)
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    weight = weight.to(values.dtype).expand_as(values)
-    return (values * weight).sum() / weight.sum().clamp_min(1)
+    """The mean over the pairs of each pair's weighted mean; 0 for a pair without weight."""
+    weight = weight.to(values.dtype).expand_as(values).flatten(1)
+    return ((values.flatten(1) * weight).sum(1) / weight.sum(1).clamp_min(1)).mean()

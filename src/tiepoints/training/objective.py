@@ -12,167 +12,171 @@ from torch import Tensor
 from . import losses
 from .network import CELL
 
-__all__ = ["Batch", "Weights", "objective"]
+__all__ = ["LOSSES", "Batch", "Objective", "objective"]
+
+#: The losses by name: the paper's five, and the cross-entropy that starts the descriptors off.
+LOSSES = ("similarity", "peaky", "intersections", "unreliable", "triplet", "entropy")
+
+
+TEMPERATURE = 0.07  # ours: of the cross-entropy among candidates
+SPACING = 2  # ours: every second pixel of the descriptor map, 8 px of the image, is a candidate
 
 
 @dataclass(frozen=True)
-class Weights:
+class Objective:
     """How much each loss counts; 0 switches it off. All ours: the paper gives none.
 
     Parameters
     ----------
     similarity, peaky, intersections, unreliable, triplet : float
         Factors of the losses of these names.
+    entropy : float
+        Factor of the cross-entropy of the true counterpart among all candidates (ours): it uses every negative, where
+        the triplet loss uses the hardest one.
+    warm_up : int
+        Steps before the triplet loss is blended in, over as many steps again: hardest negatives from the first step end
+        with all descriptors equal.
     anchors : int
-        Places a pair at which descriptors are compared; half of them at random, half at peaks of the heatmaps.
+        Places a pair at which descriptors are compared; half of them at random (paper), half at peaks of the heatmaps
+        (ours), where keypoints will be.
     window : int
-        Edge of the windows of the similarity and peaky losses (paper: 16).
+        Edge of the windows of the similarity, peaky and intersections losses (paper: 16).
     exclusion : float
         Negatives nearer than this many pixels to the positive do not count.
-    warm_up : int
-        Steps of cross-entropy over all candidates before the hardest negatives are blended in, over as many steps
-        again: hardest negatives from the first step end with all descriptors equal.
     """
 
     similarity: float = 1.0
     peaky: float = 0.5
     intersections: float = 0.5
     unreliable: float = 0.5
-    triplet: float = 1.0
+    triplet: float = 0.5
+    entropy: float = 0.3
+    warm_up: int = 150
     anchors: int = 256
     window: int = 16
     exclusion: float = 8.0
-    warm_up: int = 150
 
 
 class Batch(NamedTuple):
-    """Pairs as tensors; see `pairs.Pair`."""
+    """B pairs as tensors; see `pairs.Pair`."""
 
-    image_a: Tensor  # (B, 1, S, S)
-    image_b: Tensor
-    b_from_a: Tensor  # (B, S, S, 2)
-    valid_a: Tensor  # (B, 1, S, S) float
-
-
-TEMPERATURE = 0.07  # ours: of the cross-entropy of the warm-up
+    image_a: Tensor  # (B, 1, S, S) in [0, 1]
+    image_b: Tensor  # (B, 1, S, S)
+    b_from_a: Tensor  # (B, S, S, 2) [x, y] in pixels
+    valid_a: Tensor  # (B, 1, S, S), 1 or 0
+    noise: Tensor  # (B, S, S) in [0, 1): the lot of each pixel of a, for drawing anchors
 
 
 def objective(
-    logits_a: Tensor,
-    logits_b: Tensor,
-    described_a: Tensor,
-    described_b: Tensor,
-    batch: Batch,
-    weights: Weights,
-    step: int,
-    generator: torch.Generator,
+    outputs: tuple[Tensor, Tensor, Tensor, Tensor], batch: Batch, weights: Objective, step: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of all losses, and each by its name.
 
     Parameters
     ----------
-    logits_a, logits_b : (B, k, S, S)
-    described_a, described_b : (B, D, S / 4, S / 4)
-        Not normalised.
+    outputs : logits of a and of b (B, k, S, S), descriptors of a and of b (B, D, S / 4, S / 4)
+        Descriptors not normalised.
     batch : Batch
-    weights : Weights
+    weights : Objective
     step : int
-        For the warm-up of the descriptors.
-    generator : torch.Generator
-        Of the random anchors.
+        For the warm-up of the descriptors, and for the shift of the windows.
     """
+    logits_a, logits_b, described_a, described_b = outputs
     heat_a, heat_b = torch.sigmoid(logits_a.float()), torch.sigmoid(logits_b.float())
     size = heat_a.shape[-1]
     grid = batch.b_from_a * (2 / (size - 1)) - 1
     heat_ba = F.grid_sample(heat_b, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-    mask = batch.valid_a
 
+    half = weights.window // 2
+    left, top = step % half, step // half % half
+    a, b, mask = (x[..., top:, left:] for x in (heat_a, heat_ba, batch.valid_a))
     parts = {
-        "similarity": losses.similarity(heat_a, heat_ba, mask, weights.window),
-        "peaky": (losses.peaky(heat_a, mask, weights.window) + losses.peaky(heat_ba, mask, weights.window)) / 2,
+        "similarity": losses.similarity(a, b, mask, weights.window),
+        "peaky": (losses.peaky(a, mask, weights.window) + losses.peaky(b, mask, weights.window)) / 2,
     }
     if heat_a.shape[1] > 1:
-        parts["intersections"] = losses.intersections(heat_a, mask)
-    detected, positive, hardest, entropy = _compare(
-        heat_a, described_a.float(), described_b.float(), batch, weights, generator
-    )
-    parts["unreliable"] = losses.unreliable(detected, positive, hardest)
-    parts["triplet"] = losses.triplet(positive, hardest)
+        parts["intersections"] = losses.intersections(a, mask, window=weights.window)
+    scores = _compare(heat_a, described_a.float(), described_b.float(), batch, weights)
+    parts["unreliable"] = losses.unreliable(scores.detected, scores.positive, scores.hardest, scores.usable)
+    parts["triplet"] = losses.triplet(scores.positive, scores.hardest, scores.usable)
+    parts["entropy"] = scores.entropy
     blend = min(max(step / max(weights.warm_up, 1) - 1, 0), 1)
-    total = sum(
-        (getattr(weights, name) * value for name, value in parts.items() if name != "triplet"), heat_a.new_zeros(())
-    )
-    total = total + weights.triplet * (blend * parts["triplet"] + (1 - blend) * 0.2 * entropy)
-    parts["positive"], parts["negative"] = positive.detach().mean(), hardest.detach().mean()
+    factors = {name: getattr(weights, name) for name in parts}
+    factors["triplet"] *= blend
+    total = torch.stack([factor * parts[name] for name, factor in factors.items() if factor]).sum()
+    for name, score in (("positive", scores.positive), ("negative", scores.hardest)):
+        parts[name] = (score * scores.usable).sum() / scores.usable.sum().clamp_min(1)
     return total, {name: value.detach() for name, value in parts.items()}
 
 
-def _compare(
-    heat: Tensor, described_a: Tensor, described_b: Tensor, batch: Batch, weights: Weights, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Descriptors at anchors of image a against those of image b.
+class _Scores(NamedTuple):
+    detected: Tensor  # (B, N) the heatmap at the anchors, of the set that fires most
+    positive: Tensor  # (B, N) scores of the true counterparts
+    hardest: Tensor  # (B, N) scores of the hardest negatives
+    entropy: Tensor  # () of the true counterpart among all candidates
+    usable: Tensor  # (B, N) 1 where the anchor is seen in both images, else 0
 
-    Returns
-    -------
-    detected : (N,)
-        The heatmap at the anchors.
-    positive, hardest : (N,)
-        Scores of the true counterparts and of the hardest negatives.
-    entropy : ()
-        Cross-entropy of the true counterpart among all candidates.
+
+def _compare(heat: Tensor, described_a: Tensor, described_b: Tensor, batch: Batch, weights: Objective) -> _Scores:
+    """Descriptors at anchors of a against those of b, and their counterparts' against those of a.
+
+    The negatives of an anchor are the other anchors' counterparts and a grid over the whole of the other image, both
+    without the neighbours of its own counterpart.
     """
-    at_a, usable = _anchors(heat.detach(), batch.valid_a, weights.anchors, generator)  # (B, N, 2), (B, N)
-    at_b = _look_up(batch.b_from_a, at_a)
-    fa, fb = _sample(described_a, at_a), _sample(described_b, at_b)  # (B, N, D), unit length
-    scores = fa @ fb.transpose(1, 2)  # (B, N, N): the other anchors' counterparts are the negatives
-    near = torch.cdist(at_b, at_b) < weights.exclusion
-    own = torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)
-    barred = (near & ~own) | ~usable[:, None, :] | ~usable[:, :, None]
-    negatives = scores.masked_fill(barred | own, -2.0)
-    positive = scores.diagonal(dim1=1, dim2=2)[usable]
-    # hardest in both directions: for the anchor among b's candidates, and for its counterpart among a's
-    hardest = torch.maximum(negatives.amax(dim=2), negatives.amax(dim=1))[usable].clamp_min(-1)
-    logits = scores.masked_fill(barred & ~own, -2.0) / TEMPERATURE
-    target = torch.arange(scores.shape[1], device=scores.device).expand(scores.shape[:2])
-    entropy = F.cross_entropy(logits[usable], target[usable]) if usable.any() else scores.sum() * 0
-    places = at_a.long()
+    places, usable = _anchors(heat.detach(), batch, weights.anchors)  # (B, N, 2) whole pixels, (B, N)
     rows = torch.arange(len(heat), device=heat.device)[:, None]
-    detected = heat[rows, :, places[..., 1], places[..., 0]].amax(dim=2)[usable]
-    return detected, positive, hardest, entropy
+    x, y = places.unbind(2)
+    at_a, at_b = places.to(heat.dtype), batch.b_from_a[rows, y, x]
+    fa, fb = sample(described_a, at_a), sample(described_b, at_b)  # (B, N, D)
+    positive = (fa * fb).sum(2)
+    hardest, entropy = [], []
+    for anchors, candidates, at, described in ((fa, fb, at_b, described_b), (fb, fa, at_a, described_a)):
+        grid, grid_at = _grid(described)
+        scores = anchors @ torch.cat([candidates, grid], dim=1).transpose(1, 2)  # (B, N, N + M)
+        barred = torch.cdist(at, torch.cat([at, grid_at.expand(len(at), -1, -1)], dim=1)) < weights.exclusion
+        barred[..., : at.shape[1]] |= (usable == 0)[:, None]
+        scores = scores.masked_fill(barred, -2.0)
+        hardest.append(scores.amax(dim=2))
+        everything = torch.cat([positive[..., None], scores], dim=2) / TEMPERATURE
+        entropy.append(everything.logsumexp(dim=2) - positive / TEMPERATURE)
+    mean = torch.stack(entropy).mean(0) * usable
+    detected = heat[rows, :, y, x].amax(dim=2)
+    return _Scores(
+        detected,
+        positive,
+        torch.maximum(*hardest).clamp_min(-1),
+        (mean.sum(1) / usable.sum(1).clamp_min(1)).mean(),
+        usable,
+    )
 
 
-def _anchors(heat: Tensor, valid: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Places [x, y] (B, count, 2) at whole pixels, and which of them are valid (B, count).
+def _anchors(heat: Tensor, batch: Batch, count: int) -> tuple[Tensor, Tensor]:
+    """Places [x, y] (B, count, 2) at whole pixels, and 1 for those that are valid (B, count).
 
-    Half are drawn at random, half are the places of greatest response (jittered by chance) in cells of the image, where
-    keypoints will be.
+    Half are drawn at random; half are the places of greatest response, by the luck of their lot, in cells of the image.
     """
-    width = heat.shape[3]
-    flat = valid.flatten(1)  # (B, S * S)
-    noise = torch.rand(flat.shape, generator=generator).to(flat.device)
-    random = (noise + flat).topk(count // 2, dim=1).indices
-    strongest = heat.amax(dim=1, keepdim=True)
-    cell = 8
-    response = strongest * (0.5 + torch.rand(strongest.shape, generator=generator).to(heat.device)) * valid
-    peak, where = F.max_pool2d(response, cell, cell, return_indices=True)
-    lot = torch.rand(peak.flatten(1).shape, generator=generator).to(heat.device)
-    chosen = ((peak.flatten(1) > 0).to(lot.dtype) + lot).topk(min(count - count // 2, lot.shape[1]), dim=1).indices
-    peaks = where.flatten(1).gather(1, chosen)
-    index = torch.cat([random, peaks], dim=1)
-    places = torch.stack([index % width, index // width], dim=2).to(heat.dtype)
-    return places, flat.gather(1, index) > 0.5
+    size = heat.shape[-1]
+    valid, noise = batch.valid_a.flatten(1), batch.noise.flatten(1)  # (B, S * S)
+    random = (noise + valid).topk(count // 2, dim=1).indices
+    response = heat.amax(dim=1, keepdim=True) * (0.5 + batch.noise[:, None]) * batch.valid_a
+    peak, where = F.max_pool2d(response, 8, 8, return_indices=True)
+    lot = (peak.flatten(1) > 0).to(noise.dtype) + noise[:, : peak[0].numel()]
+    chosen = lot.topk(min(count - count // 2, lot.shape[1]), dim=1).indices
+    index = torch.cat([random, where.flatten(1).gather(1, chosen)], dim=1)
+    return torch.stack([index % size, index // size], dim=2), (valid.gather(1, index) > 0.5).to(heat.dtype)
 
 
-def _look_up(field: Tensor, at: Tensor) -> Tensor:
-    """Values of a field (B, S, S, 2) at whole pixels (B, N, 2)."""
-    x, y = at[..., 0].long(), at[..., 1].long()
-    return field[torch.arange(len(field), device=field.device)[:, None], y, x]
+def _grid(described: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit descriptors (B, M, D) of a regular grid over the map, and their places [x, y] in the image (1, M, 2)."""
+    picked = described[..., ::SPACING, ::SPACING]
+    y, x = (torch.arange(n, device=described.device) * (SPACING * CELL) + (CELL - 1) / 2 for n in picked.shape[-2:])
+    at = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=2).flatten(0, 1)[None]
+    return F.normalize(picked.flatten(2).transpose(1, 2), dim=2), at.to(described.dtype)
 
 
-def _sample(described: Tensor, at: Tensor) -> Tensor:
-    """Unit descriptors (B, N, D) at image pixels [x, y]: the map's pixel i is centred on 4 i + 1.5."""
-    h, w = described.shape[-2:]
-    size = at.new_tensor([w, h])
-    grid = ((at + 0.5) / CELL / size * 2 - 1)[:, :, None]
+def sample(described: Tensor, at: Tensor) -> Tensor:
+    """Unit descriptors (B, N, D) at image pixels [x, y] (B, N, 2): the map's pixel i is centred on 4 i + 1.5."""
+    height, width = described.shape[-2:]
+    grid = ((at + 0.5) / CELL / at.new_tensor([width, height]) * 2 - 1)[:, :, None]
     sampled = F.grid_sample(described, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return F.normalize(sampled[..., 0].transpose(1, 2), dim=2)

@@ -5,7 +5,6 @@ Every range below is ours; those that follow a published recipe name it.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,23 +89,19 @@ class Photographs(Sequence[NDArray[np.uint8]]):
         self.max_bytes = max_bytes
         self._cache: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self._held = 0
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:  # type: ignore[override] # slices make no sense here
-        with self._lock:
-            if index in self._cache:
-                self._cache.move_to_end(index)
-                return self._cache[index]
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
         image, _ = resize_to(read(self.paths[index]), self.max_edge)
-        with self._lock:
-            if index not in self._cache:
-                self._cache[index] = image
-                self._held += image.nbytes
-                while self._held > self.max_bytes and len(self._cache) > 1:
-                    self._held -= self._cache.popitem(last=False)[1].nbytes
+        self._cache[index] = image
+        self._held += image.nbytes
+        while self._held > self.max_bytes and len(self._cache) > 1:
+            self._held -= self._cache.popitem(last=False)[1].nbytes
         return image
 
     def drop_unreadable(self, least_edge: int) -> list[str]:

@@ -1,0 +1,39 @@
+"""`tiepoints export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import Setting, json_option, print_json
+
+
+@click.command("export", epilog="Example: tiepoints export runs/mine/checkpoint.pt --out mine.onnx")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The model's file (.onnx).")
+@click.option("--about", type=Setting(), multiple=True, help="What the file shall say, e.g. licence=CC0-1.0.")
+@json_option
+def command(checkpoint: Path, out: Path, about: tuple[tuple[str, Any], ...], as_json: bool) -> None:
+    """Write the network of CHECKPOINT (.pt, or .onnx) as one ONNX file that runs without torch.
+
+    Load it with tiepoints.load("mdnet", weights="mine.onnx") or -O weights=mine.onnx.
+    """
+    if out.suffix != ".onnx":
+        raise click.BadParameter(f"{out} must end in .onnx", param_hint="--out")
+    from ..extraction.base import require
+
+    require("torch", "export", "train")
+    from ..training.export import read_model, save_model
+    from ..training.network import MDNet
+
+    config, state, described = read_model(checkpoint)
+    network = MDNet(config)
+    network.load_state_dict(state, strict=False)
+    described |= dict(about)
+    save_model(network, out, described)
+    if as_json:
+        print_json({"out": str(out), "sets": config.sets, "descriptor_size": config.descriptor_size} | described)
+    else:
+        click.echo(f"wrote {out}: {config.sets} sets, {config.descriptor_size}-D, {out.stat().st_size / 1e6:.1f} MB")

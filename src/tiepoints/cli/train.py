@@ -1,0 +1,212 @@
+"""`tiepoints train`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import Setting
+
+if TYPE_CHECKING:
+    from ..training.loop import Progress
+    from ..training.recipe import Recipe
+
+_EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
+
+
+@click.command("train", epilog=_EXAMPLE)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="A folder of photographs, with all below it; repeatable. Hundreds are enough, any subject.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/mdnet"),
+    show_default=True,
+    help="Folder for best.onnx, checkpoint.pt and the TensorBoard logs.",
+)
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="How long in all.  [default: 8]")
+@click.option("--steps", type=click.IntRange(min=1), help="How long in all, in steps: repeatable to the last bit.")
+@click.option("--resume", is_flag=True, help="Go on from --out's checkpoint, with its recipe, if there is one.")
+@click.option("--sets", type=click.IntRange(1, 255), help="k, the number of complementary sets.  [default: 2]")
+@click.option("--from", "start", type=click.Path(path_type=Path), help="Start with these weights (.onnx or .pt).")
+@click.option("--heads-only", is_flag=True, help="Train the detection head only, on the network of --from.")
+@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Pairs a step and process.")
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
+@click.option("--crop", type=click.IntRange(min=64), default=192, show_default=True, help="Edge of the pairs, pixels.")
+@click.option(
+    "--loss",
+    "losses",
+    type=Setting(),
+    multiple=True,
+    help="A loss and its weight, for instance intersections=0; repeatable. similarity, peaky, intersections, "
+    "unreliable, triplet, entropy.",
+)
+@click.option(
+    "--dev",
+    "development",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    help="A folder in HPatches' layout to judge the weights on, besides photographs that are held out; repeatable.",
+)
+@click.option("--benchmark-minutes", type=click.FloatRange(min=0.1), default=15.0, show_default=True)
+@click.option("--checkpoint-minutes", type=click.FloatRange(min=0.01), default=3.0, show_default=True)
+@click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Processes that make pairs.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--about", type=Setting(), multiple=True, help="What the model's file shall say, e.g. licence=CC0-1.0.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document a line for each report instead of text.")
+def command(
+    images: tuple[Path, ...],
+    out: Path,
+    hours: float | None,
+    steps: int | None,
+    resume: bool,
+    sets: int | None,
+    start: Path | None,
+    heads_only: bool,
+    batch: int,
+    learning_rate: float,
+    crop: int,
+    losses: tuple[tuple[str, Any], ...],
+    development: tuple[Path, ...],
+    benchmark_minutes: float,
+    checkpoint_minutes: float,
+    workers: int,
+    seed: int,
+    about: tuple[tuple[str, Any], ...],
+    as_json: bool,
+) -> None:
+    """Train MD-Net on your own photographs, overnight on a plain CPU, or on CUDA where there is one.
+
+    Any interruption is safe: Ctrl-C and SIGTERM save a checkpoint first, and --resume goes on from it. Several
+    processes or machines: start it by `torchrun -m tiepoints train ...`.
+    """
+    if hours is not None and steps is not None:
+        raise click.UsageError("give --hours or --steps, not both")
+    if heads_only and start is None and not resume:
+        raise click.UsageError("--heads-only needs --from: the network whose heads are trained")
+    from ..extraction.base import require
+    from ..images import find_images
+
+    require("torch", "training", "train")
+    from ..training.loop import train
+
+    paths = find_images(images)
+    recipe = _recipe(start, sets, heads_only, batch, learning_rate, crop, losses, seed)
+    if resume and not (out / "checkpoint.pt").exists():
+        click.echo(f"{out}: no checkpoint yet, a new training starts", err=True)
+    with _reporting(out, as_json) as report:
+        train(
+            paths,
+            out,
+            recipe,
+            hours=(hours or 8.0) if steps is None else None,
+            steps=steps,
+            start=start,
+            resume=resume,
+            development=list(development),
+            workers=workers,
+            checkpoint_minutes=checkpoint_minutes,
+            benchmark_minutes=benchmark_minutes,
+            about=dict(about),
+            report=report,
+            warn=lambda message: click.echo(f"tiepoints: {message}", err=True),
+        )
+
+
+def _recipe(
+    start: Path | None,
+    sets: int | None,
+    heads_only: bool,
+    batch: int,
+    learning_rate: float,
+    crop: int,
+    losses: tuple[tuple[str, Any], ...],
+    seed: int,
+) -> Recipe:
+    from dataclasses import replace
+
+    from ..training.export import read_model
+    from ..training.network import Config
+    from ..training.objective import LOSSES, Objective
+    from ..training.pairs import Warps
+    from ..training.recipe import Recipe
+
+    for name, value in losses:
+        if name not in LOSSES:
+            raise click.UsageError(f"--loss {name}: there is no such loss, only {', '.join(LOSSES)}")
+        if not isinstance(value, int | float) or value < 0:
+            raise click.UsageError(f"--loss {name}={value}: a weight is a number that is not negative")
+    network = Config() if start is None else read_model(start)[0]
+    if sets is not None:
+        network = replace(network, sets=sets)
+    factors: dict[str, Any] = {name: float(value) for name, value in losses}
+    return Recipe(
+        network=network,
+        objective=replace(Objective(), **factors),
+        warps=replace(Warps(), size=crop - crop % 16),
+        batch=batch,
+        learning_rate=learning_rate,
+        heads_only=heads_only,
+        seed=seed,
+    )
+
+
+@contextmanager
+def _reporting(out: Path, as_json: bool) -> Iterator[Callable[[Progress], None]]:
+    """Where reports go: the terminal (or JSON lines), and TensorBoard."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: Any = None
+
+    def report(progress: Progress) -> None:
+        nonlocal writer
+        if writer is None:
+            writer = SummaryWriter(str(out / "tensorboard"), purge_step=progress.step)
+        figures = {name: dict(f._asdict(), score=f.score) for name, f in progress.figures.items()}
+        for name, value in progress.losses.items():
+            writer.add_scalar(f"loss/{name}", value, progress.step)
+        for name, values in figures.items():
+            for key, value in values.items():
+                writer.add_scalar(f"{name}/{key}", value, progress.step)
+        if not figures:
+            writer.add_scalar("speed/pairs_per_second", progress.pairs_per_second, progress.step)
+            writer.add_scalar("speed/waiting_for_data", progress.waited, progress.step)
+        if as_json:
+            click.echo(json.dumps(vars(progress) | {"figures": figures}))
+        elif figures:
+            click.echo(_judged(progress))
+        else:
+            click.echo(_line(progress))
+
+    try:
+        yield report
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _line(progress: Progress) -> str:
+    left = progress.seconds * (1 - progress.share) / progress.share if progress.share else 0
+    return (
+        f"{progress.share:4.0%} step {progress.step}, {progress.pairs_per_second:.1f} pairs/s "
+        f"(data {progress.waited:.0%}), {left / 3600:.1f} h left: "
+        + " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
+    )
+
+
+def _judged(progress: Progress) -> str:
+    parts = [
+        f"{name} MMA@1 {f.mma_1:.3f} MMA@3 {f.mma_3:.3f} MS@3 {f.ms_3:.3f} ({f.matches:.0f} matches)"
+        for name, f in progress.figures.items()
+    ]
+    return f"== {progress.pairs} pairs: " + "; ".join(parts) + (" - the best so far" if progress.best else "")

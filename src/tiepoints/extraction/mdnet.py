@@ -1,0 +1,257 @@
+"""MD-Net: our learned extractor, whose complementary sets of keypoints make matching cost 1/k."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InvalidInputError
+from ..images import as_image, to_grey
+from .base import Card, Detections, Extractor
+from .model import STRIDE, load_model, released
+
+__all__ = ["MDNet"]
+
+Float32 = NDArray[np.float32]
+
+
+class Network(Protocol):
+    """Grey (1, 1, H, W) in [0, 1] -> heatmap logits (1, k, H, W), descriptors (1, D, H / 4, W / 4), not normalised."""
+
+    @property
+    def sets(self) -> int:
+        """K, the number of heatmaps."""
+
+    def __call__(self, image: Float32, /) -> tuple[Float32, Float32]: ...
+
+
+class MDNet(Extractor):
+    """MD-Net (Santellani et al. 2022) with weights of our own: k complementary sets of keypoints, one descriptor map.
+
+    Features of one set are matched with those of the same set only, which divides the cost of matching by about k.
+
+    Parameters
+    ----------
+    sets : int, optional
+        k, one of the released 1, 2, 4 and 8; by default 2, or what `weights` holds.
+    weights : path, optional
+        A model that `tiepoints export` wrote, instead of a released one.
+    balanced : bool
+        Take the best `max_keypoints` / k of each set, instead of the best of all sets together.
+    nms : int
+        Keypoints of one set keep more than this many pixels apart, in x or in y.
+    nms_across : int
+        The same between keypoints of different sets.
+    border : int
+        No keypoint is nearer than this many pixels to the image's edge.
+    threshold : float
+        Least score of a keypoint: the heatmap's value in [0, 1].
+    threads : int, optional
+        Threads of the network; all cores by default.
+    **options
+        Those of `Extractor`.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are no released weights for so many sets, `weights` is no such model, or an option is out of range.
+    """
+
+    card: ClassVar[Card] = Card(
+        name="mdnet",
+        summary="MD-Net: learned, k complementary sets that match at 1/k of the cost",
+        paper="Santellani, Sormann, Rossi, Kuhn and Fraundorfer, MD-Net: Multi-Detector for Local Feature Extraction, "
+        "ICPR 2022; network details and weights are ours",
+        licence="Apache-2.0",
+        commercial=True,
+        descriptor_size=64,
+    )
+
+    def __init__(
+        self,
+        *,
+        sets: int | None = None,
+        weights: str | Path | None = None,
+        balanced: bool = False,
+        nms: int = 4,
+        nms_across: int = 2,
+        border: int = 4,
+        threshold: float = 0.0,
+        threads: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        for name, value in (("nms", nms), ("nms_across", nms_across), ("border", border)):
+            if value < 0:
+                raise InvalidInputError(f"{name} is {value}, but must be 0 or more pixels")
+        if not 0 <= threshold < 1:
+            raise InvalidInputError(f"threshold is {threshold}, but must lie in [0, 1)")
+        if threads is not None and threads < 1:
+            raise InvalidInputError(f"threads is {threads}, but must be at least 1")
+        self._network = self._open(sets, weights, threads)
+        self.sets = self._network.sets
+        self.weights = weights
+        self.balanced = balanced
+        self.nms = nms
+        self.nms_across = nms_across
+        self.border = border
+        self.threshold = threshold
+        self.threads = threads
+
+    def _open(self, sets: int | None, weights: str | Path | None, threads: int | None) -> Network:
+        if weights is None:
+            return load_model(released(2 if sets is None else sets), threads)
+        model = load_model(Path(weights), threads)
+        if sets is not None and sets != model.sets:
+            raise InvalidInputError(f"{weights}: the model has {model.sets} sets, not {sets}; leave out sets=")
+        return model
+
+    def dense(self, image: ArrayLike) -> tuple[Float32, Float32]:
+        """The network's whole output, to look at or to build upon.
+
+        Parameters
+        ----------
+        image : (H, W) or (H, W, 3) uint8
+
+        Returns
+        -------
+        heatmaps : (k, H, W) float32
+            In [0, 1].
+        descriptors : (D, ceil(H / 4), ceil(W / 4)) float32
+            Of unit length; pixel i of the map is the centre of the image's pixels 4 i to 4 i + 3.
+        """
+        grey = to_grey(as_image(image))
+        logits, described = self._run(grey)
+        height, width = grey.shape
+        heatmaps = sigmoid(logits[:, :height, :width])
+        described = described[:, : -(-height // 4), : -(-width // 4)]
+        return heatmaps, described / np.maximum(np.linalg.norm(described, axis=0), np.float32(1e-12))
+
+    def _run(self, image: NDArray[np.uint8]) -> tuple[Float32, Float32]:
+        """Logits (k, H', W') and descriptors (D, H' / 4, W' / 4) of a grey image, H' and W' padded to whole strides."""
+        below, right = (-length % STRIDE for length in image.shape)
+        if below or right:
+            image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+        logits, described = self._network((image * np.float32(1 / 255))[None, None])
+        return logits[0], described[0]
+
+    def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
+        logits, described = self._run(image)
+        peaks = _peaks(logits, image, self.nms, self.nms_across, self.border, self.threshold, mask)
+        sets, y, x = _best(logits, peaks, self.max_keypoints, self.balanced)
+        keypoints = _refined(logits, sets, y, x)
+        return Detections(
+            keypoints,
+            sampled(described, keypoints),
+            sigmoid(logits[sets, y, x]),
+            sets=sets.astype(np.uint8) if self.sets > 1 else None,
+        )
+
+
+def sigmoid(x: Float32) -> Float32:
+    """1 / (1 + exp(-x)) without overflow."""
+    return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5, np.float32)
+
+
+def _peaks(
+    logits: Float32,
+    image: NDArray[np.uint8],
+    nms: int,
+    nms_across: int,
+    border: int,
+    threshold: float,
+    mask: NDArray[np.uint8] | None,
+) -> NDArray[np.bool_]:
+    """Where each heatmap (k, H', W') has a local maximum that no stronger one of any set is near; (k, H, W)."""
+    height, width = image.shape
+    logits = logits[:, :height, :width]
+    strongest = logits[0] if len(logits) == 1 else logits.max(axis=0)
+    around = cv2.dilate(strongest, np.ones((2 * nms_across + 1,) * 2, np.uint8))
+    allowed = np.zeros((height, width), bool)
+    inner = slice(border, max(height - border, border)), slice(border, max(width - border, border))
+    allowed[inner] = True
+    if mask is not None:
+        allowed &= mask != 0
+    if threshold > 0:
+        allowed &= strongest > np.log(threshold / (1 - threshold))
+    # A patch of one grey holds nothing to find: there the network sees its own padding and offsets.
+    cross = np.ones((5, 5), np.uint8)
+    allowed &= cv2.dilate(image, cross) > cv2.erode(image, cross)
+    peaks = np.empty(logits.shape, bool)
+    square = np.ones((2 * nms + 1,) * 2, np.uint8)
+    for m, heat in enumerate(logits):
+        np.equal(heat, cv2.dilate(heat, square), out=peaks[m])
+        peaks[m] &= heat >= around
+        peaks[m] &= allowed
+    return peaks
+
+
+def _best(
+    logits: Float32, peaks: NDArray[np.bool_], count: int, balanced: bool
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Set, row and column of the `count` strongest peaks, over all sets or balanced between them."""
+    k = len(peaks)
+    sets, y, x = np.nonzero(peaks)
+    values = logits[sets, y, x]
+    if balanced and k > 1:
+        rows = [np.flatnonzero(sets == m) for m in range(k)]
+        share = [count // k + (m < count % k) for m in range(k)]
+        keep = np.concatenate([_largest(values, r, n) for r, n in zip(rows, share, strict=True)])
+    else:
+        keep = _largest(values, np.arange(len(values)), count)
+    return sets[keep], y[keep], x[keep]
+
+
+def _largest(values: Float32, rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Those `count` of the rows that have the largest values."""
+    if len(rows) <= count:
+        return rows
+    if count == 0:
+        return rows[:0]
+    return rows[np.argpartition(-values[rows], count - 1)[:count]]
+
+
+def _refined(logits: Float32, sets: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]) -> Float32:
+    """Keypoints [x, y] at the summit of the paraboloid through the 3 x 3 logits around each peak.
+
+    On logits and not on the heatmap, which is flat where it saturates. Derivatives as in Lowe 2004, section 4; a
+    summit farther than half a pixel away is none of this peak's and is cut off there.
+    """
+    height, width = logits.shape[1:]
+    up, down = np.maximum(y - 1, 0), np.minimum(y + 1, height - 1)
+    left, right = np.maximum(x - 1, 0), np.minimum(x + 1, width - 1)
+
+    def at(row: NDArray[np.intp], column: NDArray[np.intp]) -> Float32:
+        return logits[sets, row, column]
+
+    centre = at(y, x)
+    west, east, north, south = at(y, left), at(y, right), at(up, x), at(down, x)
+    dx, dy = (east - west) / 2, (south - north) / 2
+    dxx, dyy = west + east - 2 * centre, north + south - 2 * centre
+    dxy = (at(down, right) - at(down, left) - at(up, right) + at(up, left)) / 4
+    determinant = dxx * dyy - dxy * dxy
+    safe = np.where(determinant > 1e-12, determinant, 1)
+    offset = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=1) / safe[:, None]
+    offset = np.where((determinant > 1e-12)[:, None], np.clip(offset, -0.5, 0.5), 0)
+    return np.asarray(np.stack([x, y], axis=1) + offset, np.float32)
+
+
+def sampled(described: Float32, keypoints: Float32) -> Float32:
+    """Unit descriptors (N, D) at keypoints, bilinear from the map (D, h, w), whose pixel i is centred on 4 i + 1.5."""
+    size, height, width = described.shape
+    flat = described.reshape(size, -1)
+    place = np.clip((keypoints - 1.5) / 4, 0, [width - 1, height - 1]).astype(np.float32)
+    corner = np.minimum(place.astype(np.intp), [max(width - 2, 0), max(height - 2, 0)])
+    fx, fy = (place - corner).astype(np.float32).T
+    index = corner[:, 1] * width + corner[:, 0]
+    right, down = (1 if width > 1 else 0), (width if height > 1 else 0)
+    total = flat[:, index] * ((1 - fx) * (1 - fy))
+    total += flat[:, index + right] * (fx * (1 - fy))
+    total += flat[:, index + down] * ((1 - fx) * fy)
+    total += flat[:, index + down + right] * (fx * fy)
+    total /= np.maximum(np.sqrt(np.einsum("dn,dn->n", total, total)), np.float32(1e-12))
+    return np.ascontiguousarray(total.T)

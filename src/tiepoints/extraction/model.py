@@ -1,0 +1,110 @@
+"""Models in ONNX files: where the released ones are, what they say of themselves, and running them without torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidInputError, StorageError
+from ..files import one_line
+
+__all__ = ["STRIDE", "Model", "load_model", "released"]
+
+Float32 = NDArray[np.float32]
+
+#: Height and width of what goes in must be multiples of this: four halvings.
+STRIDE = 16
+
+#: The key under which a model's file holds the description that `tiepoints export` wrote, as JSON.
+METADATA = "tiepoints"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network ready to run: call it with grey (1, 1, H, W) float32 in [0, 1], H and W multiples of `STRIDE`.
+
+    Parameters
+    ----------
+    path : path
+    about : dict
+        What `tiepoints export` wrote into it: sets, descriptor_size, recipe, licence, training data, figures.
+    """
+
+    path: Path
+    about: dict[str, Any]
+    session: Any
+
+    @property
+    def sets(self) -> int:
+        """K, the number of heatmaps."""
+        return int(self.about["sets"])
+
+    def __call__(self, image: Float32) -> tuple[Float32, Float32]:
+        """Heatmap logits (1, k, H, W) and descriptors (1, D, H / 4, W / 4), not normalised."""
+        logits, descriptors = self.session.run(None, {"image": image})
+        return logits, descriptors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Sessions cannot be pickled; a process that gets an extractor opens the file on its own.
+        return load_model, (self.path,)
+
+
+def released(sets: int) -> Path:
+    """The file of the released MD-Net with so many sets.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none; the message tells which there are.
+    """
+    folder = Path(str(files("tiepoints") / "weights"))
+    path = folder / f"mdnet-{sets}.onnx"
+    if not path.is_file():
+        there = sorted(int(p.stem.removeprefix("mdnet-")) for p in folder.glob("mdnet-*.onnx"))
+        raise InvalidInputError(
+            f"there are no released weights of MD-Net with {sets} sets, only with {', '.join(map(str, there))}; "
+            "train your own with `tiepoints train --sets`"
+        )
+    return path
+
+
+def load_model(path: Path, threads: int | None = None) -> Model:
+    """Open a model; no code in it is run, and nothing is unpickled.
+
+    Parameters
+    ----------
+    path : path
+        An ONNX file that `tiepoints export` wrote.
+    threads : int, optional
+        All cores by default.
+
+    Raises
+    ------
+    StorageError
+        If there is no such file.
+    InvalidInputError
+        If it is no model of MD-Net.
+    """
+    import onnxruntime
+
+    if not path.is_file():
+        raise StorageError(f"{path}: no such file; give an .onnx file that `tiepoints export` wrote")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; they come as exceptions as well
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
+        int(about["sets"])
+    except Exception as error:  # the run-time has a dozen exceptions of its own, which share no base
+        raise InvalidInputError(
+            f"{path}: not a model of MD-Net as `tiepoints export` writes it ({one_line(error)[:200]})"
+        ) from error
+    return Model(path, about, session)

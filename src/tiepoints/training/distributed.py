@@ -1,0 +1,82 @@
+"""Several processes that train one network: what torch's own engine needs beside its wrapper."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce  # the one that gradients pass through
+
+__all__ = ["World", "agree", "share_statistics", "world"]
+
+
+class World(NamedTuple):
+    """Which of how many processes this is, and where it computes."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    """Join the processes that torchrun started, or be alone.
+
+    The device is this process's own CUDA device where there is one, else the CPU.
+    """
+    cuda = torch.cuda.is_available()
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cuda", local % torch.cuda.device_count()) if cuda else torch.device("cpu")
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        yield World(0, 1, device)
+        return
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield World(dist.get_rank(), size, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def agree(values: list[float], where: World) -> list[float]:
+    """The first process's values, in all of them: clocks differ, decisions must not."""
+    if where.size == 1:
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64, device=where.device)
+    dist.broadcast(tensor, 0)
+    return [float(value) for value in tensor]
+
+
+def share_statistics(network: nn.Module) -> None:
+    """Let every batch normalisation see the batches of all processes, as one process with all of them would.
+
+    torch's own SyncBatchNorm does so on CUDA only.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.__class__ = _SharedBatchNorm
+
+
+class _SharedBatchNorm(nn.BatchNorm2d):
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        # every process holds equally many values of each channel
+        mean_of = torch.stack([x.mean(dim=(0, 2, 3)), x.square().mean(dim=(0, 2, 3))])
+        mean, square = all_reduce(mean_of) / dist.get_world_size()  # type: ignore[no-untyped-call]
+        variance = square - mean * mean
+        with torch.no_grad():
+            count = x.numel() / x.shape[1] * dist.get_world_size()
+            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean.detach(), self.momentum)
+            self.running_var.lerp_(variance.detach() * count / (count - 1), self.momentum)
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        normalised: Tensor = (x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
+        return normalised

@@ -1,0 +1,126 @@
+"""A trained network as one ONNX file, which runs without torch, and back."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidInputError, MissingDependencyError, StorageError
+from ..extraction.model import METADATA, STRIDE
+from ..files import one_line, write_whole
+from .network import Config, MDNet
+
+__all__ = ["read_model", "save_model"]
+
+_OPSET = 18  # ours: OpenCV 4.10, TensorRT 10 and ONNX Runtime 1.14 read it
+
+
+def save_model(network: MDNet, path: Path, about: dict[str, Any]) -> None:
+    """Write a network as ONNX, with height and width free (multiples of 16) and a description of what it is.
+
+    Parameters
+    ----------
+    network : MDNet
+    path : path
+    about : dict
+        Plain values: recipe, licence, training data, figures. The network's shape is added.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the packages that write ONNX are not installed.
+    StorageError
+        If the file cannot be written.
+    """
+    network = copy.deepcopy(network).cpu().eval()
+    about = {
+        "format": 1,
+        "sets": network.config.sets,
+        "descriptor_size": network.config.descriptor_size,
+        "stride": STRIDE,
+        "network": network.config.as_dict(),
+    } | about
+    free = {2: STRIDE * torch.export.Dim("h", max=4096), 3: STRIDE * torch.export.Dim("w", max=4096)}
+    try:
+        import onnx
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's own insides
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+            # Not optimised: that keeps the parameters' names, by which `read_model` finds them again. Run-times fold
+            # the batch normalisation when they load it.
+            program = torch.onnx.export(
+                network,
+                (torch.zeros(1, 1, 4 * STRIDE, 6 * STRIDE),),
+                input_names=["image"],
+                output_names=["logits", "descriptors"],
+                dynamic_shapes={"image": free},
+                opset_version=_OPSET,
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+            )
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"export needs the package {error.name}: pip install 'tiepoints[train]'"
+        ) from error
+    assert program is not None
+    model = program.model_proto
+    for values in (model.graph.node, model.graph.input, model.graph.output, model.graph.value_info):
+        for value in values:
+            value.ClearField("metadata_props")  # the exporter's traces of source files
+    model.graph.ClearField("metadata_props")
+    for node in model.graph.node:
+        node.ClearField("doc_string")
+    model.producer_name = "tiepoints"
+    onnx.helper.set_model_props(model, {METADATA: json.dumps(about)})
+    onnx.checker.check_model(model, full_check=True)
+    write_whole(path, model.SerializeToString())
+
+
+def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
+    """The shape, the parameters and the description of a model or a checkpoint; nothing is unpickled or run.
+
+    Parameters
+    ----------
+    path : path
+        An .onnx file that `save_model` wrote, or a checkpoint of `tiepoints train`.
+
+    Raises
+    ------
+    StorageError
+        If there is no such file.
+    InvalidInputError
+        If it is neither.
+    """
+    if not path.is_file():
+        raise StorageError(f"{path}: no such file; give a model (.onnx) or a checkpoint (.pt) of tiepoints")
+    try:
+        if path.suffix == ".onnx":
+            import onnx
+            from onnx import numpy_helper
+
+            model = onnx.load(path, load_external_data=False)
+            about = json.loads({prop.key: prop.value for prop in model.metadata_props}[METADATA])
+            state = {
+                value.name: torch.from_numpy(numpy_helper.to_array(value).copy()) for value in model.graph.initializer
+            }
+            return Config.from_dict(about["network"]), state, about
+        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        return Config.from_dict(content["network"]), content["average"], content["about"]
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{path}: reading it needs {error.name}: pip install 'tiepoints[train]'"
+        ) from error
+    except Exception as error:  # whatever a broken file makes the readers say
+        raise InvalidInputError(
+            f"{path}: neither a model nor a checkpoint of tiepoints ({one_line(error)[:200]})"
+        ) from error

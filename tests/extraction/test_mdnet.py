@@ -1,0 +1,141 @@
+"""MD-Net: sets that complement each other, keypoints that follow the image, and its own options."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import tiepoints as tp
+from tiepoints.extraction.model import released
+
+SETS = [k for k in (1, 2, 4, 8) if (released(2).parent / f"mdnet-{k}.onnx").exists()]
+
+
+@pytest.fixture(scope="module")
+def photograph(examples: Path) -> NDArray[np.uint8]:
+    return tp.read(examples / "desk_1.jpg", grey=True)
+
+
+def nearest(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The distance from each point of a to the nearest of b."""
+    return np.asarray(np.linalg.norm(a[:, None] - b[None], axis=2).min(axis=1))
+
+
+def test_the_four_numbers_of_sets_are_released() -> None:
+    assert SETS == [1, 2, 4, 8]
+    assert tp.load("mdnet").sets == 2  # type: ignore[attr-defined]
+    with pytest.raises(tp.InvalidInputError, match="with 3 sets, only with 1, 2, 4, 8"):
+        tp.load("mdnet", sets=3)
+
+
+@pytest.mark.parametrize("k", SETS)
+def test_sets_are_complementary(photograph: NDArray[np.uint8], k: int) -> None:
+    """By the network itself: without suppression across the sets, few keypoints of one are within 2 px of another."""
+    features = tp.load("mdnet", sets=k, nms_across=0)(photograph)
+    assert (features.sets is None) == (k == 1)
+    if features.sets is None:
+        return
+    share = np.bincount(features.sets, minlength=k) / len(features)
+    assert share.min() > 0.3 / k, "every set takes its part"
+    close = [
+        nearest(features.keypoints[features.sets == m], features.keypoints[features.sets != m]) < 2 for m in range(k)
+    ]
+    assert np.concatenate(close).mean() < 0.10
+    suppressed = tp.load("mdnet", sets=k)(photograph)
+    close = [
+        nearest(suppressed.keypoints[suppressed.sets == m], suppressed.keypoints[suppressed.sets != m]) < 2
+        for m in range(k)
+    ]
+    assert np.concatenate(close).mean() < 0.02
+
+
+@pytest.mark.parametrize("k", SETS)
+def test_matching_costs_one_kth(photograph: NDArray[np.uint8], k: int) -> None:
+    features = tp.load("mdnet", sets=k)(photograph)
+    counts = np.bincount(features.sets) if features.sets is not None else np.array([len(features)])
+    assert (counts.astype(float) ** 2).sum() / len(features) ** 2 < 1.15 / k
+
+
+def test_balanced_sets_have_equal_shares(photograph: NDArray[np.uint8]) -> None:
+    features = tp.load("mdnet", balanced=True, max_keypoints=301)(photograph)
+    assert sorted(np.bincount(features.sets)) == [150, 151]
+
+
+@pytest.mark.parametrize("shift", [(16, 0), (0, 32), (48, 16)])
+def test_a_shift_by_whole_strides_moves_the_keypoints_exactly(
+    photograph: NDArray[np.uint8], shift: tuple[int, int]
+) -> None:
+    dx, dy = shift
+    extractor = tp.load("mdnet", max_keypoints=400)
+    a, b = extractor(photograph[: 480 - 64, : 640 - 64]), extractor(photograph[dy : dy + 416, dx : dx + 576])
+    moved = a.keypoints - [dx, dy]
+    inner = ((moved > 48) & (moved < np.array([576, 416]) - 48)).all(axis=1)
+    assert inner.sum() > 100
+    assert (nearest(moved[inner], b.keypoints) < 0.5).mean() > 0.8
+
+
+def test_keypoints_follow_a_warp(photograph: NDArray[np.uint8]) -> None:
+    """A rotation by 10 degrees and a scale of 1.1: most matches lie within 1.5 px of where the warp puts them."""
+    matrix = cv2.getRotationMatrix2D((320, 240), 10, 1.1)
+    warped = np.asarray(cv2.warpAffine(photograph, matrix, (640, 480)), np.uint8)
+    extractor = tp.load("mdnet", max_keypoints=1000)
+    a, b = extractor(photograph), extractor(warped)
+    matches = tp.match(a, b)
+    before, after = matches.points(a, b)
+    error = np.linalg.norm(before @ matrix[:, :2].T + matrix[:, 2] - after, axis=1)
+    assert len(matches) > 300
+    assert (error < 1.5).mean() > 0.6
+
+
+def test_suppression_and_border(photograph: NDArray[np.uint8]) -> None:
+    features = tp.load("mdnet", nms=6, nms_across=6, border=20)(photograph)
+    distance = np.abs(features.keypoints[:, None] - features.keypoints[None]).max(axis=2)
+    np.fill_diagonal(distance, np.inf)
+    assert distance.min() > 5  # the peaks are 7 px apart; the summits may lie half a pixel off either
+    assert (features.keypoints > 19).all() and (features.keypoints < np.array([640, 480]) - 20).all()
+
+
+def test_threshold_and_scores(photograph: NDArray[np.uint8]) -> None:
+    everything, sure = tp.load("mdnet")(photograph), tp.load("mdnet", threshold=0.5)(photograph)
+    assert ((everything.scores >= 0) & (everything.scores <= 1)).all()
+    assert (sure.scores > 0.5).all()
+    assert len(sure) == (everything.scores > 0.5).sum()
+
+
+def test_dense_output(photograph: NDArray[np.uint8]) -> None:
+    heatmaps, descriptors = tp.load("mdnet").dense(photograph[:475, :630])  # type: ignore[attr-defined]
+    assert heatmaps.shape == (2, 475, 630) and 0 <= heatmaps.min() <= heatmaps.max() <= 1
+    assert descriptors.shape == (64, 119, 158)
+    np.testing.assert_allclose(np.linalg.norm(descriptors, axis=0), 1, atol=1e-5)
+
+
+def test_an_extractor_can_be_sent_to_another_process(photograph: NDArray[np.uint8]) -> None:
+    extractor = tp.load("mdnet", max_keypoints=50)
+    copy = pickle.loads(pickle.dumps(extractor))
+    np.testing.assert_array_equal(copy(photograph).keypoints, extractor(photograph).keypoints)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nms": -1}, "nms is -1"),
+        ({"nms_across": -1}, "nms_across is -1"),
+        ({"border": -3}, "border is -3"),
+        ({"threshold": 1.0}, "threshold is 1.0"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_wrong_options(options: dict[str, float], message: str) -> None:
+    with pytest.raises(tp.InvalidInputError, match=message):
+        tp.load("mdnet", **options)
+
+
+def test_weights_of_another_number_of_sets() -> None:
+    with pytest.raises(tp.InvalidInputError, match="has 2 sets, not 4"):
+        tp.load("mdnet", weights=released(2), sets=4)
+    assert tp.load("mdnet", weights=released(2)).sets == 2  # type: ignore[attr-defined]

@@ -1,0 +1,124 @@
+"""Export: the file agrees with torch, tells what it is, and runs in other run-times."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the extra train")
+
+import tiepoints as tp  # noqa: E402
+from tiepoints.extraction.model import released  # noqa: E402
+from tiepoints.training.export import read_model, save_model  # noqa: E402
+from tiepoints.training.network import Config, MDNet  # noqa: E402
+from tiepoints.training.run_time import extractor_of  # noqa: E402
+
+SMALL = Config(channels=(16, 16, 16, 16), depths=(0, 0, 0, 0), fused=16, head=16, descriptor_size=16)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[MDNet, Path]:
+    torch.manual_seed(0)
+    network = MDNet(replace(SMALL, sets=3)).eval()
+    path = tmp_path_factory.mktemp("model") / "three.onnx"
+    save_model(network, path, {"licence": "CC0-1.0", "hours": 0.5})
+    return network, path
+
+
+def as_torch(path: Path) -> MDNet:
+    config, state, _ = read_model(path)
+    network = MDNet(config).eval()
+    network.load_state_dict(state, strict=False)
+    return network
+
+
+def test_the_released_model_agrees_with_torch_on_ten_photographs(shared: Path) -> None:
+    """Heatmaps and unit descriptors, of photographs of different sizes."""
+    network = extractor_of(as_torch(released(2)))
+    extractor = tp.load("mdnet")
+    photographs = sorted((shared / "data" / "oxford_affine").rglob("*.*g"))[:5]
+    photographs += sorted((shared / "data" / "temple_ring").rglob("*.jpg"))[:5]
+    assert len(photographs) == 10
+    for path in photographs:
+        image = tp.read(path)
+        for ours, theirs in zip(extractor.dense(image), network.dense(image), strict=True):  # type: ignore[attr-defined]
+            assert np.abs(ours - theirs).max() < 1e-4, path.name
+
+
+def test_height_and_width_are_free(exported: tuple[MDNet, Path]) -> None:
+    network, path = exported
+    extractor = tp.load("mdnet", weights=path)
+    for shape in ((16, 16), (48, 200), (333, 77)):
+        image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+        heatmaps, descriptors = extractor.dense(image)  # type: ignore[attr-defined]
+        assert heatmaps.shape == (3, *shape) and descriptors.shape == (16, -(-shape[0] // 4), -(-shape[1] // 4))
+        np.testing.assert_allclose(np.linalg.norm(descriptors, axis=0), 1, atol=1e-5)
+        for ours, theirs in zip((heatmaps, descriptors), extractor_of(network).dense(image), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_the_file_tells_what_it_is_and_gives_the_weights_back(exported: tuple[MDNet, Path]) -> None:
+    network, path = exported
+    config, state, about = read_model(path)
+    assert config == network.config
+    assert about["licence"] == "CC0-1.0" and about["hours"] == 0.5 and about["sets"] == 3
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            assert torch.equal(state[name], value), name
+    assert b"site-packages" not in path.read_bytes(), "no traces of the machine that wrote it"
+
+
+def test_opencv_runs_it_too(exported: tuple[MDNet, Path]) -> None:
+    network, path = exported
+    image = np.random.default_rng(1).random((1, 1, 64, 96), np.float32)
+    net = cv2.dnn.readNetFromONNX(str(path))
+    net.setInput(image)
+    logits, descriptors = net.forward(["logits", "descriptors"])
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(image))
+    np.testing.assert_allclose(logits, expected[0].numpy(), atol=1e-3)
+    np.testing.assert_allclose(descriptors, expected[1].numpy(), atol=1e-3)
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path, exported: tuple[MDNet, Path]) -> None:
+    with pytest.raises(tp.StorageError, match=r"gone\.onnx: no such file"):
+        read_model(tmp_path / "gone.onnx")
+    whole = exported[1].read_bytes()
+    for name, content in {"empty.onnx": b"", "half.onnx": whole[: len(whole) // 2], "text.pt": b"hello"}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(tp.InvalidInputError, match=f"{name}: neither a model nor a checkpoint"):
+            read_model(tmp_path / name)
+        with pytest.raises(tp.InvalidInputError, match=f"{name}: not a model of MD-Net"):
+            tp.load("mdnet", weights=tmp_path / name)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"network": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(tp.InvalidInputError, match=r"evil\.pt"):
+        read_model(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_command(tmp_path: Path, exported: tuple[MDNet, Path]) -> None:
+    from click.testing import CliRunner
+
+    from tiepoints.cli import cli
+
+    out = tmp_path / "again.onnx"
+    result = CliRunner().invoke(
+        cli, ["export", str(exported[1]), "--out", str(out), "--about", "licence=MIT", "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["licence"] == "MIT"
+    assert read_model(out)[2]["licence"] == "MIT"
+    assert CliRunner().invoke(cli, ["export", str(exported[1]), "--out", "x.pt"]).exit_code == 2
+    assert CliRunner().invoke(cli, ["export", str(tmp_path / "gone.pt"), "--out", "x.onnx"]).exit_code == 1

@@ -1,0 +1,197 @@
+"""Training: exact resume, what is kept when it ends early, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the extra train")
+
+import tiepoints as tp  # noqa: E402
+from tiepoints.training.loop import Progress, train  # noqa: E402
+from tiepoints.training.network import Config  # noqa: E402
+from tiepoints.training.objective import Objective  # noqa: E402
+from tiepoints.training.pairs import Warps  # noqa: E402
+from tiepoints.training.recipe import Recipe  # noqa: E402
+
+RECIPE = Recipe(
+    network=Config(channels=(16, 16, 16, 16), depths=(0, 0, 0, 0), fused=16, head=16, descriptor_size=16),
+    objective=Objective(anchors=32, warm_up=2),
+    warps=Warps(size=64),
+    batch=2,
+    rise=3,
+)
+QUICK = {"workers": 0, "report_seconds": 0.0}
+
+
+def run(images: Path, out: Path, steps: int, recipe: Recipe = RECIPE, **options: object) -> list[Progress]:
+    reports: list[Progress] = []
+    train(sorted(images.iterdir()), out, recipe, steps=steps, report=reports.append, **QUICK | options)  # type: ignore[arg-type]
+    return reports
+
+
+def checkpoint(folder: Path) -> dict[str, object]:
+    return torch.load(folder / "checkpoint.pt", weights_only=True)  # type: ignore[no-any-return]
+
+
+def same_training(a: Path, b: Path) -> None:
+    one, two = checkpoint(a), checkpoint(b)
+    for part in ("weights", "average"):
+        for name, value in one[part].items():  # type: ignore[attr-defined]
+            assert torch.equal(value, two[part][name]), f"{part} {name}"  # type: ignore[index]
+
+
+def test_an_interrupted_training_ends_exactly_like_an_uninterrupted_one(photographs: Path, tmp_path: Path) -> None:
+    whole = run(photographs, tmp_path / "whole", 8)
+    parts = []
+    # a training that is told to stop after its third step: the schedule is that of the eight all the same
+    reports: list[Progress] = []
+
+    def stop_at_three(progress: Progress) -> None:
+        reports.append(progress)
+        if progress.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    train(sorted(photographs.iterdir()), tmp_path / "parts", RECIPE, steps=8, report=stop_at_three, **QUICK)  # type: ignore[arg-type]
+    assert checkpoint(tmp_path / "parts")["step"] == 3
+    parts = reports + run(photographs, tmp_path / "parts", 8, resume=True)
+    same_training(tmp_path / "whole", tmp_path / "parts")
+
+    def curve(found: list[Progress]) -> dict[int, float]:
+        return {p.step: p.losses["total"] for p in found if p.losses}
+
+    assert len(curve(whole)) == 8
+    assert curve(parts) == curve(whole)
+
+
+def test_a_training_leaves_a_model_that_the_extractor_runs(photographs: Path, tmp_path: Path) -> None:
+    reports = run(photographs, tmp_path, 4)
+    assert reports[-1].best and reports[-1].figures["synthetic"].matches >= 0
+    features = tp.load("mdnet", weights=tmp_path / "best.onnx", max_keypoints=50)(tp.read(photographs / "0.png"))
+    assert 10 < len(features) <= 50 and features.descriptors.shape[1] == 16
+
+
+def test_the_losses_fall(photographs: Path, tmp_path: Path) -> None:
+    reports = [p for p in run(photographs, tmp_path, 40, replace(RECIPE, learning_rate=3e-3)) if p.losses]
+    first, last = (sum(p.losses["entropy"] for p in part) / 5 for part in (reports[:5], reports[-5:]))
+    assert last < 0.9 * first
+
+
+def test_it_starts_from_a_model_and_heads_only_leaves_the_rest(photographs: Path, tmp_path: Path) -> None:
+    run(photographs, tmp_path / "two", 3)
+    four = replace(RECIPE, network=replace(RECIPE.network, sets=4), heads_only=True)
+    run(photographs, tmp_path / "four", 3, four, start=tmp_path / "two" / "best.onnx")
+    two, four_ = checkpoint(tmp_path / "two")["average"], checkpoint(tmp_path / "four")["weights"]
+    for name, value in two.items():  # type: ignore[attr-defined]
+        if not name.startswith("detect.") and value.is_floating_point():
+            torch.testing.assert_close(value, four_[name], msg=name)  # type: ignore[index]
+    assert four_["detect.2.weight"].shape[0] == 64  # type: ignore[index]
+    assert not torch.equal(two["detect.0.0.weight"], four_["detect.0.0.weight"])  # type: ignore[index]
+    other = replace(RECIPE, network=Config())
+    with pytest.raises(tp.InvalidInputError, match="another shape"):
+        run(photographs, tmp_path / "other", 3, other, start=tmp_path / "two" / "best.onnx")
+
+
+def test_an_earlier_training_is_not_overwritten(photographs: Path, tmp_path: Path) -> None:
+    run(photographs, tmp_path, 2)
+    with pytest.raises(tp.StorageError, match="--resume"):
+        run(photographs, tmp_path, 2)
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK nonsense")
+    with pytest.raises(tp.StorageError, match=r"checkpoint\.pt: not a checkpoint"):
+        run(photographs, tmp_path, 2, resume=True)
+
+
+def test_a_loss_that_is_not_finite_ends_it_and_keeps_the_checkpoint(photographs: Path, tmp_path: Path) -> None:
+    run(photographs, tmp_path, 2)
+    content = checkpoint(tmp_path)
+    content["weights"]["stages.0.0.0.weight"][:] = float("nan")  # type: ignore[index]
+    torch.save(content, tmp_path / "checkpoint.pt")
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(tp.TrainingError, match=r"step 2: the loss is not finite .*--learning-rate"):
+        run(photographs, tmp_path, 4, resume=True)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_unreadable_photographs_are_named_and_left_out(photographs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for path in photographs.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "broken.png").write_bytes((photographs / "0.png").read_bytes()[:500])
+    (folder / "text.jpg").write_text("no photograph")
+    warnings: list[str] = []
+    run(folder, tmp_path / "out", 2, warn=warnings.append)
+    assert len(warnings) == 2 and all("left out" in w for w in warnings)
+    assert "broken.png" in warnings[0] and "text.jpg" in warnings[1]
+    for path in photographs.iterdir():
+        (folder / path.name).write_text("broken too")
+    with pytest.raises(tp.InvalidInputError, match="no usable photograph"):
+        run(folder, tmp_path / "none", 2)
+
+
+def test_a_full_disk_costs_a_checkpoint_but_not_the_training(photographs: Path, tmp_path: Path) -> None:
+    """Files above a size are refused as a full disk refuses them."""
+    run(photographs, tmp_path, 2)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    warnings: list[str] = []
+    reports: list[Progress] = []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
+    try:
+        with pytest.raises(tp.StorageError, match="cannot be written"):
+            train(
+                sorted(photographs.iterdir()), tmp_path, RECIPE, steps=5, resume=True, checkpoint_minutes=0.0,
+                report=reports.append, warn=warnings.append, **QUICK,  # type: ignore[arg-type]
+            )  # fmt: skip
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert warnings and "training goes on" in warnings[0]
+    assert max(p.step for p in reports) >= 4
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.onnx", "checkpoint.pt"]
+
+
+def command(photographs: Path, out: Path, *options: object) -> list[str]:
+    return [
+        *("-m", "tiepoints", "train", "--images", str(photographs), "--out", str(out), "--crop", "64"),
+        *("--batch", "2", "--workers", "0", "--json", *map(str, options)),
+    ]
+
+
+def test_two_processes_learn_what_one_with_the_double_batch_learns(photographs: Path, tmp_path: Path) -> None:
+    """By torchrun on this machine, through the command line."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    one = [sys.executable, *command(photographs, tmp_path / "one", "--steps", 3)]
+    one[one.index("--batch") + 1] = "4"
+    subprocess.run(one, env=env, check=True, capture_output=True, timeout=300)
+    runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    two = [*runner, *command(photographs, tmp_path / "two", "--steps", 3)]
+    result = subprocess.run(two, env=env, check=False, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    a, b = checkpoint(tmp_path / "one")["weights"], checkpoint(tmp_path / "two")["weights"]
+    for name, value in a.items():  # type: ignore[attr-defined]
+        torch.testing.assert_close(value.float(), b[name].float(), atol=2e-3, rtol=2e-2, msg=name)  # type: ignore[index]
+
+
+def test_sigterm_saves_and_resume_goes_on(photographs: Path, tmp_path: Path) -> None:
+    arguments = [sys.executable, *command(photographs, tmp_path, "--hours", 10)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        time.sleep(8)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    step = checkpoint(tmp_path)["step"]
+    assert isinstance(step, int) and step > 0
