@@ -85,7 +85,7 @@ def test_a_file_fits_in_a_head(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 420
 
 
-@pytest.mark.parametrize("module", ["numpy", "cv2", "torch", "h5py", "pycolmap", "rich", "poselib"])
+@pytest.mark.parametrize("module", ["numpy", "cv2", "torch", "onnxruntime", "h5py", "pycolmap", "rich", "poselib"])
 def test_importing_tiepoints_costs_nothing(module: str) -> None:
     code = f"import sys, tiepoints, tiepoints.cli; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -93,7 +93,7 @@ def test_importing_tiepoints_costs_nothing(module: str) -> None:
 
 def test_extracting_and_matching_import_no_torch() -> None:
     code = (
-        "import sys, numpy as np, tiepoints as tp; f = tp.load('sift')(np.zeros((64, 64), np.uint8)); tp.match(f, f); "
+        "import sys, numpy as np, tiepoints as tp; f = tp.load('mdnet')(np.zeros((64, 64), np.uint8)); tp.match(f, f); "
         "tp.extractors(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,7 +16,7 @@ from PIL import Image
 import tiepoints as tp
 from tiepoints.storage import FeatureReader, load_features, load_matches
 
-COMMANDS = ["match", "extract", "extractors", "completion"]
+COMMANDS = ["match", "extract", "extractors", "train", "export", "completion"]
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -82,8 +82,8 @@ def test_extract_one_image(examples: Path, tmp_path: Path) -> None:
     out, plot = tmp_path / "box.npz", tmp_path / "box.jpg"
     result = run("extract", examples / "box.png", "--out", out, "--plot", plot)
     assert result.returncode == 0, result.stderr
-    assert "rootsift keypoints in" in result.stdout
-    assert len(load_features(out)) > 300
+    assert "mdnet keypoints in" in result.stdout
+    assert len(load_features(out)) > 200
     assert tp.read(plot).shape == (223, 324, 3)
 
 
@@ -228,3 +228,11 @@ def test_completion(shell: str) -> None:
     assert "_TIEPOINTS_COMPLETE" in script
     names = run(_TIEPOINTS_COMPLETE="bash_complete", COMP_WORDS="tiepoints match -e upr", COMP_CWORD="3").stdout
     assert "upright-sift" in names and "orb" not in names
+
+
+def test_match_with_as_many_sets_as_asked_for(examples: Path) -> None:
+    result = run("match", examples / "desk_1.jpg", examples / "desk_2.jpg", "-O", "sets=4", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["more_than_chance"] is True
+    wrong = run("match", examples / "desk_1.jpg", examples / "desk_2.jpg", "-O", "sets=3")
+    assert wrong.returncode == 2 and "only with" in wrong.stderr and len(wrong.stderr.splitlines()) == 1

@@ -41,7 +41,7 @@ include = ["a_plugin.py"]
 
 def test_ours_are_there() -> None:
     names = [card.name for card in tp.extractors()]
-    assert {"sift", "rootsift", "upright-sift", "upright-rootsift", "orb", "akaze"} <= set(names)
+    assert {"mdnet", "sift", "rootsift", "upright-sift", "upright-rootsift", "orb", "akaze"} <= set(names)
     assert len(set(names)) == len(names)
 
 
@@ -56,7 +56,7 @@ def test_unknown_names_get_a_suggestion() -> None:
     with pytest.raises(tp.UnknownExtractorError, match="did you mean 'rootsift'") as caught:
         tp.load("root-sift")
     assert isinstance(caught.value, KeyError) and not str(caught.value).startswith('"')
-    with pytest.raises(tp.UnknownExtractorError, match="there are sift, rootsift"):
+    with pytest.raises(tp.UnknownExtractorError, match="there are mdnet, sift, rootsift"):
         tp.load("zzz")
 
 

@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from ..extraction import Extractor
 
-DEFAULT_EXTRACTOR = "rootsift"
+DEFAULT_EXTRACTOR = "mdnet"
 
 
 class _ExtractorName(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5 only

@@ -41,7 +41,7 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
 @click.option("--from", "start", type=click.Path(path_type=Path), help="Start with these weights (.onnx or .pt).")
 @click.option("--heads-only", is_flag=True, help="Train the detection head only, on the network of --from.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Pairs a step and process.")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=2e-3, show_default=True)
 @click.option("--crop", type=click.IntRange(min=64), default=192, show_default=True, help="Edge of the pairs, pixels.")
 @click.option(
     "--loss",

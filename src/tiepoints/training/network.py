@@ -55,7 +55,7 @@ class Config:
     channels: tuple[int, int, int, int] = (16, 32, 64, 96)
     depths: tuple[int, int, int, int] = (0, 1, 2, 2)
     fused: int = 48
-    head: int = 16
+    head: int = 32
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for checkpoints and metadata."""
@@ -96,10 +96,11 @@ class MDNet(nn.Module):
             _block(config.head, config.head),
             nn.Conv2d(config.head, CELL * CELL * config.sets, 1),
         )
-        # Pixel shuffle can put a spike at a fixed place of each cell, which satisfies the peaky loss in flat areas. The
-        # blur (binomial, 5x5) makes neighbours share their value, so that a peak has to be earned, and gives the
-        # sub-pixel fit a smooth summit.
-        row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        # Pixel shuffle can put a spike at a fixed place of each cell; that satisfies the peaky loss and ties keypoints
+        # to a lattice. This blur is zero at the frequencies of a cell, 1/4 and 1/2: whatever repeats from cell to cell
+        # comes out flat, so that a peak has to be earned by what the image shows. It gives the sub-pixel fit a smooth
+        # summit, too.
+        row = torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0]) / 8  # a box of 4 after a box of 2
         self.register_buffer("blur", torch.outer(row, row).repeat(config.sets, 1, 1, 1), persistent=False)
         self.blur: Tensor
 

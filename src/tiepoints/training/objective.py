@@ -46,8 +46,8 @@ class Objective:
     """
 
     similarity: float = 1.0
-    peaky: float = 0.5
-    intersections: float = 0.5
+    peaky: float = 1.0
+    intersections: float = 1.0
     unreliable: float = 0.5
     triplet: float = 0.5
     entropy: float = 0.3

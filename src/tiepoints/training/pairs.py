@@ -129,6 +129,8 @@ def make_pair(photograph: NDArray[np.uint8], warps: Warps, rng: np.random.Genera
     fixed-point iteration, to less than 1e-3 px.
     """
     size = warps.size
+    if rng.uniform() < 0.5:  # mirrored photographs are photographs too
+        photograph = np.ascontiguousarray(photograph[:, ::-1])
     a_from_photo, b_from_photo = _views(photograph.shape[:2], warps, rng)
     bend = _bend(size, rng) if rng.uniform() < warps.bend else None
     grid = _grid(size)

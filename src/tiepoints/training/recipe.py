@@ -43,7 +43,7 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     warps: Warps = field(default_factory=Warps)
     batch: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     rise: int = 300
     fall: float = 0.3
