@@ -103,9 +103,9 @@ class MDNet(Extractor):
         self.threads = threads
 
     def _open(self, sets: int | None, weights: str | Path | None, threads: int | None) -> Network:
-        if weights is None:
-            return load_model(released(2 if sets is None else sets), threads)
-        model = load_model(Path(weights), threads)
+        #: What the features depend on, for those who keep them.
+        self._file = released(2 if sets is None else sets) if weights is None else Path(weights)
+        model = load_model(self._file, threads)
         if sets is not None and sets != model.sets:
             raise InvalidInputError(f"{weights}: the model has {model.sets} sets, not {sets}; leave out sets=")
         return model

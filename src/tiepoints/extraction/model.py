@@ -34,11 +34,14 @@ class Model:
     path : path
     about : dict
         What `tiepoints export` wrote into it: sets, descriptor_size, recipe, licence, training data, figures.
+    threads : int, optional
+        As `load_model` was told.
     """
 
     path: Path
     about: dict[str, Any]
     session: Any
+    threads: int | None = None
 
     @property
     def sets(self) -> int:
@@ -52,7 +55,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Sessions cannot be pickled; a process that gets an extractor opens the file on its own.
-        return load_model, (self.path,)
+        return load_model, (self.path, self.threads)
 
 
 def released(sets: int) -> Path:
@@ -107,4 +110,4 @@ def load_model(path: Path, threads: int | None = None) -> Model:
         raise InvalidInputError(
             f"{path}: not a model of MD-Net as `tiepoints export` writes it ({one_line(error)[:200]})"
         ) from error
-    return Model(path, about, session)
+    return Model(path, about, session, threads)
