@@ -7,7 +7,7 @@ shift 2
 judged=()
 for folder in "$@"; do judged+=(--dev "$folder"); done
 
-tiepoints train --images "$photographs" --out "$out/2" --sets 2 --hours "${HOURS:-0.85}" --resume "${judged[@]}"
+tiepoints train --images "$photographs" --out "$out/2" --sets 2 --hours "${HOURS:-0.8}" --resume "${judged[@]}"
 for k in 1 4 8; do
     tiepoints train --images "$photographs" --out "$out/$k" --sets "$k" --heads-only --from "$out/2/best.onnx" \
         --hours "${HEAD_HOURS:-0.1}" --resume "${judged[@]}"

@@ -51,6 +51,8 @@ class Card:
     descriptor_type : {"float32", "int8", "binary"}
     subpixel : bool
         Whether keypoints are refined below one pixel.
+    learned : bool
+        Whether it was trained on images; what it responds to is then known by measurement only.
     weights : tuple of WeightFile
         Empty for methods that are not learned.
     requires : tuple of str
@@ -67,6 +69,7 @@ class Card:
     descriptor_size: int
     descriptor_type: Literal["float32", "int8", "binary"] = "float32"
     subpixel: bool = True
+    learned: bool = False
     weights: tuple[WeightFile, ...] = ()
     requires: tuple[str, ...] = ()
     extra: str = ""

@@ -69,6 +69,7 @@ class MDNet(Extractor):
         licence="Apache-2.0",
         commercial=True,
         descriptor_size=64,
+        learned=True,
     )
 
     def __init__(

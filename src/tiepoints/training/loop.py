@@ -248,7 +248,7 @@ def _start_from(network: MDNet, path: Path) -> None:
     own = network.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     for name, value in own.items():
-        if value.is_floating_point() and name not in fitting and not name.startswith("detect."):
+        if value.is_floating_point() and name not in fitting and not name.startswith("detect"):
             raise InvalidInputError(f"{path}: its network has another shape ({name}); start with one of the same shape")
     network.load_state_dict(fitting, strict=False)
 

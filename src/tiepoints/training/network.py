@@ -5,11 +5,13 @@ Santellani, Sormann, Rossi, Kuhn, Fraundorfer: MD-Net: Multi-Detector for Local 
 
     image (B, 1, H, W)
       stem 1/2 -> stage 1/4 -> stage 1/8 -> stage 1/16          convolutions 3x3, batch normalisation, ReLU
-                      |           |            |
-                      +<-- 1/4 <--+<--- 1/8 <--+                top-down sums (feature pyramid)
-                      |
-                      +-> descriptors (B, D, H/4, W/4)
-                      +-> heatmap logits (B, 16 k, H/4, W/4) -> pixel shuffle (B, k, H, W) -> fixed blur
+          |           |           |            |
+          |           +<-- 1/4 <--+<--- 1/8 <--+                top-down sums (feature pyramid)
+          |           |
+          |           +-> descriptors (B, D, H/4, W/4)
+          +<--- 1/2 <-+
+          |
+          +-> heatmap logits (B, 4 k, H/2, W/2) -> pixel shuffle (B, k, H, W) -> fixed blur
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class Config:
     channels: tuple[int, int, int, int] = (16, 32, 64, 96)
     depths: tuple[int, int, int, int] = (0, 1, 2, 2)
     fused: int = 48
-    head: int = 32
+    head: int = 16
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for checkpoints and metadata."""
@@ -91,15 +93,13 @@ class MDNet(nn.Module):
         self.describe = nn.Sequential(
             nn.Conv2d(fused, config.descriptor_size, 1, bias=False), nn.BatchNorm2d(config.descriptor_size)
         )
-        self.detect = nn.Sequential(
-            _block(fused, config.head, size=1),
-            _block(config.head, config.head),
-            nn.Conv2d(config.head, CELL * CELL * config.sets, 1),
-        )
+        # The detection head works at 1/2: from 1/4 alone most keypoints stay near the centres of the cells.
+        self.detect_raise = nn.Conv2d(fused, c[0], 1)
+        self.detect = nn.Sequential(_block(c[0], config.head), nn.Conv2d(config.head, 4 * config.sets, 1))
         # Pixel shuffle can put a spike at a fixed place of each cell; that satisfies the peaky loss and ties keypoints
-        # to a lattice. This blur is zero at the frequencies of a cell, 1/4 and 1/2: whatever repeats from cell to cell
-        # comes out flat, so that a peak has to be earned by what the image shows. It gives the sub-pixel fit a smooth
-        # summit, too.
+        # to a lattice. This blur is zero at the frequencies of cells of 2 and of 4 pixels: whatever repeats from cell
+        # to cell comes out flat, so that a peak has to be earned by what the image shows. It gives the sub-pixel fit a
+        # smooth summit, too.
         row = torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0]) / 8  # a box of 4 after a box of 2
         self.register_buffer("blur", torch.outer(row, row).repeat(config.sets, 1, 1, 1), persistent=False)
         self.blur: Tensor
@@ -114,7 +114,8 @@ class MDNet(nn.Module):
         sixteenth = self.stages[3](eighth)  # (B, c3, H/16, W/16)
         y = self.smooth[1](F.relu(self.lateral[1](eighth) + _double(self.lateral[2](sixteenth))))
         y = self.smooth[0](F.relu(self.lateral[0](fourth) + _double(y)))  # (B, fused, H/4, W/4)
-        logits = F.pixel_shuffle(self.detect(y), CELL)  # (B, k, H, W)
+        z = F.relu(half + _double(self.detect_raise(y)))  # (B, c0, H/2, W/2)
+        logits = F.pixel_shuffle(self.detect(z), 2)  # (B, k, H, W)
         logits = F.conv2d(F.pad(logits, (2, 2, 2, 2), mode="replicate"), self.blur, groups=self.config.sets)
         return logits, self.describe(y)
 

@@ -35,7 +35,7 @@ class State:
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         if recipe.heads_only:
             for name, parameter in self.network.named_parameters():
-                parameter.requires_grad_(name.startswith("detect."))
+                parameter.requires_grad_(name.startswith("detect"))
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
         self.parallel: nn.Module = self.network
@@ -51,7 +51,7 @@ class State:
         self.network.train()
         if recipe.heads_only:
             for name, module in self.network.named_children():
-                module.train(name == "detect")
+                module.train(name.startswith("detect"))
         rate = recipe.learning_rate * min((self.step + 1) / recipe.rise, 1) * min((1 - share) / recipe.fall, 1)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
