@@ -21,7 +21,8 @@ FLOORS = {
     "errors": 0, "features": 1, "camera": 1, "files": 1, "images": 2,
     "extraction": 3, "matching": 3, "geometry": 3, "storage": 3, "plot": 3,
     "training": 4,
-    "cli": 5,
+    "benchmarks": 5,
+    "cli": 6,
 }  # fmt: skip
 
 

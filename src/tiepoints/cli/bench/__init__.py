@@ -1,0 +1,24 @@
+"""`tiepoints bench`: one module a benchmark."""
+
+from __future__ import annotations
+
+import click
+
+from ..lazy import LazyGroup
+
+# Name -> module, and the line that `tiepoints bench --help` shows for it.
+_BENCHMARKS: dict[str, tuple[str, str]] = {}
+
+
+@click.group(
+    "bench",
+    cls=LazyGroup,
+    lazy={name: (f"{__name__}.{module}", line) for name, (module, line) in _BENCHMARKS.items()},
+    epilog="Example: tiepoints bench hpatches --root hpatches-sequences-release -e rootsift -e orb --out report.html",
+)
+def command() -> None:
+    """Measure extractors by the field's protocols, several in one table.
+
+    Features are extracted once and kept, so that the same command resumes after an interruption, and another one that
+    needs the same features starts at once.
+    """
