@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .methods import Method, method
+    from .planar.hpatches import evaluate_hpatches
+    from .planar.scores import PlanarScores, Profile, score_planar_pair
     from .report import Column, Picture, Plot, Report, Row, Series, Table
+    from .speed.benchmark import evaluate_speed
     from .store import Extracted, default_store, extracted
     from .writers import print_report, save_details, save_report
 
 _MODULES = {
     "methods": ("Method", "method"),
+    "planar.hpatches": ("evaluate_hpatches",),
+    "planar.scores": ("PlanarScores", "Profile", "score_planar_pair"),
     "report": ("Column", "Picture", "Plot", "Report", "Row", "Series", "Table"),
+    "speed.benchmark": ("evaluate_speed",),
     "store": ("Extracted", "default_store", "extracted"),
     "writers": ("print_report", "save_details", "save_report"),
 }
@@ -29,17 +35,22 @@ __all__ = [
     "Extracted",
     "Method",
     "Picture",
+    "PlanarScores",
     "Plot",
+    "Profile",
     "Report",
     "Row",
     "Series",
     "Table",
     "default_store",
+    "evaluate_hpatches",
+    "evaluate_speed",
     "extracted",
     "method",
     "print_report",
     "save_details",
     "save_report",
+    "score_planar_pair",
 ]
 
 

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError
 from ..files import PathLike, replacing
@@ -33,34 +33,52 @@ def show(value: Value, column: Column) -> str:
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print the tables and the notes; notes about many things are shortened, the files have them whole."""
+    """Print the tables and the notes; notes about many things are shortened, the files have them whole.
+
+    Tables that are wider than the terminal run over its edge rather than lose figures.
+    """
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table as RichTable
+    from rich.measure import Measurement
 
     console = console or Console()
-    console.print(f"[bold]{escape(report.title)}[/bold]  protocol {escape(report.protocol)}", highlight=False)
+    console.print(f"[bold]{escape(report.title)}[/bold], protocol {escape(report.protocol)}", highlight=False)
+    sources = list(dict.fromkeys(row.source for table in report.tables for row in table.rows if row.source))
     for table in report.tables:
-        groups, sources = _has(table)
-        drawn = RichTable(title=escape(table.title), title_justify="left", box=None, pad_edge=False)
-        for name in ["", "method"] if groups else ["method"]:
-            drawn.add_column(name)
-        columns = _main(table)
-        for column in columns:
-            drawn.add_column(escape(column.title), justify="right", no_wrap=True)
-        if sources:
-            drawn.add_column("source")
-        before = None
-        for row in table.rows:
-            cells = [escape(row.method), *(escape(show(row.values.get(c.key), c)) for c in columns)]
-            if groups:
-                cells.insert(0, escape(row.group) if row.group != before else "")
-            before = row.group
-            drawn.add_row(*cells, *([escape(row.source)] if sources else []), style="dim" if row.source else None)
-        console.print(drawn)
+        console.print(f"\n[italic]{escape(table.title)}[/italic]", highlight=False)
+        drawn, before = _rich_table(table, sources), console.width
+        console.width = 10_000  # rich never draws wider than its console, whatever it is told
+        console.width = max(before, Measurement.get(console, console.options, drawn).maximum)
+        console.print(drawn, soft_wrap=True)
+        console.width = before
+    console.print()
+    for number, source in enumerate(sources, start=1):
+        console.print(escape(f"[{number}] {source}"), style="dim", highlight=False)
     for note in report.notes:
         text = note if len(note) <= 300 else f"{note[:297].rpartition(' ')[0]} ... (all in the files)"
         console.print(f"note: {escape(text)}", highlight=False)
+
+
+def _rich_table(table: Table, sources: list[str]) -> Any:
+    """For the terminal: published rows are dim and carry the number of their source."""
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    columns, groups = _main(table), any(row.group for row in table.rows)
+    drawn = RichTable(box=None, pad_edge=False)
+    for name in ["", "method"] if groups else ["method"]:
+        drawn.add_column(name, no_wrap=True)
+    for column in columns:
+        drawn.add_column(escape(column.title), justify="right", no_wrap=True)
+    before = None
+    for row in table.rows:
+        name = f"{row.method} [{sources.index(row.source) + 1}]" if row.source else row.method
+        cells = [name, *(show(row.values.get(c.key), c) for c in columns)]
+        if groups:
+            cells.insert(0, row.group if row.group != before else "")
+        before = row.group
+        drawn.add_row(*map(escape, cells), style="dim" if row.source else None)
+    return drawn
 
 
 def save_report(report: Report, path: PathLike) -> None:
@@ -102,7 +120,7 @@ def save_details(report: Report, path: PathLike) -> None:
 def markdown_table(table: Table, columns: Iterable[str] | None = None) -> str:
     """One table as Markdown, with its main columns or those of the given keys."""
     chosen = _main(table) if columns is None else [c for key in columns for c in table.columns if c.key == key]
-    groups, sources = _has(table)
+    groups, sources = any(row.group for row in table.rows), any(row.source for row in table.rows)
     head = [*(["part"] if groups else []), "method", *(c.title for c in chosen), *(["source"] if sources else [])]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
 
@@ -117,11 +135,6 @@ def markdown_table(table: Table, columns: Iterable[str] | None = None) -> str:
 def _main(table: Table) -> list[Column]:
     """The columns that people see: the main ones that any row has a value for."""
     return [c for c in table.columns if c.main and any(row.values.get(c.key) is not None for row in table.rows)]
-
-
-def _has(table: Table) -> tuple[bool, bool]:
-    """Whether the table has groups, and published rows."""
-    return any(row.group for row in table.rows), any(row.source for row in table.rows)
 
 
 def _json(report: Report) -> str:

@@ -7,7 +7,10 @@ import click
 from ..lazy import LazyGroup
 
 # Name -> module, and the line that `tiepoints bench --help` shows for it.
-_BENCHMARKS: dict[str, tuple[str, str]] = {}
+_BENCHMARKS: dict[str, tuple[str, str]] = {
+    "hpatches": ("hpatches", "Planar scenes: matching accuracy and score, repeatability, homographies."),
+    "speed": ("speed", "Extraction and matching side by side with OpenCV's SIFT and ORB."),
+}
 
 
 @click.group(

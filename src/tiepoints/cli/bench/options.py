@@ -119,10 +119,12 @@ def deliver(report: Report, outs: Sequence[Path], details: Path | None, as_json:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar(
+    quiet: bool, kept: str = "what was extracted is kept, run the same command again"
+) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on the terminal, moved by ``(what, done, all)``; nothing for machines, or where standard error is a file.
 
-    Ctrl-C ends with one line that says what became of the work.
+    Ctrl-C ends with one line that says what is `kept` of the work.
     """
     from ...errors import TiepointsError
 
@@ -144,4 +146,4 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
             yield move
     except KeyboardInterrupt:
-        raise TiepointsError("interrupted; what was extracted is kept, run the same command again") from None
+        raise TiepointsError(f"interrupted; {kept}".rstrip("; ")) from None
