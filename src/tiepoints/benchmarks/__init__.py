@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .image_matching import evaluate_image_matching
     from .methods import Method, method
     from .planar.hpatches import evaluate_hpatches
     from .planar.scores import PlanarScores, Profile, score_planar_pair
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .writers import print_report, save_details, save_report
 
 _MODULES = {
+    "image_matching": ("evaluate_image_matching",),
     "methods": ("Method", "method"),
     "planar.hpatches": ("evaluate_hpatches",),
     "planar.scores": ("PlanarScores", "Profile", "score_planar_pair"),
@@ -44,6 +46,7 @@ __all__ = [
     "Table",
     "default_store",
     "evaluate_hpatches",
+    "evaluate_image_matching",
     "evaluate_speed",
     "extracted",
     "method",

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ...camera import Camera
 from ...errors import InvalidInputError, MissingDependencyError
@@ -127,7 +127,7 @@ def match_pair(a: Features, b: Features, ratio: float | None) -> Matches:
     return found.select(np.sort(first))
 
 
-def judge_pair(points_a: Float64, points_b: Float64, a: View, b: View, track: Track) -> PairPose:
+def judge_pair(points_a: ArrayLike, points_b: ArrayLike, a: View, b: View, track: Track) -> PairPose:
     """Estimate the pose of a pair and compare it with the truth.
 
     Parameters
@@ -143,14 +143,12 @@ def judge_pair(points_a: Float64, points_b: Float64, a: View, b: View, track: Tr
     result : PairPose
         A failure, with infinite errors, if there are fewer than 8 matches or inliers.
     """
-    failure = PairPose(np.inf, np.inf, np.inf, np.zeros(len(points_a), bool))
-    if len(points_a) < _FEWEST:
+    p, q = (np.ascontiguousarray(points, dtype=np.float64) for points in (points_a, points_b))
+    failure = PairPose(np.inf, np.inf, np.inf, np.zeros(len(p), bool))
+    if len(p) < _FEWEST:
         return failure
-    points_a, points_b = (np.ascontiguousarray(points, dtype=np.float64) for points in (points_a, points_b))
-    if track.estimator == "poselib":
-        found = _calibrated(points_a, points_b, a, b, track)
-    else:
-        found = _uncalibrated(points_a, points_b, a, b, track)
+    estimate = _calibrated if track.estimator == "poselib" else _uncalibrated
+    found = estimate(p, q, a, b, track)
     if found is None:
         return failure
     rotation, translation, inliers = found

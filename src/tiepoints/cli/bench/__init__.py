@@ -9,6 +9,7 @@ from ..lazy import LazyGroup
 # Name -> module, and the line that `tiepoints bench --help` shows for it.
 _BENCHMARKS: dict[str, tuple[str, str]] = {
     "hpatches": ("hpatches", "Planar scenes: matching accuracy and score, repeatability, homographies."),
+    "imb": ("imb", "Image Matching Benchmark: poses of pairs, reconstructions of small bags."),
     "speed": ("speed", "Extraction and matching side by side with OpenCV's SIFT and ORB."),
 }
 

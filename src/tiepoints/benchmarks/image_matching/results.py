@@ -1,0 +1,147 @@
+"""What was computed for a pair or a bag stays on disk: an interrupted run goes on, a repeated one is instant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+from ...errors import TiepointsError
+from ...files import sha256_of, write_lock
+from ...storage.journal import Journal
+
+__all__ = ["Arrays", "Results", "digest_of", "results", "spread"]
+
+T = TypeVar("T")
+Arrays = dict[str, NDArray[Any]]
+
+
+class Results(Protocol):
+    """Arrays by key; `append` keeps them at once."""
+
+    def __contains__(self, key: str) -> bool: ...
+
+    def append(self, key: str, arrays: Arrays) -> None:
+        """Keep an item."""
+
+    def read(self, key: str) -> Arrays:
+        """The arrays of an item."""
+
+
+class _Memory:
+    def __init__(self) -> None:
+        self._items: dict[str, Arrays] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._items
+
+    def append(self, key: str, arrays: Arrays) -> None:
+        self._items[key] = arrays
+
+    def read(self, key: str) -> Arrays:
+        return self._items[key]
+
+
+@contextmanager
+def results(store: Path | None, collection: str, stage: str, digest: str) -> Iterator[Results]:
+    """Results of one stage of one method on one scene, those of earlier runs included.
+
+    Parameters
+    ----------
+    store : path or None
+        The folder of the store; None keeps everything in memory.
+    collection, stage : str
+        Name the file: the scene, and what is computed.
+    digest : str
+        Of everything that the results depend on, see `digest_of`.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be used, or another process is writing it.
+    """
+    if store is None:
+        yield _Memory()
+        return
+    folder, name = (re.sub(r"[^\w.-]+", "-", text).strip("-.") or "images" for text in (collection, stage))
+    path = Path(store) / folder / f"{name}-{digest[:16]}.results"
+    with write_lock(path):
+        journal = Journal(path, {"what": stage})
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+def digest_of(content: Any) -> str:
+    """A SHA-256 of anything that JSON can say, together with the code that computes: nothing known can be stale."""
+    text = json.dumps([content, _code()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _code() -> list[str]:
+    """Of every source file that figures come from, and of the libraries that estimate."""
+    from ..report import versions
+
+    root = Path(__file__).parents[2]
+    rooms = ("benchmarks/image_matching", "geometry", "matching")
+    files = [path for room in rooms for path in sorted((root / room).glob("*.py"))]
+    packages = versions("opencv-contrib-python-headless", "poselib", "pydegensac", "pycolmap", "numpy")
+    return [*(sha256_of(path) for path in files), *map(str, packages.items())]
+
+
+def spread(
+    function: Callable[..., T], tasks: Iterable[tuple[str, tuple[Any, ...]]], jobs: int
+) -> Iterator[tuple[str, T]]:
+    """Call ``function(*arguments)`` for every (key, arguments), in `jobs` processes; results come as they are ready.
+
+    Few tasks wait in the queue, so that an interruption ends soon and large arguments do not pile up.
+    """
+    if jobs <= 1:
+        for key, arguments in tasks:
+            yield key, function(*arguments)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = get_context("spawn")  # forked copies of OpenCV's and BLAS's threads hang
+    with ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(threads,)) as pool:
+        waiting: dict[Future[T], str] = {}
+        try:
+            for key, arguments in tasks:
+                waiting[pool.submit(function, *arguments)] = key
+                if len(waiting) >= 2 * jobs:
+                    yield from _finished(waiting)
+            while waiting:
+                yield from _finished(waiting)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start(threads: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(threads)
+
+
+def _finished(waiting: dict[Future[T], str]) -> Iterator[tuple[str, T]]:
+    from concurrent.futures.process import BrokenProcessPool
+
+    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+    for future in done:
+        key = waiting.pop(future)
+        try:
+            yield key, future.result()
+        except BrokenProcessPool:  # COLMAP aborts the whole process on some input, or the memory was used up
+            raise TiepointsError(
+                f"the process that worked on {key} died; run again with --jobs 1 to see where, what is finished is kept"
+            ) from None
