@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .report import Column, Picture, Plot, Report, Row, Series, Table
     from .speed.benchmark import evaluate_speed
     from .store import Extracted, default_store, extracted
+    from .trajectories import evaluate_trajectories
     from .writers import print_report, save_details, save_report
 
 _MODULES = {
@@ -28,6 +29,7 @@ _MODULES = {
     "report": ("Column", "Picture", "Plot", "Report", "Row", "Series", "Table"),
     "speed.benchmark": ("evaluate_speed",),
     "store": ("Extracted", "default_store", "extracted"),
+    "trajectories": ("evaluate_trajectories",),
     "writers": ("print_report", "save_details", "save_report"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -48,6 +50,7 @@ __all__ = [
     "evaluate_hpatches",
     "evaluate_image_matching",
     "evaluate_speed",
+    "evaluate_trajectories",
     "extracted",
     "method",
     "print_report",

@@ -10,6 +10,7 @@ from ..lazy import LazyGroup
 _BENCHMARKS: dict[str, tuple[str, str]] = {
     "hpatches": ("hpatches", "Planar scenes: matching accuracy and score, repeatability, homographies."),
     "imb": ("imb", "Image Matching Benchmark: poses of pairs, reconstructions of small bags."),
+    "trajectory": ("trajectory", "Absolute trajectory error and relative pose error, by evo."),
     "speed": ("speed", "Extraction and matching side by side with OpenCV's SIFT and ORB."),
 }
 
