@@ -107,7 +107,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves ("lines"), or labelled points ("points"), one series a method."""
+    """Curves ("lines"), or marks ("points"), one series a method."""
 
     title: str
     x_label: str

@@ -1,4 +1,4 @@
-"""Plots as SVG text: curves and labelled points, without a plotting library and without a network."""
+"""Plots as SVG text: curves and marks, without a plotting library and without a network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plot_svg(plot: Plot) -> str:
     ys = [y for _, series in shown for y in series.y]
     title = escape(plot.title)
     head = (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}" xmlns="http://www.w3.org/2000/svg">'
+        f'<svg viewBox="0 0 {_WIDTH} {max(_HEIGHT, _TOP + 17 * len(shown) + 14)}" role="img" aria-label="{title}" xmlns="http://www.w3.org/2000/svg">'
         f'<text x="{_LEFT}" y="18" class="title">{title}</text>'
     )
     if not xs:
@@ -118,8 +118,6 @@ def _draw(
         tip = escape(f"{series.label}: {value_x:g}, {value_y:g}")
         place = f'cx="{x:.1f}" cy="{y:.1f}" r="{radius}"'
         parts.append(f'<circle {place} fill="{fill}" stroke="{colour}"><title>{tip}</title></circle>')
-        if plot.kind == "points":
-            parts.append(f'<text x="{x + 9:.1f}" y="{y + 4:.1f}">{escape(series.label)}</text>')
     return parts
 
 

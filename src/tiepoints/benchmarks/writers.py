@@ -53,10 +53,10 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.width = before
     console.print()
     for number, source in enumerate(sources, start=1):
-        console.print(escape(f"[{number}] {source}"), style="dim", highlight=False)
+        console.print(escape(f"[{number}] {source}"), style="dim", highlight=False, soft_wrap=True)
     for note in report.notes:
         text = note if len(note) <= 300 else f"{note[:297].rpartition(' ')[0]} ... (all in the files)"
-        console.print(f"note: {escape(text)}", highlight=False)
+        console.print(f"note: {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def _rich_table(table: Table, sources: list[str]) -> Any:

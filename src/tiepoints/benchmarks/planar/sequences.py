@@ -195,12 +195,13 @@ def _split(name: str, parent: Path) -> str:
 
 def _load(path: Path, shape: tuple[int, int] | None) -> Float64:
     try:
-        values = np.loadtxt(path, dtype=np.float64, ndmin=2)
+        lines = path.read_text(encoding="utf-8").splitlines()
+        values = np.array([line.split() for line in lines if line.strip()], np.float64, ndmin=2)
     except (OSError, ValueError) as error:
         raise StorageError(f"{path}: cannot be read as numbers ({one_line(error)})") from error
     if shape is not None and (values.shape != shape or not np.isfinite(values).all() or _singular(values)):
         raise StorageError(f"{path}: is no homography: an invertible 3 x 3 matrix of finite numbers is expected")
-    if shape is None and (values.shape[1:] != (4,) or not len(values) or not np.isfinite(values).all()):
+    if shape is None and (values.shape[1:] != (4,) or not np.isfinite(values).all()):
         raise StorageError(f"{path}: holds no correspondences: rows of finite x1 y1 x2 y2 are expected")
     return values
 
