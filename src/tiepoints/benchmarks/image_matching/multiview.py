@@ -312,9 +312,9 @@ def _pycolmap() -> Any:
 
 @contextmanager
 def _quiet(pycolmap: Any) -> Iterator[None]:
-    """COLMAP prints pages about every bag; errors only, as long as we work with it."""
+    """COLMAP prints pages about every bag, and calls a bag without a model an error; what is one is an exception."""
     before = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
     try:
         yield
     finally:

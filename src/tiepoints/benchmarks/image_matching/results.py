@@ -91,12 +91,13 @@ def digest_of(content: Any) -> str:
 
 @cache
 def _code() -> list[str]:
-    """Of every source file that figures come from, and of the libraries that estimate."""
+    """Of every source file that figures come from (not of those that only show them), and of the libraries."""
     from ..report import versions
 
-    root = Path(__file__).parents[2]
-    rooms = ("benchmarks/image_matching", "geometry", "matching")
-    files = [path for room in rooms for path in sorted((root / room).glob("*.py"))]
+    here = Path(__file__).parent
+    files = [here / f"{name}.py" for name in ("depth", "evaluate", "multiview", "pose_accuracy", "scenes", "stereo")]
+    for room in ("geometry", "matching"):
+        files += sorted((here.parents[1] / room).glob("*.py"))
     packages = versions("opencv-contrib-python-headless", "poselib", "pydegensac", "pycolmap", "numpy")
     return [*(sha256_of(path) for path in files), *map(str, packages.items())]
 

@@ -70,7 +70,7 @@ class Scene:
     Parameters
     ----------
     dataset, name : str
-        Such as "phototourism" and "reichstag".
+        Such as "phototourism" and "reichstag": the scene's folder, and the one above it.
     views : dict of str to View
         By the images' names, in their order.
     pairs : tuple of (str, str)
@@ -216,8 +216,7 @@ def _read_csv_scene(folder: Path) -> Scene:
     extra = [name for name in images if name not in views]
     if extra:
         notes.append(f"{len(extra)} images have no camera and are left out: {_some(extra)}")
-    dataset = folder.parent.name if folder.parent.name != "data" else folder.name
-    return Scene(dataset, folder.name, views, _all_pairs(list(views)), notes=tuple(notes))
+    return Scene(folder.parent.name, folder.name, views, _all_pairs(list(views)), notes=tuple(notes))
 
 
 def _read_benchmark_scene(folder: Path) -> Scene:
