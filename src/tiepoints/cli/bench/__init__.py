@@ -12,6 +12,7 @@ _BENCHMARKS: dict[str, tuple[str, str]] = {
     "imb": ("imb", "Image Matching Benchmark: poses of pairs, reconstructions of small bags."),
     "trajectory": ("trajectory", "Absolute trajectory error and relative pose error, by evo."),
     "speed": ("speed", "Extraction and matching side by side with OpenCV's SIFT and ORB."),
+    "download": ("download", "Fetch a benchmark's data, checked and resumable."),
 }
 
 
