@@ -10,6 +10,7 @@ import hashlib
 import multiprocessing
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -213,7 +214,8 @@ def _in_processes(method: Method, files: Mapping[str, Path], jobs: int) -> Itera
         rest = iter(files.items())
         try:
             for key, path in rest:
-                waiting[pool.submit(_work, path)] = key
+                with _no_interrupts():  # a process may be started here, and Ctrl-C reaches all of them
+                    waiting[pool.submit(_work, path)] = key
                 if len(waiting) >= 2 * jobs:
                     yield from _finished(waiting)
             while waiting:
@@ -226,6 +228,19 @@ def _finished(waiting: dict[Future[Features | str], str]) -> Iterator[tuple[str,
     done, _ = wait(waiting, return_when=FIRST_COMPLETED)
     for future in done:
         yield waiting.pop(future), future.result()
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Hold back Ctrl-C for a moment; processes that start meanwhile never get it, their parent ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -253,6 +268,7 @@ def _start_worker(recipe: tuple[str, Mapping[str, Any]], threads: int) -> None:
 
     from ..extraction import load
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(threads)
     name, options = recipe
     _extractor = load(name, **options)

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import shutil
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -158,7 +159,11 @@ def _download(url: str, part: Path, progress: Progress | None, wait: float) -> s
                     f"{url}: the server says {error.code} {error.reason}; is the address right?"
                 ) from None
             reason = f"{error.code} {error.reason}"
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        except urllib.error.URLError as error:
+            reason = one_line(error)
+            if isinstance(error.reason, ConnectionRefusedError | socket.gaierror):  # no server: waiting will not help
+                break
+        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
             reason = one_line(error)
         if part.exists() and part.stat().st_size > before:
             wait = min(wait, 1.0)  # it moves: be patient, not pessimistic
