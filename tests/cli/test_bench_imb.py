@@ -32,7 +32,7 @@ def test_a_real_set(shared: Path, tmp_path: Path) -> None:
     assert all(row["source"] for row in published["rows"])
     assert "imb, usac for degensac" in answer["protocol"]
     assert "Herz-Jesus-P8: no depth maps, hence no Rep@3 and no MS@3" in answer["notes"]
-    assert any("1 bags of 5 drawn with seed 0" in note for note in answer["notes"])
+    assert any("1 bag of 5 drawn with seed 0" in note for note in answer["notes"])
     page = out.read_text(encoding="utf-8")
     assert "<svg" in page and "data:image/jpeg" in page and "://" not in page.replace("http://www.w3.org", "")
     records = list(csv.DictReader(details.read_text(encoding="utf-8").splitlines()))

@@ -127,7 +127,7 @@ def test_without_pycolmap_the_extra_is_named(toy, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_real_bag(shared: Path) -> None:
-    extractor = tp.load("upright-rootsift", max_keypoints=1024, max_size=768)
+    extractor = tp.load("rootsift", max_keypoints=1024, max_size=768)
     scene = find_scenes(shared / "data" / "strecha" / "fountain-P11")[0]
     bag = tuple(scene.views)[2:7]
     features = {name: extractor(tp.read(scene.views[name].path)) for name in bag}

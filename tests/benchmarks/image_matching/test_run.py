@@ -20,8 +20,8 @@ from tiepoints.errors import InvalidInputError, StorageError
 INF = float("inf")
 # Few samples: without a single right match, all that are allowed are drawn.
 TRACKS = {
-    "fundamental": Track("usac", 0.5, max_iterations=1000),
-    "essential": Track("poselib", 1.0, max_iterations=1000),
+    "fundamental": Track("usac", 0.5, max_iterations=500),
+    "essential": Track("poselib", 1.0, max_iterations=500),
 }
 QUICK = Options(tracks=TRACKS, bags={5: 3}, multiview=False)
 

@@ -48,8 +48,32 @@ def test_pairs_and_bags_of_the_release(new_scene, tmp_path: Path) -> None:
     scene = read_scene(folder)
     assert scene.pairs == (("02_2", "01_1"), ("05_5", "00_0"))
     assert scene.bags == {3: (("00_0", "04_4", "06_6"),)}
-    assert scene.notes[0].startswith("1 of 3 covisible pairs are left out")
-    assert scene.notes[1].startswith("1 bags are left out")
+    assert scene.notes[0].startswith("1 of 3 covisible pairs left out")
+    assert scene.notes[1].startswith("1 bag left out")
+
+
+def test_the_older_lists_of_common_points(new_scene, tmp_path: Path) -> None:
+    folder = new_scene(tmp_path / "d" / "s")
+    names = [path.stem for path in sorted((folder / "images").iterdir())]
+    (folder / "visibility").mkdir()
+    (folder / "images.txt").write_text("".join(f"images/{name}.png\n" for name in names))
+    (folder / "visibility.txt").write_text("".join(f"visibility/vis_{name}.txt\n" for name in names))
+    counts = np.zeros((7, 7))
+    counts[0, 1] = counts[5, 2] = 101
+    counts[3, 4], counts[6, 6] = 100, 500
+    for name, row in zip(names, counts, strict=True):
+        np.savetxt(folder / "visibility" / f"vis_{name}.txt", row)
+    scene = read_scene(folder)
+    assert scene.pairs == (("01_1", "00_0"), ("05_5", "02_2"))
+    assert scene.notes == ("pairs with more than 100 common points: the scene has no list by covisibility",)
+    path = folder / "visibility" / "vis_02_2.txt"
+    for content, message in (("1 2 3", "3 numbers for 7 images"), ("a b", "not numbers")):
+        path.write_text(content)
+        with pytest.raises(StorageError, match=rf"vis_02_2\.txt: {message}"):
+            read_scene(folder)
+    path.unlink()
+    with pytest.raises(StorageError, match=r"vis_02_2\.txt: cannot be read"):
+        read_scene(folder)
 
 
 def test_sets_with_a_table_of_cameras(tmp_path: Path) -> None:
@@ -60,8 +84,8 @@ def test_sets_with_a_table_of_cameras(tmp_path: Path) -> None:
     assert list(scene.views) == ["a", "b"] and scene.pairs == (("b", "a"),)
     assert scene.views["a"].size == (640, 480)
     assert not scene.has_depth
-    assert any("1 images of cameras.csv are missing: c" in note for note in scene.notes)
-    assert any("1 images have no camera and are left out: extra" in note for note in scene.notes)
+    assert any("1 image of cameras.csv missing: c" in note for note in scene.notes)
+    assert any("1 image without a camera left out: extra" in note for note in scene.notes)
 
 
 def test_development_sets(shared: Path) -> None:
@@ -79,8 +103,8 @@ def test_images_without_calibration_are_named(new_scene, tmp_path: Path) -> None
     (folder / "depth_maps" / "01_1.h5").unlink()
     scene = read_scene(folder)
     assert len(scene.views) == 6
-    assert "1 images have no calibration and are left out: 03_3" in scene.notes
-    assert "1 of 6 images have no depth map" in scene.notes
+    assert "1 image without calibration left out: 03_3" in scene.notes
+    assert "1 of 6 images without a depth map" in scene.notes
 
 
 @pytest.mark.parametrize(
@@ -108,7 +132,7 @@ def test_folders_without_a_scene(tmp_path: Path) -> None:
         find_scenes(tmp_path / "nowhere")
     with pytest.raises(InvalidInputError, match="no scene in it"):
         find_scenes(tmp_path)
-    with pytest.raises(StorageError, match="1 images with a camera, but a scene needs two"):
+    with pytest.raises(StorageError, match="1 image with a camera, but a scene needs two"):
         read_scene(write_csv(tmp_path / "one", [f"a.jpg,{CAMERA}"], ["a.jpg"]))
     with pytest.raises(StorageError, match=r"b\.png: b\.jpg has the same name"):
         read_scene(write_csv(tmp_path / "two", [f"b.jpg,{CAMERA}"], ["b.jpg", "b.png"]))

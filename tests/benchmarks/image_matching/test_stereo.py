@@ -14,7 +14,12 @@ from tiepoints.benchmarks.image_matching.stereo import Track, estimator_for, jud
 from tiepoints.errors import InvalidInputError, MissingDependencyError
 from tiepoints.features import Features
 
-TRACKS = [Track("usac", 0.5), Track("poselib", 1.0), Track("degensac", 0.5)]
+# Fewer samples than by default: without a single right match all that are allowed are drawn.
+TRACKS = [
+    Track("usac", 0.5, max_iterations=2000),
+    Track("poselib", 1.0, max_iterations=2000),
+    Track("degensac", 0.5, max_iterations=2000),
+]
 tracks = pytest.mark.parametrize("track", TRACKS, ids=lambda track: track.estimator)
 
 
@@ -87,8 +92,8 @@ def test_only_the_same_sets_meet() -> None:
 
 
 def test_golden_figures_on_strecha(shared: Path) -> None:
-    """Measured with this code: .986 and .850. One of the 28 pairs is .036; another version may lose one or two."""
-    extractor = tp.load("upright-rootsift", max_keypoints=1024, max_size=768)
+    """Measured with this code: .929 and .679. One of the 28 pairs is .036; another version may lose a few."""
+    extractor = tp.load("rootsift", max_keypoints=1024, max_size=512)
     scene = next(s for s in find_scenes(shared / "data" / "strecha") if s.name == "Herz-Jesus-P8")
     features = {name: extractor(tp.read(view.path)) for name, view in scene.views.items()}
     figures = {}
@@ -99,5 +104,5 @@ def test_golden_figures_on_strecha(shared: Path) -> None:
             points = found.points(features[a], features[b])
             errors.append(judge_pair(*points, scene.views[a], scene.views[b], track).error)
         figures[track.estimator] = mean_average_accuracy(errors)
-    assert figures["poselib"] == pytest.approx(0.986, abs=0.04)
-    assert figures["usac"] == pytest.approx(0.85, abs=0.08)
+    assert figures["poselib"] == pytest.approx(0.929, abs=0.05)
+    assert figures["usac"] == pytest.approx(0.679, abs=0.1)

@@ -90,7 +90,7 @@ def evaluate_scene(
         wanted = list(dict.fromkeys((*(scene.pairs if options.stereo else ()), *sorted(in_bags))))
         base = [method.identity, ratio, {name: sha256_of(view.path) for name, view in scene.views.items()}]
 
-        run = _Run(scene, features, store, collection, method.label, base, jobs, report, about)
+        run = _Run(scene, found, features, store, collection, method.label, base, jobs, report, about)
         matches = run.matches(wanted, ratio)
         pairs = run.stereo(matches, options.tracks) if options.stereo else ()
         models = run.multiview(matches, bags, sorted(in_bags), options) if bags else ()
@@ -131,7 +131,8 @@ class _Run:
     """The stages of one method on one scene, and what all of them need."""
 
     scene: Scene
-    features: Callable[[str], Features]
+    stored: Mapping[str, Features]
+    features: Callable[[str], Features]  # the same, the last ones kept in memory
     store: Path | None
     collection: str
     label: str
@@ -201,10 +202,8 @@ class _Run:
     def _reconstruct(
         self, missing: Sequence[Bag], known: Any, matches: dict[Pair, Matches], options: Options, total: int
     ) -> None:
-        needed = dict.fromkeys(name for pair in matches for name in pair)
-        features = {name: self.features(name) for name in needed}
         self.report(f"{self.about}: COLMAP verifies", 0, total)
-        with verified_database(self.scene, features, matches, intrinsics=options.intrinsics, seed=options.seed) as (
+        with verified_database(self.scene, self.stored, matches, intrinsics=options.intrinsics, seed=options.seed) as (
             database,
             kept,
         ):

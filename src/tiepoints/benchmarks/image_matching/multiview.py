@@ -24,7 +24,7 @@ from ...errors import InvalidInputError, MissingDependencyError
 from ...features import Features, Matches
 from ...images import camera_of
 from .pose_accuracy import CamFromWorld
-from .scenes import Pair, Scene
+from .scenes import Pair, Scene, counted
 
 __all__ = [
     "BAGS",
@@ -109,7 +109,9 @@ def choose_bags(scene: Scene, sizes: Mapping[int, int], seed: int) -> tuple[dict
                 drawn[tuple(names[i] for i in sorted(rng.permutation(len(names))[:size]))] = None
             bags[size] = tuple(drawn)
         if size in bags and size not in scene.bags:
-            notes.append(f"{len(bags[size])} bags of {size} drawn with seed {seed}: the scene has no lists of its own")
+            notes.append(
+                f"{counted(len(bags[size]), 'bag')} of {size} drawn with seed {seed}: the scene has no lists of its own"
+            )
     return bags, notes
 
 
@@ -128,7 +130,7 @@ def verified_database(
     ----------
     scene : Scene
     features, matches : mappings
-        Of the scene's images and of those pairs that bags have.
+        Of those pairs that bags have, and of their images; the features of one image are in memory at a time.
     intrinsics : {"estimated", "known"}
         Whose calibration COLMAP starts from: the true one, or its own guess from EXIF or the image's size.
     seed : int
@@ -152,7 +154,9 @@ def verified_database(
     folder = Path(tempfile.mkdtemp(prefix="tiepoints-imb-"))
     try:
         path, pairs = folder / "database.db", folder / "pairs.txt"
-        write_colmap(path, _WithCameras(scene, features, intrinsics), {p: m for p, m in matches.items() if len(m)})
+        names = sorted({name for pair in matches for name in pair})
+        images = _WithCameras(scene, names, features, intrinsics)
+        write_colmap(path, images, {pair: some for pair, some in matches.items() if len(some)})
         pairs.write_text("".join(f"{a} {b}\n" for a, b in matches if len(matches[a, b])), encoding="utf-8")
         options = pycolmap.TwoViewGeometryOptions()
         options.ransac.random_seed = seed
@@ -286,8 +290,10 @@ def _model_of(model: Any) -> Model:
 class _WithCameras(Mapping[str, tuple[Features, Camera]]):
     """Features and cameras of a scene, one image in memory at a time."""
 
-    def __init__(self, scene: Scene, features: Mapping[str, Features], intrinsics: Intrinsics) -> None:
-        self._scene, self._features, self._intrinsics = scene, features, intrinsics
+    def __init__(
+        self, scene: Scene, names: Sequence[str], features: Mapping[str, Features], intrinsics: Intrinsics
+    ) -> None:
+        self._scene, self._names, self._features, self._intrinsics = scene, names, features, intrinsics
 
     def __getitem__(self, name: str) -> tuple[Features, Camera]:
         view, features = self._scene.views[name], self._features[name]
@@ -296,10 +302,10 @@ class _WithCameras(Mapping[str, tuple[Features, Camera]]):
         return features, camera_of(view.path)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._features)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._features)
+        return len(self._names)
 
 
 def _pycolmap() -> Any:

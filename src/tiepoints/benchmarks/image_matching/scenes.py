@@ -3,7 +3,8 @@
 A set: a folder with ``images/`` and ``cameras.csv`` (name, width, height, K00..K22, R00..R22, T0..T2; the centre of the
 top-left pixel is (0, 0)). The benchmark's scene (``<dataset>/<scene>/set_100``): ``images/``,
 ``calibration/calibration_<image>.h5`` (K, R, T; COLMAP's corner convention), and as far as they are there
-``depth_maps/<image>.h5``, the list of covisible pairs ``new-vis-pairs/keys-th-0.1.npy``, and the bags of images
+``depth_maps/<image>.h5``, the list of covisible pairs ``new-vis-pairs/keys-th-0.1.npy`` or else the older counts of
+common points (``visibility.txt`` names a file for each image of ``images.txt``), and the bags of images
 ``sub_set/<size>bag_<number>.txt``. In both x ~ K (R X + T).
 """
 
@@ -29,6 +30,7 @@ Float64 = NDArray[np.float64]
 Pair = tuple[str, str]
 
 COVISIBILITY = "0.1"
+_COMMON_POINTS = 100  # the older measure, and the threshold that the benchmark gives it
 _DAMAGED = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, EOFError)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".tif", ".tiff", ".webp", ".bmp")
 _DEEPEST = 5  # folders below the given one in which scenes are looked for: dataset, scene, set_100, and two to spare
@@ -136,7 +138,9 @@ def read_scene(folder: PathLike) -> Scene:
     folder = Path(folder).absolute()
     scene = _read_csv_scene(folder) if (folder / "cameras.csv").is_file() else _read_benchmark_scene(folder)
     if len(scene.views) < 2:
-        raise StorageError(f"{folder}: {len(scene.views)} images with a camera, but a scene needs two at least")
+        raise StorageError(
+            f"{folder}: {counted(len(scene.views), 'image')} with a camera, but a scene needs two at least"
+        )
     return scene
 
 
@@ -212,10 +216,10 @@ def _read_csv_scene(folder: Path) -> Scene:
             missing.append(name)
     notes = ["all pairs: the set has no list of covisible ones"]
     if missing:
-        notes.append(f"{len(missing)} images of cameras.csv are missing: {_some(missing)}")
+        notes.append(f"{counted(len(missing), 'image')} of cameras.csv missing: {_some(missing)}")
     extra = [name for name in images if name not in views]
     if extra:
-        notes.append(f"{len(extra)} images have no camera and are left out: {_some(extra)}")
+        notes.append(f"{counted(len(extra), 'image')} without a camera left out: {_some(extra)}")
     return Scene(folder.parent.name, folder.name, views, _all_pairs(list(views)), notes=tuple(notes))
 
 
@@ -248,10 +252,10 @@ def _read_benchmark_scene(folder: Path) -> Scene:
         )
     notes: list[str] = []
     if missing:
-        notes.append(f"{len(missing)} images have no calibration and are left out: {_some(missing)}")
+        notes.append(f"{counted(len(missing), 'image')} without calibration left out: {_some(missing)}")
     without = sum(view.depth is None for view in views.values())
     if without:
-        notes.append(f"{without} of {len(views)} images have no depth map")
+        notes.append(f"{without} of {counted(len(views), 'image')} without a depth map")
     pairs = _covisible_pairs(folder, views, notes)
     bags = _bags(folder / "sub_set", views, notes)
     inner = re.fullmatch(r"set_\d+", folder.name) is not None
@@ -286,8 +290,7 @@ def _view(
 def _covisible_pairs(folder: Path, views: dict[str, View], notes: list[str]) -> tuple[Pair, ...]:
     path = folder / "new-vis-pairs" / f"keys-th-{COVISIBILITY}.npy"
     if not path.is_file():
-        notes.append(f"all pairs: the scene has no list of pairs with a covisibility of at least {COVISIBILITY}")
-        return _all_pairs(list(views))
+        return _pairs_with_common_points(folder, views, notes)
     try:
         keys = [str(key) for key in np.load(path, allow_pickle=False).ravel()]
     except _DAMAGED as error:
@@ -303,10 +306,45 @@ def _covisible_pairs(folder: Path, views: dict[str, View], notes: list[str]) -> 
         else:
             lost += 1
     if lost:
-        notes.append(f"{lost} of {len(keys)} covisible pairs are left out: an image of theirs is not there")
+        notes.append(f"{lost} of {counted(len(keys), 'covisible pair')} left out: an image of theirs is not there")
     if not pairs:
         raise StorageError(f"{path}: none of its {len(keys)} pairs is of images that are there")
     return tuple(pairs)
+
+
+def _pairs_with_common_points(folder: Path, views: dict[str, View], notes: list[str]) -> tuple[Pair, ...]:
+    """The pairs by the older lists, or all where there are none."""
+    lists = folder / "images.txt", folder / "visibility.txt"
+    if not all(path.is_file() for path in lists):
+        notes.append(f"all pairs: the scene has no list of pairs with a covisibility of at least {COVISIBILITY}")
+        return _all_pairs(list(views))
+    images, files = (_lines(path) for path in lists)
+    names = [Path(image).stem for image in images]
+    if len(files) != len(names):
+        raise StorageError(f"{lists[1]}: {len(files)} files, but images.txt has {len(names)} images")
+    pairs: dict[Pair, None] = {}
+    for name, file in zip(names, files, strict=True):
+        path = folder / "visibility" / Path(file).name  # by its name only: a list cannot lead out of the folder
+        try:
+            counts = [float(text) for text in " ".join(_lines(path)).split()]
+        except ValueError as error:
+            raise StorageError(f"{path}: not numbers ({one_line(error)})") from None
+        if len(counts) != len(names):
+            raise StorageError(f"{path}: {len(counts)} numbers for {len(names)} images")
+        for other, count in zip(names, counts, strict=True):
+            if count > _COMMON_POINTS and other != name and other in views and name in views:
+                pairs[_larger_first(name, other)] = None
+    if not pairs:
+        raise StorageError(f"{lists[1]}: no pair of images has more than {_COMMON_POINTS} points in common")
+    notes.append(f"pairs with more than {_COMMON_POINTS} common points: the scene has no list by covisibility")
+    return tuple(sorted(pairs))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"{path}: cannot be read ({one_line(error)})") from None
 
 
 def _bags(folder: Path, views: dict[str, View], notes: list[str]) -> dict[int, tuple[tuple[str, ...], ...]]:
@@ -327,7 +365,7 @@ def _bags(folder: Path, views: dict[str, View], notes: list[str]) -> dict[int, t
         else:
             lost += 1
     if lost:
-        notes.append(f"{lost} bags are left out: an image of theirs is not there, or they are damaged")
+        notes.append(f"{counted(lost, 'bag')} left out: an image of theirs is not there, or they are damaged")
     return {size: tuple(bags[size]) for size in sorted(bags)}
 
 
@@ -341,6 +379,11 @@ def _read_h5(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         raise StorageError(
             f"{path}: not an HDF5 file with {', '.join(names)}, or truncated ({one_line(error)}); fetch it again"
         ) from None
+
+
+def counted(number: int, thing: str) -> str:
+    """The number with its thing, of which there may be one."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def _some(names: list[str]) -> str:
