@@ -47,6 +47,27 @@ def test_accuracies_are_the_cumulative_histogram() -> None:
     assert np.isnan(mean_average_accuracy([])), "no pairs: no figure, rather than a bad one"
 
 
+@pytest.mark.parametrize(
+    ("histogram", "maa5", "maa10"),
+    [
+        # The benchmark's released results of RootSIFT-upright (rootsift-upright-2k-both-degensac.json): pairs with a
+        # covisibility of at least 0.2 and 0.5 of the stereo task, and bags of 25.
+        ([0.3166935, 0.1415506, 0.0850423, 0.0575911, 0.0365140, 0.0259225, 0.0241990, 0.0177244, 0.0158435, 0.0128569],
+         0.5112985, 0.6067576),
+        ([0.3579228, 0.1796087, 0.0916010, 0.0799740, 0.0349056, 0.0318199, 0.0345909, 0.0094007, 0.0160673, 0.0163820],
+         0.5955411, 0.7071947),
+        ([0.5755111, 0.2003111, 0.0674667, 0.0317333, 0.0207556, 0.0140444, 0.0095111, 0.0082667, 0.0067111, 0.0049778],
+         0.7930844, 0.8595778),
+    ],
+)  # fmt: skip
+def test_maa_of_the_benchmarks_own_histograms(histogram: list[float], maa5: float, maa10: float) -> None:
+    counts = np.rint(1e6 * np.array(histogram)).astype(int)
+    errors = np.repeat(np.arange(10) + 0.5, counts)
+    errors = np.concatenate((errors, np.full(1_000_000 - len(errors), INF)))
+    assert mean_average_accuracy(errors) == pytest.approx(maa10, abs=2e-6)
+    assert mean_average_accuracy(errors, 5) == pytest.approx(maa5, abs=2e-6)
+
+
 @given(st.lists(st.floats(0, 200) | st.just(INF), min_size=1, max_size=30))
 def test_maa_is_what_its_definition_says(errors: list[float]) -> None:
     expected = np.mean([np.mean([error < t for error in errors]) for t in range(1, 11)])

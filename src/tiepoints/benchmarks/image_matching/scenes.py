@@ -163,10 +163,14 @@ def _scene_folders(folder: Path, deep: int) -> Iterator[Path]:
     if (folder / "cameras.csv").is_file() or (folder / "calibration").is_dir():
         yield folder
         return
-    if deep:
-        for child in sorted(folder.iterdir()):
-            if child.is_dir() and not child.name.startswith("."):
-                yield from _scene_folders(child, deep - 1)
+    if not deep:
+        return
+    try:
+        children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be read ({error.strerror or one_line(error)})") from None
+    for child in children:
+        yield from _scene_folders(child, deep - 1)
 
 
 def _images(folder: Path) -> dict[str, Path]:
