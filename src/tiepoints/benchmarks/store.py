@@ -7,12 +7,9 @@ and the file by the hash of the method's identity: nothing can be stale, whateve
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import re
-import signal
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +21,7 @@ from ..features import Features
 from ..files import PathLike, sha256_of
 from ..images import read
 from .methods import Method
+from .processes import spread
 
 __all__ = ["Extracted", "default_store", "extracted"]
 
@@ -202,75 +200,18 @@ def _here(extractor: Extractor, files: Mapping[str, Path]) -> Iterator[tuple[str
 
 
 def _in_processes(method: Method, files: Mapping[str, Path], jobs: int) -> Iterator[tuple[str, Features | str]]:
-    """As `_here`, in any order. Few images wait in the queue, so that an interruption ends soon."""
+    """As `_here`, in any order."""
     assert method.recipe is not None
-    context = multiprocessing.get_context("spawn")  # forked copies of OpenCV's and BLAS's threads hang
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    with (
-        _threads_of_children(threads),
-        ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(method.recipe, threads)) as pool,
-    ):
-        waiting: dict[Future[Features | str], str] = {}
-        rest = iter(files.items())
-        try:
-            for key, path in rest:
-                with _no_interrupts():  # a process may be started here, and Ctrl-C reaches all of them
-                    waiting[pool.submit(_work, path)] = key
-                if len(waiting) >= 2 * jobs:
-                    yield from _finished(waiting)
-            while waiting:
-                yield from _finished(waiting)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _finished(waiting: dict[Future[Features | str], str]) -> Iterator[tuple[str, Features | str]]:
-    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-    for future in done:
-        yield waiting.pop(future), future.result()
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Hold back Ctrl-C for a moment; processes that start meanwhile never get it, their parent ends them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _threads_of_children(count: int) -> Iterator[None]:
-    """Numeric libraries read these when a process loads them; this process has loaded its own already."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(count)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    return spread(_work, ((key, (path,)) for key, path in files.items()), jobs, start=_start, arguments=method.recipe)
 
 
 _extractor: Extractor | None = None  # of a worker process
 
 
-def _start_worker(recipe: tuple[str, Mapping[str, Any]], threads: int) -> None:
+def _start(name: str, options: Mapping[str, Any]) -> None:
     global _extractor
-    import cv2
-
     from ..extraction import load
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(threads)
-    name, options = recipe
     _extractor = load(name, **options)
 
 

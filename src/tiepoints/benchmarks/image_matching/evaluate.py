@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from ...errors import StorageError
 from ...features import Features, Matches
 from ...files import sha256_of
 from ..methods import Method
+from ..processes import spread
 from ..store import Extracted, extracted
 from .depth import depth_at, matching_scores, repeatabilities, transfer
 from .multiview import (
@@ -28,12 +29,13 @@ from .multiview import (
 )
 from .pose_accuracy import CamFromWorld, pairwise_errors
 from .records import BagRecord, Options, PairRecord, SceneResult, TrackRecord, default_ratio
-from .results import Arrays, digest_of, results, spread
+from .results import Arrays, digest_of, results
 from .scenes import Pair, Scene, View, read_depth
 from .stereo import Track, judge_pair, match_pair
 
 __all__ = ["evaluate_scene"]
 
+T = TypeVar("T")
 Float64 = NDArray[np.float64]
 #: Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -164,7 +166,7 @@ class _Run:
             depth_of = lru_cache(maxsize=None)(self._depth_at_keypoints)
             tasks = ((f"{a}/{b}", self._pair_task(a, b, matches[a, b], tracks, depth_of)) for a, b in missing)
             done = len(scene.pairs) - len(missing)
-            for key, arrays in spread(_judge, tasks, self.jobs):
+            for key, arrays in _each(_judge, tasks, self.jobs):
                 known.append(key, arrays)
                 done += 1
                 self.report(f"{self.about}: poses", done, len(scene.pairs))
@@ -210,7 +212,7 @@ class _Run:
             known.append("kept", {"counts": np.array([kept[pair] for pair in matches], np.int64)})
             tasks = (("/".join(bag), (database, bag, options.intrinsics, options.seed)) for bag in missing)
             done = total - len(missing)
-            for key, model in spread(reconstruct, tasks, self.jobs):
+            for key, model in _each(reconstruct, tasks, self.jobs):
                 names = sorted(model.poses)
                 known.append(
                     key,
@@ -250,6 +252,13 @@ class _Run:
             return 1.0
         counts = np.bincount(sets_a, minlength=256) / len(sets_a) @ (np.bincount(sets_b, minlength=256) / len(sets_b))
         return float(counts)
+
+
+def _each(
+    function: Callable[..., T], tasks: Iterable[tuple[str, tuple[Any, ...]]], jobs: int
+) -> Iterator[tuple[str, T]]:
+    """The function's result for each task, here or in other processes."""
+    return spread(function, tasks, jobs) if jobs > 1 else ((key, function(*task)) for key, task in tasks)
 
 
 def _judge(

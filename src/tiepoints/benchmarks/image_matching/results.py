@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from ...errors import TiepointsError
 from ...files import sha256_of, write_lock
 from ...storage.journal import Journal
 
-__all__ = ["Arrays", "Results", "digest_of", "results", "spread"]
+__all__ = ["Arrays", "Results", "digest_of", "results"]
 
-T = TypeVar("T")
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -100,49 +95,3 @@ def _code() -> list[str]:
         files += sorted((here.parents[1] / room).glob("*.py"))
     packages = versions("opencv-contrib-python-headless", "poselib", "pydegensac", "pycolmap", "numpy")
     return [*(sha256_of(path) for path in files), *map(str, packages.items())]
-
-
-def spread(
-    function: Callable[..., T], tasks: Iterable[tuple[str, tuple[Any, ...]]], jobs: int
-) -> Iterator[tuple[str, T]]:
-    """Call ``function(*arguments)`` for every (key, arguments), in `jobs` processes; results come as they are ready.
-
-    Few tasks wait in the queue, so that an interruption ends soon and large arguments do not pile up.
-    """
-    if jobs <= 1:
-        for key, arguments in tasks:
-            yield key, function(*arguments)
-        return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    context = get_context("spawn")  # forked copies of OpenCV's and BLAS's threads hang
-    with ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(threads,)) as pool:
-        waiting: dict[Future[T], str] = {}
-        try:
-            for key, arguments in tasks:
-                waiting[pool.submit(function, *arguments)] = key
-                if len(waiting) >= 2 * jobs:
-                    yield from _finished(waiting)
-            while waiting:
-                yield from _finished(waiting)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _start(threads: int) -> None:
-    import cv2
-
-    cv2.setNumThreads(threads)
-
-
-def _finished(waiting: dict[Future[T], str]) -> Iterator[tuple[str, T]]:
-    from concurrent.futures.process import BrokenProcessPool
-
-    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-    for future in done:
-        key = waiting.pop(future)
-        try:
-            yield key, future.result()
-        except BrokenProcessPool:  # COLMAP aborts the whole process on some input, or the memory was used up
-            raise TiepointsError(
-                f"the process that worked on {key} died; run again with --jobs 1 to see where, what is finished is kept"
-            ) from None
