@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -59,8 +62,8 @@ def test_only_the_submission(shared: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--root", "nowhere"], 2, "nowhere: no such folder"),
-        (["--root", "."], 2, "no scene in it"),
+        (["--root", "nowhere"], 1, "nowhere: no such folder"),
+        (["--root", "."], 1, "no scene in it"),
         ([], 2, "--root"),
         (["--root", ".", "--bags", "5"], 2, "SIZE:COUNT"),
         (["--root", ".", "--bags", "2:5"], 2, "3 images at least"),
@@ -94,3 +97,37 @@ def test_damaged_data_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1 and len(run.stderr.splitlines()) == 1
     assert "cameras.csv, line 2: not name,width,height" in run.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_an_interruption_is_one_line_and_keeps_what_is_finished(shared: Path, tmp_path: Path) -> None:
+    arguments = [
+        "--root",
+        shared / "data" / "temple_ring",
+        "-e",
+        "orb",
+        "-n",
+        800,
+        "--max-size",
+        256,
+        "--task",
+        "stereo",
+    ]
+    arguments += ["--estimator", "usac", "--store", tmp_path / "store", "--jobs", 2]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tiepoints", "bench", "imb", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while process.poll() is None and not any(
+        path.stat().st_size > 2000 for path in tmp_path.glob("store/*/*-stereo-*.results")
+    ):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to all of its processes
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert errors.splitlines() == ["tiepoints: interrupted; what was extracted is kept, run the same command again"]
+    (kept,) = tmp_path.glob("store/*/*-stereo-*.results")
+    assert kept.stat().st_size > 2000

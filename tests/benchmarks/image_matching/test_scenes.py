@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tiepoints.benchmarks.image_matching.scenes import find_scenes, read_depth, read_scene
-from tiepoints.errors import InvalidInputError, StorageError
+from tiepoints.errors import StorageError
 
 HEADER = "name,width,height," + ",".join(f"{m}{i}{j}" for m in "KR" for i in range(3) for j in range(3)) + ",T0,T1,T2"
 CAMERA = "640,480,600,0,320,0,600,240,0,0,1,1,0,0,0,1,0,0,0,1,0.5,0,0"
@@ -128,9 +128,9 @@ def test_damaged_tables_name_the_line(tmp_path: Path, row: str, message: str) ->
 
 
 def test_folders_without_a_scene(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="no such folder"):
+    with pytest.raises(StorageError, match="no such folder"):
         find_scenes(tmp_path / "nowhere")
-    with pytest.raises(InvalidInputError, match="no scene in it"):
+    with pytest.raises(StorageError, match="no scene in it"):
         find_scenes(tmp_path)
     with pytest.raises(StorageError, match="1 image with a camera, but a scene needs two"):
         read_scene(write_csv(tmp_path / "one", [f"a.jpg,{CAMERA}"], ["a.jpg"]))

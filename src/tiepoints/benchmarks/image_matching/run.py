@@ -61,9 +61,9 @@ def evaluate_image_matching(
     Raises
     ------
     InvalidInputError
-        If there is no scene, two scenes or two methods have the same name, or an option is out of range.
+        If two scenes or two methods have the same name, or an option is out of range.
     StorageError
-        If a scene's files are damaged, or the store cannot be used.
+        If there is no scene, a scene's files are damaged, or the store cannot be used.
     MissingDependencyError
         If the multiview task lacks pycolmap, or a track its estimator.
     """

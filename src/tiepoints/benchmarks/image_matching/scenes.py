@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InvalidInputError, StorageError
+from ...errors import StorageError
 from ...files import PathLike, one_line
 
 __all__ = ["Scene", "View", "find_scenes", "read_depth", "read_scene"]
@@ -111,19 +111,15 @@ def find_scenes(root: PathLike) -> list[Scene]:
 
     Raises
     ------
-    InvalidInputError
-        If there is no such folder, or no scene in it.
     StorageError
-        If a scene's files are damaged.
+        If there is no such folder or no scene in it, or a scene's files are damaged.
     """
     root = Path(root)
     if not root.is_dir():
-        raise InvalidInputError(f"{root}: no such folder; give a scene's, a dataset's or one that holds datasets")
+        raise StorageError(f"{root}: no such folder; give a scene's, a dataset's or one that holds datasets")
     folders = sorted(_scene_folders(root, _DEEPEST))
     if not folders:
-        raise InvalidInputError(
-            f"{root}: no scene in it; a scene is a folder with images/ and cameras.csv or calibration/"
-        )
+        raise StorageError(f"{root}: no scene in it; a scene is a folder with images/ and cameras.csv or calibration/")
     return [read_scene(folder) for folder in folders]
 
 
