@@ -4,7 +4,7 @@
     python benchmarks/page.py --only hpatches --only wxbs  # some of them
     python benchmarks/page.py -e rootsift -e mdnet         # with these extractors
 
-What was computed is kept in the store of `tiepoints bench`, so that a second run only writes; times are always measured.
+What was computed is kept in the store of `tiepoints bench`: a second run only writes. Times are always measured.
 A section is what stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->` in the page, and a function below.
 """
 

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 import pytest
@@ -139,6 +140,19 @@ def test_help_has_an_example(command: str) -> None:
     result = run(command, "--help")
     assert result.returncode == 0 and "Example" in result.stdout and f"tiepoints bench {command}" in result.stdout
     assert command in run("--help").stdout
+
+
+def test_what_help_lists_is_what_there_is() -> None:
+    """The commands list names without importing what has them."""
+    from tiepoints.benchmarks.download.catalogue import CATALOGUE
+    from tiepoints.benchmarks.planar.scores import PROFILES
+    from tiepoints.benchmarks.writers import SUFFIXES
+    from tiepoints.cli.bench import download, hpatches, options
+
+    choices = {p.name: tuple(p.type.choices) for p in hpatches.command.params if isinstance(p.type, click.Choice)}
+    assert choices["profile"] == tuple(PROFILES)
+    assert tuple(download.command.params[0].type.choices) == tuple(CATALOGUE)
+    assert options._REPORTS == (".json", ".csv", ".md", ".html") == SUFFIXES
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ")

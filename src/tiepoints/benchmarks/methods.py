@@ -7,7 +7,8 @@ import inspect
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,18 +36,15 @@ class Method:
     label: str
     extractor: Extractor
     recipe: tuple[str, Mapping[str, Any]] | None = None
-    _identity: list[str] = field(default_factory=list, repr=False)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A text that differs where the features may differ: the code, the options, the contents of all weights.
 
-        Computed once, as JSON: class, options, sha256 of the weights (those that the card names, and the content of
-        every option that is a file), sha256 of the method's source files, versions of the packages that compute.
+        As JSON: class, options, sha256 of the weights (those that the card names, and the content of every file that an
+        option or attribute names), sha256 of the method's source files, versions of the packages that compute.
         """
-        if not self._identity:
-            self._identity.append(_identity(self.extractor))
-        return self._identity[0]
+        return _identity(self.extractor)
 
 
 def method(spec: str | Extractor | Method, **common: Any) -> Method:
@@ -107,12 +105,12 @@ def _split(text: str) -> list[str]:
 
 
 def _identity(extractor: Extractor) -> str:
-    options = {name: value for name, value in vars(extractor).items() if not name.startswith("_")}
-    # A file is known by what is in it, not by where it lies.
-    shown = {
-        name: sha256_of(value) if isinstance(value, str | Path) and Path(value).is_file() else repr(value)
-        for name, value in options.items()
-    }
+    shown = {}
+    for name, value in vars(extractor).items():
+        if isinstance(value, str | Path) and Path(value).is_file():
+            shown[name] = sha256_of(value)  # a file is known by what is in it, not by where it lies
+        elif not name.startswith("_"):
+            shown[name] = repr(value)
     kind = type(extractor)
     content = {
         "extractor": f"{extractor.card.name} {kind.__module__}.{kind.__qualname__}",
