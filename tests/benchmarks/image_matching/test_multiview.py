@@ -70,7 +70,8 @@ def test_bags_are_drawn_by_seed(scene_folder: Path) -> None:
     assert set(bags[6]) == set(itertools.combinations(sorted(scene.views), 6)), "fewer than asked for: all of them"
     assert 25 not in bags
     assert notes[-1] == "no bags of 25: the scene has 7 images"
-    assert notes[0].startswith("10 bags of 5 drawn with seed 1")
+    assert notes[0] == "10 bags of 5 drawn with seed 1: the scene has no lists of its own"
+    assert notes[1] == "all 7 bags of 6: the scene has no lists of its own"
     assert choose_bags(scene, {5: 10}, seed=1)[0][5] == bags[5]
     assert choose_bags(scene, {5: 10}, seed=2)[0][5] != bags[5]
     own = replace(scene, bags={5: (("a", "b", "c", "d", "e"),) * 3})

@@ -101,6 +101,7 @@ def choose_bags(scene: Scene, sizes: Mapping[int, int], seed: int) -> tuple[dict
             notes.append(f"no bags of {size}: the scene has {len(names)} images")
         elif math.comb(len(names), size) <= count:
             bags[size] = tuple(itertools.combinations(names, size))
+            notes.append(f"all {counted(len(bags[size]), 'bag')} of {size}: the scene has no lists of its own")
         else:
             # A generator of its own for each size: the bags of 5 do not depend on whether those of 10 are wanted.
             rng = np.random.default_rng((seed, size))
@@ -108,7 +109,6 @@ def choose_bags(scene: Scene, sizes: Mapping[int, int], seed: int) -> tuple[dict
             while len(drawn) < count:
                 drawn[tuple(names[i] for i in sorted(rng.permutation(len(names))[:size]))] = None
             bags[size] = tuple(drawn)
-        if size in bags and size not in scene.bags:
             notes.append(
                 f"{counted(len(bags[size]), 'bag')} of {size} drawn with seed {seed}: the scene has no lists of its own"
             )
