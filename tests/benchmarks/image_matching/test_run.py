@@ -52,6 +52,14 @@ def test_shuffled_descriptors_give_nothing(scene_folder: Path, oracle) -> None:
     assert row["rep3"] > 0.8, "the keypoints are as repeatable as before"
 
 
+def test_images_without_a_single_keypoint(scene_folder: Path) -> None:
+    report = evaluate_image_matching("rootsift", scene_folder, options=replace(QUICK, multiview=True))
+    row = report.table.row("rootsift", "cloud").values  # its images are blank
+    assert row["nf"] == row["ni"] == row["rep3"] == row["ms3"] == row["nm"] == row["success"] == 0
+    assert row["maa10"] == row["e_maa10"] == row["mv_maa10"] == row["average"] == 0
+    assert row["failures"] == 21 and row["nl"] is None and row["ate"] is None
+
+
 def test_several_methods_in_one_table(scene_folder: Path, oracle, tmp_path: Path) -> None:
     methods = [Method("true", oracle()), Method("shuffled", oracle(shuffled=True)), Method("sets", WithSets(oracle()))]
     report = evaluate_image_matching(methods, [scene_folder], options=QUICK, pictures=True)
