@@ -6,7 +6,7 @@ import ast
 import inspect
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +17,7 @@ from ..errors import InvalidInputError
 from ..extraction import Extractor, load
 from ..files import sha256_of
 
-__all__ = ["Method", "method"]
+__all__ = ["Method", "method", "participants"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +77,22 @@ def method(spec: str | Extractor | Method, **common: Any) -> Method:
     except TypeError as error:
         raise InvalidInputError(f"{spec}: {str(error).rpartition('__init__() ')[2]}") from None
     return Method(" ".join([name, *(f"{key}={value}" for key, value in own.items())]), extractor, (name, options))
+
+
+def participants(specs: str | Extractor | Method | Iterable[str | Extractor | Method], **common: Any) -> list[Method]:
+    """One participant or several, as `method` makes them.
+
+    Raises
+    ------
+    InvalidInputError
+        If two have the same label: a table could not tell them apart.
+    """
+    several = [specs] if isinstance(specs, str | Extractor | Method) else specs
+    found = [method(spec, **common) for spec in several]
+    labels = [one.label for one in found]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise InvalidInputError(f"{', '.join(twice)} takes part twice; give a Method with a label of its own")
+    return found
 
 
 def _options(spec: str, text: str) -> dict[str, Any]:

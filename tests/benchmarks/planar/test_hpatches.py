@@ -248,5 +248,7 @@ def test_wide_baselines_of_the_development_set(shared: Path) -> None:
 
 
 def test_labels_are_what_the_tables_say(data: Path) -> None:
+    with pytest.raises(InvalidInputError, match="orb takes part twice"):
+        evaluate_hpatches(["orb", tp.load("orb", max_keypoints=10)], data)
     report = evaluate_hpatches(Method("my name", tp.load("orb")), data)
     assert report.table.row("my name", "overall") and "my name" in report.about

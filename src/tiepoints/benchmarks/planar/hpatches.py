@@ -10,7 +10,7 @@ import numpy as np
 from ...extraction import Extractor
 from ...features import Features
 from ...files import PathLike
-from ..methods import Method, method
+from ..methods import Method, participants
 from ..report import Column, Plot, Report, Row, Series, Table, Value, versions
 from ..store import extracted
 from . import correspondences
@@ -65,12 +65,10 @@ def evaluate_hpatches(
     StorageError
         If a folder holds no sequence, or a file of ground truth is damaged.
     InvalidInputError
-        If there is no such profile.
+        If there is no such profile, or two methods have the same label.
     """
     rules = profile_of(profile)
-    if isinstance(methods, str | Extractor | Method):
-        methods = [methods]
-    contestants = [method(m) for m in methods]
+    contestants = participants(methods)
     data = read_sequences(roots)
     details: list[dict[str, Value]] = []
     unreadable: dict[str, str] = {}
@@ -79,7 +77,8 @@ def evaluate_hpatches(
     labels = [contestant.label for contestant in contestants]
     notes = [*data.notes, *(f"not readable, so its pairs are not in any mean: {why}" for why in unreadable.values())]
     tables, published = _tables(labels, details, data, rules)
-    if published and not data.complete:
+    complete = data.complete and not unreadable
+    if published and not complete:
         count = len({record["pair"] for record in details if "mma1" in record})
         notes.append(f"published rows are means over HPatches' 540 pairs, the measured ones over these {count} pairs")
     return Report(
@@ -93,7 +92,7 @@ def evaluate_hpatches(
         tables=tables,
         notes=tuple(notes),
         details=tuple(details),
-        plots=_plots(labels, tables, data.complete),
+        plots=_plots(labels, tables, complete),
         about=versions("opencv-contrib-python-headless", "numpy")
         | {contestant.label: repr(contestant.extractor) for contestant in contestants},
     )

@@ -17,7 +17,7 @@ from ...errors import InvalidInputError, MissingDependencyError
 from ...extraction import Extractor, extractors, is_installed
 from ...features import Features
 from ...matching import match
-from ..methods import Method, method
+from ..methods import Method, method, participants
 from ..report import Column, Plot, Report, Row, Series, Table, Value, versions
 from .memory import peak_memory
 from .timing import ORB, SIFT, in_turns, opencv_match, opencv_orb, opencv_sift, ratio, scene
@@ -102,13 +102,13 @@ def evaluate_speed(
     Raises
     ------
     InvalidInputError
-        If runs is below 5, or a size or count is not positive.
+        If runs is below 5, a size or count is not positive, or two methods have the same label.
     """
     if runs < 5:
         raise InvalidInputError(f"runs is {runs}, but a median needs at least 5")
     if min([*size, count, threads, *counts, *(edge for pair in sizes for edge in pair)]) < 1:
         raise InvalidInputError("sizes, numbers of keypoints and threads must be positive")
-    contestants = installed_methods(count) if methods is None else [method(m, max_keypoints=count) for m in methods]
+    contestants = installed_methods(count) if methods is None else participants(methods, max_keypoints=count)
     tasks = [(size, count)]
     tasks += [(s, count) for s in sizes if s != size] + [(size, n) for n in counts if n != count]
     before = cv2.getNumThreads()

@@ -93,13 +93,9 @@ def check_reports(outs: Sequence[Path], details: Path | None) -> None:
 
 def make_methods(specs: Sequence[str], max_keypoints: int, max_size: int | None) -> list[Method]:
     """The methods that the shared options ask for; what cannot be made is wrong usage."""
-    from ...benchmarks import method
+    from ...benchmarks.methods import participants
 
-    methods = [method(spec, max_keypoints=max_keypoints, max_size=max_size) for spec in specs]
-    labels = [m.label for m in methods]
-    if twice := {label for label in labels if labels.count(label) > 1}:
-        raise click.UsageError(f"{', '.join(sorted(twice))} takes part twice")
-    return methods
+    return participants(specs, max_keypoints=max_keypoints, max_size=max_size)
 
 
 def deliver(report: Report, outs: Sequence[Path], details: Path | None, as_json: bool) -> None:
