@@ -92,7 +92,7 @@ def test_the_report() -> None:
     assert usual.row("orb").values["keypoints"] == keypoints > 20
     assert by_size.row("orb").values.keys() >= {"ms_4800", "to_sift_4800", "ms_19200", "exponent"}
     assert by_count.row("orb").values.keys() == matching.row("orb").values.keys() >= {"ms_30", "ms_60", "exponent"}
-    assert len(report.plots) == 3 and seen[-1] == ("timing", 3, 3)
+    assert len(report.plots) == 3 and seen[-1] == ("matching", 6, 6)
     runs = [record for record in report.details if record["method"] == "orb" and record["width"] == 160]
     assert sorted({(r["asked"], r["run"]) for r in runs}) == [(n, run) for n in (30, 60) for run in range(1, 6)]
     assert any("synthetic texture" in note for note in report.notes)
@@ -126,6 +126,8 @@ def test_wrong_usage() -> None:
         evaluate_speed(["orb"], runs=3)
     with pytest.raises(InvalidInputError, match="positive"):
         evaluate_speed(["orb"], size=(0, 10))
+    with pytest.raises(InvalidInputError, match="equally many pixels"):
+        evaluate_speed(["orb"], sizes=((640, 480), (480, 640)))
 
 
 def test_all_installed_methods_take_part() -> None:

@@ -25,6 +25,8 @@ from .timing import ORB, SIFT, in_turns, opencv_match, opencv_orb, opencv_sift, 
 __all__ = ["Timed", "evaluate_speed", "installed_methods", "time_methods"]
 
 UInt8 = NDArray[np.uint8]
+#: (width, height) and the number of keypoints.
+_Task = tuple[tuple[int, int], int]
 #: Called with what is being timed, how many of them are done, and how many there are.
 Progress = Callable[[str, int, int], None]
 
@@ -102,25 +104,22 @@ def evaluate_speed(
     Raises
     ------
     InvalidInputError
-        If runs is below 5, a size or count is not positive, or two methods have the same label.
+        If runs is below 5, a size or count is not positive, two sizes have equally many pixels, or two methods the same
+        label.
     """
     if runs < 5:
         raise InvalidInputError(f"runs is {runs}, but a median needs at least 5")
     if min([*size, count, threads, *counts, *(edge for pair in sizes for edge in pair)]) < 1:
         raise InvalidInputError("sizes, numbers of keypoints and threads must be positive")
+    if len({width * height for width, height in {size, *sizes}}) < len({size, *sizes}):
+        raise InvalidInputError("two of the sizes have equally many pixels: the growth is over these")
     contestants = installed_methods(count) if methods is None else participants(methods, max_keypoints=count)
     tasks = [(size, count)]
     tasks += [(s, count) for s in sizes if s != size] + [(size, n) for n in counts if n != count]
     before = cv2.getNumThreads()
     cv2.setNumThreads(threads)
     try:
-        timed: dict[tuple[tuple[int, int], int], list[Timed]] = {}
-        for done, (s, n) in enumerate(tasks):
-            if progress is not None:
-                progress("timing", done, len(tasks))
-            timed[s, n] = time_methods([_with_count(c, n, count) for c in contestants], scene(photograph, s), n, runs)
-        if progress is not None:
-            progress("timing", len(tasks), len(tasks))
+        timed = _time_all(tasks, contestants, photograph, count, runs, progress)
         peaks = _peaks(contestants, scene(photograph, size)[0], count, threads, progress) if memory else {}
     finally:
         cv2.setNumThreads(before)
@@ -154,6 +153,49 @@ def evaluate_speed(
 
 def time_methods(methods: Sequence[Method], views: tuple[UInt8, UInt8], count: int, runs: int) -> list[Timed]:
     """Time extraction and matching of two views by every method, OpenCV's SIFT and ORB first; one entry each."""
+    keypoints, extraction, matching = _contestants(methods, views, count)
+    extract_times, match_times = in_turns(extraction, runs), in_turns(matching, runs)
+    return [Timed(name, keypoints[name], tuple(extract_times[name]), tuple(match_times[name])) for name in extraction]
+
+
+def _time_all(
+    tasks: Sequence[_Task],
+    contestants: Sequence[Method],
+    photograph: UInt8 | None,
+    usual: int,
+    runs: int,
+    progress: Progress | None,
+) -> dict[_Task, list[Timed]]:
+    """Every size and number of keypoints takes its turn too, so that a growth is no matter of when it was measured."""
+    extraction: dict[tuple[_Task, str], Callable[[], Any]] = {}
+    matching: dict[tuple[_Task, str], Callable[[], Any]] = {}
+    keypoints: dict[tuple[_Task, str], int] = {}
+    for done, task in enumerate(tasks, start=1):
+        size, count = task
+        methods = [_with_count(one, count, usual) for one in contestants]
+        found, to_extract, to_match = _contestants(methods, scene(photograph, size), count)
+        keypoints |= {(task, name): number for name, number in found.items()}
+        extraction |= {(task, name): call for name, call in to_extract.items()}
+        matching |= {(task, name): call for name, call in to_match.items()}
+        if progress is not None:
+            progress("preparing", done, len(tasks))
+
+    def moving(what: str) -> Callable[[int, int], None] | None:
+        return None if progress is None else (lambda done, total: progress(what, done, total))
+
+    extract_times = in_turns(extraction, runs, moving("extraction"))
+    match_times = in_turns(matching, runs, moving("matching"))
+    timed: dict[_Task, list[Timed]] = {task: [] for task in tasks}
+    for key in extraction:
+        task, name = key
+        timed[task].append(Timed(name, keypoints[key], tuple(extract_times[key]), tuple(match_times[key])))
+    return timed
+
+
+def _contestants(
+    methods: Sequence[Method], views: tuple[UInt8, UInt8], count: int
+) -> tuple[dict[str, int], dict[str, Callable[[], Any]], dict[str, Callable[[], Any]]]:
+    """By name: the keypoints of the first view, what extracts it, and what matches both."""
     a, b = views
     extraction: dict[str, Callable[[], Any]] = {SIFT: opencv_sift(a, count), ORB: opencv_orb(a, count)}
     extraction |= {m.label: _call(m.extractor, a) for m in methods}
@@ -166,8 +208,7 @@ def time_methods(methods: Sequence[Method], views: tuple[UInt8, UInt8], count: i
         first, second = m.extractor(a), m.extractor(b)
         keypoints[m.label] = len(first)
         matching[m.label] = _matcher(first, second)
-    extract_times, match_times = in_turns(extraction, runs), in_turns(matching, runs)
-    return [Timed(name, keypoints[name], tuple(extract_times[name]), tuple(match_times[name])) for name in extraction]
+    return keypoints, extraction, matching
 
 
 def _call(extractor: Extractor, image: UInt8) -> Callable[[], Features]:
@@ -283,7 +324,7 @@ def _notes(usual: Sequence[Timed], count: int, synthetic: bool, threads: int) ->
     return tuple(notes)
 
 
-def _details(timed: dict[tuple[tuple[int, int], int], list[Timed]]) -> tuple[dict[str, Value], ...]:
+def _details(timed: dict[_Task, list[Timed]]) -> tuple[dict[str, Value], ...]:
     records: list[dict[str, Value]] = []
     for (size, count), everyone in timed.items():
         for t in everyone:

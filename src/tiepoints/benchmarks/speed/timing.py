@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -15,12 +16,15 @@ from ...images import to_grey
 __all__ = ["ORB", "SIFT", "in_turns", "opencv_match", "opencv_orb", "opencv_sift", "ratio", "scene"]
 
 UInt8 = NDArray[np.uint8]
+K = TypeVar("K")
 
 #: The peers' names in the tables.
 SIFT, ORB = "OpenCV SIFT", "OpenCV ORB"
 
 
-def in_turns(contestants: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
+def in_turns(
+    contestants: Mapping[K, Callable[[], object]], runs: int, progress: Callable[[int, int], None] | None = None
+) -> dict[K, list[float]]:
     """Time callables in turns: each runs once before any runs again (A B A B ...), after one warm-up each.
 
     Parameters
@@ -29,21 +33,23 @@ def in_turns(contestants: Mapping[str, Callable[[], object]], runs: int) -> dict
         From a name to what is timed.
     runs : int
         How often each is timed; at least 5 for a median that deserves the name.
+    progress : callable, optional
+        Called with the number of rounds done, the warm-up included, and the number of all; never while the clock runs.
 
     Returns
     -------
     times : dict
         Milliseconds of each run by name, in order: runs of the same index were neighbours in time.
     """
-    for call in contestants.values():
-        call()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(runs):
+    times: dict[K, list[float]] = {name: [] for name in contestants}
+    for done in range(runs + 1):
         for name, call in contestants.items():
             start = time.perf_counter()
             call()
             times[name].append((time.perf_counter() - start) * 1000)
-    return times
+        if progress is not None:
+            progress(done + 1, runs + 1)
+    return {name: values[1:] for name, values in times.items()}
 
 
 def ratio(times: Sequence[float], peer: Sequence[float]) -> float:
