@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,17 @@ def _content_keys(images: Mapping[str, Path]) -> tuple[dict[str, str], dict[str,
     failed: dict[str, str] = {}
     for name, path in images.items():
         try:
-            keys[name] = sha256_of(path)
+            state = path.stat()
+            keys[name] = _content_key(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
         except OSError as error:  # noqa: PERF203
             failed[name] = f"{path}: {error.strerror or error}"
     return keys, failed
+
+
+@lru_cache(maxsize=100_000)
+def _content_key(path: Path, *state: int) -> str:
+    """An image's SHA-256; several methods in one run read it once. What changes a file changes its state."""
+    return sha256_of(path)
 
 
 def _file(store: Path, method: Method, collection: str) -> Path:
