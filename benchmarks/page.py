@@ -176,8 +176,9 @@ SECTIONS: dict[str, Callable[[Settings], str]] = {
 
 
 def remarks(report: Report) -> str:
-    """The report's notes as a list, without the folders of this machine."""
+    """The report's notes as a list, without this machine's folders, and without lists that would fill the page."""
     notes = [re.sub(r"(/[\w.-]+)+/", "", note) for note in report.notes]
+    notes = [note if len(note) < 300 else note.rpartition(": ")[0] for note in notes]
     return "".join(f"\n- {note}" for note in notes) + ("\n" if notes else "")
 
 
