@@ -20,8 +20,9 @@ SOURCE = Path(tp.__file__).parent
 FLOORS = {
     "errors": 0, "features": 1, "camera": 1, "files": 1, "images": 2,
     "extraction": 3, "matching": 3, "geometry": 3, "storage": 3, "plot": 3,
-    "training": 4,
-    "cli": 5,
+    "benchmarks": 4,
+    "training": 5,
+    "cli": 6,
 }  # fmt: skip
 
 

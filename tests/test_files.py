@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 from tiepoints.errors import InvalidInputError, StorageError
-from tiepoints.files import check_name, replacing, write_lock
+from tiepoints.files import check_name, replacing, sha256_of, write_lock
 
 HOLD = """
 import sys, time
@@ -152,3 +153,14 @@ def test_no_two_writers_at_once_though_the_lock_file_comes_and_goes(tmp_path):
     assert [child.wait(timeout=60) for child in children] == [0, 0, 0]
     assert path.read_text() == "900"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_checksum_of_a_file(tmp_path):
+    """The two examples of FIPS 180-2, appendix B, and more than one block."""
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    assert sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    path.write_bytes(b"a" * 1_000_000)
+    assert sha256_of(path) == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"
+    path.write_bytes(b"a" * 3_000_000)
+    assert sha256_of(path) == hashlib.sha256(b"a" * 3_000_000).hexdigest()

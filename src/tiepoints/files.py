@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -127,6 +128,15 @@ def check_name(name: str) -> str:
     except UnicodeEncodeError:
         raise InvalidInputError(f"{name!r} is not valid Unicode: rename the image") from None
     return name
+
+
+def sha256_of(path: PathLike) -> str:
+    """The SHA-256 of a file's content, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def one_line(error: BaseException) -> str:

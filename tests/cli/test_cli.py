@@ -16,7 +16,7 @@ from PIL import Image
 import tiepoints as tp
 from tiepoints.storage import FeatureReader, load_features, load_matches
 
-COMMANDS = ["match", "extract", "extractors", "train", "export", "completion"]
+COMMANDS = ["match", "extract", "bench", "extractors", "train", "export", "completion"]
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import Any
 
 import click
 
 from .. import __version__
 from ..errors import InvalidInputError, TiepointsError, UnknownExtractorError
+from .lazy import LazyGroup
 
 __all__ = ["main"]
 
@@ -17,6 +17,7 @@ __all__ = ["main"]
 _COMMANDS: dict[str, tuple[str, str]] = {
     "match": ("match", "Find verified tie points between two photographs."),
     "extract": ("extract", "Extract the features of one photograph or many."),
+    "bench": ("bench", "Measure extractors by the field's protocols."),
     "extractors": ("extractors", "List the extractors with their licences."),
     "train": ("train", "Train MD-Net on your own photographs."),
     "export": ("export", "Write a trained network as one file that runs without torch."),
@@ -24,21 +25,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _Lazy(click.Group):
-    """A group that knows its commands' names and one-line helps without importing them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        command: click.Command = import_module(f"{__name__}.{_COMMANDS[cmd_name][0]}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help_line) for name, (_, help_line) in _COMMANDS.items()])
+class _Commands(LazyGroup):
+    """The whole command line: an error of tiepoints ends it with one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -52,7 +40,8 @@ class _Lazy(click.Group):
 
 
 @click.group(
-    cls=_Lazy,
+    cls=_Commands,
+    lazy={name: (f"{__name__}.{module}", line) for name, (module, line) in _COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: tiepoints match a.jpg b.jpg --plot matches.png",
 )

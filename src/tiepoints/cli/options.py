@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 DEFAULT_EXTRACTOR = "mdnet"
 
 
-class _ExtractorName(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5 only
+class ExtractorName(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5 only
     """A registered extractor's name; the registry checks it, and is imported for completion only."""
 
     name = "name"
@@ -72,7 +72,7 @@ def extractor_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "-e",
             "--extractor",
             "name",
-            type=_ExtractorName(),
+            type=ExtractorName(),
             default=DEFAULT_EXTRACTOR,
             show_default=True,
             help="What finds the keypoints; `tiepoints extractors` lists them.",

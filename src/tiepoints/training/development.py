@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,20 +10,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..benchmarks.planar.scores import PlanarScores, Profile, score_planar_pair
+from ..benchmarks.planar.sequences import read_sequences
 from ..extraction import Extractor
 from ..features import Features
-from ..geometry import project
-from ..images import SUFFIXES, read
-from ..matching import match
+from ..images import read
 from .pairs import Photographs, Warps, make_pair
 
 __all__ = ["Development", "Figures"]
 
-Forward = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+_PROTOCOL = Profile("development", "d2net without its homographies", estimator=None)
 
 
 class Figures(NamedTuple):
-    """Means over the pairs; t is the largest error in pixels of a match that counts as correct."""
+    """Means over the pairs, by the protocol `d2net`; t is the largest error in pixels of a correct match."""
 
     mma_1: float  # correct / proposed matches, t = 1
     mma_3: float
@@ -45,68 +44,52 @@ class Development:
     held_out : Photographs
         Photographs that training never sees; each gives one synthetic pair.
     folders : sequence of path
-        Sets in HPatches' layout: `<sequence>/1.*`, `2.*` ... and `H_1_2` ...
+        Sets in HPatches' layout, read as `tiepoints bench hpatches` does.
+
+    Raises
+    ------
+    StorageError
+        If a folder holds no sequence.
     """
 
     def __init__(self, held_out: Photographs, folders: Sequence[Path]) -> None:
         warps = Warps(size=320, bend=0.0)
         self._synthetic = [make_pair(held_out[i], warps, np.random.default_rng((0, i))) for i in range(len(held_out))]
-        self._sequences = [sequence for folder in folders for sequence in sorted(folder.iterdir()) if sequence.is_dir()]
+        self._planar = read_sequences(folders) if folders else None
 
     def __call__(self, extractor: Extractor) -> dict[str, Figures]:
         """Figures by the benchmark's name: "synthetic", and "planar" where there are folders."""
-        results = {"synthetic": _mean(list(self._warped(extractor)))}
-        if self._sequences:
-            results["planar"] = _mean([pair for path in self._sequences for pair in _sequence(extractor, path)])
-        return results
-
-    def _warped(self, extractor: Extractor) -> Iterator[Figures]:
+        warped = []
         for pair in self._synthetic:
             a, b = (extractor((image * 255).astype(np.uint8)) for image in (pair.image_a, pair.image_b))
-            yield _figures(a, b, _lookup(pair.b_from_a), _lookup(pair.a_from_b))
+            warped.append(score_planar_pair(a, b, _homography(pair.b_from_a), _PROTOCOL))
+        results = {"synthetic": _mean(warped)}
+        if self._planar is not None:
+            results["planar"] = self._sequences(extractor)
+        return results
+
+    def _sequences(self, extractor: Extractor) -> Figures:
+        assert self._planar is not None
+        features: dict[str, Features] = {}
+        scores = []
+        for pair in self._planar.pairs:
+            if pair.homography is None:
+                continue
+            if pair.a not in features:  # all pairs of a sequence share their first image; no other is kept
+                features = {pair.a: extractor(read(self._planar.images[pair.a]))}
+            second = extractor(read(self._planar.images[pair.b]))
+            scores.append(score_planar_pair(features[pair.a], second, pair.homography, _PROTOCOL))
+        return _mean(scores)
 
 
-def _sequence(extractor: Extractor, folder: Path) -> Iterator[Figures]:
-    images = {path.stem: path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES}
-    first = extractor(read(images["1"]))
-    for k in sorted(images.keys() - {"1"}):
-        matrix = np.loadtxt(folder / f"H_1_{k}")
-
-        yield _figures(
-            first, extractor(read(images[k])), partial(project, matrix), partial(project, np.linalg.inv(matrix))
-        )
+def _homography(field: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The homography behind a field (S, S, 2) that has no bend, from its corners."""
+    last = len(field) - 1
+    corners = np.array([[0, 0], [last, 0], [last, last], [0, last]], np.float32)
+    mapped = np.array([field[y, x] for x, y in corners.astype(int)], np.float32)
+    return np.asarray(cv2.getPerspectiveTransform(corners, mapped), np.float64)
 
 
-def _lookup(field: NDArray[np.float32]) -> Forward:
-    """The map of a field (S, S, 2) at points between its pixels."""
-
-    def at(points: NDArray[np.float32]) -> NDArray[np.float64]:
-        if len(points) == 0:
-            return np.zeros((0, 2))
-        places = np.ascontiguousarray(points, np.float32)[None]
-        empty: NDArray[np.float32] = np.zeros(0, np.float32)
-        return np.asarray(cv2.remap(field, places, empty, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0], float)
-
-    return at
-
-
-def _figures(a: Features, b: Features, b_from_a: Forward, a_from_b: Forward) -> Figures:
-    matches = match(a, b)
-    points_a, points_b = matches.points(a, b)
-    error = np.linalg.norm(b_from_a(points_a) - points_b, axis=1)
-    shared = _inside(b_from_a(a.keypoints), b.image_size).sum(), _inside(a_from_b(b.keypoints), a.image_size).sum()
-    count = max(len(matches), 1)
-    return Figures(
-        float((error <= 1).sum() / count),
-        float((error <= 3).sum() / count),
-        float((error <= 3).sum() / max(sum(shared) / 2, 1)),
-        float(len(matches)),
-    )
-
-
-def _inside(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
-    return np.asarray(((points > 0) & (points < np.array(size) - 1)).all(axis=1))
-
-
-def _mean(figures: list[Figures]) -> Figures:
-    return Figures(*np.mean(figures, axis=0).tolist())
+def _mean(scores: list[PlanarScores]) -> Figures:
+    rows = [(score.mma[0], score.mma[2], score.ms[2], score.matches) for score in scores]
+    return Figures(*np.mean(rows, axis=0).tolist())

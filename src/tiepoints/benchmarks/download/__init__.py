@@ -1,0 +1,1 @@
+"""Fetching the benchmarks' data: resumable downloads, pinned checksums, archives that cannot escape their folder."""

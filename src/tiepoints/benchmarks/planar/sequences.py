@@ -1,0 +1,210 @@
+"""Folders of planar scenes on the disk: HPatches and whatever has its layout, with what is missing named.
+
+A sequence is a folder with images ``1.*``, ``2.*`` ... and homographies ``H_1_2`` ... (image 1 to image k, pixel
+centres at whole numbers); Oxford's own names ``img1.*`` and ``H1to2p`` are understood too. A folder with ``1.*``,
+``2.*`` and ``corrs.txt`` (rows x1 y1 x2 y2) instead is a pair that is judged by its correspondences, as in WxBS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import StorageError
+from ...files import PathLike, one_line
+from ...images import SUFFIXES
+from .facts import LARGE, SEQUENCES
+
+__all__ = ["Pair", "Sequences", "read_sequences"]
+
+Float64 = NDArray[np.float64]
+
+_IMAGE = re.compile(r"(?:img)?(\d+)$")
+_HOMOGRAPHY = re.compile(r"(?:H_1_(\d+)|H1to(\d+)p)$")
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two images and how they are related.
+
+    Parameters
+    ----------
+    sequence : str
+    a, b : str
+        Names of the images.
+    split : str
+        "viewpoint" or "illumination" by HPatches' prefixes, else the name of the folder that holds the sequence.
+    homography : (3, 3) float64, optional
+        b_from_a.
+    correspondences : (C, 4) float64, optional
+        x1 y1 x2 y2 of points that a person marked.
+    """
+
+    sequence: str
+    a: str
+    b: str
+    split: str
+    homography: Float64 | None = None
+    correspondences: Float64 | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """What was found on the disk.
+
+    Parameters
+    ----------
+    images : mapping
+        From an image's name to its file.
+    pairs : tuple of Pair
+    notes : tuple of str
+        What is missing, and what was left out.
+    hpatches : int
+        How many sequences of HPatches are among them; 108 is all.
+    complete : bool
+        Whether these are exactly the 108 sequences with all of their 540 pairs.
+    """
+
+    images: Mapping[str, Path]
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...]
+    hpatches: int
+    complete: bool
+
+
+def read_sequences(roots: PathLike | Sequence[PathLike]) -> Sequences:
+    """Find the sequences below one folder or several.
+
+    Parameters
+    ----------
+    roots : path or sequence of path
+        Folders of sequences (at any depth), or sequences themselves.
+
+    Returns
+    -------
+    sequences : Sequences
+        The 8 large sequences of HPatches are left out, and a note says so.
+
+    Raises
+    ------
+    StorageError
+        If a folder does not exist or holds no sequence, or a homography or correspondence file cannot be read.
+    """
+    folders = (
+        [Path(roots)] if isinstance(roots, str | Path) or not isinstance(roots, Sequence) else list(map(Path, roots))
+    )
+    images: dict[str, Path] = {}
+    pairs: list[Pair] = []
+    notes: list[str] = []
+    known: set[str] = set()
+    for root in folders:
+        found = _sequence_folders(root)
+        names = {folder.name for folder in found}
+        large = sorted(names & LARGE)
+        if large:
+            notes.append(
+                f"{root}: left out the {len(large)} sequences that the protocol drops as larger than 1600x1200: "
+                f"{', '.join(large)}"
+            )
+        if names & (SEQUENCES | LARGE) and (missing := sorted(SEQUENCES - names)):
+            notes.append(
+                f"{root}: {len(missing)} of HPatches' {len(SEQUENCES)} sequences are missing: {', '.join(missing)}"
+            )
+        for folder in found:
+            if folder.name in LARGE:
+                continue
+            if folder.name in SEQUENCES:
+                known.add(folder.name)
+            _read_sequence(root, folder, len(folders) > 1, images, pairs, notes)
+    if not pairs:
+        raise StorageError(f"{', '.join(map(str, folders))}: no pair of images is left to judge; " + "; ".join(notes))
+    hpatches_only = {pair.sequence.rpartition("/")[2] for pair in pairs} == SEQUENCES
+    return Sequences(images, tuple(pairs), tuple(notes), len(known), hpatches_only and len(pairs) == 5 * len(SEQUENCES))
+
+
+def _sequence_folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise StorageError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}")
+    try:
+        candidates = [root, *(path for path in root.rglob("*") if path.is_dir())]
+        found = sorted(folder for folder in candidates if _truths(folder))
+    except OSError as error:
+        raise StorageError(f"{root}: cannot be read ({error.strerror or one_line(error)})") from error
+    if not found:
+        raise StorageError(
+            f"{root}: holds no sequence; a sequence is a folder with images 1.*, 2.* ... and homographies H_1_2 ..., "
+            "or 1.*, 2.* and corrs.txt"
+        )
+    return found
+
+
+def _truths(folder: Path) -> dict[int, Path]:
+    """The homography files by the number of the second image; {0: file} for correspondences without homographies."""
+    files = [path for path in folder.iterdir() if path.is_file()]
+    found = {int(m[1] or m[2]): path for path in files if (m := _HOMOGRAPHY.match(path.name))}
+    if not found and (folder / "corrs.txt").is_file():
+        return {0: folder / "corrs.txt"}
+    return found
+
+
+def _images_by_number(folder: Path) -> dict[int, Path]:
+    """Of several files with one number the first by name counts: .jpg, .png, .ppm of the same image."""
+    files = sorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES), reverse=True)
+    return {int(m[1]): path for path in files if (m := _IMAGE.match(path.stem))}
+
+
+def _read_sequence(
+    root: Path, folder: Path, several: bool, images: dict[str, Path], pairs: list[Pair], notes: list[str]
+) -> None:
+    inside = folder.relative_to(root).as_posix() if folder != root else folder.name
+    sequence = f"{root.resolve().name}/{inside}" if several and folder != root else inside
+    by_number, truths = _images_by_number(folder), _truths(folder)
+    by_hand = 0 in truths
+    wanted = {2} if by_hand else set(truths) | (set(by_number) - {1})
+    if folder.name in SEQUENCES:
+        wanted = {2, 3, 4, 5, 6}
+    if 1 not in by_number:
+        notes.append(f"{sequence}: image 1 is missing, and with it all of its pairs")
+        return
+    split = _split(folder.name, root if folder.parent == folder or folder == root else folder.parent)
+    for k in sorted(wanted):
+        lacking = [
+            what
+            for what, present in ((f"image {k}", k in by_number), (f"homography 1-{k}", by_hand or k in truths))
+            if not present
+        ]
+        if lacking:
+            notes.append(f"{sequence}: {' and '.join(lacking)} missing, so the pair 1-{k} is not in any mean")
+            continue
+        names = [f"{sequence}/{by_number[n].name}" for n in (1, k)]
+        images.update(zip(names, (by_number[1], by_number[k]), strict=True))
+        if by_hand:
+            pairs.append(Pair(sequence, names[0], names[1], split, correspondences=_load(truths[0], None)))
+        else:
+            pairs.append(Pair(sequence, names[0], names[1], split, homography=_load(truths[k], (3, 3))))
+
+
+def _split(name: str, parent: Path) -> str:
+    return {"v_": "viewpoint", "i_": "illumination"}.get(name[:2]) or parent.resolve().name
+
+
+def _load(path: Path, shape: tuple[int, int] | None) -> Float64:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        values = np.array([line.split() for line in lines if line.strip()], np.float64, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path}: cannot be read as numbers ({one_line(error)})") from error
+    if shape is not None and (values.shape != shape or not np.isfinite(values).all() or _singular(values)):
+        raise StorageError(f"{path}: is no homography: an invertible 3 x 3 matrix of finite numbers is expected")
+    if shape is None and (values.shape[1:] != (4,) or not np.isfinite(values).all()):
+        raise StorageError(f"{path}: holds no correspondences: rows of finite x1 y1 x2 y2 are expected")
+    return values
+
+
+def _singular(matrix: Float64) -> bool:
+    return bool(np.linalg.matrix_rank(matrix) < 3)

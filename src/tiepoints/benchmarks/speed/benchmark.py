@@ -1,0 +1,343 @@
+"""The speed benchmark: one table at the usual size, and how the cost grows with the image and with the keypoints."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InvalidInputError, MissingDependencyError
+from ...extraction import Extractor, extractors, is_installed
+from ...features import Features
+from ...matching import match
+from ..methods import Method, method, participants
+from ..report import Column, Plot, Report, Row, Series, Table, Value, versions
+from .memory import peak_memory
+from .timing import ORB, SIFT, in_turns, opencv_match, opencv_orb, opencv_sift, ratio, scene
+
+__all__ = ["Timed", "evaluate_speed", "installed_methods", "time_methods"]
+
+UInt8 = NDArray[np.uint8]
+#: (width, height) and the number of keypoints.
+_Task = tuple[tuple[int, int], int]
+#: Called with what is being timed, how many of them are done, and how many there are.
+Progress = Callable[[str, int, int], None]
+
+_DESCRIPTION = (
+    "Extraction and exact mutual matching, image already decoded, everyone in turns (A B A B ...) after a warm-up; "
+    "medians of {runs} runs, ratios run by run, {threads} threads. OpenCV's SIFT has its contrast threshold lowered "
+    "until it returns as many keypoints; its descriptors and ORB's are matched by OpenCV's BFMatcher with crossCheck, "
+    "everyone else's by tiepoints. Ratios carry over to other machines, milliseconds do not."
+)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One contestant at one size and number of keypoints."""
+
+    name: str
+    keypoints: int
+    extract: tuple[float, ...]  # ms of each run
+    match: tuple[float, ...]
+
+
+def installed_methods(max_keypoints: int = 2048) -> list[Method]:
+    """Every registered extractor whose packages and weights are there."""
+    found = []
+    for card in extractors():
+        if not is_installed(card):
+            continue
+        try:
+            found.append(method(card.name, max_keypoints=max_keypoints))
+        except (MissingDependencyError, OSError):  # its weights are not here
+            continue
+    return found
+
+
+def evaluate_speed(
+    methods: Iterable[str | Extractor | Method] | None = None,
+    *,
+    photograph: UInt8 | None = None,
+    size: tuple[int, int] = (640, 480),
+    count: int = 2048,
+    sizes: Sequence[tuple[int, int]] = ((320, 240), (640, 480), (1280, 960)),
+    counts: Sequence[int] = (512, 1024, 2048, 4096),
+    runs: int = 5,
+    threads: int = 2,
+    memory: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Time extractors beside OpenCV's SIFT and ORB.
+
+    Parameters
+    ----------
+    methods : iterable of str, Extractor or Method, optional
+        Who takes part; by default all that are installed. For the growth with the number of keypoints a method must be
+        made from a specification; an extractor object takes part in the rest.
+    photograph : (H, W) or (H, W, 3) uint8, optional
+        What is extracted, brought to each size; without it a synthetic texture.
+    size, count : (int, int), int
+        The usual (width, height) and number of keypoints.
+    sizes, counts : sequence
+        For the growth; may be empty.
+    runs : int
+        At least 5.
+    threads : int
+        Of OpenCV, set here. The BLAS reads OMP_NUM_THREADS when it is loaded: set that before Python starts, as
+        `tiepoints bench speed` does.
+    memory : bool
+        Measure peak memory too, in processes of their own.
+    progress : callable, optional
+
+    Returns
+    -------
+    report : Report
+        Tables "usual", by image size and by number of keypoints; a plot of each growth.
+
+    Raises
+    ------
+    InvalidInputError
+        If runs is below 5, a size or count is not positive, two sizes have equally many pixels, or two methods the same
+        label.
+    """
+    if runs < 5:
+        raise InvalidInputError(f"runs is {runs}, but a median needs at least 5")
+    if min([*size, count, threads, *counts, *(edge for pair in sizes for edge in pair)]) < 1:
+        raise InvalidInputError("sizes, numbers of keypoints and threads must be positive")
+    if len({width * height for width, height in {size, *sizes}}) < len({size, *sizes}):
+        raise InvalidInputError("two of the sizes have equally many pixels: the growth is over these")
+    contestants = installed_methods(count) if methods is None else participants(methods, max_keypoints=count)
+    tasks = [(size, count)]
+    tasks += [(s, count) for s in sizes if s != size] + [(size, n) for n in counts if n != count]
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(threads)
+    try:
+        timed = _time_all(tasks, contestants, photograph, count, runs, progress)
+        peaks = _peaks(contestants, scene(photograph, size)[0], count, threads, progress) if memory else {}
+    finally:
+        cv2.setNumThreads(before)
+    by_size = {s[0] * s[1]: timed[s, count] for s in sorted({size, *sizes}, key=lambda s: s[0] * s[1])}
+    by_count = {n: timed[size, n] for n in sorted({count, *counts})}
+    names = {s[0] * s[1]: f"{s[0]}x{s[1]}" for s in (size, *sizes)}
+    tables = [_usual(f"{size[0]}x{size[1]}, {count} keypoints", timed[size, count], peaks)]
+    plots = []
+    if len(by_size) > 1:
+        title = f"Extraction by image size, {count} keypoints"
+        tables.append(_growth(title, by_size, {k: names[k] for k in by_size}, "extract", "pixels"))
+        plots.append(_plot(title, "pixels", by_size, "extract"))
+    if len(by_count) > 1:
+        for what, title in (("extract", "Extraction"), ("match", "Matching")):
+            full = f"{title} by number of keypoints, {size[0]}x{size[1]}"
+            tables.append(_growth(full, by_count, {n: str(n) for n in by_count}, what, "keypoints"))
+            plots.append(_plot(full, "keypoints asked for", by_count, what))
+    return Report(
+        title="Speed",
+        protocol="side by side",
+        description=_DESCRIPTION.format(runs=runs, threads=threads),
+        tables=tuple(tables),
+        notes=_notes(timed[size, count], count, photograph is None, threads),
+        details=_details(timed),
+        plots=tuple(plots),
+        about=versions("opencv-contrib-python-headless", "numpy")
+        | {"cores": str(os.cpu_count()), "load before": _load()}
+        | {c.label: repr(c.extractor) for c in contestants},
+    )
+
+
+def time_methods(methods: Sequence[Method], views: tuple[UInt8, UInt8], count: int, runs: int) -> list[Timed]:
+    """Time extraction and matching of two views by every method, OpenCV's SIFT and ORB first; one entry each."""
+    keypoints, extraction, matching = _contestants(methods, views, count)
+    extract_times, match_times = in_turns(extraction, runs), in_turns(matching, runs)
+    return [Timed(name, keypoints[name], tuple(extract_times[name]), tuple(match_times[name])) for name in extraction]
+
+
+def _time_all(
+    tasks: Sequence[_Task],
+    contestants: Sequence[Method],
+    photograph: UInt8 | None,
+    usual: int,
+    runs: int,
+    progress: Progress | None,
+) -> dict[_Task, list[Timed]]:
+    """Every size and number of keypoints takes its turn too, so that a growth is no matter of when it was measured."""
+    extraction: dict[tuple[_Task, str], Callable[[], Any]] = {}
+    matching: dict[tuple[_Task, str], Callable[[], Any]] = {}
+    keypoints: dict[tuple[_Task, str], int] = {}
+    for done, task in enumerate(tasks, start=1):
+        size, count = task
+        methods = [_with_count(one, count, usual) for one in contestants]
+        found, to_extract, to_match = _contestants(methods, scene(photograph, size), count)
+        keypoints |= {(task, name): number for name, number in found.items()}
+        extraction |= {(task, name): call for name, call in to_extract.items()}
+        matching |= {(task, name): call for name, call in to_match.items()}
+        if progress is not None:
+            progress("preparing", done, len(tasks))
+
+    def moving(what: str) -> Callable[[int, int], None] | None:
+        return None if progress is None else (lambda done, total: progress(what, done, total))
+
+    extract_times = in_turns(extraction, runs, moving("extraction"))
+    match_times = in_turns(matching, runs, moving("matching"))
+    timed: dict[_Task, list[Timed]] = {task: [] for task in tasks}
+    for key in extraction:
+        task, name = key
+        timed[task].append(Timed(name, keypoints[key], tuple(extract_times[key]), tuple(match_times[key])))
+    return timed
+
+
+def _contestants(
+    methods: Sequence[Method], views: tuple[UInt8, UInt8], count: int
+) -> tuple[dict[str, int], dict[str, Callable[[], Any]], dict[str, Callable[[], Any]]]:
+    """By name: the keypoints of the first view, what extracts it, and what matches both."""
+    a, b = views
+    extraction: dict[str, Callable[[], Any]] = {SIFT: opencv_sift(a, count), ORB: opencv_orb(a, count)}
+    extraction |= {m.label: _call(m.extractor, a) for m in methods}
+    matching: dict[str, Callable[[], Any]] = {}
+    keypoints: dict[str, int] = {}
+    for name, peer in ((SIFT, opencv_sift), (ORB, opencv_orb)):
+        keypoints[name], first = extraction[name]()
+        matching[name] = opencv_match(first, peer(b, count)()[1])
+    for m in methods:
+        first, second = m.extractor(a), m.extractor(b)
+        keypoints[m.label] = len(first)
+        matching[m.label] = _matcher(first, second)
+    return keypoints, extraction, matching
+
+
+def _call(extractor: Extractor, image: UInt8) -> Callable[[], Features]:
+    return lambda: extractor(image)
+
+
+def _matcher(a: Features, b: Features) -> Callable[[], object]:
+    return lambda: match(a, b)
+
+
+def _with_count(contestant: Method, count: int, usual: int) -> Method:
+    """The same method with another number of keypoints, where it can be made again."""
+    if count == usual or contestant.recipe is None:
+        return contestant
+    name, options = contestant.recipe
+    again = method(name, **{**options, "max_keypoints": count})
+    return Method(contestant.label, again.extractor, again.recipe)
+
+
+def _peaks(
+    contestants: Sequence[Method], image: UInt8, count: int, threads: int, progress: Progress | None
+) -> dict[str, float | None]:
+    everyone: list[tuple[str, Method | str]] = [(SIFT, "sift"), (ORB, "orb"), *((c.label, c) for c in contestants)]
+    peaks = {}
+    for done, (name, who) in enumerate(everyone, start=1):
+        peaks[name] = peak_memory(who, image, count, threads)
+        if progress is not None:
+            progress("memory", done, len(everyone))
+    return peaks
+
+
+def _usual(title: str, timed: Sequence[Timed], peaks: dict[str, float | None]) -> Table:
+    columns = (
+        Column("keypoints", "keypoints", 0, "found in the first image"),
+        Column("extract_ms", "extract, ms", 1, "median"),
+        Column("extract_to_sift", "/ SIFT", 2, "extraction, relative to OpenCV's SIFT"),
+        Column("extract_to_orb", "/ ORB", 2, "extraction, relative to OpenCV's ORB"),
+        Column("match_ms", "match, ms", 1, "median"),
+        Column("match_to_sift", "/ BFMatcher", 2, "matching, relative to OpenCV's BFMatcher on SIFT's descriptors"),
+        Column("peak_mb", "peak MB", 0, "memory of a process that extracts the image, Python and libraries included"),
+    )
+    sift, orb = timed[0], timed[1]
+    rows = []
+    for t in timed:
+        values: dict[str, Value] = {
+            "keypoints": t.keypoints,
+            "extract_ms": statistics.median(t.extract),
+            "extract_to_sift": ratio(t.extract, sift.extract),
+            "extract_to_orb": ratio(t.extract, orb.extract),
+            "match_ms": statistics.median(t.match),
+            "match_to_sift": ratio(t.match, sift.match),
+            "peak_mb": peaks.get(t.name),
+        }
+        rows.append(Row(t.name, values))
+    return Table(title, columns, tuple(rows))
+
+
+def _growth(title: str, timed: dict[int, list[Timed]], names: dict[int, str], what: str, unit: str) -> Table:
+    """Medians at each size with their ratio to SIFT's, and the exponent of the growth."""
+    columns: list[Column] = []
+    for key, name in names.items():
+        columns.append(Column(f"ms_{key}", f"{name}, ms", 1, "median"))
+        columns.append(Column(f"to_sift_{key}", "/ SIFT", 2, "relative to OpenCV's SIFT at the same size"))
+    text = f"exponent p of time ~ {unit}^p, fitted to the medians; 1 is proportional"
+    columns.append(Column("exponent", "growth", 2, text))
+    rows = []
+    for place, first in enumerate(next(iter(timed.values()))):
+        values: dict[str, Value] = {}
+        medians = []
+        for key, everyone in timed.items():
+            times = getattr(everyone[place], what)
+            medians.append(statistics.median(times))
+            values[f"ms_{key}"] = medians[-1]
+            values[f"to_sift_{key}"] = ratio(times, getattr(everyone[0], what))
+        values["exponent"] = _exponent(_abscissae(timed, place, unit), medians)
+        rows.append(Row(first.name, values))
+    return Table(title, tuple(columns), tuple(rows))
+
+
+def _abscissae(timed: dict[int, list[Timed]], place: int, unit: str) -> list[float]:
+    """What the cost is plotted over: pixels, or the keypoints that were really found."""
+    return [float(key if unit == "pixels" else everyone[place].keypoints) for key, everyone in timed.items()]
+
+
+def _exponent(x: Sequence[float], y: Sequence[float]) -> float | None:
+    pairs = [(math.log(a), math.log(b)) for a, b in zip(x, y, strict=True) if a > 0 and b > 0]
+    if len({a for a, _ in pairs}) < 2:
+        return None
+    slope, _ = np.polyfit([a for a, _ in pairs], [b for _, b in pairs], 1)
+    return float(slope)
+
+
+def _plot(title: str, x_label: str, timed: dict[int, list[Timed]], what: str) -> Plot:
+    series = []
+    for place, first in enumerate(next(iter(timed.values()))):
+        medians = tuple(statistics.median(getattr(everyone[place], what)) for everyone in timed.values())
+        series.append(Series(first.name, tuple(float(key) for key in timed), medians, reference=place < 2))
+    return Plot(title, x_label, "median, ms", tuple(series), log_x=True, log_y=True)
+
+
+def _notes(usual: Sequence[Timed], count: int, synthetic: bool, threads: int) -> tuple[str, ...]:
+    notes = []
+    if synthetic:
+        notes.append("the image is a synthetic texture; give a photograph with --image")
+    fewer = [f"{t.name} {t.keypoints}" for t in usual if t.keypoints < 0.98 * count]
+    if fewer:
+        notes.append(f"fewer than {count} keypoints, which flatters the time: {', '.join(fewer)}")
+    if os.environ.get("OMP_NUM_THREADS") != str(threads):
+        notes.append(f"OMP_NUM_THREADS is not {threads}: the BLAS may have used another number of threads")
+    spread, name = max((max(times) / min(times), t.name) for t in usual for times in (t.extract, t.match))
+    if spread > 2:
+        notes.append(f"the machine was busy or uneven: the slowest run of {name} took {spread:.1f} times its fastest")
+    return tuple(notes)
+
+
+def _details(timed: dict[_Task, list[Timed]]) -> tuple[dict[str, Value], ...]:
+    records: list[dict[str, Value]] = []
+    for (size, count), everyone in timed.items():
+        for t in everyone:
+            about: dict[str, Value] = {"method": t.name, "width": size[0], "height": size[1], "asked": count}
+            about["keypoints"] = t.keypoints
+            for run, (extract, matching) in enumerate(zip(t.extract, t.match, strict=True), start=1):
+                records.append(about | {"run": run, "extract_ms": extract, "match_ms": matching})
+    return tuple(records)
+
+
+def _load() -> str:
+    """How busy the machine was in the last minute; an honest reader wants to know."""
+    try:
+        return f"{os.getloadavg()[0]:.1f}"
+    except (AttributeError, OSError):  # Windows
+        return "not known"

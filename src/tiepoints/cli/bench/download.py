@@ -1,0 +1,89 @@
+"""`tiepoints bench download`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..options import json_option, print_json
+
+
+@click.command("download", epilog="Example: tiepoints bench download hpatches --to data")
+@click.argument("name", type=click.Choice(["hpatches", "imb", "imb-test"]))
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=".",
+    show_default=True,
+    help="Folder for the data; made if missing.",
+)
+@click.option("--url", "urls", multiple=True, help="A mirror to use instead of the public address; repeatable.")
+@click.option("--sha256", metavar="HEX", help="What the archive must have, if you know it from somewhere you trust.")
+@click.option("--keep-archive", is_flag=True, help="Keep the archive beside what it held.")
+@json_option
+def command(
+    name: str, folder: Path, urls: tuple[str, ...], sha256: str | None, keep_archive: bool, as_json: bool
+) -> None:
+    """Fetch the data of a benchmark: hpatches, or the Image Matching Benchmark's validation (imb) or test scenes.
+
+    An interrupted download goes on where it ended. The archive's SHA-256 is compared with --sha256, with what the host
+    announces, or else with what this folder's checksums.json pinned at the first download: nobody publishes one.
+    """
+    from ...benchmarks.download.catalogue import CATALOGUE, download
+
+    dataset = CATALOGUE[name]
+    if not as_json:
+        click.echo(f"{dataset.title}\nterms: {dataset.terms}")
+    with _bytes_bar(quiet=as_json) as progress:
+        done = download(name, folder, urls=urls or None, sha256=sha256, keep_archive=keep_archive, progress=progress)
+    if as_json:
+        print_json(
+            {
+                "name": name,
+                "entries": [str(path) for path in done.entries],
+                "url": done.url,
+                "sha256": done.sha256,
+                "checked": done.checked,
+                "already_there": done.already_there,
+            }
+        )
+        return
+    click.echo(f"{'was there already' if done.already_there else 'fetched from ' + done.url}")
+    click.echo(f"SHA-256 {done.sha256} ({done.checked})")
+    if done.checked == "pinned now":
+        click.echo("nothing was known to compare it with; later downloads into this folder are compared with this one")
+    for path in done.entries:
+        click.echo(f"wrote {path}" if not done.already_there else f"{path}")
+    click.echo(f"next: tiepoints bench {dataset.benchmark} --root {done.entries[0]}")
+
+
+@contextmanager
+def _bytes_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar of bytes on the terminal; nothing for machines, or where standard error is a file."""
+    from ...errors import TiepointsError
+
+    try:
+        if quiet or not sys.stderr.isatty():
+            yield lambda what, done, total: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            tasks: dict[str, Any] = {}
+
+            def move(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = progress.add_task(what, total=total or None)
+                progress.update(tasks[what], completed=done, total=total or None)
+
+            yield move
+    except KeyboardInterrupt:
+        raise TiepointsError("interrupted; what came is kept, run the same command again to go on") from None

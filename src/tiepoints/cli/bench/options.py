@@ -1,0 +1,145 @@
+"""Options and helpers that the benchmarks share: who takes part, where features are kept, where the report goes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..options import DEFAULT_EXTRACTOR, ExtractorName, json_option, print_json
+
+if TYPE_CHECKING:
+    from ...benchmarks import Method, Report
+
+_REPORTS = (".json", ".csv", ".md", ".html")
+
+
+def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Who takes part: `specs`, `max_keypoints`, `max_size`, which `make_methods` understands."""
+    for option in (
+        click.option("--max-size", type=click.IntRange(min=1), help="Shrink images to this long edge in pixels first."),
+        click.option(
+            "-n",
+            "--max-keypoints",
+            type=click.IntRange(min=1),
+            default=2048,
+            show_default=True,
+            help="The best so many of each image.",
+        ),
+        click.option(
+            "-e",
+            "--extractor",
+            "specs",
+            type=ExtractorName(),
+            multiple=True,
+            default=(DEFAULT_EXTRACTOR,),
+            show_default=True,
+            help="Who takes part, NAME or NAME:KEY=VALUE,... with options of the method, such as "
+            "rootsift:contrast_threshold=0.01; repeatable.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where features are kept, and how many processes extract: `store`, `jobs`."""
+    for option in (
+        click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes."),
+        click.option(
+            "--store",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder that keeps the features.  [default: tiepoints/benchmarks in your cache folder]",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where the report goes: `outs`, `details`, `as_json`, which `deliver` understands."""
+    for option in (
+        json_option,
+        click.option(
+            "--details",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Write the figures of every single pair (.csv).",
+        ),
+        click.option(
+            "-o",
+            "--out",
+            "outs",
+            type=click.Path(path_type=Path, dir_okay=False),
+            multiple=True,
+            help="Write the report: .html (with plots and pictures), .json, .csv or .md; repeatable.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def check_reports(outs: Sequence[Path], details: Path | None) -> None:
+    """Refuse a report's name before the work is done, not after it."""
+    for path in outs:
+        if path.suffix.lower() not in _REPORTS:
+            raise click.BadParameter(f"{path} must end in {', '.join(_REPORTS)}", param_hint="--out")
+    if details is not None and details.suffix.lower() != ".csv":
+        raise click.BadParameter(f"{details} must end in .csv", param_hint="--details")
+
+
+def make_methods(specs: Sequence[str], max_keypoints: int, max_size: int | None) -> list[Method]:
+    """The methods that the shared options ask for; what cannot be made is wrong usage."""
+    from ...benchmarks.methods import participants
+
+    return participants(specs, max_keypoints=max_keypoints, max_size=max_size)
+
+
+def deliver(report: Report, outs: Sequence[Path], details: Path | None, as_json: bool) -> None:
+    """Print the report and write its files."""
+    from ...benchmarks import print_report, save_details, save_report
+
+    for path in outs:
+        save_report(report, path)
+    if details is not None:
+        save_details(report, details)
+    if as_json:
+        print_json(report.as_dict())
+        return
+    print_report(report)
+    for path in (*outs, *([details] if details else [])):
+        click.echo(f"wrote {path}")
+
+
+@contextmanager
+def progress_bar(
+    quiet: bool, kept: str = "what was extracted is kept, run the same command again"
+) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on the terminal, moved by ``(what, done, all)``; nothing for machines, or where standard error is a file.
+
+    Ctrl-C ends with one line that says what is `kept` of the work.
+    """
+    from ...errors import TiepointsError
+
+    try:
+        if quiet or not sys.stderr.isatty():
+            yield lambda what, done, total: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            tasks: dict[str, Any] = {}
+
+            def move(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = progress.add_task(what, total=total)
+                progress.update(tasks[what], completed=done, total=total)
+
+            yield move
+    except KeyboardInterrupt:
+        raise TiepointsError(f"interrupted; {kept}".rstrip("; ")) from None

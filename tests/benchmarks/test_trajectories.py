@@ -1,0 +1,238 @@
+"""Trajectories: errors by hand, invariance, both file formats, damaged files, real motions, and the command."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiepoints.benchmarks.trajectories import Trajectory, evaluate_trajectories, read_trajectory, trajectory_errors
+from tiepoints.cli.bench.trajectory import command
+from tiepoints.errors import InvalidInputError, MissingDependencyError, StorageError
+
+COUNT = 12
+
+
+def rotation(*degrees: float) -> np.ndarray:
+    return cv2.Rodrigues(np.radians(degrees))[0]
+
+
+def pose(R: np.ndarray, t) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = R, t
+    return matrix
+
+
+def curve(count: int = COUNT) -> np.ndarray:
+    """A helix, the camera turning along it."""
+    return np.array(
+        [pose(rotation(0, 8 * i, 2 * i), [math.cos(0.4 * i), math.sin(0.4 * i), 0.1 * i]) for i in range(count)]
+    )
+
+
+def moved(poses: np.ndarray, R: np.ndarray, t, scale: float) -> np.ndarray:
+    """The same motion seen from another world frame: positions are scaled too."""
+    result = pose(R, t) @ poses
+    result[:, :3, 3] = scale * poses[:, :3, 3] @ R.T + t
+    return result
+
+
+def write_tum(path: Path, poses: np.ndarray, stamps: np.ndarray) -> Path:
+    from scipy.spatial.transform import Rotation
+
+    quaternions = Rotation.from_matrix(poses[:, :3, :3]).as_quat()
+    rows = np.column_stack((stamps, poses[:, :3, 3], quaternions))
+    np.savetxt(path, rows, fmt="%.9f", header="timestamp tx ty tz qx qy qz qw")
+    return path
+
+
+TRUTH = Trajectory(curve(), name="truth")
+vector = st.tuples(*[st.floats(-90, 90)] * 3)
+
+
+@given(turn=vector, shift=vector, scale=st.floats(0.05, 20))
+def test_similarities_do_not_count(turn, shift, scale) -> None:
+    estimate = Trajectory(moved(curve(), rotation(*turn), shift, scale))
+    found = trajectory_errors(estimate, TRUTH)
+    assert found.ate["rmse"] == pytest.approx(0, abs=1e-6)
+    assert found.rpe["rmse"] == pytest.approx(0, abs=1e-6)
+    assert found.rpe_degrees["max"] == pytest.approx(0, abs=1e-4)
+    assert found.scale == pytest.approx(1 / scale, rel=1e-6)
+    rigid = trajectory_errors(Trajectory(moved(curve(), rotation(*turn), shift, 1)), TRUTH, align="se3")
+    assert rigid.ate["rmse"] == pytest.approx(0, abs=1e-6) and rigid.scale == 1
+
+
+def test_without_alignment_by_hand() -> None:
+    poses = curve()
+    poses[:, 0, 3] += 3
+    poses[:, 1, 3] += 4
+    found = trajectory_errors(Trajectory(poses), TRUTH, align="none")
+    assert found.ate == pytest.approx({"rmse": 5, "mean": 5, "median": 5, "max": 5})
+    assert found.rpe["max"] == pytest.approx(0, abs=1e-9), "the motion is the same"
+    assert found.matched == found.truth == COUNT and len(found.distances) == COUNT
+    poses = curve()
+    poses[4, :3, 3] += [0, 0, 6]  # one pose of twelve is 6 off
+    found = trajectory_errors(Trajectory(poses), TRUTH, align="none")
+    assert found.ate["rmse"] == pytest.approx(6 / math.sqrt(12)) and found.ate["mean"] == pytest.approx(0.5)
+    assert found.ate["median"] == pytest.approx(0, abs=1e-9) and found.ate["max"] == pytest.approx(6)
+    assert found.rpe["rmse"] == pytest.approx(6 * math.sqrt(2 / 11)), "two of eleven motions, there and back"
+
+
+def test_relative_rotation_by_hand() -> None:
+    # Turned about the world's z by one more degree every frame; the positions stay.
+    drift = np.array([pose(rotation(0, 0, i) @ p[:3, :3], p[:3, 3]) for i, p in enumerate(curve())])
+    one, three = (trajectory_errors(Trajectory(drift), TRUTH, align="none", delta=d) for d in (1, 3))
+    assert one.rpe_degrees["rmse"] == pytest.approx(1, abs=1e-6)
+    assert three.rpe_degrees["rmse"] == pytest.approx(3, abs=1e-6)
+    assert one.ate["rmse"] == pytest.approx(0, abs=1e-9)
+
+
+def test_scale_needs_sim3() -> None:
+    half = Trajectory(moved(curve(), np.eye(3), [0, 0, 0], 0.5))
+    assert trajectory_errors(half, TRUTH, align="se3").ate["rmse"] > 0.3
+    assert trajectory_errors(half, TRUTH).ate["rmse"] == pytest.approx(0, abs=1e-9)
+
+
+def test_poses_are_found_by_their_times(tmp_path: Path) -> None:
+    stamps = 1e9 + 0.1 * np.arange(COUNT)
+    truth = read_trajectory(write_tum(tmp_path / "truth.txt", curve(), stamps))
+    some = [0, 2, 3, 5, 7, 8, 11]
+    estimate = read_trajectory(write_tum(tmp_path / "e.txt", moved(curve(), rotation(9, 8, 7), [1, 2, 3], 2)[some],
+                                         stamps[some] + 0.004))  # fmt: skip
+    found = trajectory_errors(estimate, truth)
+    assert found.matched == 7 and found.truth == COUNT
+    assert found.ate["rmse"] == pytest.approx(0, abs=1e-6) and found.scale == pytest.approx(0.5)
+    with pytest.raises(InvalidInputError, match=r"no times in common, give or take 0\.001 s \(1000000000\.004 to"):
+        trajectory_errors(estimate, truth, max_difference=0.001)
+
+
+def test_refused(tmp_path: Path) -> None:
+    timed = Trajectory(curve(), np.arange(COUNT), name="timed")
+    for estimate, truth, message in (
+        (timed, TRUTH, r"timed has times \(TUM\) and truth has none \(KITTI\)"),
+        (TRUTH, timed, r"timed has times"),
+        (Trajectory(curve(5), name="short"), TRUTH, "short has 5 poses and truth 12"),
+        (Trajectory(curve(2)), Trajectory(curve(2)), "three are needed"),
+        (Trajectory(np.eye(4)[None].repeat(COUNT, 0), name="still"), TRUTH, "still: cannot be aligned with truth"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            trajectory_errors(estimate, truth)
+    with pytest.raises(InvalidInputError, match="known are sim3, se3, none"):
+        trajectory_errors(TRUTH, TRUTH, align="sim2")  # type: ignore[arg-type]
+    for options in ({"delta": 0}, {"max_difference": -1}, {"max_difference": math.nan}, {"delta": COUNT}):
+        with pytest.raises(InvalidInputError, match="delta is"):
+            trajectory_errors(TRUTH, TRUTH, **options)
+    bad = curve()
+    for row, column, value, message in ((3, 0, 2.0, "rotation of pose 4"), (3, 3, math.inf, "not finite")):
+        spoilt = bad.copy()
+        spoilt[row, 0, column] = value
+        with pytest.raises(InvalidInputError, match=message):
+            Trajectory(spoilt)
+    with pytest.raises(InvalidInputError, match="does not rise from pose 2"):
+        Trajectory(curve(3), [0, 1, 1])
+    with pytest.raises(InvalidInputError, match="shape"):
+        Trajectory(np.eye(4))
+
+
+def test_without_evo_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "evo.core.metrics", None)
+    with pytest.raises(MissingDependencyError, match=r"evo \(GPL 3\.0\): pip install 'tiepoints\[bench\]'"):
+        trajectory_errors(TRUTH, TRUTH)
+
+
+def test_kitti_and_odd_spacing(tmp_path: Path) -> None:
+    path = tmp_path / "poses.txt"
+    lines = ["\ufeff# poses", ""] + ["\t".join(f"{v:.9g}" for v in p[:3].ravel()) + "  \r" for p in curve()]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    found = read_trajectory(path)
+    assert found.stamps is None and len(found) == COUNT
+    np.testing.assert_allclose(found.poses, curve(), atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no poses in it"),
+        (b"# only a comment\n", "no poses in it"),
+        (b"1 2 3\n", "line 1: 3 numbers, but 8 \\(TUM\\) or 12 \\(KITTI\\) are expected"),
+        (b"0 0 0 0 0 0 0 1\n1 0 0 0 0 0 0\n", "line 2: 7 numbers, but 8 as before"),
+        (b"0 0 0 0 0 0 0 1\n1 0 0 x 0 0 0 1\n", "line 2: '1 0 0 x 0 0 0 1' are not numbers"),
+        (b"# t\n0 0 0 0 0 0 0 0.5\n", "line 2: the quaternion has length 0.5"),
+        (b"0 nan 0 0 0 0 0 1\n", "a pose is not finite"),
+        (b"0 0 0 0 nan 0 0 1\n", "line 1: the quaternion has length nan"),
+        (b"1 0 0 0 0 0 0 1\n0 0 0 0 0 0 0 1\n", "does not rise from pose 1"),
+        (b"1 0 0 0 0 2 0 0 0 0 1 0\n", "the rotation of pose 1 is none"),
+        (b"\xff\xfe\x00", "not a text file"),
+    ],
+)
+def test_damaged_files_are_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "poses.txt"
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=message) as error:
+        read_trajectory(path)
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be read"):
+        read_trajectory(tmp_path / "nowhere.txt")
+    with pytest.raises(StorageError, match="cannot be read"):
+        read_trajectory(tmp_path)
+
+
+@given(content=st.binary(max_size=200) | st.text("0123456789 .e-+nainf\n#", max_size=200).map(str.encode))
+def test_any_file_is_read_or_refused(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "poses.txt"
+    path.write_bytes(content)
+    try:
+        assert len(read_trajectory(path)) > 0
+    except StorageError as error:
+        assert "\n" not in str(error)
+
+
+def test_real_motions(shared: Path, tmp_path: Path) -> None:
+    truth = read_trajectory(shared / "data" / "tum_fr2_desk_20" / "groundtruth.txt")
+    assert len(truth) == 20 and truth.stamps is not None
+    kitti = read_trajectory(shared / "data" / "kitti00_first140" / "poses.txt")
+    assert len(kitti) == 140 and kitti.stamps is None
+    noisy = kitti.poses.copy()
+    noisy[:, :3, 3] += np.random.default_rng(0).normal(0, 0.1, (140, 3))
+    found = trajectory_errors(Trajectory(noisy), kitti)
+    assert found.length == pytest.approx(101.8, abs=0.1), "as the set's README says"
+    assert found.ate["rmse"] == pytest.approx(0.1 * math.sqrt(3), rel=0.1)
+    assert found.rpe["rmse"] == pytest.approx(0.1 * math.sqrt(6), rel=0.1)
+    assert found.scale == pytest.approx(1, abs=0.01)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    stamps = np.arange(COUNT) / 10
+    truth = write_tum(tmp_path / "truth.txt", curve(), stamps)
+    good = write_tum(tmp_path / "good.txt", moved(curve(), rotation(1, 2, 3), [4, 5, 6], 7), stamps)
+    off = curve()
+    off[5, :3, 3] += 1
+    bad = write_tum(tmp_path / "bad.txt", off[:-2], stamps[:-2])
+    run = CliRunner().invoke(command, [str(good), str(bad), "--truth", str(truth), "--json"])
+    assert run.exit_code == 0, run.output
+    answer = json.loads(run.output)
+    rows = {row["method"]: row["values"] for row in answer["tables"][0]["rows"]}
+    assert rows["good"]["ate_rmse"] == pytest.approx(0, abs=1e-6) and rows["good"]["scale"] == pytest.approx(1 / 7)
+    assert rows["bad"]["ate_rmse"] > 0.1 and rows["bad"]["coverage"] == pytest.approx(10 / 12)
+    assert "bad: 10 of 12 true poses were compared" in answer["notes"][0]
+    assert "Sim(3)" in answer["protocol"]
+    text = CliRunner().invoke(command, [str(good), "--truth", str(truth), "--out", str(tmp_path / "r.html")])
+    assert text.exit_code == 0 and "ATE RMSE" in text.output and (tmp_path / "r.html").stat().st_size > 1000
+    assert CliRunner().invoke(command, [str(good), str(good), "--truth", str(truth)]).exit_code == 2
+    assert CliRunner().invoke(command, ["--truth", str(truth)]).exit_code == 2
+
+
+def test_report_has_a_row_for_each() -> None:
+    report = evaluate_trajectories({"a": Trajectory(curve()), "b": Trajectory(curve())}, TRUTH)
+    assert [row.method for row in report.table.rows] == ["a", "b"]
+    assert len(report.details) == 2 * COUNT and len(report.plots[0].series) == 2
