@@ -1,0 +1,36 @@
+"""The development benchmark is the published protocol, on the pairs that a training holds out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs the extra train")
+
+import tiepoints as tp
+from tiepoints.benchmarks import evaluate_hpatches
+from tiepoints.training.development import Development
+from tiepoints.training.pairs import Photographs
+
+
+def held_out(folder: Path) -> Photographs:
+    return Photographs(sorted(folder.glob("*.png")))
+
+
+def test_planar_figures_are_those_of_the_benchmark(photographs: Path, shared: Path) -> None:
+    """Computed by two paths: as a training sees them, and as `tiepoints bench hpatches` prints them."""
+    root = shared / "data" / "oxford_affine"
+    extractor = tp.load("rootsift", max_keypoints=500)
+    figures = Development(held_out(photographs), [root])(extractor)["planar"]
+    row = evaluate_hpatches(extractor, root).tables[0].row(extractor.card.name, "overall").values
+    assert figures == pytest.approx((row["mma1"], row["mma3"], row["ms3"], row["matches"]))
+    assert figures.mma_3 > 0.4
+
+
+def test_synthetic_pairs_are_seen_and_their_truth_holds(photographs: Path) -> None:
+    """SIFT finds true correspondences in every held-out photograph, and without folders there is no planar part."""
+    figures = Development(held_out(photographs), [])(tp.load("rootsift", max_keypoints=500))
+    assert list(figures) == ["synthetic"]
+    assert figures["synthetic"].mma_3 > 0.3 and figures["synthetic"].matches > 20
+    assert 0 < figures["synthetic"].score < 1
