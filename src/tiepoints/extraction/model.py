@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,12 +51,21 @@ class Model:
 
     def __call__(self, image: Float32) -> tuple[Float32, Float32]:
         """Heatmap logits (1, k, H, W) and descriptors (1, D, H / 4, W / 4), not normalised."""
-        logits, descriptors = self.session.run(None, {"image": image})
-        return logits, descriptors
+        cells, descriptors = self.session.run(None, {"image": image})
+        return _pixels(cells[0])[None], descriptors
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Sessions cannot be pickled; a process that gets an extractor opens the file on its own.
         return load_model, (self.path, self.threads)
+
+
+def _pixels(cells: Float32) -> Float32:
+    """The pixel shuffle (4 k, h, w) -> (k, 2 h, 2 w), several times as fast as run-times and NumPy do it."""
+    planes, height, width = cells.shape
+    pixels = np.empty((planes // 4, height, 2, width, 2), np.float32)
+    for i in range(planes // 2):
+        cv2.merge([cells[2 * i], cells[2 * i + 1]], dst=pixels[i // 2, :, i % 2])
+    return pixels.reshape(-1, 2 * height, 2 * width)
 
 
 def released(sets: int) -> Path:

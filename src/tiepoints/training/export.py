@@ -26,6 +26,9 @@ _OPSET = 18  # ours: OpenCV 4.10, TensorRT 10 and ONNX Runtime 1.14 read it
 def save_model(network: MDNet, path: Path, about: dict[str, Any]) -> None:
     """Write a network as ONNX, with height and width free (multiples of 16) and a description of what it is.
 
+    Its input is `image`, grey (1, 1, H, W) in [0, 1]. Its outputs are `cells` (1, 4 k, H/2, W/2), the logits of the
+    heatmaps before the pixel shuffle (`MDNet.heads`), and `descriptors` (1, D, H/4, W/4), not normalised.
+
     Parameters
     ----------
     network : MDNet
@@ -40,7 +43,8 @@ def save_model(network: MDNet, path: Path, about: dict[str, Any]) -> None:
     StorageError
         If the file cannot be written.
     """
-    network = copy.deepcopy(network).cpu().eval()
+    exported = _Heads(network.config)
+    exported.load_state_dict(network.state_dict())
     about = {
         "format": 1,
         "sets": network.config.sets,
@@ -58,10 +62,10 @@ def save_model(network: MDNet, path: Path, about: dict[str, Any]) -> None:
             # Not optimised: that keeps the parameters' names, by which `read_model` finds them again. Run-times fold
             # the batch normalisation when they load it.
             program = torch.onnx.export(
-                network,
+                exported.eval(),
                 (torch.zeros(1, 1, 4 * STRIDE, 6 * STRIDE),),
                 input_names=["image"],
-                output_names=["logits", "descriptors"],
+                output_names=["cells", "descriptors"],
                 dynamic_shapes={"image": free},
                 opset_version=_OPSET,
                 dynamo=True,
@@ -87,15 +91,22 @@ def save_model(network: MDNet, path: Path, about: dict[str, Any]) -> None:
     write_whole(path, model.SerializeToString())
 
 
+class _Heads(MDNet):
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.heads(image)
+
+
 def _without_zero_biases(graph: Any) -> None:
-    """Take the zeros out that the exporter adds by a chain of nodes in place of a bias that a convolution lacks.
+    """Take the zeros out that the exporter expands by a chain of nodes in place of a bias that a convolution lacks.
 
     No run-time recognises them, and so none folds the batch normalisation that follows: twice the time.
     """
-    stored = {value.name for value in graph.initializer}
+    maker = {output: node for node in graph.node for output in node.output}
     for node in graph.node:
-        if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] not in stored:
-            del node.input[2]
+        if node.op_type == "Conv" and len(node.input) == 3:
+            bias = maker.get(node.input[2])
+            if bias is not None and bias.op_type == "Expand":
+                del node.input[2]
     needed = {output.name for output in graph.output}
     kept = []
     for node in reversed(graph.node):  # in topological order, by the standard

@@ -11,7 +11,7 @@ Santellani, Sormann, Rossi, Kuhn, Fraundorfer: MD-Net: Multi-Detector for Local 
           |           +-> descriptors (B, D, H/4, W/4)
           +<--- 1/2 <-+
           |
-          +-> heatmap logits (B, 4 k, H/2, W/2) -> pixel shuffle (B, k, H, W) -> fixed blur
+          +-> heatmap logits in cells (B, 4 k, H/2, W/2), blurred -> pixel shuffle (B, k, H, W)
 """
 
 from __future__ import annotations
@@ -96,16 +96,19 @@ class MDNet(nn.Module):
         # The detection head works at 1/2: from 1/4 alone most keypoints stay near the centres of the cells.
         self.detect_raise = nn.Conv2d(fused, c[0], 1)
         self.detect = nn.Sequential(_block(c[0], config.head), nn.Conv2d(config.head, 4 * config.sets, 1))
-        # Pixel shuffle can put a spike at a fixed place of each cell; that satisfies the peaky loss and ties keypoints
-        # to a lattice. This blur is zero at the frequencies of cells of 2 and of 4 pixels: whatever repeats from cell
-        # to cell comes out flat, so that a peak has to be earned by what the image shows. It gives the sub-pixel fit a
-        # smooth summit, too.
-        row = torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0]) / 8  # a box of 4 after a box of 2
-        self.register_buffer("blur", torch.outer(row, row).repeat(config.sets, 1, 1, 1), persistent=False)
+        self.register_buffer("blur", _blur(), persistent=False)
         self.blur: Tensor
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Grey (B, 1, H, W) in [0, 1] -> heatmap logits (B, k, H, W), descriptors (B, D, H/4, W/4), not normalised."""
+        cells, described = self.heads(image)
+        return F.pixel_shuffle(cells, 2), described
+
+    def heads(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, with the logits of pixel (2 i + a, 2 j + b) and set m at channel 4 m + 2 a + b and cell (i, j).
+
+        Models are exported so, because run-times are slow at the pixel shuffle.
+        """
         centred = image - _mean(image)
         x = centred * torch.rsqrt(_mean(centred.square()) + 1e-5)
         half = self.stages[0](x)  # (B, c0, H/2, W/2)
@@ -115,9 +118,32 @@ class MDNet(nn.Module):
         y = self.smooth[1](F.relu(self.lateral[1](eighth) + _double(self.lateral[2](sixteenth))))
         y = self.smooth[0](F.relu(self.lateral[0](fourth) + _double(y)))  # (B, fused, H/4, W/4)
         z = F.relu(half + _double(self.detect_raise(y)))  # (B, c0, H/2, W/2)
-        logits = F.pixel_shuffle(self.detect(z), 2)  # (B, k, H, W)
-        logits = F.conv2d(F.pad(logits, (2, 2, 2, 2), mode="replicate"), self.blur, groups=self.config.sets)
-        return logits, self.describe(y)
+        return self._blurred_logits(self.detect[0](z)), self.describe(y)
+
+    def _blurred_logits(self, hidden: Tensor) -> Tensor:
+        """The last convolution of the detection head and the blur, as one convolution by the product of both."""
+        k = self.config.sets
+        weight, bias = (self.get_parameter(f"detect.1.{name}").view(k, 4, -1) for name in ("weight", "bias"))
+        weight = torch.matmul(self.blur, weight)  # (k, 36, head): the rows are (a, b), y, x
+        weight = weight.view(4 * k, 3, 3, -1).permute(0, 3, 1, 2)
+        bias = torch.matmul(self.blur.view(4, 9, 4).sum(dim=1), bias).view(-1)
+        return F.conv2d(hidden, weight, bias, padding=1)
+
+
+def _blur() -> Tensor:
+    """A 5x5 blur of pixels as a 3x3 convolution of cells of 2x2: (36, 4), from the pixels of a cell to (a, b), y, x.
+
+    Pixel shuffle can put a spike at a fixed place of each cell; that satisfies the peaky loss and ties keypoints to a
+    lattice. This blur is zero at the frequencies of cells of 2 and of 4 pixels: whatever repeats from cell to cell
+    comes out flat, so that a peak has to be earned by what the image shows. It gives the sub-pixel fit a smooth summit.
+    """
+    row = torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0]) / 8  # a box of 4 after a box of 2
+    along = torch.zeros(2, 3, 2)  # [a, cell, b]: pixel a of the middle cell gathers pixel b of its neighbour
+    for a in range(2):
+        for tap in range(5):
+            place = a + tap  # pixels from the first one of the cell before
+            along[a, place // 2, place % 2] = row[tap]
+    return torch.einsum("ayc,bxd->abyxcd", along, along).reshape(36, 4)
 
 
 def _block(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequential:
