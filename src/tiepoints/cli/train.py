@@ -206,7 +206,7 @@ def _line(progress: Progress) -> str:
 
 def _judged(progress: Progress) -> str:
     parts = [
-        f"{name} MMA@1 {f.mma_1:.3f} MMA@3 {f.mma_3:.3f} MS@3 {f.ms_3:.3f} ({f.matches:.0f} matches)"
+        f"{name} MMA@1 {f.mma_1:.3f} MMA@3 {f.mma_3:.3f} MS@3 {f.ms_3:.3f} ({f.matches:.0f} matches, cost {f.cost:.2f})"
         for name, f in progress.figures.items()
     ]
     return f"== {progress.pairs} pairs: " + "; ".join(parts) + (" - the best so far" if progress.best else "")

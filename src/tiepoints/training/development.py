@@ -29,6 +29,7 @@ class Figures(NamedTuple):
     mma_3: float
     ms_3: float  # correct matches / mean number of keypoints in the shared area, t = 3
     matches: float
+    cost: float  # descriptors that meet, as a share of all pairs: 1 / k for balanced sets
 
     @property
     def score(self) -> float:
@@ -91,5 +92,5 @@ def _homography(field: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _mean(scores: list[PlanarScores]) -> Figures:
-    rows = [(score.mma[0], score.mma[2], score.ms[2], score.matches) for score in scores]
+    rows = [(score.mma[0], score.mma[2], score.ms[2], score.matches, score.cost) for score in scores]
     return Figures(*np.mean(rows, axis=0).tolist())
