@@ -20,7 +20,7 @@ Float32 = NDArray[np.float32]
 
 
 class Network(Protocol):
-    """Grey (1, 1, H, W) in [0, 1] -> heatmap logits (1, k, H, W), descriptors (1, D, H / 4, W / 4), not normalised."""
+    """Grey (1, 1, H, W) in [0, 1] -> heatmap logits (1, k, H, W), descriptors (1, H / 4, W / 4, D), not normalised."""
 
     @property
     def sets(self) -> int:
@@ -129,11 +129,11 @@ class MDNet(Extractor):
         logits, described = self._run(grey)
         height, width = grey.shape
         heatmaps = sigmoid(logits[:, :height, :width])
-        described = described[:, : -(-height // 4), : -(-width // 4)]
+        described = described[: -(-height // 4), : -(-width // 4)].transpose(2, 0, 1)
         return heatmaps, described / np.maximum(np.linalg.norm(described, axis=0), np.float32(1e-12))
 
     def _run(self, image: NDArray[np.uint8]) -> tuple[Float32, Float32]:
-        """Logits (k, H', W') and descriptors (D, H' / 4, W' / 4) of a grey image, H' and W' padded to whole strides."""
+        """Logits (k, H', W') and descriptors (H' / 4, W' / 4, D) of a grey image, H' and W' padded to whole strides."""
         below, right = (-length % STRIDE for length in image.shape)
         if below or right:
             image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
@@ -196,7 +196,10 @@ def _best(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
     """Set, row and column of the `count` strongest peaks, over all sets or balanced between them."""
     k = len(peaks)
-    sets, y, x = np.nonzero(peaks)
+    places = [cv2.findNonZero(allowed.view(np.uint8)) for allowed in peaks]  # ten times as fast as numpy.nonzero
+    found = [np.zeros((0, 2), np.intp) if p is None else p.reshape(-1, 2).astype(np.intp) for p in places]
+    sets = np.repeat(np.arange(k), [len(p) for p in found])
+    x, y = np.concatenate(found).T
     values = logits[sets, y, x]
     if balanced and k > 1:
         rows = [np.flatnonzero(sets == m) for m in range(k)]
@@ -242,17 +245,19 @@ def _refined(logits: Float32, sets: NDArray[np.intp], y: NDArray[np.intp], x: ND
 
 
 def sampled(described: Float32, keypoints: Float32) -> Float32:
-    """Unit descriptors (N, D) at keypoints, bilinear from the map (D, h, w), whose pixel i is centred on 4 i + 1.5."""
-    size, height, width = described.shape
-    flat = described.reshape(size, -1)
+    """Unit descriptors (N, D) at keypoints, bilinear from the map (h, w, D), whose pixel i is centred on 4 i + 1.5."""
+    height, width, size = described.shape
+    flat = described.reshape(-1, size)
     place = np.clip((keypoints - 1.5) / 4, 0, [width - 1, height - 1]).astype(np.float32)
     corner = np.minimum(place.astype(np.intp), [max(width - 2, 0), max(height - 2, 0)])
-    fx, fy = (place - corner).astype(np.float32).T
+    fx, fy = (place - corner).astype(np.float32).T[:, :, None]
     index = corner[:, 1] * width + corner[:, 0]
     right, down = (1 if width > 1 else 0), (width if height > 1 else 0)
-    total = flat[:, index] * ((1 - fx) * (1 - fy))
-    total += flat[:, index + right] * (fx * (1 - fy))
-    total += flat[:, index + down] * ((1 - fx) * fy)
-    total += flat[:, index + down + right] * (fx * fy)
-    total /= np.maximum(np.sqrt(np.einsum("dn,dn->n", total, total)), np.float32(1e-12))
-    return np.ascontiguousarray(total.T)
+    total = flat[index]
+    total *= (1 - fx) * (1 - fy)
+    for step, weight in ((right, fx * (1 - fy)), (down, (1 - fx) * fy), (down + right, fx * fy)):
+        row = flat[index + step]
+        row *= weight
+        total += row
+    total /= np.maximum(np.sqrt(np.einsum("nd,nd->n", total, total)), np.float32(1e-12))[:, None]
+    return total

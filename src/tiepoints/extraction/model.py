@@ -50,7 +50,7 @@ class Model:
         return int(self.about["sets"])
 
     def __call__(self, image: Float32) -> tuple[Float32, Float32]:
-        """Heatmap logits (1, k, H, W) and descriptors (1, D, H / 4, W / 4), not normalised."""
+        """Heatmap logits (1, k, H, W) and descriptors (1, H / 4, W / 4, D), not normalised."""
         cells, descriptors = self.session.run(None, {"image": image})
         return _pixels(cells[0])[None], descriptors
 

@@ -27,7 +27,7 @@ def save_model(network: MDNet, path: Path, about: dict[str, Any]) -> None:
     """Write a network as ONNX, with height and width free (multiples of 16) and a description of what it is.
 
     Its input is `image`, grey (1, 1, H, W) in [0, 1]. Its outputs are `cells` (1, 4 k, H/2, W/2), the logits of the
-    heatmaps before the pixel shuffle (`MDNet.heads`), and `descriptors` (1, D, H/4, W/4), not normalised.
+    heatmaps before the pixel shuffle (`MDNet.heads`), and `descriptors` (1, H/4, W/4, D), not normalised.
 
     Parameters
     ----------
@@ -93,7 +93,8 @@ def save_model(network: MDNet, path: Path, about: dict[str, Any]) -> None:
 
 class _Heads(MDNet):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        return self.heads(image)
+        cells, described = self.heads(image)
+        return cells, described.permute(0, 2, 3, 1)
 
 
 def _without_zero_biases(graph: Any) -> None:

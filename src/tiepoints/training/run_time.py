@@ -40,4 +40,4 @@ class _Torch:
         with torch.inference_mode():
             tensor = torch.from_numpy(image).to(device, memory_format=torch.channels_last)
             logits, described = self.network(tensor)
-        return logits.float().cpu().numpy(), described.float().contiguous().cpu().numpy()
+        return logits.float().cpu().numpy(), described.float().permute(0, 2, 3, 1).contiguous().cpu().numpy()
