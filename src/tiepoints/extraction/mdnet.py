@@ -253,7 +253,7 @@ def sampled(described: Float32, keypoints: Float32) -> Float32:
     fx, fy = (place - corner).astype(np.float32).T[:, :, None]
     index = corner[:, 1] * width + corner[:, 0]
     right, down = (1 if width > 1 else 0), (width if height > 1 else 0)
-    total = flat[index]
+    total: Float32 = flat[index]
     total *= (1 - fx) * (1 - fy)
     for step, weight in ((right, fx * (1 - fy)), (down, (1 - fx) * fy), (down + right, fx * fy)):
         row = flat[index + step]
