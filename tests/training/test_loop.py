@@ -100,6 +100,12 @@ def test_it_starts_from_a_model_and_heads_only_leaves_the_rest(photographs: Path
         run(photographs, tmp_path / "other", 3, other, start=tmp_path / "two" / "best.onnx")
 
 
+def test_crops_too_small_for_the_windows_of_many_sets_are_refused(photographs: Path, tmp_path: Path) -> None:
+    many = replace(RECIPE, network=replace(RECIPE.network, sets=100))
+    with pytest.raises(tp.InvalidInputError, match="a crop of at least 224"):
+        run(photographs, tmp_path, 1, many)
+
+
 def test_an_earlier_training_is_not_overwritten(photographs: Path, tmp_path: Path) -> None:
     run(photographs, tmp_path, 2)
     with pytest.raises(tp.StorageError, match="--resume"):

@@ -61,6 +61,14 @@ def test_the_triplet_is_blended_in_after_the_warm_up() -> None:
         assert total.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_sets_together_ask_for_about_as_many_keypoints_as_two() -> None:
+    """The windows of more sets are larger; the paper's are kept for one and two."""
+    assert [Objective().window_of(k) for k in (1, 2, 4, 8)] == [16, 16, 24, 32]
+    for k in (3, 5, 16, 255):
+        assert k / Objective().window_of(k) ** 2 == pytest.approx(2 / 16**2, rel=0.5)
+    assert Objective(window=20).window_of(8) == 20
+
+
 def test_nothing_beyond_the_valid_area_moves_the_loss() -> None:
     """Anchors lie where both images see the same; what a's heatmap says elsewhere has no gradient."""
     batch = identity_batch()
@@ -99,4 +107,4 @@ def test_descriptors_are_sampled_where_the_extractor_samples_them() -> None:
     described = torch.randn(1, D, 12, 20)
     at = torch.tensor([[[0.0, 0.0], [1.5, 1.5], [33.3, 17.9], [79.0, 47.0], [78.0, 2.0]]])
     ours = sample(described, at)[0].numpy()
-    np.testing.assert_allclose(ours, sampled(described[0].numpy(), at[0].numpy()), atol=1e-5)
+    np.testing.assert_allclose(ours, sampled(described[0].permute(1, 2, 0).numpy(), at[0].numpy()), atol=1e-5)

@@ -113,7 +113,7 @@ def train(
     Raises
     ------
     InvalidInputError
-        If there are too few usable photographs, or `start` is no model.
+        If there are too few usable photographs, the pairs are too small for so many sets, or `start` is no model.
     StorageError
         If `out` cannot be written, or holds a training while `resume` is not set.
     TrainingError
@@ -131,6 +131,12 @@ def train(
             )
         if saved is not None:
             recipe = recipe_from(saved["recipe"])
+        window = recipe.objective.window_of(recipe.network.sets)
+        if 2 * window > recipe.warps.size:
+            raise InvalidInputError(
+                f"pairs of {recipe.warps.size} px are too small for windows of {window} px, which "
+                f"{recipe.network.sets} sets need; give a crop of at least {2 * window}"
+            )
         main = where.rank == 0
         seen, held_out = split(images)
         photographs = Photographs(seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,8 +40,10 @@ class Objective:
     anchors : int
         Places a pair at which descriptors are compared; half of them at random (paper), half at peaks of the heatmaps
         (ours), where keypoints will be.
-    window : int
-        Edge of the windows of the similarity, peaky and intersections losses (paper: 16).
+    window : int, optional
+        Edge of the windows of the similarity, peaky and intersections losses (paper: 16), an even number. By default
+        16, and for k > 2 sets 16 sqrt(k / 2) in steps of 8 (ours): every window must hold a peak of every set, and so
+        the sets together ask for as many keypoints as two do.
     exclusion : float
         Negatives nearer than this many pixels to the positive do not count.
     """
@@ -53,8 +56,12 @@ class Objective:
     entropy: float = 0.3
     warm_up: int = 150
     anchors: int = 256
-    window: int = 16
+    window: int | None = None
     exclusion: float = 8.0
+
+    def window_of(self, sets: int) -> int:
+        """The edge of the windows for so many sets."""
+        return self.window or max(losses.WINDOW, 8 * round(2 * math.sqrt(sets / 2)))
 
 
 class Batch(NamedTuple):
@@ -87,15 +94,16 @@ def objective(
     grid = batch.b_from_a * (2 / (size - 1)) - 1
     heat_ba = F.grid_sample(heat_b, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
-    half = weights.window // 2
+    window = weights.window_of(heat_a.shape[1])
+    half = window // 2
     left, top = step % half, step // half % half
     a, b, mask = (x[..., top:, left:] for x in (heat_a, heat_ba, batch.valid_a))
     parts = {
-        "similarity": losses.similarity(a, b, mask, weights.window),
-        "peaky": (losses.peaky(a, mask, weights.window) + losses.peaky(b, mask, weights.window)) / 2,
+        "similarity": losses.similarity(a, b, mask, window),
+        "peaky": (losses.peaky(a, mask, window) + losses.peaky(b, mask, window)) / 2,
     }
     if heat_a.shape[1] > 1:
-        parts["intersections"] = losses.intersections(a, mask, window=weights.window)
+        parts["intersections"] = losses.intersections(a, mask, window=window)
     scores = _compare(heat_a, described_a.float(), described_b.float(), batch, weights)
     parts["unreliable"] = losses.unreliable(scores.detected, scores.positive, scores.hardest, scores.usable)
     parts["triplet"] = losses.triplet(scores.positive, scores.hardest, scores.usable)
