@@ -10,7 +10,7 @@ for folder in "$@"; do judged+=(--dev "$folder"); done
 tiepoints train --images "$photographs" --out "$out/2" --sets 2 --hours "${HOURS:-0.8}" --resume "${judged[@]}"
 for k in 1 4 8; do
     tiepoints train --images "$photographs" --out "$out/$k" --sets "$k" --heads-only --from "$out/2/best.onnx" \
-        --steps "${HEAD_STEPS:-1500}" --resume "${judged[@]}"
+        --steps "${HEAD_STEPS:-1000}" --resume "${judged[@]}"
 done
 for k in 1 2 4 8; do
     tiepoints export "$out/$k/best.onnx" --out "src/tiepoints/weights/mdnet-$k.onnx" \

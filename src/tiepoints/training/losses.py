@@ -50,24 +50,32 @@ def peaky(d: Tensor, mask: Tensor, window: int = WINDOW) -> Tensor:
     return 1 - _mean(_maximum(d, window) - _average(d, window), _whole(mask, window))
 
 
-def intersections(d: Tensor, mask: Tensor, reach: int = 5, window: int = WINDOW) -> Tensor:
-    """Sets that fire at the same places are penalised: mean over m, p of cos(D^m[p], R^m[p]) (ours).
+def intersections(d: Tensor, mask: Tensor, reach: int = 3, window: int = WINDOW) -> Tensor:
+    """Sets that fire at the same places are penalised: mean over m, p of sum over r != m of 1 - 2/pi angle(m, r, p).
 
-    R^m, the rivals of set m, is the maximum over the other sets and over `reach` x `reach` pixels: a peak collides with
-    its neighbours too, not only with its own place.
+    Ours. The angle is that between D^m[p] and D^r[p] as vectors, and not its cosine: equal sets are where this loss has
+    to work, and there the cosine, at its maximum, has no gradient. Every rival counts by itself; against the greatest
+    of them, many sets could stay equal at little cost. The maps are spread by a maximum over `reach` x `reach` pixels
+    first, because a peak collides with its neighbours too. Windows do not overlap here.
 
     Returns
     -------
     loss : ()
-        0 for sets whose peaks keep at least reach // 2 + 1 pixels apart, or for one set; up to 1 for equal ones.
+        0 for sets whose peaks keep at least `reach` pixels apart, or for one set; k - 1 for equal ones.
     """
-    if d.shape[1] == 1:
+    count, k = d.shape[:2]
+    if k == 1:
         return d.sum() * 0
-    spread = F.max_pool2d(F.max_pool2d(d, (reach, 1), 1, (reach // 2, 0)), (1, reach), 1, (0, reach // 2))
-    best = spread.topk(2, dim=1).values
-    first, second = best[:, :1], best[:, 1:]  # the strongest set everywhere, and the next one
-    rivals = torch.where(spread == first, second, first)
-    return _mean(_cosine(d, rivals, window), _whole(mask, window))
+    rows, columns = d.shape[2] // window, d.shape[3] // window
+    spread = F.max_pool2d(d, reach, 1, reach // 2)[..., : rows * window, : columns * window]
+    vectors = spread.reshape(count, k, rows, window, columns, window).permute(0, 2, 4, 1, 3, 5).flatten(4)
+    gram = vectors @ vectors.transpose(3, 4)  # (B, rows, columns, k, k)
+    length = gram.diagonal(dim1=3, dim2=4).clamp_min(_EPS**2).sqrt()
+    cosine = gram / (length[..., :, None] * length[..., None, :])
+    one, other = torch.triu_indices(k, k, 1, device=d.device)
+    shared = 1 - torch.arccos(cosine[..., one, other].clamp(max=1 - 1e-6)) * (2 / torch.pi)
+    whole = -F.max_pool2d(-mask.float(), window).squeeze(1).to(d.dtype)  # (B, rows, columns)
+    return _mean(shared.sum(dim=3) * (2 / k), whole)
 
 
 def unreliable(d: Tensor, positive: Tensor, negative: Tensor, usable: Tensor, margin: float = MARGIN) -> Tensor:
