@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -59,6 +60,10 @@ class Model:
         return load_model, (self.path, self.threads)
 
 
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and int(text) > 0 else None
+
+
 def _pixels(cells: Float32) -> Float32:
     """The pixel shuffle (4 k, h, w) -> (k, 2 h, 2 w), several times as fast as run-times and NumPy do it."""
     planes, height, width = cells.shape
@@ -95,7 +100,7 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     path : path
         An ONNX file that `tiepoints export` wrote.
     threads : int, optional
-        All cores by default.
+        By default as many as OMP_NUM_THREADS says, which job schedulers set, or else all cores.
 
     Raises
     ------
@@ -110,8 +115,11 @@ def load_model(path: Path, threads: int | None = None) -> Model:
         raise StorageError(f"{path}: no such file; give an .onnx file that `tiepoints export` wrote")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they come as exceptions as well
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    # Between calls, threads that spin would take the cores from whatever else the program does, for a gain of 5 %.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    wanted = threads or _number(os.environ.get("OMP_NUM_THREADS", ""))
+    if wanted is not None:
+        options.intra_op_num_threads = wanted
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
