@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InvalidInputError
 from ..images import as_image, to_grey
 from .base import Card, Detections, Extractor
-from .model import STRIDE, load_model, released
+from .model import STRIDE, load_model, released, scratch
 
 __all__ = ["MDNet"]
 
@@ -170,25 +170,32 @@ def _peaks(
     """Where each heatmap (k, H', W') has a local maximum that no stronger one of any set is near; (k, H, W)."""
     height, width = image.shape
     logits = logits[:, :height, :width]
-    strongest = logits[0] if len(logits) == 1 else logits.max(axis=0)
-    around = cv2.dilate(strongest, np.ones((2 * nms_across + 1,) * 2, np.uint8))
     allowed = np.zeros((height, width), bool)
     inner = slice(border, max(height - border, border)), slice(border, max(width - border, border))
-    allowed[inner] = True
-    if mask is not None:
-        allowed &= mask != 0
-    if threshold > 0:
-        allowed &= strongest > np.log(threshold / (1 - threshold))
     # A patch of one grey holds nothing to find: there the network sees its own padding and offsets.
     cross = np.ones((5, 5), np.uint8)
-    allowed &= cv2.dilate(image, cross) > cv2.erode(image, cross)
+    np.greater(cv2.dilate(image, cross)[inner], cv2.erode(image, cross)[inner], out=allowed[inner])
+    if mask is not None:
+        allowed &= mask != 0
+    around = None
+    if len(logits) > 1 and nms_across > 0:
+        strongest = np.maximum.reduce(logits, axis=0, out=scratch("strongest", (height, width)))
+        around = _greatest(strongest, nms_across, "around")
     peaks = np.empty(logits.shape, bool)
-    square = np.ones((2 * nms + 1,) * 2, np.uint8)
     for m, heat in enumerate(logits):
-        np.equal(heat, cv2.dilate(heat, square), out=peaks[m])
-        peaks[m] &= heat >= around
+        np.equal(heat, _greatest(heat, nms, "dilated"), out=peaks[m])
         peaks[m] &= allowed
+        if around is not None:
+            peaks[m] &= heat >= around
+        if threshold > 0:
+            peaks[m] &= heat > np.log(threshold / (1 - threshold))
     return peaks
+
+
+def _greatest(values: Float32, radius: int, name: str) -> Float32:
+    """The maximum within `radius` pixels to each side, in the memory of this name."""
+    square = np.ones((2 * radius + 1,) * 2, np.uint8)
+    return np.asarray(cv2.dilate(values, square, dst=scratch(name, values.shape)), np.float32)
 
 
 def _best(

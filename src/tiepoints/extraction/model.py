@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import InvalidInputError, StorageError
 from ..files import one_line
 
-__all__ = ["STRIDE", "Model", "load_model", "released"]
+__all__ = ["STRIDE", "Model", "load_model", "released", "scratch"]
 
 Float32 = NDArray[np.float32]
 
@@ -25,6 +26,9 @@ STRIDE = 16
 
 #: The key under which a model's file holds the description that `tiepoints export` wrote, as JSON.
 METADATA = "tiepoints"
+
+_SCRATCH = threading.local()
+_MOST_SCRATCH = 1 << 23  # floats, 32 MB, of each piece of scratch memory: larger images pay for fresh pages
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ class Model:
         return int(self.about["sets"])
 
     def __call__(self, image: Float32) -> tuple[Float32, Float32]:
-        """Heatmap logits (1, k, H, W) and descriptors (1, H / 4, W / 4, D), not normalised."""
+        """Heatmap logits (1, k, H, W) and descriptors (1, H / 4, W / 4, D), not normalised.
+
+        The logits lie in memory that this thread's next call overwrites.
+        """
         cells, descriptors = self.session.run(None, {"image": image})
         return _pixels(cells[0])[None], descriptors
 
@@ -60,14 +67,28 @@ class Model:
         return load_model, (self.path, self.threads)
 
 
+def scratch(name: str, shape: tuple[int, ...]) -> Float32:
+    """Memory of this thread that the next image uses again: fresh pages cost as much as what is computed into them."""
+    size = int(np.prod(shape))
+    if size > _MOST_SCRATCH:
+        return np.empty(shape, np.float32)
+    held: dict[str, Float32] = _SCRATCH.__dict__
+    if name not in held or held[name].size < size:
+        held[name] = np.empty(size, np.float32)
+    return held[name][:size].reshape(shape)
+
+
 def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() and int(text) > 0 else None
 
 
 def _pixels(cells: Float32) -> Float32:
-    """The pixel shuffle (4 k, h, w) -> (k, 2 h, 2 w), several times as fast as run-times and NumPy do it."""
+    """The pixel shuffle (4 k, h, w) -> (k, 2 h, 2 w), several times as fast as run-times and NumPy do it.
+
+    What comes out is overwritten by this thread's next call.
+    """
     planes, height, width = cells.shape
-    pixels = np.empty((planes // 4, height, 2, width, 2), np.float32)
+    pixels = scratch("pixels", (planes // 4, height, 2, width, 2))
     for i in range(planes // 2):
         cv2.merge([cells[2 * i], cells[2 * i + 1]], dst=pixels[i // 2, :, i % 2])
     return pixels.reshape(-1, 2 * height, 2 * width)
