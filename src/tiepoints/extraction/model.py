@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from dataclasses import dataclass
 from importlib.resources import files
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInputError, StorageError
 from ..files import one_line
+from ..threads import cores
 
 __all__ = ["STRIDE", "Model", "load_model", "released", "scratch"]
 
@@ -78,10 +78,6 @@ def scratch(name: str, shape: tuple[int, ...]) -> Float32:
     return held[name][:size].reshape(shape)
 
 
-def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() and int(text) > 0 else None
-
-
 def _pixels(cells: Float32) -> Float32:
     """The pixel shuffle (4 k, h, w) -> (k, 2 h, 2 w), several times as fast as run-times and NumPy do it.
 
@@ -121,7 +117,7 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     path : path
         An ONNX file that `tiepoints export` wrote.
     threads : int, optional
-        By default as many as OMP_NUM_THREADS says, which job schedulers set, or else all cores.
+        By default `tiepoints.threads.cores`.
 
     Raises
     ------
@@ -138,9 +134,7 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     options.log_severity_level = 3  # errors; they come as exceptions as well
     # Between calls, threads that spin would take the cores from whatever else the program does, for a gain of 5 %.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    wanted = threads or _number(os.environ.get("OMP_NUM_THREADS", ""))
-    if wanted is not None:
-        options.intra_op_num_threads = wanted
+    options.intra_op_num_threads = threads or cores()
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])

@@ -109,6 +109,13 @@ class State:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, for `State.restore`; nothing in it is run.
+
+    Raises
+    ------
+    StorageError
+        If it is damaged or something else.
+    """
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
         return content

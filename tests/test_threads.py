@@ -1,0 +1,76 @@
+"""Pieces of work on all cores: all done once, errors raised, the BLAS given back."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from tiepoints import threads
+
+
+def blas_threads() -> list[int]:
+    np.ones((2, 2)) @ np.ones((2, 2))
+    return [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("count", ["1", "2", "5"])
+def test_every_piece_runs_once_with_its_thread_s_own_memory(monkeypatch: pytest.MonkeyPatch, count: str) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", count)
+    assert threads.cores() == int(count)
+    done: list[int] = []
+    owners: dict[int, set[int]] = {}
+
+    def make() -> dict[str, int]:
+        return {"thread": threading.get_ident()}
+
+    def piece(i: int) -> threads.Piece:
+        def run(memory: dict[str, int]) -> None:
+            done.append(i)
+            owners.setdefault(memory["thread"], set()).add(threading.get_ident())
+
+        return run
+
+    threads.run_pieces([piece(i) for i in range(50)], make)
+    assert sorted(done) == list(range(50))
+    assert len(owners) <= int(count) and all(thread == {who} for who, thread in owners.items())
+    threads.run_pieces([], make)
+
+
+@pytest.mark.parametrize("count", ["1", "3"])
+def test_an_error_in_a_piece_is_raised_and_the_blas_is_given_back(monkeypatch: pytest.MonkeyPatch, count: str) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", count)
+    before = blas_threads()
+
+    def broken(_: object) -> None:
+        raise ValueError("this one")
+
+    with pytest.raises(ValueError, match="this one"):
+        threads.run_pieces([broken] * 4, lambda: None)
+    assert blas_threads() == before
+
+
+def test_the_blas_has_one_thread_inside_and_all_after_callers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    before = blas_threads()
+    inside: list[int] = []
+
+    def call() -> None:
+        for _ in range(20):
+            threads.run_pieces([lambda _: inside.extend(blas_threads())] * 3, lambda: None)
+
+    callers = [threading.Thread(target=call) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert set(inside) == {1}
+    assert blas_threads() == before
+
+
+@pytest.mark.parametrize("text", ["", "0", "-2", "many"])
+def test_a_useless_setting_means_all_cores(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert threads.cores() >= 1
