@@ -90,8 +90,8 @@ def evaluate_speed(
     runs : int
         At least 5.
     threads : int
-        Of OpenCV, set here. The BLAS reads OMP_NUM_THREADS when it is loaded: set that before Python starts, as
-        `tiepoints bench speed` does.
+        Of OpenCV and of methods that have threads of their own, such as MD-Net's network; set here. The BLAS reads
+        OMP_NUM_THREADS when it is loaded: set that before Python starts, as `tiepoints bench speed` does.
     memory : bool
         Measure peak memory too, in processes of their own.
     progress : callable, optional
@@ -114,6 +114,7 @@ def evaluate_speed(
     if len({width * height for width, height in {size, *sizes}}) < len({size, *sizes}):
         raise InvalidInputError("two of the sizes have equally many pixels: the growth is over these")
     contestants = installed_methods(count) if methods is None else participants(methods, max_keypoints=count)
+    contestants = [one.with_threads(threads) for one in contestants]
     tasks = [(size, count)]
     tasks += [(s, count) for s in sizes if s != size] + [(size, n) for n in counts if n != count]
     before = cv2.getNumThreads()
@@ -142,7 +143,7 @@ def evaluate_speed(
         protocol="side by side",
         description=_DESCRIPTION.format(runs=runs, threads=threads),
         tables=tuple(tables),
-        notes=_notes(timed[size, count], count, photograph is None, threads),
+        notes=_notes(timed[size, count], contestants, count, photograph is None, threads),
         details=_details(timed),
         plots=tuple(plots),
         about=versions("opencv-contrib-python-headless", "numpy")
@@ -172,7 +173,7 @@ def _time_all(
     keypoints: dict[tuple[_Task, str], int] = {}
     for done, task in enumerate(tasks, start=1):
         size, count = task
-        methods = [_with_count(one, count, usual) for one in contestants]
+        methods = contestants if count == usual else [one.remade(max_keypoints=count) for one in contestants]
         found, to_extract, to_match = _contestants(methods, scene(photograph, size), count)
         keypoints |= {(task, name): number for name, number in found.items()}
         extraction |= {(task, name): call for name, call in to_extract.items()}
@@ -217,15 +218,6 @@ def _call(extractor: Extractor, image: UInt8) -> Callable[[], Features]:
 
 def _matcher(a: Features, b: Features) -> Callable[[], object]:
     return lambda: match(a, b)
-
-
-def _with_count(contestant: Method, count: int, usual: int) -> Method:
-    """The same method with another number of keypoints, where it can be made again."""
-    if count == usual or contestant.recipe is None:
-        return contestant
-    name, options = contestant.recipe
-    again = method(name, **{**options, "max_keypoints": count})
-    return Method(contestant.label, again.extractor, again.recipe)
 
 
 def _peaks(
@@ -309,13 +301,17 @@ def _plot(title: str, x_label: str, timed: dict[int, list[Timed]], what: str) ->
     return Plot(title, x_label, "median, ms", tuple(series), log_x=True, log_y=True)
 
 
-def _notes(usual: Sequence[Timed], count: int, synthetic: bool, threads: int) -> tuple[str, ...]:
+def _notes(
+    usual: Sequence[Timed], contestants: Sequence[Method], count: int, synthetic: bool, threads: int
+) -> tuple[str, ...]:
     notes = []
     if synthetic:
         notes.append("the image is a synthetic texture; give a photograph with --image")
     fewer = [f"{t.name} {t.keypoints}" for t in usual if t.keypoints < 0.98 * count]
     if fewer:
         notes.append(f"fewer than {count} keypoints, which flatters the time: {', '.join(fewer)}")
+    own = {one.label: getattr(one.extractor, "threads", threads) for one in contestants}
+    notes += [f"{name} ran on {n or 'all'} threads, not on {threads}" for name, n in own.items() if n != threads]
     if os.environ.get("OMP_NUM_THREADS") != str(threads):
         notes.append(f"OMP_NUM_THREADS is not {threads}: the BLAS may have used another number of threads")
     spread, name = max((max(times) / min(times), t.name) for t in usual for times in (t.extract, t.match))
