@@ -45,7 +45,7 @@ def test_an_error_is_the_callers() -> None:
 
 
 def test_a_process_that_dies_is_told_of() -> None:
-    with pytest.raises(TiepointsError, match="a process died: .* run again with --jobs 1"):
+    with pytest.raises(TiepointsError, match=r"a process died: .* run again with --jobs 1"):
         list(spread(os._exit, [("a", (1,))], 2))
 
 

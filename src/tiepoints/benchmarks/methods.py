@@ -55,7 +55,7 @@ class Method:
         return Method(self.label, load(name, **options), (name, options))
 
     def with_threads(self, count: int) -> Method:
-        """The same method on so many threads, if it has threads of its own (MD-Net's network) and was not told how many.
+        """The same method on so many threads, if it has its own (MD-Net's network) and was not told how many.
 
         OpenCV and the BLAS are told elsewhere, once for all methods.
         """
