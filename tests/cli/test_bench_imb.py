@@ -57,6 +57,11 @@ def test_only_the_submission(shared: Path, tmp_path: Path) -> None:
     assert all(0 < len(some) <= 50 for some in features.values())
     (config,) = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
     assert config["config_data_stereo"]["matcher"]["distance"] == "Hamming"
+    run = CliRunner().invoke(cli, [str(argument) for argument in [*arguments, "--json"]])
+    assert run.exit_code == 0
+    assert json.loads(run.stdout) == {
+        "written": [str(tmp_path / "out" / "data" / "lund_door"), str(tmp_path / "out" / "config.json")]
+    }
 
 
 @pytest.mark.parametrize(

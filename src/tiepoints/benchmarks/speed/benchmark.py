@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..report import Column, Plot, Report, Row, Series, Table, Value, versions
 from .memory import peak_memory
 from .timing import ORB, SIFT, in_turns, opencv_match, opencv_orb, opencv_sift, ratio, scene
 
-__all__ = ["Timed", "evaluate_speed", "installed_methods", "time_methods"]
+__all__ = ["Timed", "evaluate_speed", "installed_methods", "time_methods", "usual_table"]
 
 UInt8 = NDArray[np.uint8]
 #: (width, height) and the number of keypoints.
@@ -127,7 +127,7 @@ def evaluate_speed(
     by_size = {s[0] * s[1]: timed[s, count] for s in sorted({size, *sizes}, key=lambda s: s[0] * s[1])}
     by_count = {n: timed[size, n] for n in sorted({count, *counts})}
     names = {s[0] * s[1]: f"{s[0]}x{s[1]}" for s in (size, *sizes)}
-    tables = [_usual(f"{size[0]}x{size[1]}, {count} keypoints", timed[size, count], peaks)]
+    tables = [usual_table(f"{size[0]}x{size[1]}, {count} keypoints", timed[size, count], peaks)]
     plots = []
     if len(by_size) > 1:
         title = f"Extraction by image size, {count} keypoints"
@@ -232,7 +232,9 @@ def _peaks(
     return peaks
 
 
-def _usual(title: str, timed: Sequence[Timed], peaks: dict[str, float | None]) -> Table:
+def usual_table(title: str, timed: Sequence[Timed], peaks: Mapping[str, float | None] | None = None) -> Table:
+    """Medians, and ratios to OpenCV's SIFT and ORB, which come first in `timed`; peak memory where it is known."""
+    peaks = peaks or {}
     columns = (
         Column("keypoints", "keypoints", 0, "found in the first image"),
         Column("extract_ms", "extract, ms", 1, "median"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..options import print_json
 from .options import (
     check_reports,
     deliver,
@@ -180,6 +181,8 @@ def command(
             written = export_submission(methods[0], roots, submission, progress=progress, **own)
     if report is not None:
         deliver(report, outs, details, as_json)
+    elif as_json:
+        print_json({"written": [str(path) for path in written]})
     if not as_json:
         for path in written:
             click.echo(f"wrote {path}")

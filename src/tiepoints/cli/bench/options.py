@@ -116,11 +116,11 @@ def deliver(report: Report, outs: Sequence[Path], details: Path | None, as_json:
 
 @contextmanager
 def progress_bar(
-    quiet: bool, kept: str = "what was extracted is kept, run the same command again"
+    quiet: bool, kept: str = "what was extracted is kept, run the same command again", *, in_bytes: bool = False
 ) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on the terminal, moved by ``(what, done, all)``; nothing for machines, or where standard error is a file.
 
-    Ctrl-C ends with one line that says what is `kept` of the work.
+    All is 0 where nobody knows. Ctrl-C ends with one line that says what is `kept` of the work.
     """
     from ...errors import TiepointsError
 
@@ -129,16 +129,25 @@ def progress_bar(
             yield lambda what, done, total: None
             return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        amounts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+        columns = (TextColumn("{task.description}"), BarColumn(), *amounts, TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             tasks: dict[str, Any] = {}
 
             def move(what: str, done: int, total: int) -> None:
                 if what not in tasks:
-                    tasks[what] = progress.add_task(what, total=total)
-                progress.update(tasks[what], completed=done, total=total)
+                    tasks[what] = progress.add_task(what, total=total or None)
+                progress.update(tasks[what], completed=done, total=total or None)
 
             yield move
     except KeyboardInterrupt:
