@@ -262,10 +262,13 @@ def usual_table(title: str, timed: Sequence[Timed], peaks: Mapping[str, float | 
 
 def _growth(title: str, timed: dict[int, list[Timed]], names: dict[int, str], what: str, unit: str) -> Table:
     """Medians at each size with their ratio to SIFT's, and the exponent of the growth."""
+    peer = ("/ SIFT", 2, "relative to OpenCV's SIFT in the same runs")
+    if what == "match":
+        peer = ("/ BFMatcher", 2, "relative to OpenCV's BFMatcher on SIFT's descriptors in the same runs")
     columns: list[Column] = []
     for key, name in names.items():
         columns.append(Column(f"ms_{key}", f"{name}, ms", 1, "median"))
-        columns.append(Column(f"to_sift_{key}", "/ SIFT", 2, "relative to OpenCV's SIFT at the same size"))
+        columns.append(Column(f"to_sift_{key}", *peer))
     text = f"exponent p of time ~ {unit}^p, fitted to the medians; 1 is proportional"
     columns.append(Column("exponent", "growth", 2, text))
     rows = []

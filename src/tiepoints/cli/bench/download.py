@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from ..options import json_option, print_json
-from .options import progress_bar
+from .options import examples, progress_bar
 
 
-@click.command("download", epilog="Example: tiepoints bench download hpatches --to data")
+@click.command("download", epilog=examples("tiepoints bench download hpatches --to data"))
 @click.argument("name", type=click.Choice(["hpatches", "imb", "imb-test"]))
 @click.option(
     "--to",

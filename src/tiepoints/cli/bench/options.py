@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 _REPORTS = (".json", ".csv", ".md", ".html")
 
 
+def examples(*commands: str) -> str:
+    """Commands for the end of a help text, each on a line that can be copied."""
+    return "\n".join(["\b", "Examples:" if len(commands) > 1 else "Example:", *(f"  {line}" for line in commands)])
+
+
 def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Who takes part: `specs`, `max_keypoints`, `max_size`, which `make_methods` understands."""
     for option in (
@@ -28,7 +33,7 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(min=1),
             default=2048,
             show_default=True,
-            help="The best so many of each image.",
+            help="Keep the best so many keypoints of each image.",
         ),
         click.option(
             "-e",
@@ -38,8 +43,8 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             default=(DEFAULT_EXTRACTOR,),
             show_default=True,
-            help="Who takes part, NAME or NAME:KEY=VALUE,... with options of the method, such as "
-            "rootsift:contrast_threshold=0.01; repeatable.",
+            help="Who takes part, one of `tiepoints extractors`, with options of the method behind a colon: "
+            "mdnet:sets=4 or rootsift:contrast_threshold=0.01; repeatable.",
         ),
     ):
         function = option(function)
@@ -49,7 +54,9 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Where features are kept, and how many processes extract: `store`, `jobs`."""
     for option in (
-        click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes."),
+        click.option(
+            "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes at work."
+        ),
         click.option(
             "--store",
             type=click.Path(path_type=Path, file_okay=False),
