@@ -148,10 +148,11 @@ def test_an_image_that_cannot_be_read_costs_only_itself(images: dict[str, Path],
         assert len(features) == 0 and len(features.failed) == 4
 
 
-def test_several_processes_give_the_same(images: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", ["sift:contrast_threshold=0.001", "mdnet"])
+def test_several_processes_give_the_same(images: dict[str, Path], tmp_path: Path, spec: str) -> None:
     images["scene/bad.png"] = tmp_path / "bad.png"
     images["scene/bad.png"].write_bytes(b"no image")
-    contestant = method("sift:contrast_threshold=0.001", max_keypoints=50)
+    contestant = method(spec, max_keypoints=50)
     with (
         extracted(contestant, images) as alone,
         extracted(contestant, images, store=tmp_path / "store", jobs=2) as together,
@@ -232,6 +233,18 @@ def test_specifications() -> None:
     assert method(own) is own
     assert method(own.extractor).label == "orb" and method(own.extractor).recipe is None
     assert plain.identity == method("sift", max_keypoints=10).identity != method("sift").identity
+
+
+def test_methods_made_again() -> None:
+    own = method("orb:scale_factor=1.3", max_keypoints=10)
+    again = own.remade(max_keypoints=20)
+    assert again.label == own.label and again.recipe == ("orb", {"max_keypoints": 20, "scale_factor": 1.3})
+    assert again.extractor.max_keypoints == 20 and own.extractor.max_keypoints == 10
+    bare = method(own.extractor)
+    assert bare.remade(max_keypoints=20) is bare, "nobody knows how it was made"
+    assert own.with_threads(2) is own, "it has no threads of its own"
+    assert method("mdnet").with_threads(2).extractor.threads == 2
+    assert method("mdnet:threads=3").with_threads(2).extractor.threads == 3, "it was told how many"
 
 
 @pytest.mark.parametrize("spec", ["sift:contrast", "sift:=3", "sift:1a=2", "sift:nonsense=1"])

@@ -1,20 +1,17 @@
-"""Trajectories: errors by hand, invariance, both file formats, damaged files, real motions, and the command."""
+"""Trajectories: errors by hand, invariance, both file formats, damaged files, and real motions."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tiepoints.benchmarks.trajectories import Trajectory, evaluate_trajectories, read_trajectory, trajectory_errors
-from tiepoints.cli.bench.trajectory import command
 from tiepoints.errors import InvalidInputError, MissingDependencyError, StorageError
 
 COUNT = 12
@@ -209,27 +206,6 @@ def test_real_motions(shared: Path, tmp_path: Path) -> None:
     assert found.ate["rmse"] == pytest.approx(0.1 * math.sqrt(3), rel=0.1)
     assert found.rpe["rmse"] == pytest.approx(0.1 * math.sqrt(6), rel=0.1)
     assert found.scale == pytest.approx(1, abs=0.01)
-
-
-def test_the_command(tmp_path: Path) -> None:
-    stamps = np.arange(COUNT) / 10
-    truth = write_tum(tmp_path / "truth.txt", curve(), stamps)
-    good = write_tum(tmp_path / "good.txt", moved(curve(), rotation(1, 2, 3), [4, 5, 6], 7), stamps)
-    off = curve()
-    off[5, :3, 3] += 1
-    bad = write_tum(tmp_path / "bad.txt", off[:-2], stamps[:-2])
-    run = CliRunner().invoke(command, [str(good), str(bad), "--truth", str(truth), "--json"])
-    assert run.exit_code == 0, run.output
-    answer = json.loads(run.output)
-    rows = {row["method"]: row["values"] for row in answer["tables"][0]["rows"]}
-    assert rows["good"]["ate_rmse"] == pytest.approx(0, abs=1e-6) and rows["good"]["scale"] == pytest.approx(1 / 7)
-    assert rows["bad"]["ate_rmse"] > 0.1 and rows["bad"]["coverage"] == pytest.approx(10 / 12)
-    assert "bad: 10 of 12 true poses were compared" in answer["notes"][0]
-    assert "Sim(3)" in answer["protocol"]
-    text = CliRunner().invoke(command, [str(good), "--truth", str(truth), "--out", str(tmp_path / "r.html")])
-    assert text.exit_code == 0 and "ATE RMSE" in text.output and (tmp_path / "r.html").stat().st_size > 1000
-    assert CliRunner().invoke(command, [str(good), str(good), "--truth", str(truth)]).exit_code == 2
-    assert CliRunner().invoke(command, ["--truth", str(truth)]).exit_code == 2
 
 
 def test_report_has_a_row_for_each() -> None:

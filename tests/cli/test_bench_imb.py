@@ -21,7 +21,8 @@ from tiepoints.storage import load_imb
 def test_a_real_set(shared: Path, tmp_path: Path) -> None:
     root = shared / "data" / "strecha" / "Herz-Jesus-P8"
     out, details = tmp_path / "imb.html", tmp_path / "pairs.csv"
-    arguments = ["bench", "imb", "--root", root, "-e", "orb", "-e", "rootsift", "-n", 400, "--max-size", 512]
+    arguments = ["bench", "imb", "--root", root, "-e", "orb", "-e", "rootsift", "-e", "mdnet", "-n", 400]
+    arguments += ["--max-size", 512]
     arguments += ["--bags", "5:1", "--estimator", "usac", "--store", tmp_path / "store"]
     arguments += ["--out", out, "--details", details, "--json"]
     run = CliRunner().invoke(cli, [str(argument) for argument in arguments])
@@ -29,8 +30,10 @@ def test_a_real_set(shared: Path, tmp_path: Path) -> None:
     answer = json.loads(run.stdout)
     measured, published = answer["tables"]
     rows = {row["method"]: row["values"] for row in measured["rows"]}
-    assert set(rows) == {"orb", "rootsift"} and rows["rootsift"]["pairs"] == 28
+    assert set(rows) == {"orb", "rootsift", "mdnet"} and rows["rootsift"]["pairs"] == 28
     assert rows["rootsift"]["e_maa10"] > 0.7 and rows["rootsift"]["mv_maa10"] > 0.8
+    assert rows["mdnet"]["e_maa10"] > 0.7 and rows["mdnet"]["mv_maa10"] > 0.8
+    assert 0.45 < rows["mdnet"]["cost"] < 0.65 and rows["rootsift"]["cost"] == 1, "only the same of the two sets meet"
     assert 0 <= rows["orb"]["maa10"] <= rows["orb"]["e_maa10"] + 0.3
     assert all(row["source"] for row in published["rows"])
     assert "imb, usac for degensac" in answer["protocol"]
@@ -39,24 +42,33 @@ def test_a_real_set(shared: Path, tmp_path: Path) -> None:
     page = out.read_text(encoding="utf-8")
     assert "<svg" in page and "data:image/jpeg" in page and "://" not in page.replace("http://www.w3.org", "")
     records = list(csv.DictReader(details.read_text(encoding="utf-8").splitlines()))
-    assert len(records) == 2 * (28 + 1)
+    assert len(records) == 3 * (28 + 1)
 
     again = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     assert json.loads(again.stdout)["tables"] == answer["tables"]
 
 
-def test_only_the_submission(shared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("extractor", ["orb", "mdnet"])
+def test_only_the_submission(shared: Path, tmp_path: Path, extractor: str) -> None:
+    """The benchmark matches ORB itself; MD-Net's sets it cannot, so that they come with their matches."""
     root = shared / "data" / "lund_door"
-    arguments = ["bench", "imb", "--root", root, "-e", "orb", "-n", 50, "--max-size", 256, "--task", "none"]
+    arguments = ["bench", "imb", "--root", root, "-e", extractor, "-n", 50, "--max-size", 256, "--task", "none"]
     arguments += ["--export", tmp_path / "out", "--store", tmp_path / "store"]
     run = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     assert run.exit_code == 0, run.output
     assert "wrote" in run.output and "mAA" not in run.output
     features, matches = load_imb(tmp_path / "out" / "data" / "lund_door")
-    assert len(features) == 12 and not matches
+    assert len(features) == 12 and len(matches) == (0 if extractor == "orb" else 66)
     assert all(0 < len(some) <= 50 for some in features.values())
     (config,) = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
-    assert config["config_data_stereo"]["matcher"]["distance"] == "Hamming"
+    stereo = config["config_data_stereo"]
+    assert stereo["use_custom_matches"] is (extractor == "mdnet")
+    assert ("matcher" not in stereo) if extractor == "mdnet" else (stereo["matcher"]["distance"] == "Hamming")
+    run = CliRunner().invoke(cli, [str(argument) for argument in [*arguments, "--json"]])
+    assert run.exit_code == 0
+    assert json.loads(run.stdout) == {
+        "written": [str(tmp_path / "out" / "data" / "lund_door"), str(tmp_path / "out" / "config.json")]
+    }
 
 
 @pytest.mark.parametrize(

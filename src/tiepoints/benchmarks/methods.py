@@ -46,6 +46,21 @@ class Method:
         """
         return _identity(self.extractor)
 
+    def remade(self, **options: Any) -> Method:
+        """The same method under the same label with other options; itself where it cannot be made again."""
+        if self.recipe is None:
+            return self
+        name, own = self.recipe
+        options = {**own, **options}
+        return Method(self.label, load(name, **options), (name, options))
+
+    def with_threads(self, count: int) -> Method:
+        """The same method on so many threads, if it has its own (MD-Net's network) and was not told how many.
+
+        OpenCV and the BLAS are told elsewhere, once for all methods.
+        """
+        return self.remade(threads=count) if getattr(self.extractor, "threads", count) is None else self
+
 
 def method(spec: str | Extractor | Method, **common: Any) -> Method:
     """A participant from a specification.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
 from ..errors import TiepointsError
@@ -82,9 +83,18 @@ def _start(threads: int, start: Callable[..., None] | None, arguments: tuple[Any
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     cv2.setNumThreads(threads)
     if start is not None:
         start(*arguments)
+
+
+def _end_with_the_parent() -> None:
+    """A parent that is killed, or that the system ends for want of memory, cannot tell its processes: they watch it."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager

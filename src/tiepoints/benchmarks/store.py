@@ -218,9 +218,12 @@ _extractor: Extractor | None = None  # of a worker process
 
 def _start(name: str, options: Mapping[str, Any]) -> None:
     global _extractor
+    import cv2
+
     from ..extraction import load
 
-    _extractor = load(name, **options)
+    mine = cv2.getNumThreads()  # this process's share of the cores
+    _extractor = Method(name, load(name, **options), (name, options)).with_threads(mine).extractor
 
 
 def _work(path: Path) -> Features | str:

@@ -177,6 +177,13 @@ def test_parts_of_different_files_are_never_joined(server: Server, tmp_path: Pat
     assert fetch(url, tmp_path).path.read_bytes() == server.content
 
 
+def test_a_server_that_refuses_every_part(server: Server, tmp_path: Path) -> None:
+    server.statuses = [416] * 100
+    with pytest.raises(DownloadError, match="416"):
+        fetch(server.url, tmp_path)
+    assert len(server.asked) == 1
+
+
 def test_refusals(server: Server, tmp_path: Path) -> None:
     server.statuses = [404]
     with pytest.raises(DownloadError, match="404"):

@@ -57,7 +57,7 @@ def test_images_without_a_single_keypoint(scene_folder: Path) -> None:
     row = report.table.row("rootsift", "cloud").values  # its images are blank
     assert row["nf"] == row["ni"] == row["rep3"] == row["ms3"] == row["nm"] == row["success"] == 0
     assert row["maa10"] == row["e_maa10"] == row["mv_maa10"] == row["average"] == 0
-    assert row["failures"] == 21 and row["nl"] is None and row["ate"] is None
+    assert row["failures"] == 21 and row["nl"] == row["tl"] == 0 and row["ate"] is None
 
 
 def test_several_methods_in_one_table(scene_folder: Path, oracle, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_wrong_usage(scene_folder: Path, oracle) -> None:
         Options(ratio=1.5)
     with pytest.raises(InvalidInputError, match="no track homography"):
         Options(tracks={"homography": Track("usac", 1)})
-    with pytest.raises(InvalidInputError, match="the method oracle takes part twice"):
+    with pytest.raises(InvalidInputError, match="oracle takes part twice"):
         evaluate_image_matching([oracle(), oracle()], scene_folder)
     with pytest.raises(InvalidInputError, match="the scene toy/cloud takes part twice"):
         evaluate_image_matching(oracle(), [scene_folder, scene_folder])
@@ -211,6 +211,11 @@ def test_the_row_of_a_scene_by_hand(scene_folder: Path) -> None:
     assert row["nl"] == 200 and row["tl"] == 4 and row["ate"] == pytest.approx(0.3)
     assert row["nm"] == 12 and row["nm_given"] == 10 and row["success"] == 0.75
     assert row["average"] == pytest.approx((row["maa10"] + 0.75) / 2)
+    none = scene_values(SceneResult(scene, "m", 0.9, 1000.0, (), (*bags, bag(25, [INF] * 300, 0)), ()))
+    assert none["nl"] == pytest.approx(400 / 3) and none["tl"] == pytest.approx(8 / 3), (
+        "a size without a model counts 0"
+    )
+    assert none["ate"] == pytest.approx(0.3), "as in the release, the error is that of the sizes with a model"
 
 
 def test_means_over_scenes_leave_no_scene_out(scene_folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import tiepoints as tp
-from tiepoints.benchmarks import evaluate_speed, method
+from tiepoints.benchmarks import Method, evaluate_speed, method
 from tiepoints.benchmarks.speed.benchmark import installed_methods
 from tiepoints.benchmarks.speed.memory import peak_memory
 from tiepoints.benchmarks.speed.timing import (
@@ -121,6 +121,17 @@ def test_an_extractor_object_takes_part() -> None:
     assert report.table.row("orb").values["keypoints"] is not None
 
 
+def test_nobody_gets_more_threads_than_the_others() -> None:
+    """MD-Net's network would take all cores; whoever insists on a number of its own is named."""
+    report = evaluate_speed(
+        ["mdnet", "mdnet:threads=3", Method("object", tp.load("mdnet"))],
+        size=(64, 64), count=20, sizes=(), counts=(), threads=1, memory=False,
+    )  # fmt: skip
+    assert "threads=1" in report.about["mdnet"] and "threads=3" in report.about["mdnet threads=3"]
+    told = [note for note in report.notes if "ran on" in note]
+    assert told == ["mdnet threads=3 ran on 3 threads, not on 1", "object ran on all threads, not on 1"]
+
+
 def test_wrong_usage() -> None:
     with pytest.raises(InvalidInputError, match="at least 5"):
         evaluate_speed(["orb"], runs=3)
@@ -132,7 +143,7 @@ def test_wrong_usage() -> None:
 
 def test_all_installed_methods_take_part() -> None:
     labels = [m.label for m in installed_methods()]
-    assert {"sift", "rootsift", "orb", "akaze"} <= set(labels)
+    assert {"mdnet", "sift", "rootsift", "upright-rootsift", "orb", "akaze"} <= set(labels)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell")

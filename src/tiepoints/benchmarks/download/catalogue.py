@@ -151,6 +151,11 @@ def download(
     dataset, folder = CATALOGUE[name], Path(folder)
     marker = folder / f".{name}.complete.json"
     if (done := _finished(marker, dataset)) is not None:
+        if sha256 is not None and sha256.lower() != done.sha256:
+            raise WrongFileError(
+                f"{done.entries[0]}: is there already, from an archive whose SHA-256 is {done.sha256}, not {sha256}; "
+                f"remove it and {marker} to fetch it again"
+            )
         return done
 
     def moving(what: str) -> Callable[[int, int], None] | None:

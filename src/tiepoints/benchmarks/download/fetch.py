@@ -188,7 +188,7 @@ def _attempt(url: str, part: Path, progress: Progress | None) -> str | None:
     try:
         response = opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)  # noqa: S310 - checked
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing after what is there: it is complete, or from a file that has shrunk
+        if error.code == 416 and start:  # nothing after what is there: it is complete, or from a file that has shrunk
             total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
             if total and int(total[1]) == start:
                 return redirects.sha256

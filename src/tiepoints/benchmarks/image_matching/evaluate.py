@@ -16,6 +16,7 @@ from ...errors import StorageError
 from ...features import Features, Matches
 from ...files import sha256_of
 from ..methods import Method
+from ..planar.scores import matching_cost
 from ..processes import spread
 from ..store import Extracted, extracted
 from .depth import depth_at, matching_scores, repeatabilities, transfer
@@ -170,9 +171,12 @@ class _Run:
                 known.append(key, arrays)
                 done += 1
                 self.report(f"{self.about}: poses", done, len(scene.pairs))
+
+            def cost(a: str, b: str) -> float:
+                return matching_cost(self.features(a), self.features(b))[0]
+
             return tuple(
-                _pair_record((a, b), matches[a, b], self._cost(a, b), known.read(f"{a}/{b}"), tracks)
-                for a, b in scene.pairs
+                _pair_record((a, b), matches[a, b], cost(a, b), known.read(f"{a}/{b}"), tracks) for a, b in scene.pairs
             )
 
     def multiview(
@@ -244,14 +248,6 @@ class _Run:
     def _depth_at_keypoints(self, name: str) -> Float64 | None:
         path = self.scene.views[name].depth
         return None if path is None else depth_at(read_depth(path), self.features(name).keypoints)
-
-    def _cost(self, a: str, b: str) -> float:
-        """Comparisons of descriptors as a share of all: sum over the sets of N0s N1s / (N0 N1)."""
-        sets_a, sets_b = self.features(a).sets, self.features(b).sets
-        if sets_a is None or sets_b is None or not len(sets_a) or not len(sets_b):
-            return 1.0
-        counts = np.bincount(sets_a, minlength=256) / len(sets_a) @ (np.bincount(sets_b, minlength=256) / len(sets_b))
-        return float(counts)
 
 
 def _each(

@@ -12,7 +12,7 @@ from ...extraction import Extractor
 from ...files import PathLike
 from ...images import read
 from ...plot import plot_matches
-from ..methods import Method, method
+from ..methods import Method, participants
 from ..report import Picture, Report, versions
 from .evaluate import Progress, evaluate_scene
 from .records import Options, SceneResult, default_ratio
@@ -67,14 +67,13 @@ def evaluate_image_matching(
     MissingDependencyError
         If the multiview task lacks pycolmap, or a track its estimator.
     """
-    if isinstance(methods, str | Extractor | Method):
-        methods = [methods]
     if not isinstance(roots, Sequence) or isinstance(roots, str):
         roots = [roots]
-    chosen = [method(one) for one in methods]
+    chosen = participants(methods)
     scenes = [scene for root in roots for scene in ([root] if isinstance(root, Scene) else find_scenes(root))]
-    _unique("method", [one.label for one in chosen])
-    _unique("scene", [f"{scene.dataset}/{scene.name}" for scene in scenes])
+    names = [f"{scene.dataset}/{scene.name}" for scene in scenes]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InvalidInputError(f"the scene {', '.join(twice)} takes part twice")
     options = options or Options()
     found = [
         evaluate_scene(one, scene, options, store=None if store is None else Path(store), jobs=jobs, progress=progress)
@@ -96,11 +95,6 @@ def evaluate_image_matching(
         | {f"ratio of {one.label}": f"{_ratio(one, options):g}" for one in chosen}
         | {"seed": str(options.seed)},
     )
-
-
-def _unique(what: str, names: Sequence[str]) -> None:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InvalidInputError(f"the {what} {', '.join(twice)} takes part twice")
 
 
 def _ratio(one: Method, options: Options) -> float:

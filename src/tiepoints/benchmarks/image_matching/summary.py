@@ -35,8 +35,8 @@ _STEREO = (
 _MULTIVIEW = (
     Column("nm", "NM", 1, "Matches of a pair in a bag that COLMAP's verification kept, mean."),
     Column("nm_given", "NM given", 1, "Matches of such a pair that COLMAP was given (num_input_matches).", main=False),
-    Column("nl", "NL", 1, "Landmarks of a bag's largest model, mean over the bags that have one."),
-    Column("tl", "TL", 3, "Images that see a landmark, mean over the bags that have a model."),
+    Column("nl", "NL", 1, "Landmarks of a bag's largest model, mean over the bags that have one; 0 if none has."),
+    Column("tl", "TL", 3, "Images that see a landmark, mean over the bags that have a model; 0 if none has."),
     Column(
         "ate", "ATE", 4, "Robust absolute trajectory error as the benchmark's code defines it, in the scene's unit."
     ),
@@ -120,21 +120,26 @@ def _track_values(prefix: str, name: str, pairs: Sequence[PairRecord]) -> dict[s
 def _bag_values(bags: Sequence[BagRecord]) -> dict[str, Value]:
     sizes = sorted({bag.size for bag in bags})
 
-    def over_sizes(value: Callable[[BagRecord], float | None], only_models: bool = False) -> Value:
-        """Mean over the bags of a size, then over the sizes; bags without the figure do not count."""
+    def over_sizes(value: Callable[[BagRecord], float | None], without: float | None = None) -> Value:
+        """Mean over the bags of a size that have the figure, then over the sizes; `without` where no bag has it."""
         means: list[float] = []
         for size in sizes:
-            some = [value(bag) for bag in bags if bag.size == size and (bag.registered or not only_models)]
-            known = [one for one in some if one is not None]
+            known = [one for bag in bags if bag.size == size and (one := value(bag)) is not None]
             if known:
                 means.append(float(np.mean(known)))
+            elif without is not None:
+                means.append(without)
         return float(np.mean(means)) if means else None
+
+    def of_model(value: Callable[[BagRecord], float]) -> Value:
+        """Landmarks and tracks of the bags that have a model; a size of which none has counts 0, as in the release."""
+        return over_sizes(lambda bag: value(bag) if bag.registered else None, without=0.0)
 
     row: dict[str, Value] = {
         "nm": over_sizes(lambda bag: bag.kept),
         "nm_given": over_sizes(lambda bag: bag.given),
-        "nl": over_sizes(lambda bag: bag.landmarks, only_models=True),
-        "tl": over_sizes(lambda bag: bag.track_length, only_models=True),
+        "nl": of_model(lambda bag: bag.landmarks),
+        "tl": of_model(lambda bag: bag.track_length),
         "ate": over_sizes(lambda bag: bag.ate),
         "rms": over_sizes(lambda bag: bag.rms),
         "registered": over_sizes(lambda bag: bag.registered / bag.size),

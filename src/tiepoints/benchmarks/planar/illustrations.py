@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,9 @@ from ...images import read
 from ...matching import match
 from ...plot import plot_matches
 from ..methods import Method
-from ..report import Column, Picture, Plot, Report, Row, Series, Table
-from ..speed.benchmark import time_methods
-from ..speed.timing import SIFT, ratio, scene
+from ..report import Picture, Plot, Report, Series, Table
+from ..speed.benchmark import time_methods, usual_table
+from ..speed.timing import scene
 from ..store import extracted
 from .sequences import Pair, read_sequences
 
@@ -82,30 +81,7 @@ def with_time(report: Report, methods: Sequence[Method], roots: PathLike | Seque
     photograph = read(data.images[data.pairs[0].a])
     count = max(method.extractor.max_keypoints for method in methods)
     timed = time_methods(methods, scene(photograph, _USUAL), count, _RUNS)
-    peer = timed[0]
-    columns = (
-        Column("keypoints", "keypoints", 0, "in the image that was timed"),
-        Column("extract_ms", "extract, ms", 1, "median"),
-        Column(
-            "extract_to_sift", f"/ {SIFT}", 2, "relative to OpenCV's SIFT with as many keypoints, in the same turns"
-        ),
-        Column("match_ms", "match, ms", 1, "median"),
-        Column("match_to_sift", "/ BFMatcher", 2, "relative to OpenCV's BFMatcher on SIFT's descriptors"),
-    )
-    rows = [
-        Row(
-            t.name,
-            {
-                "keypoints": t.keypoints,
-                "extract_ms": statistics.median(t.extract),
-                "extract_to_sift": ratio(t.extract, peer.extract),
-                "match_ms": statistics.median(t.match),
-                "match_to_sift": ratio(t.match, peer.match),
-            },
-        )
-        for t in timed
-    ]
-    table = Table(f"Time at 640x480, one image of the data, median of {_RUNS} runs in turns", columns, tuple(rows))
+    table = usual_table(f"Time at 640x480, one image of the data, median of {_RUNS} runs in turns", timed)
     plots = [_against(report, table, key, label) for key, label in _AXES]
     note = "times are ratios of this run on this machine; `tiepoints bench speed` measures them with more care"
     return replace(

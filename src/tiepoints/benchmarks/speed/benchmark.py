@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..report import Column, Plot, Report, Row, Series, Table, Value, versions
 from .memory import peak_memory
 from .timing import ORB, SIFT, in_turns, opencv_match, opencv_orb, opencv_sift, ratio, scene
 
-__all__ = ["Timed", "evaluate_speed", "installed_methods", "time_methods"]
+__all__ = ["Timed", "evaluate_speed", "installed_methods", "time_methods", "usual_table"]
 
 UInt8 = NDArray[np.uint8]
 #: (width, height) and the number of keypoints.
@@ -90,8 +90,8 @@ def evaluate_speed(
     runs : int
         At least 5.
     threads : int
-        Of OpenCV, set here. The BLAS reads OMP_NUM_THREADS when it is loaded: set that before Python starts, as
-        `tiepoints bench speed` does.
+        Of OpenCV and of methods that have threads of their own, such as MD-Net's network; set here. The BLAS reads
+        OMP_NUM_THREADS when it is loaded: set that before Python starts, as `tiepoints bench speed` does.
     memory : bool
         Measure peak memory too, in processes of their own.
     progress : callable, optional
@@ -114,6 +114,7 @@ def evaluate_speed(
     if len({width * height for width, height in {size, *sizes}}) < len({size, *sizes}):
         raise InvalidInputError("two of the sizes have equally many pixels: the growth is over these")
     contestants = installed_methods(count) if methods is None else participants(methods, max_keypoints=count)
+    contestants = [one.with_threads(threads) for one in contestants]
     tasks = [(size, count)]
     tasks += [(s, count) for s in sizes if s != size] + [(size, n) for n in counts if n != count]
     before = cv2.getNumThreads()
@@ -126,7 +127,7 @@ def evaluate_speed(
     by_size = {s[0] * s[1]: timed[s, count] for s in sorted({size, *sizes}, key=lambda s: s[0] * s[1])}
     by_count = {n: timed[size, n] for n in sorted({count, *counts})}
     names = {s[0] * s[1]: f"{s[0]}x{s[1]}" for s in (size, *sizes)}
-    tables = [_usual(f"{size[0]}x{size[1]}, {count} keypoints", timed[size, count], peaks)]
+    tables = [usual_table(f"{size[0]}x{size[1]}, {count} keypoints", timed[size, count], peaks)]
     plots = []
     if len(by_size) > 1:
         title = f"Extraction by image size, {count} keypoints"
@@ -142,7 +143,7 @@ def evaluate_speed(
         protocol="side by side",
         description=_DESCRIPTION.format(runs=runs, threads=threads),
         tables=tuple(tables),
-        notes=_notes(timed[size, count], count, photograph is None, threads),
+        notes=_notes(timed[size, count], contestants, count, photograph is None, threads),
         details=_details(timed),
         plots=tuple(plots),
         about=versions("opencv-contrib-python-headless", "numpy")
@@ -172,7 +173,7 @@ def _time_all(
     keypoints: dict[tuple[_Task, str], int] = {}
     for done, task in enumerate(tasks, start=1):
         size, count = task
-        methods = [_with_count(one, count, usual) for one in contestants]
+        methods = contestants if count == usual else [one.remade(max_keypoints=count) for one in contestants]
         found, to_extract, to_match = _contestants(methods, scene(photograph, size), count)
         keypoints |= {(task, name): number for name, number in found.items()}
         extraction |= {(task, name): call for name, call in to_extract.items()}
@@ -219,15 +220,6 @@ def _matcher(a: Features, b: Features) -> Callable[[], object]:
     return lambda: match(a, b)
 
 
-def _with_count(contestant: Method, count: int, usual: int) -> Method:
-    """The same method with another number of keypoints, where it can be made again."""
-    if count == usual or contestant.recipe is None:
-        return contestant
-    name, options = contestant.recipe
-    again = method(name, **{**options, "max_keypoints": count})
-    return Method(contestant.label, again.extractor, again.recipe)
-
-
 def _peaks(
     contestants: Sequence[Method], image: UInt8, count: int, threads: int, progress: Progress | None
 ) -> dict[str, float | None]:
@@ -240,7 +232,9 @@ def _peaks(
     return peaks
 
 
-def _usual(title: str, timed: Sequence[Timed], peaks: dict[str, float | None]) -> Table:
+def usual_table(title: str, timed: Sequence[Timed], peaks: Mapping[str, float | None] | None = None) -> Table:
+    """Medians, and ratios to OpenCV's SIFT and ORB, which come first in `timed`; peak memory where it is known."""
+    peaks = peaks or {}
     columns = (
         Column("keypoints", "keypoints", 0, "found in the first image"),
         Column("extract_ms", "extract, ms", 1, "median"),
@@ -268,10 +262,13 @@ def _usual(title: str, timed: Sequence[Timed], peaks: dict[str, float | None]) -
 
 def _growth(title: str, timed: dict[int, list[Timed]], names: dict[int, str], what: str, unit: str) -> Table:
     """Medians at each size with their ratio to SIFT's, and the exponent of the growth."""
+    peer = ("/ SIFT", 2, "relative to OpenCV's SIFT in the same runs")
+    if what == "match":
+        peer = ("/ BFMatcher", 2, "relative to OpenCV's BFMatcher on SIFT's descriptors in the same runs")
     columns: list[Column] = []
     for key, name in names.items():
         columns.append(Column(f"ms_{key}", f"{name}, ms", 1, "median"))
-        columns.append(Column(f"to_sift_{key}", "/ SIFT", 2, "relative to OpenCV's SIFT at the same size"))
+        columns.append(Column(f"to_sift_{key}", *peer))
     text = f"exponent p of time ~ {unit}^p, fitted to the medians; 1 is proportional"
     columns.append(Column("exponent", "growth", 2, text))
     rows = []
@@ -309,13 +306,17 @@ def _plot(title: str, x_label: str, timed: dict[int, list[Timed]], what: str) ->
     return Plot(title, x_label, "median, ms", tuple(series), log_x=True, log_y=True)
 
 
-def _notes(usual: Sequence[Timed], count: int, synthetic: bool, threads: int) -> tuple[str, ...]:
+def _notes(
+    usual: Sequence[Timed], contestants: Sequence[Method], count: int, synthetic: bool, threads: int
+) -> tuple[str, ...]:
     notes = []
     if synthetic:
         notes.append("the image is a synthetic texture; give a photograph with --image")
     fewer = [f"{t.name} {t.keypoints}" for t in usual if t.keypoints < 0.98 * count]
     if fewer:
         notes.append(f"fewer than {count} keypoints, which flatters the time: {', '.join(fewer)}")
+    own = {one.label: getattr(one.extractor, "threads", threads) for one in contestants}
+    notes += [f"{name} ran on {n or 'all'} threads, not on {threads}" for name, n in own.items() if n != threads]
     if os.environ.get("OMP_NUM_THREADS") != str(threads):
         notes.append(f"OMP_NUM_THREADS is not {threads}: the BLAS may have used another number of threads")
     spread, name = max((max(times) / min(times), t.name) for t in usual for times in (t.extract, t.match))

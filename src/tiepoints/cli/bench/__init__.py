@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from ..lazy import LazyGroup
+from .options import examples
 
 # Name -> module, and the line that `tiepoints bench --help` shows for it.
 _BENCHMARKS: dict[str, tuple[str, str]] = {
-    "hpatches": ("hpatches", "Planar scenes: matching accuracy and score, repeatability, homographies."),
+    "hpatches": ("hpatches", "HPatches and other planar scenes: matching accuracy, repeatability, homographies."),
     "imb": ("imb", "Image Matching Benchmark: poses of pairs, reconstructions of small bags."),
     "trajectory": ("trajectory", "Absolute trajectory error and relative pose error, by evo."),
-    "speed": ("speed", "Extraction and matching side by side with OpenCV's SIFT and ORB."),
+    "speed": ("speed", "Time and memory of extraction and matching, beside OpenCV's SIFT and ORB."),
     "download": ("download", "Fetch a benchmark's data, checked and resumable."),
 }
 
@@ -20,7 +21,10 @@ _BENCHMARKS: dict[str, tuple[str, str]] = {
     "bench",
     cls=LazyGroup,
     lazy={name: (f"{__name__}.{module}", line) for name, (module, line) in _BENCHMARKS.items()},
-    epilog="Example: tiepoints bench hpatches --root hpatches-sequences-release -e rootsift -e orb --out report.html",
+    epilog=examples(
+        "tiepoints bench download hpatches --to data",
+        "tiepoints bench hpatches --root data/hpatches-sequences-release -e mdnet -e rootsift --out report.html",
+    ),
 )
 def command() -> None:
     """Measure extractors by the field's protocols, several in one table.

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
 from ..options import json_option, print_json
+from .options import examples, progress_bar
 
 
-@click.command("download", epilog="Example: tiepoints bench download hpatches --to data")
+@click.command("download", epilog=examples("tiepoints bench download hpatches --to data"))
 @click.argument("name", type=click.Choice(["hpatches", "imb", "imb-test"]))
 @click.option(
     "--to",
@@ -40,7 +37,8 @@ def command(
     dataset = CATALOGUE[name]
     if not as_json:
         click.echo(f"{dataset.title}\nterms: {dataset.terms}")
-    with _bytes_bar(quiet=as_json) as progress:
+    kept = "what came is kept, run the same command again to go on"
+    with progress_bar(as_json, kept, in_bytes=True) as progress:
         done = download(name, folder, urls=urls or None, sha256=sha256, keep_archive=keep_archive, progress=progress)
     if as_json:
         print_json(
@@ -59,31 +57,5 @@ def command(
     if done.checked == "pinned now":
         click.echo("nothing was known to compare it with; later downloads into this folder are compared with this one")
     for path in done.entries:
-        click.echo(f"wrote {path}" if not done.already_there else f"{path}")
+        click.echo(f"{path}" if done.already_there else f"wrote {path}")
     click.echo(f"next: tiepoints bench {dataset.benchmark} --root {done.entries[0]}")
-
-
-@contextmanager
-def _bytes_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar of bytes on the terminal; nothing for machines, or where standard error is a file."""
-    from ...errors import TiepointsError
-
-    try:
-        if quiet or not sys.stderr.isatty():
-            yield lambda what, done, total: None
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            tasks: dict[str, Any] = {}
-
-            def move(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = progress.add_task(what, total=total or None)
-                progress.update(tasks[what], completed=done, total=total or None)
-
-            yield move
-    except KeyboardInterrupt:
-        raise TiepointsError("interrupted; what came is kept, run the same command again to go on") from None

@@ -9,6 +9,7 @@ import click
 from .options import (
     check_reports,
     deliver,
+    examples,
     make_methods,
     methods_options,
     progress_bar,
@@ -19,8 +20,10 @@ from .options import (
 
 @click.command(
     "hpatches",
-    epilog="Examples: tiepoints bench hpatches --root hpatches-sequences-release -e rootsift -e orb --out report.html; "
-    "tiepoints bench hpatches --root wxbs -e upright-rootsift",
+    epilog=examples(
+        "tiepoints bench hpatches --root hpatches-sequences-release -e mdnet -e rootsift --out report.html",
+        "tiepoints bench hpatches --root wxbs -e upright-rootsift",
+    ),
 )
 @click.option(
     "--root",
@@ -35,7 +38,7 @@ from .options import (
     type=click.Choice(["d2net", "aslfeat", "strek"]),
     default="d2net",
     show_default=True,
-    help="Whose definitions count.",
+    help="Whose definitions count, see above.",
 )
 @click.option(
     "--time/--no-time",

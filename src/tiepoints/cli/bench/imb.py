@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from ..options import print_json
 from .options import (
     check_reports,
     deliver,
+    examples,
     make_methods,
     methods_options,
     progress_bar,
@@ -37,8 +39,11 @@ class _Bags(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
 
 @click.command(
     "imb",
-    epilog="Examples: tiepoints bench imb --root phototourism -e rootsift -e upright-rootsift --out imb.html; "
-    "tiepoints bench imb --root strecha --task stereo --ratio 0.85",
+    epilog=examples(
+        "tiepoints bench imb --root phototourism -e mdnet -e upright-rootsift --out imb.html",
+        "tiepoints bench imb --root strecha --task stereo --ratio 0.85",
+        "tiepoints bench imb --root phototourism -e mdnet --task none --export submission",
+    ),
 )
 @click.option(
     "--root",
@@ -68,21 +73,21 @@ class _Bags(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
     type=click.Choice(["auto", "degensac", "usac"]),
     default="auto",
     show_default=True,
-    help="Of the fundamental matrix. The published one is DEGENSAC (extra bench); auto takes OpenCV's USAC without it.",
+    help="What finds fundamental matrices. The published one is DEGENSAC (extra bench); without it auto takes USAC.",
 )
 @click.option(
     "--threshold",
     type=click.FloatRange(min=0, min_open=True),
     default=0.5,
     show_default=True,
-    help="Pixels, of the fundamental-matrix track.",
+    help="Pixels that an inlier may be off, fundamental-matrix track.",
 )
 @click.option(
     "--essential-threshold",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Pixels, of the essential-matrix track.",
+    help="The same, essential-matrix track.",
 )
 @click.option(
     "--bags",
@@ -99,7 +104,11 @@ class _Bags(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
     help="Whether COLMAP estimates the focal lengths, as published, or is given the true calibration.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of bags and random samples."
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the bags and of random samples.",
 )
 @click.option(
     "--export",
@@ -180,6 +189,8 @@ def command(
             written = export_submission(methods[0], roots, submission, progress=progress, **own)
     if report is not None:
         deliver(report, outs, details, as_json)
+    elif as_json:
+        print_json({"written": [str(path) for path in written]})
     if not as_json:
         for path in written:
             click.echo(f"wrote {path}")

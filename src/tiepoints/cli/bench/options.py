@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 _REPORTS = (".json", ".csv", ".md", ".html")
 
 
+def examples(*commands: str) -> str:
+    """Commands for the end of a help text, each on a line that can be copied."""
+    return "\n".join(["\b", "Examples:" if len(commands) > 1 else "Example:", *(f"  {line}" for line in commands)])
+
+
 def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Who takes part: `specs`, `max_keypoints`, `max_size`, which `make_methods` understands."""
     for option in (
@@ -28,7 +33,7 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(min=1),
             default=2048,
             show_default=True,
-            help="The best so many of each image.",
+            help="Keep the best so many keypoints of each image.",
         ),
         click.option(
             "-e",
@@ -38,8 +43,8 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             default=(DEFAULT_EXTRACTOR,),
             show_default=True,
-            help="Who takes part, NAME or NAME:KEY=VALUE,... with options of the method, such as "
-            "rootsift:contrast_threshold=0.01; repeatable.",
+            help="Who takes part, one of `tiepoints extractors`, with options of the method behind a colon: "
+            "mdnet:sets=4 or rootsift:contrast_threshold=0.01; repeatable.",
         ),
     ):
         function = option(function)
@@ -49,7 +54,9 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Where features are kept, and how many processes extract: `store`, `jobs`."""
     for option in (
-        click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes."),
+        click.option(
+            "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes at work."
+        ),
         click.option(
             "--store",
             type=click.Path(path_type=Path, file_okay=False),
@@ -116,11 +123,11 @@ def deliver(report: Report, outs: Sequence[Path], details: Path | None, as_json:
 
 @contextmanager
 def progress_bar(
-    quiet: bool, kept: str = "what was extracted is kept, run the same command again"
+    quiet: bool, kept: str = "what was extracted is kept, run the same command again", *, in_bytes: bool = False
 ) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on the terminal, moved by ``(what, done, all)``; nothing for machines, or where standard error is a file.
 
-    Ctrl-C ends with one line that says what is `kept` of the work.
+    All is 0 where nobody knows. Ctrl-C ends with one line that says what is `kept` of the work.
     """
     from ...errors import TiepointsError
 
@@ -129,16 +136,25 @@ def progress_bar(
             yield lambda what, done, total: None
             return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        amounts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+        columns = (TextColumn("{task.description}"), BarColumn(), *amounts, TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             tasks: dict[str, Any] = {}
 
             def move(what: str, done: int, total: int) -> None:
                 if what not in tasks:
-                    tasks[what] = progress.add_task(what, total=total)
-                progress.update(tasks[what], completed=done, total=total)
+                    tasks[what] = progress.add_task(what, total=total or None)
+                progress.update(tasks[what], completed=done, total=total or None)
 
             yield move
     except KeyboardInterrupt:

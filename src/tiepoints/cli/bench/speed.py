@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..options import ExtractorName
-from .options import check_reports, deliver, make_methods, progress_bar, report_options
+from .options import check_reports, deliver, examples, make_methods, progress_bar, report_options
 
 
 class _Size(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5 only
@@ -27,23 +27,34 @@ class _Size(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
         return int(found[1]), int(found[2])
 
 
-@click.command("speed", epilog="Example: tiepoints bench speed --image photo.jpg -e rootsift -e orb --out speed.html")
+@click.command(
+    "speed",
+    epilog=examples(
+        "tiepoints bench speed --image photo.jpg --out speed.html",
+        "tiepoints bench speed --image photo.jpg -e mdnet -e mdnet:sets=4 --no-growth --no-memory",
+    ),
+)
 @click.option(
     "-e",
     "--extractor",
     "specs",
     type=ExtractorName(),
     multiple=True,
-    help="Who takes part, NAME or NAME:KEY=VALUE,...; repeatable.  [default: all that are installed]",
+    help="Who takes part, NAME or NAME:KEY=VALUE,...; repeatable.  [default: every extractor that is installed]",
 )
 @click.option(
     "--image",
     type=click.Path(path_type=Path),
     help="A photograph, brought to each size.  [default: a synthetic texture]",
 )
-@click.option("--size", type=_Size(), default="640x480", show_default=True, help="The usual size.")
+@click.option("--size", type=_Size(), default="640x480", show_default=True, help="Size of the first table.")
 @click.option(
-    "-n", "--max-keypoints", type=click.IntRange(min=1), default=2048, show_default=True, help="The usual number."
+    "-n",
+    "--max-keypoints",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    help="Keypoints of the first table.",
 )
 @click.option(
     "--sizes",
@@ -51,7 +62,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
     multiple=True,
     default=["320x240", "640x480", "1280x960"],
     show_default=True,
-    help="Sizes for the growth; repeatable.",
+    help="Sizes over which the growth is measured; repeatable.",
 )
 @click.option(
     "--counts",
@@ -59,12 +70,12 @@ class _Size(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
     multiple=True,
     default=[512, 1024, 2048, 4096],
     show_default=True,
-    help="Numbers of keypoints for the growth; repeatable.",
+    help="Numbers of keypoints over which the growth is measured; repeatable.",
 )
-@click.option("--growth/--no-growth", default=True, show_default=True, help="Also measure the growth.")
-@click.option("--runs", type=click.IntRange(min=5), default=7, show_default=True, help="Runs of each, in turns.")
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Of everyone.")
-@click.option("--memory/--no-memory", default=True, show_default=True, help="Also measure peak memory.")
+@click.option("--growth/--no-growth", default=True, show_default=True, help="Measure how the cost grows.")
+@click.option("--runs", type=click.IntRange(min=5), default=7, show_default=True, help="Timed runs of each.")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads for everyone.")
+@click.option("--memory/--no-memory", default=True, show_default=True, help="Measure peak memory.")
 @report_options
 def command(
     specs: tuple[str, ...],
@@ -83,8 +94,9 @@ def command(
 ) -> None:
     """Time extraction and matching side by side with OpenCV's SIFT and ORB, in turns; medians and ratios.
 
-    Only ratios can be compared between machines. Let nothing else run meanwhile: the report says how uneven the runs
-    were.
+    First a table at one size and number of keypoints, with peak memory; then how the cost grows with the image and with
+    the number of keypoints. All of it takes minutes. Only ratios can be compared between machines. Let nothing else run
+    meanwhile: the report says how uneven the runs were.
     """
     check_reports(outs, details)
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

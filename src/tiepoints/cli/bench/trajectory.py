@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from .options import check_reports, deliver, report_options
+from .options import check_reports, deliver, examples, report_options
 
 
 @click.command(
     "trajectory",
-    epilog="Example: tiepoints bench trajectory estimate.txt --truth groundtruth.txt --out trajectory.html",
+    epilog=examples("tiepoints bench trajectory estimate.txt --truth groundtruth.txt --out trajectory.html"),
 )
 @click.argument("estimates", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(

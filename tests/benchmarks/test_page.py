@@ -1,0 +1,82 @@
+"""The command that re-makes docs/benchmarks.md writes its sections and nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tiepoints.benchmarks import method
+from tiepoints.errors import InvalidInputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # the script sets them where nobody has
+    spec = importlib.util.spec_from_file_location("page", ROOT / "benchmarks" / "page.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "page", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_section_has_its_place(page: ModuleType) -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert re.findall("<!-- begin: (.*) -->", text) == re.findall("<!-- end: (.*) -->", text)
+    assert sorted(re.findall("<!-- begin: (.*) -->", text)) == sorted(page.SECTIONS)
+
+
+def test_only_the_section_is_replaced(page: ModuleType) -> None:
+    text = "a\n<!-- begin: x -->\nold\n<!-- end: x -->\nb\n<!-- begin: y -->\nold\n<!-- end: y -->\n"
+    assert page.with_section(text, "x", "new \\1\n") == text.replace("old", "new \\1", 1)
+    with pytest.raises(SystemExit, match="must have one"):
+        page.with_section(text, "z", "new")
+
+
+def test_who_takes_part(page: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = page.with_weights(page.EXTRACTORS)
+    assert {"mdnet", "rootsift:contrast_threshold=0.01", "upright-rootsift", "orb", "akaze"} <= set(chosen)
+    told = capsys.readouterr().err
+    for spec in set(page.EXTRACTORS) - set(chosen):
+        assert f"left out {spec}: there are no released weights" in told
+        with pytest.raises(InvalidInputError):
+            method(spec)
+
+
+def test_a_page_is_written(
+    page: ModuleType, texture: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data" / "hpatches" / "v_wall"
+    folder.mkdir(parents=True)
+    H = np.array([[1.0, 0, 4], [0, 1, 2], [0, 0, 1]])
+    Image.fromarray(texture).save(folder / "1.png")
+    Image.fromarray(cv2.warpPerspective(texture, H, (320, 240))).save(folder / "2.png")
+    np.savetxt(folder / "H_1_2", H)
+    copy = tmp_path / "benchmarks.md"
+    before = page.PAGE.read_text(encoding="utf-8")
+    copy.write_text(before, encoding="utf-8")
+    monkeypatch.setattr(page, "PAGE", copy)
+    monkeypatch.setattr(page, "ROOT", tmp_path)
+    arguments = ["--only", "hpatches", "-e", "orb", "-e", "mdnet", "--jobs", "1", "--store", tmp_path / "store"]
+    monkeypatch.setattr(sys, "argv", ["page.py", "--data", *map(str, [tmp_path / "data", *arguments])])
+    page.main()
+    begin, end = "<!-- begin: hpatches -->", "<!-- end: hpatches -->"
+    after = copy.read_text(encoding="utf-8")
+    assert after.partition(begin)[0] == before.partition(begin)[0]
+    assert after.partition(end)[2] == before.partition(end)[2]
+    section = after.partition(begin)[2].partition(end)[0]
+    assert re.search(r"\| overall \| orb \| (1\.000|\.\d{3}) ", section) and "| overall | mdnet |" in section
+    assert "MD-Net's paper (ICPR 2022), 540 pairs" in section, "published figures stand beside"
+    assert str(tmp_path) not in section, "no folders of this machine"
