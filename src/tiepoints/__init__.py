@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .errors import UnknownExtractorError as UnknownExtractorError
     from .extraction import Card as Card
     from .extraction import Extractor as Extractor
+    from .extraction import extract_images as extract_images
     from .extraction import extractors as extractors
     from .extraction import load as load
     from .features import Features as Features
@@ -58,6 +59,7 @@ _HOMES = {
     "absolute_pose": "geometry",
     "camera_of": "images",
     "essential": "geometry",
+    "extract_images": "extraction",
     "extractors": "extraction",
     "fundamental": "geometry",
     "homography": "geometry",

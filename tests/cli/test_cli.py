@@ -74,7 +74,7 @@ def test_options_of_the_method(examples: Path) -> None:
     wrong = run("extract", examples / "box.png", "-O", "nonsense=1")
     assert wrong.returncode == 2 and "nonsense" in wrong.stderr
     assert run("extract", examples / "box.png", "-O", "nonsense").returncode == 2
-    kind = run("extract", examples / "box.png", "-O", "contrast_threshold=abc")
+    kind = run("extract", examples / "box.png", "-e", "sift", "-O", "contrast_threshold=abc")
     assert kind.returncode == 2 and len(kind.stderr.splitlines()) == 1 and "contrastThreshold" in kind.stderr
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -124,9 +125,14 @@ def test_an_extractor_can_be_sent_to_another_process(photograph: NDArray[np.uint
         ({"border": -3}, "border is -3"),
         ({"threshold": 1.0}, "threshold is 1.0"),
         ({"threads": 0}, "threads is 0"),
+        ({"nms": "abc"}, "nms is 'abc', but must be a whole number"),
+        ({"border": 1.5}, "border is 1.5, but must be a whole number"),
+        ({"threshold": "high"}, "threshold is 'high', but must be a number"),
+        ({"balanced": 3}, "balanced is 3, but must be true or false"),
+        ({"sets": "two"}, "sets is 'two', but must be a whole number"),
     ],
 )
-def test_wrong_options(options: dict[str, float], message: str) -> None:
+def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(tp.InvalidInputError, match=message):
         tp.load("mdnet", **options)
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 )
 @click.option("--overwrite", is_flag=True, help="Start anew instead of adding the images that --out does not hold yet.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the keypoints; for one image.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Images worked on at once.  [default: OMP_NUM_THREADS, or all cores]"
+)
 @json_option
 def command(
     images: tuple[str, ...],
@@ -41,6 +44,7 @@ def command(
     out: Path | None,
     overwrite: bool,
     plot: Path | None,
+    jobs: int | None,
     as_json: bool,
 ) -> None:
     """Extract the features of IMAGES: files, folders with all below them, or quoted patterns such as "a/*.jpg".
@@ -50,6 +54,7 @@ def command(
     on with interrupted work. Images that cannot be read are named and left out, and the exit code is then 1.
     """
     from ..errors import ImageError
+    from ..extraction import extract_images
     from ..images import find_images, read
 
     if out is not None and out.suffix not in (".h5", ".hdf5", ".npz"):
@@ -66,6 +71,7 @@ def command(
     extractor = make_extractor(name, max_keypoints, max_size, settings)
     names = _names(paths, images)
 
+    started = time.perf_counter()
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     with (
@@ -73,32 +79,30 @@ def command(
         _opened(out, repr(extractor), overwrite) as (known, write),
         _progress(len(paths), quiet=as_json) as advance,
     ):
+        todo = []
         for path in paths:
             if names[path] in known:
                 results.append({"path": str(path), "name": names[path], "skipped": True})
                 advance()
-                continue
-            try:
-                pixels = read(path)
-            except ImageError as error:  # one unreadable image must not cost the others
+            else:
+                todo.append(path)
+        for path, features, error, spent in extract_images(extractor, todo, workers=1 if len(todo) == 1 else jobs):
+            advance()
+            if features is None:
+                assert error is not None
                 if len(paths) == 1:
-                    raise
-                failures.append({"path": str(path), "error": str(error)})
+                    raise error
+                failures.append({"path": str(path), "error": str(error)})  # it must not cost the others
                 click.echo(f"tiepoints: {error}", err=True)
-                advance()
                 continue
-            start = time.perf_counter()
-            features = extractor(pixels)
-            spent = (time.perf_counter() - start) * 1000
             write(names[path], features)
             if plot is not None:
                 from ..plot import plot_keypoints, save_image
 
-                save_image(plot, plot_keypoints(pixels, features))
+                save_image(plot, plot_keypoints(read(path), features))
             width, height = features.image_size
             about = {"width": width, "height": height, "keypoints": len(features), "extract_ms": round(spent, 2)}
             results.append({"path": str(path), "name": names[path], "skipped": False} | about)
-            advance()
         if failures and not results:
             raise ImageError(f"none of the {len(failures)} images could be read")  # inside: leaves no empty file
 
@@ -106,7 +110,7 @@ def command(
         content = {"extractor": name, "images": results, "failed": failures}
         print_json(content | {"out": None if out is None else str(out), "plot": None if plot is None else str(plot)})
     else:
-        _print(results, failures, name, out, plot)
+        _print(results, failures, name, out, plot, time.perf_counter() - started)
     if failures:
         raise SystemExit(1)
 
@@ -166,7 +170,12 @@ def _progress(count: int, quiet: bool) -> Iterator[Callable[[], None]]:
 
 
 def _print(
-    results: list[dict[str, Any]], failures: list[dict[str, str]], name: str, out: Path | None, plot: Path | None
+    results: list[dict[str, Any]],
+    failures: list[dict[str, str]],
+    name: str,
+    out: Path | None,
+    plot: Path | None,
+    seconds: float,
 ) -> None:
     new = [result for result in results if not result["skipped"]]
     if len(results) == 1 and new:
@@ -177,8 +186,7 @@ def _print(
         )
     elif new:
         total = sum(result["keypoints"] for result in new)
-        mean = sum(result["extract_ms"] for result in new) / max(len(new), 1)
-        click.echo(f"{total} {name} keypoints in {len(new)} images, {mean:.0f} ms an image")
+        click.echo(f"{total} {name} keypoints in {len(new)} images, {1000 * seconds / len(new):.0f} ms an image")
     if len(results) > len(new):
         click.echo(f"{len(results) - len(new)} of {len(results)} were there already (--overwrite starts anew)")
     if failures:

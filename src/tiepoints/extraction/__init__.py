@@ -2,5 +2,16 @@
 
 from .base import Card, Detections, Extractor, WeightFile
 from .registry import extractors, is_installed, load
+from .stream import Extracted, extract_images
 
-__all__ = ["Card", "Detections", "Extractor", "WeightFile", "extractors", "is_installed", "load"]
+__all__ = [
+    "Card",
+    "Detections",
+    "Extracted",
+    "Extractor",
+    "WeightFile",
+    "extract_images",
+    "extractors",
+    "is_installed",
+    "load",
+]

@@ -190,6 +190,13 @@ class Extractor(ABC):
             angles=pick(found.angles),
         )
 
+    def with_threads(self, count: int) -> Extractor:
+        """The same extractor on so many threads, if it has threads of its own and was not told how many.
+
+        OpenCV's methods share OpenCV's threads, and are returned as they are.
+        """
+        return self
+
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
         return f"<{self.card.name} extractor: {options}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -87,12 +88,15 @@ class MDNet(Extractor):
     ) -> None:
         super().__init__(**options)
         for name, value in (("nms", nms), ("nms_across", nms_across), ("border", border)):
-            if value < 0:
-                raise InvalidInputError(f"{name} is {value}, but must be 0 or more pixels")
-        if not 0 <= threshold < 1:
-            raise InvalidInputError(f"threshold is {threshold}, but must lie in [0, 1)")
-        if threads is not None and threads < 1:
-            raise InvalidInputError(f"threads is {threads}, but must be at least 1")
+            if not _is_whole(value) or value < 0:
+                raise InvalidInputError(f"{name} is {value!r}, but must be a whole number of pixels, 0 or more")
+        if not isinstance(threshold, int | float) or not 0 <= threshold < 1:
+            raise InvalidInputError(f"threshold is {threshold!r}, but must be a number in [0, 1)")
+        if not isinstance(balanced, bool):
+            raise InvalidInputError(f"balanced is {balanced!r}, but must be true or false")
+        for name, number in (("threads", threads), ("sets", sets)):
+            if number is not None and (not _is_whole(number) or number < 1):
+                raise InvalidInputError(f"{name} is {number!r}, but must be a whole number, at least 1")
         self._network = self._open(sets, weights, threads)
         self.sets = self._network.sets
         self.weights = weights
@@ -110,6 +114,14 @@ class MDNet(Extractor):
         if sets is not None and sets != model.sets:
             raise InvalidInputError(f"{weights}: the model has {model.sets} sets, not {sets}; leave out sets=")
         return model
+
+    def with_threads(self, count: int) -> MDNet:
+        """The same extractor with its network on so many threads, unless it was told how many."""
+        if self.threads is not None:
+            return self
+        other = copy.copy(self)
+        other.threads, other._network = count, self._open(None, self.weights or self._file, count)
+        return other
 
     def dense(self, image: ArrayLike) -> tuple[Float32, Float32]:
         """The network's whole output, to look at or to build upon.
@@ -151,6 +163,10 @@ class MDNet(Extractor):
             sigmoid(logits[sets, y, x]),
             sets=sets.astype(np.uint8) if self.sets > 1 else None,
         )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def sigmoid(x: Float32) -> Float32:
