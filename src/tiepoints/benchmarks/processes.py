@@ -99,15 +99,24 @@ def _end_with_the_parent() -> None:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Hold back Ctrl-C for a moment; processes that start meanwhile never get it, their parent ends them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    """Hold back Ctrl-C for a moment; processes that start meanwhile never get it, their parent ends them.
+
+    Blocking the signal reaches this thread and its children only: another thread may still get it, and Python would
+    interrupt this one. So the handler is changed too, until the moment is over.
+    """
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield
         return
+    caught: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if caught:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -201,7 +201,9 @@ def reconstruct(database: Path, bag: Sequence[str], intrinsics: Intrinsics, seed
         options.mapper.abs_pose_refine_focal_length = False
         options.mapper.abs_pose_refine_extra_params = False
     with tempfile.TemporaryDirectory(prefix="tiepoints-bag-") as output, _quiet(pycolmap):
-        models = list(pycolmap.incremental_mapping(database, output, output, options).values())
+        # COLMAP locks a database while it opens it; of processes that do so at the same moment one would fail.
+        copy = shutil.copy(database, output)
+        models = list(pycolmap.incremental_mapping(copy, output, output, options).values())
     found = [_model_of(model) for model in models]
     found = [model for model in found if len(model.poses) >= SMALLEST_MODEL]
     return max(found, key=lambda model: (len(model.poses), model.landmarks), default=Model({}))
