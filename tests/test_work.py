@@ -1,0 +1,76 @@
+"""How much work is done, counted and not timed: what makes tiepoints slow again fails here."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+import tiepoints as tp
+from tiepoints.extraction.model import released
+
+
+@pytest.mark.parametrize(("k", "gigaflop"), [(1, 3.65), (2, 3.74), (4, 3.92), (8, 4.27)])
+def test_the_network_computes_no_more_than_it_did(k: int, gigaflop: float) -> None:
+    torch = pytest.importorskip("torch", reason="counting needs the extra train")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from tiepoints.training.export import read_model
+    from tiepoints.training.network import MDNet
+
+    network = MDNet(read_model(released(k))[0]).eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 1, 480, 640))
+    assert counter.get_total_flops() / 1e9 == pytest.approx(gigaflop, rel=0.01)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 8])
+def test_run_times_fold_all_that_can_be_folded(k: int, tmp_path: Path) -> None:
+    """No batch normalisation remains beside the convolutions, and no pixel shuffle, at which run-times are slow."""
+    onnx = pytest.importorskip("onnx", reason="reading the graph needs the extra train")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "folded.onnx")
+    onnxruntime.InferenceSession(str(released(k)), options, providers=["CPUExecutionProvider"])
+    operations = Counter(node.op_type for node in onnx.load(tmp_path / "folded.onnx").graph.node)
+    assert operations["Conv"] == 18
+    assert set(operations) <= {
+        "Add", "Conv", "Mul", "Pow", "Reciprocal", "ReduceMean", "Relu", "Resize", "Sqrt", "Sub", "Transpose"
+    }  # fmt: skip
+
+
+def peak_megabytes(extractor: tp.Extractor, image: NDArray[np.uint8]) -> float:
+    """Of what Python and NumPy allocate for one image, the run-time's own memory aside."""
+    extractor(image)
+    tracemalloc.start()
+    extractor(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 2**20
+
+
+def test_memory_grows_no_faster_than_the_pixels(examples: Path) -> None:
+    photograph = tp.read(examples / "desk_1.jpg", grey=True)
+    extractor = tp.load("mdnet")
+    small, large = (
+        peak_megabytes(extractor, np.asarray(cv2.resize(photograph, size), np.uint8))
+        for size in ((640, 480), (1280, 960))
+    )
+    assert small < 15
+    assert large < 4.4 * small
+
+
+def test_sets_meet_only_their_own(examples: Path) -> None:
+    """The comparisons of descriptors fall to 1 / k of all pairs."""
+    image = tp.read(examples / "desk_1.jpg")
+    for k in (2, 4, 8):
+        features = tp.load("mdnet", sets=k)(image)
+        assert features.sets is not None
+        counts = np.bincount(features.sets).astype(float)
+        assert (counts**2).sum() < 1.15 / k * len(features) ** 2
