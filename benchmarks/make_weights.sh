@@ -15,4 +15,6 @@ done
 for k in 1 2 4 8; do
     tiepoints export "$out/$k/best.onnx" --out "src/tiepoints/weights/mdnet-$k.onnx" \
         --about name=mdnet-$k --about licence=Apache-2.0
+    tiepoints export "$out/$k/best.onnx" --out "src/tiepoints/weights/mdnet-$k-int8.onnx" --int8 "$photographs" \
+        --about name=mdnet-$k-int8 --about licence=Apache-2.0
 done

@@ -28,7 +28,8 @@ def nearest(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float3
 
 
 def test_the_four_numbers_of_sets_are_released() -> None:
-    assert sorted(path.name for path in released(2).parent.iterdir()) == [f"mdnet-{k}.onnx" for k in SETS]
+    names = {path.name for path in released(2).parent.iterdir()}
+    assert names == {f"mdnet-{k}{ending}" for k in SETS for ending in (".onnx", "-int8.onnx")}
     assert tp.load("mdnet").sets == 2  # type: ignore[attr-defined]
     with pytest.raises(tp.InvalidInputError, match="with 3 sets, only with 1, 2, 4, 8"):
         tp.load("mdnet", sets=3)
@@ -130,11 +131,22 @@ def test_an_extractor_can_be_sent_to_another_process(photograph: NDArray[np.uint
         ({"threshold": "high"}, "threshold is 'high', but must be a number"),
         ({"balanced": 3}, "balanced is 3, but must be true or false"),
         ({"sets": "two"}, "sets is 'two', but must be a whole number"),
+        ({"precision": "int4"}, "precision is 'int4', but must be float32 or int8"),
+        ({"precision": "int8", "weights": "mine.onnx"}, "files of your own have theirs"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(tp.InvalidInputError, match=message):
         tp.load("mdnet", **options)
+
+
+@pytest.mark.parametrize("k", SETS)
+def test_eight_bits_find_nearly_the_same(photograph: NDArray[np.uint8], k: int) -> None:
+    exact, coarse = (tp.load("mdnet", sets=k, precision=p)(photograph) for p in ("float32", "int8"))
+    near = nearest(exact.keypoints, coarse.keypoints) < 1
+    assert near.mean() > 0.85
+    matches = tp.match(exact, coarse)
+    assert len(matches) > 0.8 * len(exact) and np.median(matches.scores) > 0.98
 
 
 def test_weights_of_another_number_of_sets() -> None:

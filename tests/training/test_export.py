@@ -122,3 +122,24 @@ def test_the_command(tmp_path: Path, exported: tuple[MDNet, Path]) -> None:
     assert read_model(out)[2]["licence"] == "MIT"
     assert CliRunner().invoke(cli, ["export", str(exported[1]), "--out", "x.pt"]).exit_code == 2
     assert CliRunner().invoke(cli, ["export", str(tmp_path / "gone.pt"), "--out", "x.onnx"]).exit_code == 1
+
+
+def test_eight_bits(tmp_path: Path, photographs: Path, exported: tuple[MDNet, Path]) -> None:
+    from click.testing import CliRunner
+
+    from tiepoints.cli import cli
+
+    out = tmp_path / "small.onnx"
+    arguments = ["export", str(exported[1]), "--out", str(out), "--int8"]
+    (photographs / "broken.png").write_bytes(b"no photograph")
+    result = CliRunner().invoke(cli, [*arguments, str(photographs)])
+    (photographs / "broken.png").unlink()
+    assert result.exit_code == 0, result.output
+    image = tp.read(photographs / "0.png")
+    for exact, coarse in zip(*(tp.load("mdnet", weights=w).dense(image) for w in (exported[1], out)), strict=True):  # type: ignore[attr-defined]
+        assert 0 < np.abs(exact - coarse).mean() < 0.05
+    with pytest.raises(tp.InvalidInputError, match="8-bit model cannot be trained"):
+        read_model(out)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "broken.jpg").write_bytes(b"no photograph")
+    assert CliRunner().invoke(cli, [*arguments, str(tmp_path / "none")]).exit_code == 2

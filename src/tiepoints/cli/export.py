@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,16 @@ from .options import Setting, json_option, print_json
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The model's file (.onnx).")
 @click.option("--about", type=Setting(), multiple=True, help="What the file shall say, e.g. licence=CC0-1.0.")
+@click.option(
+    "--int8",
+    "photographs",
+    type=click.Path(path_type=Path),
+    help="Convolutions of 8 bits, calibrated on the photographs of this folder: faster on CPUs that multiply bytes.",
+)
 @json_option
-def command(checkpoint: Path, out: Path, about: tuple[tuple[str, Any], ...], as_json: bool) -> None:
+def command(
+    checkpoint: Path, out: Path, about: tuple[tuple[str, Any], ...], photographs: Path | None, as_json: bool
+) -> None:
     """Write the network of CHECKPOINT (.pt, or .onnx) as one ONNX file that runs without torch.
 
     Load it with tiepoints.load("mdnet", weights="mine.onnx") or -O weights=mine.onnx.
@@ -32,7 +41,17 @@ def command(checkpoint: Path, out: Path, about: tuple[tuple[str, Any], ...], as_
     network = MDNet(config)
     network.load_state_dict(state, strict=False)
     described |= dict(about)
-    save_model(network, out, described)
+    if photographs is None:
+        save_model(network, out, described)
+    else:
+        from ..images import find_images
+        from ..training.eight_bit import save_eight_bit
+
+        images = find_images([str(photographs)])
+        with tempfile.TemporaryDirectory(prefix="tiepoints-export-") as folder:
+            whole = Path(folder) / "float32.onnx"
+            save_model(network, whole, described)
+            save_eight_bit(whole, images, out)
     if as_json:
         print_json({"out": str(out), "sets": config.sets, "descriptor_size": config.descriptor_size} | described)
     else:

@@ -51,6 +51,9 @@ class MDNet(Extractor):
         No keypoint is nearer than this many pixels to the image's edge.
     threshold : float
         Least score of a keypoint: the heatmap's value in [0, 1].
+    precision : {"float32", "int8"}
+        The released weights with convolutions of 8 bits are faster on CPUs that multiply bytes (AVX-512 VNNI, ARM dot
+        products), and a little less accurate: docs/performance.md.
     threads : int, optional
         Threads of the network; all cores by default.
     **options
@@ -83,6 +86,7 @@ class MDNet(Extractor):
         nms_across: int = 2,
         border: int = 4,
         threshold: float = 0.0,
+        precision: str = "float32",
         threads: int | None = None,
         **options: Any,
     ) -> None:
@@ -97,6 +101,9 @@ class MDNet(Extractor):
         for name, number in (("threads", threads), ("sets", sets)):
             if number is not None and (not _is_whole(number) or number < 1):
                 raise InvalidInputError(f"{name} is {number!r}, but must be a whole number, at least 1")
+        if precision != "float32" and weights is not None:
+            raise InvalidInputError("precision chooses among the released weights; files of your own have theirs")
+        self.precision = precision
         self._network = self._open(sets, weights, threads)
         self.sets = self._network.sets
         self.weights = weights
@@ -109,7 +116,7 @@ class MDNet(Extractor):
 
     def _open(self, sets: int | None, weights: str | Path | None, threads: int | None) -> Network:
         #: What the features depend on, for those who keep them.
-        self._file = released(2 if sets is None else sets) if weights is None else Path(weights)
+        self._file = released(2 if sets is None else sets, self.precision) if weights is None else Path(weights)
         model = load_model(self._file, threads)
         if sets is not None and sets != model.sets:
             raise InvalidInputError(f"{weights}: the model has {model.sets} sets, not {sets}; leave out sets=")

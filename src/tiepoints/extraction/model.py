@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import dataclass
 from importlib.resources import files
@@ -90,18 +91,21 @@ def _pixels(cells: Float32) -> Float32:
     return pixels.reshape(-1, 2 * height, 2 * width)
 
 
-def released(sets: int) -> Path:
-    """The file of the released MD-Net with so many sets.
+def released(sets: int, precision: str = "float32") -> Path:
+    """The file of the released MD-Net with so many sets, in float32 or int8.
 
     Raises
     ------
     InvalidInputError
         If there is none; the message tells which there are.
     """
+    if precision not in ("float32", "int8"):
+        raise InvalidInputError(f"precision is {precision!r}, but must be float32 or int8")
     folder = Path(str(files("tiepoints") / "weights"))
-    path = folder / f"mdnet-{sets}.onnx"
+    ending = "-int8.onnx" if precision == "int8" else ".onnx"
+    path = folder / f"mdnet-{sets}{ending}"
     if not path.is_file():
-        there = sorted(int(p.stem.removeprefix("mdnet-")) for p in folder.glob("mdnet-*.onnx"))
+        there = sorted(int(m[1]) for p in folder.iterdir() if (m := re.fullmatch(r"mdnet-(\d+)\.onnx", p.name)))
         raise InvalidInputError(
             f"there are no released weights of MD-Net with {sets} sets, only with {', '.join(map(str, there))}; "
             "train your own with `tiepoints train --sets`"

@@ -151,6 +151,8 @@ def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
             state = {
                 value.name: torch.from_numpy(numpy_helper.to_array(value).copy()) for value in model.graph.initializer
             }
+            if "detect.1.weight" not in state:
+                raise InvalidInputError("an 8-bit model cannot be trained or exported again, what it was made of can")
             return Config.from_dict(about["network"]), state, about
         content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
         return Config.from_dict(content["network"]), content["average"], content["about"]
