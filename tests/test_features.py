@@ -76,6 +76,21 @@ def test_select_and_top() -> None:
     np.testing.assert_array_equal(features.select(slice(1, 3)).scores, features.scores[1:3])
 
 
+def test_descriptors_of_eight_bits_match_like_those_they_were_made_of() -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(300, 64))
+    noisy = vectors + 0.3 * rng.normal(size=vectors.shape)
+    a, b = (make(300, descriptors=v / np.linalg.norm(v, axis=1, keepdims=True)) for v in (vectors, noisy))
+    small_a, small_b = a.to_int8(), b.to_int8()
+    assert small_a.descriptors.dtype == np.int8 and small_a.descriptors.nbytes == a.descriptors.nbytes // 4
+    np.testing.assert_array_equal(small_a.keypoints, a.keypoints)
+    assert small_a.to_int8() is small_a
+    binary = make(descriptors=np.zeros((5, 4), np.uint8))
+    assert binary.to_int8() is binary
+    exact, coarse = tp.match(a, b), tp.match(small_a, small_b)
+    assert len(np.intersect1d(exact.indices[:, 0], coarse.indices[:, 0])) > 0.97 * len(exact) > 200
+
+
 def test_matches() -> None:
     a, b = make(), make()
     matches = tp.Matches([[0, 4], [3, 1]], [0.5, 0.25])  # type: ignore[arg-type]

@@ -124,6 +124,15 @@ class Features:
         """The `count` features with the highest scores, best first; ties keep their order."""
         return self.select(np.argsort(-self.scores, kind="stable")[:count])
 
+    def to_int8(self) -> Features:
+        """The same with descriptors of 8 bits a value: a quarter of the memory and of the space on disk.
+
+        Unit vectors become bytes by rounding 127 times each value. Binary descriptors, and those of 8 bits, stay.
+        """
+        if self.descriptors.dtype != np.float32:
+            return self
+        return replace(self, descriptors=np.rint(np.clip(self.descriptors, -1, 1) * np.float32(127)).astype(np.int8))
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Matches:
