@@ -131,7 +131,8 @@ class Features:
         """
         if self.descriptors.dtype != np.float32:
             return self
-        return replace(self, descriptors=np.rint(np.clip(self.descriptors, -1, 1) * np.float32(127)).astype(np.int8))
+        vectors = np.clip(np.asarray(self.descriptors, np.float32), -1, 1)
+        return replace(self, descriptors=np.rint(vectors * np.float32(127)).astype(np.int8))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
