@@ -40,7 +40,7 @@ def test_train_reports_resumes_and_logs(photographs: Path, tmp_path: Path) -> No
         assert np.isfinite(losses[name])
     again = invoke(*common, "--steps", 3, "--resume")
     assert again.exit_code == 0, again.output
-    for text in ("100%", "step 3", "pairs/s", "similarity", "synthetic MMA@1"):
+    for text in ("100%", "step 3", "pairs/s", "similarity", "synthetic MMA@1", "wrote", "-O weights="):
         assert text in again.stdout
     assert {p.name for p in tmp_path.iterdir()} == {"best.onnx", "checkpoint.pt", "tensorboard"}
     assert list((tmp_path / "tensorboard").glob("events*"))

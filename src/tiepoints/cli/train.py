@@ -121,6 +121,8 @@ def command(
             report=report,
             warn=lambda message: click.echo(f"tiepoints: {message}", err=True),
         )
+    if not as_json and (out / "best.onnx").exists():
+        click.echo(f"wrote {out / 'best.onnx'}; use it with -O weights={out / 'best.onnx'}")
 
 
 def _recipe(
