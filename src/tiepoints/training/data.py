@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -102,7 +104,14 @@ def batches(
         persistent_workers=False,
         multiprocessing_context="spawn" if workers else None,  # forks of a process with threads may hang
     )
-    return iter(loader)
+    iterator: Any = iter(loader)
+    try:
+        yield from iterator
+    finally:
+        if workers:
+            # What a worker dies of while it ends, torch raises wherever this process is: here it can do no harm.
+            with suppress(RuntimeError):
+                iterator._shutdown_workers()
 
 
 def _collate(pairs: list[tuple[np.ndarray, ...]]) -> Batch:
