@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import threading
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from threadpoolctl import threadpool_info
@@ -22,8 +25,9 @@ def test_every_piece_runs_once_with_its_thread_s_own_memory(monkeypatch: pytest.
     done: list[int] = []
     owners: dict[int, set[int]] = {}
 
-    def make() -> dict[str, int]:
-        return {"thread": threading.get_ident()}
+    def make(thread: int) -> dict[str, int]:
+        assert threading.current_thread() is threading.main_thread()
+        return {"thread": thread}
 
     def piece(i: int) -> threads.Piece:
         def run(memory: dict[str, int]) -> None:
@@ -34,7 +38,7 @@ def test_every_piece_runs_once_with_its_thread_s_own_memory(monkeypatch: pytest.
 
     threads.run_pieces([piece(i) for i in range(50)], make)
     assert sorted(done) == list(range(50))
-    assert len(owners) <= int(count) and all(thread == {who} for who, thread in owners.items())
+    assert len(owners) <= int(count) and all(len(who) == 1 for who in owners.values())
     threads.run_pieces([], make)
 
 
@@ -47,7 +51,7 @@ def test_an_error_in_a_piece_is_raised_and_the_blas_is_given_back(monkeypatch: p
         raise ValueError("this one")
 
     with pytest.raises(ValueError, match="this one"):
-        threads.run_pieces([broken] * 4, lambda: None)
+        threads.run_pieces([broken] * 4, lambda _: None)
     assert blas_threads() == before
 
 
@@ -58,7 +62,7 @@ def test_the_blas_has_one_thread_inside_and_all_after_callers_at_once(monkeypatc
 
     def call() -> None:
         for _ in range(20):
-            threads.run_pieces([lambda _: inside.extend(blas_threads())] * 3, lambda: None)
+            threads.run_pieces([lambda _: inside.extend(blas_threads())] * 3, lambda _: None)
 
     callers = [threading.Thread(target=call) for _ in range(3)]
     for caller in callers:
@@ -69,7 +73,44 @@ def test_the_blas_has_one_thread_inside_and_all_after_callers_at_once(monkeypatc
     assert blas_threads() == before
 
 
+def test_the_blas_is_given_back_if_the_first_caller_leaves_before_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    before = blas_threads()
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay(_: object) -> None:
+        inside.set()
+        leave.wait(60)
+
+    other = threading.Thread(target=threads.run_pieces, args=([stay] * 2, lambda _: None))
+
+    def start_the_other(_: object) -> None:
+        if not inside.is_set():
+            other.start()
+            assert inside.wait(60)
+
+    threads.run_pieces([start_the_other, lambda _: inside.wait(60)], lambda _: None)
+    assert blas_threads() == [1] * len(before)
+    leave.set()
+    other.join()
+    assert blas_threads() == before
+
+
 @pytest.mark.parametrize("text", ["", "0", "-2", "many"])
 def test_a_useless_setting_means_all_cores(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", text)
     assert threads.cores() >= 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    threads.run_pieces([lambda _: None] * 4, lambda _: None)  # now the parent's threads wait for work
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        assert pool.submit(_pieces_done).result(timeout=60) == 8
+
+
+def _pieces_done() -> int:
+    done: list[int] = []
+    threads.run_pieces([lambda _: done.append(1)] * 8, lambda _: None)
+    return len(done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,16 @@ class Features:
     def binary(self) -> bool:
         """Whether the descriptors are packed bits, to be compared by Hamming distance."""
         return bool(self.descriptors.dtype == np.uint8)
+
+    @cached_property
+    def odd_length(self) -> float | None:
+        """The length of a descriptor that is neither near 1 nor 0, as blank patches give it, or None; None for bits."""
+        if self.binary:
+            return None
+        vectors = self.descriptors.astype(np.float32, copy=False)
+        squared = np.einsum("nd,nd->n", vectors, vectors) / np.float32(1 if vectors is self.descriptors else 127**2)
+        odd = squared[(np.abs(squared - 1) > 0.05) & (squared > 0)]  # int8 is off by up to 1 % a component
+        return float(np.sqrt(odd[0])) if len(odd) else None
 
     def __len__(self) -> int:
         return len(self.keypoints)

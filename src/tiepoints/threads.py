@@ -1,4 +1,4 @@
-"""Independent pieces of work on all cores, with the BLAS kept to one thread in each.
+"""Independent pieces of work on all cores, with the BLAS kept to one thread in each, and memory to work in.
 
 A BLAS that splits one product among its threads waits for the slowest of them, and leaves whatever follows the product
 to one core. Pieces that each do their product and what follows it need neither.
@@ -9,11 +9,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-__all__ = ["cores", "run_pieces"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Piece", "cores", "run_pieces", "scratch"]
+
+_HELD = threading.local()
+_MOST_SCRATCH = 1 << 23  # floats, 32 MB, of each piece of scratch memory: larger images pay for fresh pages
 
 #: A piece of work; it gets what `run_pieces` made for its thread.
 Piece = Callable[[Any], None]
@@ -29,7 +36,18 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def run_pieces(pieces: Sequence[Piece], make: Callable[[], Any]) -> None:
+def scratch(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Memory of this thread that the next call uses again: fresh pages cost as much as what is computed into them."""
+    size = int(np.prod(shape))
+    if size > _MOST_SCRATCH:
+        return np.empty(shape, np.float32)
+    held: dict[str, NDArray[np.float32]] = _HELD.__dict__
+    if name not in held or held[name].size < size:
+        held[name] = np.empty(size, np.float32)
+    return held[name][:size].reshape(shape)
+
+
+def run_pieces(pieces: Sequence[Piece], make: Callable[[int], Any]) -> None:
     """Run all pieces, in any order; the first error of one is raised.
 
     Parameters
@@ -37,53 +55,67 @@ def run_pieces(pieces: Sequence[Piece], make: Callable[[], Any]) -> None:
     pieces : sequence of callable
         Each is called once, from some thread.
     make : callable
-        Called once in each thread; what it returns, such as memory to work in, is passed to the thread's pieces.
+        Called by the caller's thread with the numbers of the threads, 0, 1, ...; what it returns, such as memory to
+        work in, is passed to the pieces of that thread.
     """
     count = min(cores(), len(pieces))
     if count <= 1:
-        ours = make() if pieces else None
+        ours = make(0) if pieces else None
         for piece in pieces:
             piece(ours)
         return
     left, lock = iter(pieces), threading.Lock()
-    errors: list[BaseException] = []
+    stop = False
 
-    def work() -> None:
+    def work(ours: Any) -> None:
+        nonlocal stop
         try:
-            ours = make()
-            while not errors:
+            while not stop:
                 with lock:
                     piece = next(left, None)
                 if piece is None:
                     return
                 piece(ours)
-        except BaseException as error:
-            errors.append(error)
+        except BaseException:
+            stop = True
+            raise
 
     with _single_threaded_blas():
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(count - 1)]
-        for thread in threads:
-            thread.start()
-        work()
-        for thread in threads:
-            thread.join()
-    if errors:
-        raise errors[0]
+        helpers = [_helpers(count - 1).submit(work, make(i)) for i in range(1, count)]
+        try:
+            work(make(0))
+        finally:
+            running = [helper for helper in helpers if not helper.cancel()]  # other callers may keep them all busy
+            wait(running)
+        for helper in running:
+            helper.result()
+
+
+@cache
+def _helpers(count: int) -> ThreadPoolExecutor:
+    """Threads that wait for work; to start new ones for each call takes as long as to match a thousand features."""
+    return ThreadPoolExecutor(count, thread_name_prefix="tiepoints")
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows; a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 _lock = threading.Lock()
 _inside = 0  # how many callers want the BLAS single-threaded now
-_limit: Any = None
+_before: list[int] = []  # its threads before the first of them came
 
 
 @contextmanager
 def _single_threaded_blas() -> Iterator[None]:
     """Counted, so that the first of several callers takes the threads away and the last gives them back."""
-    global _inside, _limit
+    global _inside, _before
+    libraries = _blas()
     with _lock:
         if _inside == 0:
-            _limit = _controller().limit(limits=1, user_api="blas")
-            _limit.__enter__()
+            _before = [library.get_num_threads() for library in libraries]
+            for library in libraries:
+                _set_threads(library, 1)
         _inside += 1
     try:
         yield
@@ -91,11 +123,22 @@ def _single_threaded_blas() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
-                _limit.__exit__(None, None, None)
+                for library, count in zip(libraries, _before, strict=True):
+                    _set_threads(library, count)
+
+
+def _set_threads(library: Any, count: int) -> None:
+    # Some versions of threadpoolctl let only the thread that set a limit first change it, as long as it lives, and
+    # ignore all others without a word. Ours may be another one on the way out; the lock keeps them from fighting.
+    release = getattr(library, "clear_controlling_thread", lambda *, force: None)
+    release(force=True)
+    library.set_num_threads(count)
+    release(force=True)
 
 
 @cache
-def _controller() -> Any:
+def _blas() -> list[Any]:
+    # threadpoolctl's own context manager asks each library for its version and more: 0.1 ms a call instead of 0.01
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController()
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InvalidInputError
 from ..images import as_image, to_grey
+from ..threads import scratch
 from .base import Card, Detections, Extractor
-from .model import STRIDE, load_model, released, scratch
+from .model import STRIDE, load_model, released
 
 __all__ = ["MDNet"]
 

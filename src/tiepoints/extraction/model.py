@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,9 +15,9 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInputError, StorageError
 from ..files import one_line
-from ..threads import cores
+from ..threads import cores, scratch
 
-__all__ = ["STRIDE", "Model", "load_model", "released", "scratch"]
+__all__ = ["STRIDE", "Model", "load_model", "released"]
 
 Float32 = NDArray[np.float32]
 
@@ -27,9 +26,6 @@ STRIDE = 16
 
 #: The key under which a model's file holds the description that `tiepoints export` wrote, as JSON.
 METADATA = "tiepoints"
-
-_SCRATCH = threading.local()
-_MOST_SCRATCH = 1 << 23  # floats, 32 MB, of each piece of scratch memory: larger images pay for fresh pages
 
 
 @dataclass(frozen=True)
@@ -66,17 +62,6 @@ class Model:
     def __reduce__(self) -> tuple[Any, ...]:
         # Sessions cannot be pickled; a process that gets an extractor opens the file on its own.
         return load_model, (self.path, self.threads)
-
-
-def scratch(name: str, shape: tuple[int, ...]) -> Float32:
-    """Memory of this thread that the next image uses again: fresh pages cost as much as what is computed into them."""
-    size = int(np.prod(shape))
-    if size > _MOST_SCRATCH:
-        return np.empty(shape, np.float32)
-    held: dict[str, Float32] = _SCRATCH.__dict__
-    if name not in held or held[name].size < size:
-        held[name] = np.empty(size, np.float32)
-    return held[name][:size].reshape(shape)
 
 
 def _pixels(cells: Float32) -> Float32:

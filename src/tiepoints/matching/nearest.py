@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidInputError
 from ..features import Features, Matches
-from ..threads import run_pieces
+from ..threads import Piece, run_pieces, scratch
 
 __all__ = ["match"]
 
@@ -64,42 +63,37 @@ def match(
     Time grows as the sum over the sets of N0s * N1s, memory as N: similarities exist one block at a time.
     """
     _check(a, b, ratio, min_similarity)
+    if not len(a.keypoints) or not len(b.keypoints):
+        return Matches(np.zeros((0, 2), np.int32), np.zeros(0, np.float32))
     bits = _bits(a)
+    vectors_a, vectors_b = _vectors(a), _vectors(b)
     # Hamming distances are often equal. Which of the equals is first then needs the way back; for floats, see _Nearest.
     both_ways = mutual and (ratio is not None or bits is not None)
-    pairs = _groups(a, b)
-    passes = [_Nearest(x.vectors, y.vectors, second=ratio is not None) for x, y in pairs]
-    back = [_Nearest(y.vectors, x.vectors, second=ratio is not None) for x, y in pairs] if both_ways else []
-    everything = [*passes, *back]
-    run_pieces([piece for one in everything for piece in one.pieces()], partial(_buffer, everything))
-    indices, scores = [], []
-    for place, (x, y) in enumerate(pairs):
-        ahead = passes[place]
-        keep = np.ones(len(x.rows), bool)
+    one, other = _Sets(vectors_a, a.sets), _Sets(vectors_b, b.sets)
+    ahead = _Nearest(one, other, second=ratio is not None)
+    back = _Nearest(other, one, second=ratio is not None) if both_ways else None
+    pieces = ahead.pieces() + (back.pieces() if back is not None else [])
+    working = _ROWS * _COLUMNS + (_ROWS + _COLUMNS) * vectors_a.shape[1]
+    run_pieces(pieces, lambda thread: scratch(f"matching {thread}", (working,)))
+
+    keep = ahead.best > -np.inf  # features of a set that the other image lacks have no neighbours
+    if ratio is not None:
+        keep &= _passes_ratio(ahead, bits, ratio)
+    if back is not None:
+        keep &= back.where[ahead.where] == np.arange(len(keep))
         if ratio is not None:
-            keep &= _passes_ratio(ahead, bits, ratio)
-        if both_ways:
-            keep &= back[place].where[ahead.where] == np.arange(len(x.rows))
-            if ratio is not None:
-                keep &= _passes_ratio(back[place], bits, ratio)[ahead.where]
-        elif mutual:
-            keep &= _first_best(ahead)
-        kept = np.flatnonzero(keep)
-        indices.append(np.stack([x.rows[kept], y.rows[ahead.where[kept]]], axis=1))
-        scores.append(ahead.best[kept] if bits is None else ahead.best[kept] / np.float32(bits))
-    return _joined(indices, scores, min_similarity)
-
-
-def _joined(indices: list[NDArray[np.intp]], scores: list[Float32], min_similarity: float | None) -> Matches:
-    """The matches of all sets in the order of the first image's features."""
-    all_indices = np.concatenate([*indices, np.zeros((0, 2), np.intp)])
-    all_scores = np.clip(np.concatenate([*scores, np.zeros(0, np.float32)]), -1, 1)
+            keep &= _passes_ratio(back, bits, ratio)[ahead.where]
+    elif mutual:
+        keep = _first_best(ahead, keep)
+    kept = np.flatnonzero(keep)
+    scores = ahead.best[kept] if bits is None else ahead.best[kept] / np.float32(bits)
+    np.clip(scores, -1, 1, out=scores)
     if min_similarity is not None:
-        all_indices, all_scores = (values[all_scores >= min_similarity] for values in (all_indices, all_scores))
-    if len(indices) > 1:
-        order = np.argsort(all_indices[:, 0], kind="stable")
-        all_indices, all_scores = all_indices[order], all_scores[order]
-    return Matches(all_indices.astype(np.int32), all_scores)
+        high = scores >= min_similarity
+        kept, scores = kept[high], scores[high]
+    indices = np.empty((len(kept), 2), np.int32)
+    indices[:, 0], indices[:, 1] = kept, ahead.where[kept]
+    return Matches(indices, scores)
 
 
 def _check(a: Features, b: Features, ratio: float | None, min_similarity: float | None) -> None:
@@ -107,6 +101,11 @@ def _check(a: Features, b: Features, ratio: float | None, min_similarity: float 
         if not isinstance(value, Features):
             raise InvalidInputError(
                 f"match takes two Features, but got {type(value).__name__}: call an extractor first"
+            )
+        if value.odd_length is not None:
+            raise InvalidInputError(
+                f"descriptors must have unit length to be compared, but one has {value.odd_length:.4g}: "
+                "divide each by its norm"
             )
     if a.descriptors.dtype != b.descriptors.dtype or a.descriptors.shape[1] != b.descriptors.shape[1]:
         raise InvalidInputError(
@@ -121,32 +120,29 @@ def _check(a: Features, b: Features, ratio: float | None, min_similarity: float 
         raise InvalidInputError(f"min_similarity is {min_similarity}, but must lie in [-1, 1]")
 
 
-class _Set(NamedTuple):
-    """The features of one set: their rows in the image's arrays, and their vectors."""
+class _Sets:
+    """An image's vectors, and which of them belong to each set, in the order of the image."""
 
-    rows: NDArray[np.intp]
-    vectors: Float32
+    def __init__(self, vectors: Float32, sets: NDArray[np.uint8] | None) -> None:
+        self.vectors = vectors
+        # without sets None, so that slices of the vectors serve
+        self.order = None if sets is None else np.argsort(sets, kind="stable")
+        self.starts = [0, len(vectors)] if sets is None else [0, *np.cumsum(np.bincount(sets)).tolist()]
 
+    def __len__(self) -> int:
+        return len(self.vectors)
 
-def _groups(a: Features, b: Features) -> list[tuple[_Set, _Set]]:
-    """For each set that both images have, its features in both; without sets, all of them."""
-    one, other = _by_set(a), _by_set(b)
-    return [(one[s], other[s]) for s in sorted(one.keys() & other.keys())]
+    def rows(self, part: slice) -> NDArray[np.intp] | slice:
+        """The rows in the image's arrays of a part of the order."""
+        return part if self.order is None else self.order[part]
 
-
-def _by_set(features: Features) -> dict[int, _Set]:
-    vectors = _vectors(features)
-    if features.sets is None:
-        return {0: _Set(np.arange(len(vectors)), vectors)} if len(vectors) else {}
-    order = np.argsort(features.sets, kind="stable")
-    vectors = vectors[order]
-    ends = np.cumsum(np.bincount(features.sets, minlength=1))
-    starts = np.concatenate([[0], ends[:-1]])
-    return {
-        s: _Set(order[start:end], vectors[start:end])
-        for s, (start, end) in enumerate(zip(starts, ends, strict=True))
-        if end > start
-    }
+    def take(self, part: slice, memory: Float32) -> Float32:
+        """Their vectors, in `memory` where they have to be gathered."""
+        if self.order is None:
+            return self.vectors[part]
+        rows, size = self.order[part], self.vectors.shape[1]
+        # without a mode, NumPy would gather into memory of its own first
+        return np.take(self.vectors, rows, axis=0, out=memory[: len(rows) * size].reshape(-1, size), mode="clip")
 
 
 def _bits(features: Features) -> int | None:
@@ -164,69 +160,71 @@ def _vectors(features: Features) -> Float32:
     vectors = descriptors.astype(np.float32, copy=False)
     if descriptors.dtype == np.int8:
         vectors = vectors / np.float32(127)
-    squared = np.einsum("nd,nd->n", vectors, vectors)
-    wrong = (np.abs(squared - 1) > 0.05) & (squared > 0)  # int8 is off by up to 1 % a component; blank patches give 0
-    if wrong.any():
-        raise InvalidInputError(
-            f"descriptors must have unit length to be compared, but one has {np.sqrt(squared[wrong][0]):.4g}: "
-            "divide each by its norm"
-        )
     return vectors
 
 
 class _Nearest:
-    """One pass over a @ b.T in blocks: each row's best (and second best) column, and each column's best value.
+    """Each row's best (and second best) row of b within its set, and the best value of each row of b.
 
-    A match is mutual exactly if its row's best value is its column's best value too, so the columns' arg-max, which
-    would cost a second pass, is not needed.
+    One pass over blocks of a @ b.T. A match is mutual exactly if its row's best value is its column's best value too,
+    so the columns' arg-max, which would cost a second pass, is not needed.
     """
 
-    def __init__(self, a: Float32, b: Float32, *, second: bool) -> None:
+    def __init__(self, a: _Sets, b: _Sets, *, second: bool) -> None:
         n, m = len(a), len(b)
         self.a, self.b = a, b
-        self.where = np.zeros(n, np.int64)  # row of b that is most similar
+        self.where = np.zeros(n, np.intp)  # row of b that is most similar
         self.best = np.full(n, -np.inf, np.float32)  # its similarity
         # similarity of the next one; -inf where b has one row only
         self.second = np.full(n, -np.inf, np.float32) if second else None
         self.column_best = np.full(m, -np.inf, np.float32)  # the greatest similarity of any row of a
         self._lock = threading.Lock()
 
-    def pieces(self) -> list[Callable[[Float32], None]]:
-        """The blocks of rows, for `run_pieces`."""
-        return [partial(self._block, slice(top, min(len(self.a), top + _ROWS))) for top in range(0, len(self.a), _ROWS)]
+    def pieces(self) -> list[Piece]:
+        """The blocks of rows, for `run_pieces`; each gets _ROWS * _COLUMNS + (_ROWS + _COLUMNS) * D floats."""
+        starts_a, starts_b = self.a.starts, self.b.starts
+        return [
+            partial(self._block, slice(top, min(starts_a[s + 1], top + _ROWS)), slice(*starts_b[s : s + 2]))
+            for s in range(min(len(starts_a), len(starts_b)) - 1)
+            for top in range(starts_a[s], starts_a[s + 1], _ROWS)
+        ]
 
-    def _block(self, rows: slice, buffer: Float32) -> None:
-        a, best, where = self.a[rows], self.best[rows], self.where[rows]
+    def _block(self, part: slice, columns: slice, memory: Float32) -> None:
+        similarities, vectors = memory[: _ROWS * _COLUMNS], memory[_ROWS * _COLUMNS :]
+        a, rows = self.a.take(part, vectors), self.a.rows(part)
+        vectors = vectors[_ROWS * a.shape[1] :]
+        best, where = self.best[rows], self.where[rows]
+        second = None if self.second is None else self.second[rows]
         each = np.arange(len(a))
-        for left in range(0, len(self.b), _COLUMNS):
-            part = self.b[left : left + _COLUMNS].T
-            block = np.matmul(a, part, out=buffer[: len(a) * part.shape[1]].reshape(len(a), -1))
-            columns, greatest = self.column_best[left : left + _COLUMNS], block.max(axis=0)
+        for left in range(columns.start, columns.stop, _COLUMNS):
+            part = slice(left, min(columns.stop, left + _COLUMNS))
+            b, rows_b = self.b.take(part, vectors), self.b.rows(part)
+            block = np.matmul(a, b.T, out=similarities[: len(a) * len(b)].reshape(len(a), -1))
+            greatest = block.max(axis=0)
             with self._lock:
-                np.maximum(columns, greatest, out=columns)
+                self.column_best[rows_b] = np.maximum(self.column_best[rows_b], greatest)
             column = block.argmax(axis=1)
             value = block[each, column]
-            if self.second is not None:
+            if second is not None:
                 block[each, column] = -np.inf
                 # of the two best so far and the block's two best, the second
-                second = self.second[rows]
-                np.maximum(np.minimum(best, value), np.maximum(second, block.max(axis=1)), out=second)
+                second = np.maximum(np.minimum(best, value), np.maximum(second, block.max(axis=1)))
             better = value > best
-            where[better] = column[better] + left
+            where[better] = column[better] + left if isinstance(rows_b, slice) else rows_b[column[better]]
             best[better] = value[better]
+        self.best[rows], self.where[rows] = best, where
+        if self.second is not None and second is not None:
+            self.second[rows] = second
 
 
-def _buffer(passes: list[_Nearest]) -> Float32:
-    return np.empty(max(min(len(p.a), _ROWS) * min(len(p.b), _COLUMNS) for p in passes), np.float32)
-
-
-def _first_best(nearest: _Nearest) -> NDArray[np.bool_]:
-    """Which rows are their best column's best row; among equals the first."""
-    candidates = np.flatnonzero(nearest.best == nearest.column_best[nearest.where])
-    first = np.full(len(nearest.b), len(nearest.where), np.int64)
-    np.minimum.at(first, nearest.where[candidates], candidates)
-    mutual = np.zeros(len(nearest.where), bool)
-    mutual[first[first < len(mutual)]] = True
+def _first_best(nearest: _Nearest, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows are their best column's best row; of equals the first."""
+    candidates = np.flatnonzero(among & (nearest.best == nearest.column_best[nearest.where]))
+    columns = nearest.where[candidates]
+    first = np.empty(len(nearest.b), np.intp)
+    first[columns[::-1]] = candidates[::-1]  # of several values for one place the last stays
+    mutual = np.zeros(len(among), bool)
+    mutual[first[columns]] = True
     return mutual
 
 
