@@ -98,6 +98,7 @@ def command(
     from ..images import find_images
 
     require("torch", "training", "train")
+    from ..errors import TiepointsError
     from ..training.loop import train
 
     paths = find_images(images)
@@ -105,7 +106,7 @@ def command(
     if resume and not (out / "checkpoint.pt").exists():
         click.echo(f"{out}: no checkpoint yet, a new training starts", err=True)
     with _reporting(out, as_json) as report:
-        train(
+        finished = train(
             paths,
             out,
             recipe,
@@ -121,6 +122,11 @@ def command(
             report=report,
             warn=lambda message: click.echo(f"tiepoints: {message}", err=True),
         )
+    if not finished:
+        model = (
+            "" if (out / "best.onnx").exists() else f"; `tiepoints export {out / 'checkpoint.pt'}` makes a model of it"
+        )
+        raise TiepointsError(f"interrupted; {out / 'checkpoint.pt'} is saved, go on with --resume{model}")
     if not as_json and (out / "best.onnx").exists():
         click.echo(f"wrote {out / 'best.onnx'}; use it with -O weights={out / 'best.onnx'}")
 

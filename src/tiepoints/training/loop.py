@@ -81,7 +81,7 @@ def train(
     about: dict[str, Any] | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     warn: Callable[[str], None] = lambda message: None,
-) -> None:
+) -> bool:
     """Train MD-Net on photographs; `out/best.onnx` is the best model so far, `out/checkpoint.pt` where to go on.
 
     Parameters
@@ -109,6 +109,11 @@ def train(
         Plain values that go into the exported models.
     report, warn : callable
         Called in the first process only.
+
+    Returns
+    -------
+    finished : bool
+        False if a signal ended it early; the checkpoint is written.
 
     Raises
     ------
@@ -158,7 +163,7 @@ def train(
             "recipe": recipe_as_dict(recipe),
             "training_data": f"{len(photographs.paths)} photographs, synthetic pairs",
         } | (about or {})
-        _steps(
+        return _steps(
             state, photographs, out, benchmark, about,
             hours=hours, steps=steps, workers=workers, stopped=stopped, report=report, warn=warn,
             every=(checkpoint_minutes * 60, benchmark_minutes * 60, report_seconds),
@@ -179,7 +184,7 @@ def _steps(
     report: Callable[[Progress], None],
     warn: Callable[[str], None],
     every: tuple[float, float, float],
-) -> None:
+) -> bool:
     recipe, where = state.recipe, state.where
     pairs = Pairs(photographs, recipe.warps, recipe.seed)
     stream = batches(pairs, recipe.batch, state.step, rank=where.rank, world=where.size, workers=workers)
@@ -239,7 +244,7 @@ def _steps(
                     warn(f"{one_line(error)}; training goes on, the checkpoint before stays")
                 saved = time.monotonic()
         if share >= 1 or stop:
-            return
+            return share >= 1
         asked = time.monotonic()
         batch = next(stream)
         waited += time.monotonic() - asked
