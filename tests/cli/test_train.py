@@ -44,6 +44,11 @@ def test_train_reports_resumes_and_logs(photographs: Path, tmp_path: Path) -> No
         assert text in again.stdout
     assert {p.name for p in tmp_path.iterdir()} == {"best.onnx", "checkpoint.pt", "tensorboard"}
     assert list((tmp_path / "tensorboard").glob("events*"))
+    done = invoke(*common, "--steps", 3, "--resume", "--sets", 3)
+    assert done.exit_code == 0 and "3 steps are done already" in done.stderr and "wrote" in done.stdout
+    for option in (("--sets", 2), ("--batch", 4), ("--loss", "peaky=0.5"), ("--crop", 96)):
+        other = invoke(*common, "--steps", 4, "--resume", *option)
+        assert other.exit_code == 2 and f"{option[0]}: {tmp_path / 'checkpoint.pt'} was begun with" in other.stderr
     refused = invoke(*common, "--steps", 3)
     assert refused.exit_code == 1 and "--resume" in refused.stderr and len(refused.stderr.splitlines()) == 1
 

@@ -61,6 +61,8 @@ def test_split_holds_out_the_same_photographs_always(tmp_path: Path) -> None:
     seen, held = split(paths)
     assert len(held) == 6 and not set(seen) & set(held) and set(seen) | set(held) == set(paths)
     assert split(paths[::-1]) == (seen, held)
-    assert len(split(paths[:2])[1]) == 1
+    assert [len(split(paths[:n])[1]) for n in (2, 9, 40)] == [1, 3, 5]  # enough to judge by, where there are enough
+    many = [tmp_path / f"{i}.jpg" for i in range(5000)]
+    assert len(split(many)[1]) == 30
     with pytest.raises(tp.InvalidInputError, match="too few"):
         split(paths[:1])

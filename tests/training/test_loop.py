@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +115,31 @@ def test_an_earlier_training_is_not_overwritten(photographs: Path, tmp_path: Pat
         run(photographs, tmp_path, 2, resume=True)
 
 
+def test_it_says_what_it_begins_with_and_when_nothing_is_left(photographs: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    run(photographs, tmp_path / "out", 1, say=said.append)
+    assert len(said) == 1 and "7 photographs to learn from, judged on 3 photographs held out" in said[0]
+    reports = run(photographs, tmp_path / "out", 1, resume=True, say=said.append)
+    assert not reports and "1 steps are done already; a greater --steps" in said[1]
+
+
+def test_the_best_starts_anew_where_it_is_judged_on_other_pictures(
+    photographs: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run(photographs, tmp_path, 1)
+    said: list[str] = []
+    run(photographs, tmp_path, 2, resume=True, say=said.append)
+    assert not any("anew" in line for line in said)
+    state = checkpoint(tmp_path)
+    torch.save(state | {"best": 2.0}, tmp_path / "checkpoint.pt")  # nothing can be better
+    assert not run(photographs, tmp_path, 3, resume=True)[-1].best
+    others = tmp_path_factory.mktemp("others")
+    for i, path in enumerate(sorted(photographs.iterdir())):
+        shutil.copy(path, others / f"{(7 * i) % 10}{path.suffix}")
+    assert run(others, tmp_path, 4, resume=True, say=said.append)[-1].best
+    assert any("other pictures than before: the best model so far starts anew" in line for line in said)
+
+
 def test_a_loss_that_is_not_finite_ends_it_and_keeps_the_checkpoint(photographs: Path, tmp_path: Path) -> None:
     run(photographs, tmp_path, 2)
     content = checkpoint(tmp_path)
@@ -134,8 +159,8 @@ def test_unreadable_photographs_are_named_and_left_out(photographs: Path, tmp_pa
     (folder / "broken.png").write_bytes((photographs / "0.png").read_bytes()[:500])
     (folder / "text.jpg").write_text("no photograph")
     warnings: list[str] = []
-    run(folder, tmp_path / "out", 2, warn=warnings.append)
-    assert len(warnings) == 2 and all("left out" in w for w in warnings)
+    run(folder, tmp_path / "out", 2, say=warnings.append)
+    assert len(warnings) == 3 and all("left out" in w for w in warnings[:2])
     assert "broken.png" in warnings[0] and "text.jpg" in warnings[1]
     for path in photographs.iterdir():
         (folder / path.name).write_text("broken too")
@@ -156,12 +181,12 @@ def test_a_full_disk_costs_a_checkpoint_but_not_the_training(photographs: Path, 
         with pytest.raises(tp.StorageError, match="cannot be written"):
             train(
                 sorted(photographs.iterdir()), tmp_path, RECIPE, steps=5, resume=True, checkpoint_minutes=0.0,
-                report=reports.append, warn=warnings.append, **QUICK,  # type: ignore[arg-type]
+                report=reports.append, say=warnings.append, **QUICK,  # type: ignore[arg-type]
             )  # fmt: skip
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
         signal.signal(signal.SIGXFSZ, handler)
-    assert warnings and "training goes on" in warnings[0]
+    assert any("training goes on" in line for line in warnings)
     assert max(p.step for p in reports) >= 4
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.onnx", "checkpoint.pt"]
@@ -193,7 +218,8 @@ def test_sigterm_saves_and_resume_goes_on(photographs: Path, tmp_path: Path) -> 
     arguments = [sys.executable, *command(photographs, tmp_path, "--hours", 10)]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        time.sleep(8)
+        assert process.stdout is not None
+        process.stdout.readline()  # the first report: there have been steps
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=120)
     finally:

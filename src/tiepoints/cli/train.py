@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from .options import Setting
 
@@ -103,8 +104,10 @@ def command(
 
     paths = find_images(images)
     recipe = _recipe(start, sets, heads_only, batch, learning_rate, crop, losses, seed)
-    if resume and not (out / "checkpoint.pt").exists():
-        click.echo(f"{out}: no checkpoint yet, a new training starts", err=True)
+    if resume and (out / "checkpoint.pt").exists():
+        _refuse_another_recipe(out / "checkpoint.pt", recipe)
+    elif resume:
+        click.echo(f"tiepoints: {out}: no checkpoint yet, a new training starts", err=True)
     with _reporting(out, as_json) as report:
         finished = train(
             paths,
@@ -120,13 +123,16 @@ def command(
             benchmark_minutes=benchmark_minutes,
             about=dict(about),
             report=report,
-            warn=lambda message: click.echo(f"tiepoints: {message}", err=True),
+            say=lambda message: click.echo(f"tiepoints: {message}", err=True),
         )
     if not finished:
+        checkpoint = out / "checkpoint.pt"
         model = (
-            "" if (out / "best.onnx").exists() else f"; `tiepoints export {out / 'checkpoint.pt'}` makes a model of it"
+            ""
+            if (out / "best.onnx").exists()
+            else f"; `tiepoints export {checkpoint} --out FILE.onnx` makes a model of it"
         )
-        raise TiepointsError(f"interrupted; {out / 'checkpoint.pt'} is saved, go on with --resume{model}")
+        raise TiepointsError(f"interrupted; {checkpoint} is saved, go on with --resume{model}")
     if not as_json and (out / "best.onnx").exists():
         click.echo(f"wrote {out / 'best.onnx'}; use it with -O weights={out / 'best.onnx'}")
 
@@ -169,6 +175,32 @@ def _recipe(
     )
 
 
+def _refuse_another_recipe(checkpoint: Path, recipe: Recipe) -> None:
+    """A resumed training goes on with its recipe; an option that asks for another one must not be ignored silently."""
+    from ..training.recipe import recipe_from
+    from ..training.state import load_checkpoint
+
+    saved = recipe_from(load_checkpoint(checkpoint)["recipe"])
+    both: dict[str, tuple[object, object]] = {
+        "sets": (recipe.network.sets, saved.network.sets),
+        "heads_only": (recipe.heads_only, saved.heads_only),
+        "batch": (recipe.batch, saved.batch),
+        "learning_rate": (recipe.learning_rate, saved.learning_rate),
+        "crop": (recipe.warps.size, saved.warps.size),
+        "losses": (recipe.objective, saved.objective),
+        "seed": (recipe.seed, saved.seed),
+    }
+    context = click.get_current_context()
+    for name, (wanted, had) in both.items():
+        if wanted != had and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = "--loss" if name == "losses" else "--" + name.replace("_", "-")
+            was = "" if name in ("losses", "heads_only") else f", {had}"
+            raise click.UsageError(
+                f"{option}: {checkpoint} was begun with another value{was}, and goes on with it; leave {option} out, "
+                "or start a new training in another --out"
+            )
+
+
 @contextmanager
 def _reporting(out: Path, as_json: bool) -> Iterator[Callable[[Progress], None]]:
     """Where reports go: the terminal (or JSON lines), and TensorBoard."""
@@ -207,7 +239,7 @@ def _line(progress: Progress) -> str:
     left = progress.seconds * (1 - progress.share) / progress.share if progress.share else 0
     return (
         f"{progress.share:4.0%} step {progress.step}, {progress.pairs_per_second:.1f} pairs/s "
-        f"(data {progress.waited:.0%}), {left / 3600:.1f} h left: "
+        f"(data {progress.waited:.0%}), {f'{left / 3600:.1f} h' if left >= 3600 else f'{left / 60:.0f} min'} left: "
         + " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
     )
 

@@ -23,8 +23,10 @@ __all__ = ["LEAST_EDGE", "Pairs", "batches", "split"]
 LEAST_EDGE = 128  # ours: pixels; smaller photographs hold too little for two different crops
 
 
-def split(paths: list[Path], share: float = 0.03, most: int = 30) -> tuple[list[Path], list[Path]]:
+def split(paths: list[Path]) -> tuple[list[Path], list[Path]]:
     """Photographs to train on, and a few that training never sees; the same ones at every call.
+
+    Held out are 3 %, but between 5 and 30, and never more than a third. Ours.
 
     Raises
     ------
@@ -35,7 +37,7 @@ def split(paths: list[Path], share: float = 0.03, most: int = 30) -> tuple[list[
         raise InvalidInputError(f"{paths[0].parent}: one photograph is too few; give at least two, better hundreds")
     order = sorted(paths)
     random.Random(0).shuffle(order)  # noqa: S311 - no secret
-    held = min(most, max(1, round(share * len(order))))
+    held = max(1, min(round(0.03 * len(order)), 30), min(5, len(order) // 3))
     return sorted(order[held:]), sorted(order[:held])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +58,17 @@ class Development:
         warps = Warps(size=320, bend=0.0)
         self._synthetic = [make_pair(held_out[i], warps, np.random.default_rng((0, i))) for i in range(len(held_out))]
         self._planar = read_sequences(folders) if folders else None
+        digest = hashlib.sha256()
+        for pair in self._synthetic:
+            digest.update(pair.image_a.tobytes())
+        for planar in self._planar.pairs if self._planar is not None else ():
+            digest.update(f"{planar.a} {planar.b}\n".encode())
+        self.digest = digest.hexdigest()
+        """Tells whether the figures of two trainings can be compared."""
+
+    def __str__(self) -> str:
+        planar = f" and {len(self._planar.pairs)} planar pairs" if self._planar is not None else ""
+        return f"{len(self._synthetic)} photographs held out{planar}"
 
     def __call__(self, extractor: Extractor) -> dict[str, Figures]:
         """Figures by the benchmark's name: "synthetic", and "planar" where there are folders."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from ..errors import InvalidInputError, StorageError
 from ..files import one_line
 from .data import LEAST_EDGE, Pairs, batches, split
 from .development import Development, Figures
-from .distributed import agree, world
+from .distributed import World, agree, world
 from .export import read_model, save_model
 from .network import MDNet
 from .pairs import Photographs
@@ -80,14 +81,14 @@ def train(
     report_seconds: float = 10.0,
     about: dict[str, Any] | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
-    warn: Callable[[str], None] = lambda message: None,
+    say: Callable[[str], None] = lambda message: None,
 ) -> bool:
     """Train MD-Net on photographs; `out/best.onnx` is the best model so far, `out/checkpoint.pt` where to go on.
 
     Parameters
     ----------
     images : list of path
-        Photographs; what cannot be read is named through `warn` and left out.
+        Photographs; what cannot be read is named through `say` and left out.
     out : path
         A folder.
     recipe : Recipe
@@ -100,15 +101,16 @@ def train(
     resume : bool
         Go on from `out/checkpoint.pt`, if there is one.
     development : list of path
-        Folders in HPatches' layout on which the weights are judged, besides photographs that are held out.
+        Folders in HPatches' layout on which the weights are judged, besides photographs that are held out. Where a
+        resumed training is judged on something else than before, the best model so far starts anew.
     workers : int
         Processes that make pairs.
     checkpoint_minutes, benchmark_minutes, report_seconds : float
         How often.
     about : dict, optional
         Plain values that go into the exported models.
-    report, warn : callable
-        Called in the first process only.
+    report, say : callable
+        Called in the first process only; `say` with lines for a person.
 
     Returns
     -------
@@ -143,13 +145,16 @@ def train(
                 f"{recipe.network.sets} sets need; give a crop of at least {2 * window}"
             )
         main = where.rank == 0
-        seen, held_out = split(images)
-        photographs = Photographs(seen)
+        photographs = Photographs(images)
         for message in photographs.drop_unreadable(LEAST_EDGE):
             if main:
-                warn(f"left out: {message}")
+                say(f"left out: {message}")
         if not photographs.paths:
-            raise InvalidInputError(f"{images[0].parent}: no usable photograph is left; they must be readable images")
+            raise InvalidInputError(
+                f"{images[0].parent}: no usable photograph is left; they must be readable images of at least "
+                f"{LEAST_EDGE} pixels along the short edge"
+            )
+        photographs.paths, held_out = split(photographs.paths)
 
         torch.manual_seed(recipe.seed)
         network = MDNet(recipe.network)
@@ -158,14 +163,28 @@ def train(
         state = State(network, recipe, where)
         if saved is not None:
             state.restore(saved)
-        benchmark = Development(_readable(held_out), development) if main else None
+        if state.share(hours, steps) >= 1:
+            option = "hours" if steps is None else "steps"
+            done = f"{state.seconds / 3600:.2f}" if steps is None else state.step
+            say(f"{done} {option} are done already; a greater --{option} prolongs the training")
+            return True
+        benchmark = Development(Photographs(held_out), development) if main else None
+        if benchmark is not None:
+            if state.judged_on not in ("", benchmark.digest):
+                say("the weights are judged on other pictures than before: the best model so far starts anew")
+                state.best = -math.inf
+            state.judged_on = benchmark.digest
+            say(
+                f"{len(photographs.paths)} photographs to learn from, judged on {benchmark} every "
+                f"{benchmark_minutes:g} minutes; on {_devices(where)}"
+            )
         about = {
             "recipe": recipe_as_dict(recipe),
             "training_data": f"{len(photographs.paths)} photographs, synthetic pairs",
         } | (about or {})
         return _steps(
             state, photographs, out, benchmark, about,
-            hours=hours, steps=steps, workers=workers, stopped=stopped, report=report, warn=warn,
+            hours=hours, steps=steps, workers=workers, stopped=stopped, report=report, say=say,
             every=(checkpoint_minutes * 60, benchmark_minutes * 60, report_seconds),
         )  # fmt: skip
 
@@ -182,7 +201,7 @@ def _steps(
     workers: int,
     stopped: Callable[[], bool],
     report: Callable[[Progress], None],
-    warn: Callable[[str], None],
+    say: Callable[[str], None],
     every: tuple[float, float, float],
 ) -> bool:
     recipe, where = state.recipe, state.where
@@ -216,7 +235,7 @@ def _steps(
                 save_model(state.average, out / "best.onnx", about | state.progress() | {"development": summary})
                 state.best = score
             except StorageError as error:
-                warn(f"{one_line(error)}; training goes on, the best model before stays")
+                say(f"{one_line(error)}; training goes on, the best model before stays")
         tell(figures, best)
         told = time.monotonic()
 
@@ -225,8 +244,7 @@ def _steps(
         if benchmark is not None and count and time.monotonic() - told > every[2]:
             tell({}, False)
         state.seconds = before + time.monotonic() - begun
-        share = state.step / steps if steps is not None else state.seconds / ((hours or 0) * 3600)
-        share, stop = agree([min(share, 1), float(stopped())], where)
+        share, stop = agree([state.share(hours, steps), float(stopped())], where)
         now = time.monotonic()
         if benchmark is not None:
             over = share >= 1
@@ -241,7 +259,7 @@ def _steps(
                 except StorageError as error:
                     if over or stop:
                         raise
-                    warn(f"{one_line(error)}; training goes on, the checkpoint before stays")
+                    say(f"{one_line(error)}; training goes on, the checkpoint before stays")
                 saved = time.monotonic()
         if share >= 1 or stop:
             return share >= 1
@@ -253,6 +271,14 @@ def _steps(
         count += 1
 
 
+def _devices(where: World) -> str:
+    if where.device.type == "cuda":
+        each = torch.cuda.get_device_name(where.device)
+    else:
+        each = f"the CPU with {torch.get_num_threads()} threads"
+    return each if where.size == 1 else f"{where.size} processes, each on {each}"
+
+
 def _start_from(network: MDNet, path: Path) -> None:
     """Take over all tensors but those of a detection head for another number of sets."""
     _, state, _ = read_model(path)
@@ -262,12 +288,6 @@ def _start_from(network: MDNet, path: Path) -> None:
         if value.is_floating_point() and name not in fitting and not name.startswith("detect"):
             raise InvalidInputError(f"{path}: its network has another shape ({name}); start with one of the same shape")
     network.load_state_dict(fitting, strict=False)
-
-
-def _readable(paths: list[Path]) -> Photographs:
-    photographs = Photographs(paths)
-    photographs.drop_unreadable(LEAST_EDGE)
-    return photographs
 
 
 def _keep_memory() -> None:

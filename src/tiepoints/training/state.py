@@ -44,6 +44,7 @@ class State:
         # bf16 halves the time on CUDA and on CPUs with matrix units, and costs a third more on other CPUs.
         self.bf16 = where.device.type == "cuda" or bool(torch.cpu._is_amx_tile_supported())
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
+        self.judged_on = ""  # what `best` was reached on, see Development.digest
 
     def advance(self, batch: Batch, share: float) -> dict[str, Tensor]:
         """One step: the losses by name, and "total"."""
@@ -81,6 +82,10 @@ class State:
         self.step += 1
         return parts | {"total": total.detach()}
 
+    def share(self, hours: float | None, steps: int | None) -> float:
+        """How much of a training of so many hours or steps is done, 0 to 1."""
+        return min(1.0, self.step / steps if steps is not None else self.seconds / ((hours or 0) * 3600))
+
     def save(self, path: Path, about: dict[str, Any]) -> None:
         content = {
             "network": self.recipe.network.as_dict(),
@@ -92,6 +97,7 @@ class State:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
+            "judged_on": self.judged_on,
         }
         buffer = io.BytesIO()  # first in memory: torch's own writer hides a full disk behind an error of its format
         torch.save(content, buffer)
@@ -102,6 +108,7 @@ class State:
         self.average.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.step, self.seconds, self.best = content["step"], content["seconds"], content["best"]
+        self.judged_on = content.get("judged_on", "")
 
     def progress(self) -> dict[str, Any]:
         pairs = self.step * self.recipe.batch * self.where.size
