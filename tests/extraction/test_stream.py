@@ -48,6 +48,17 @@ def test_the_same_as_one_by_one_and_in_order(images: list[Path], name: str, work
             np.testing.assert_allclose(one.features.descriptors, alone.descriptors, atol=1e-4)
 
 
+def test_images_in_memory_and_files_may_be_mixed(images: list[Path]) -> None:
+    extractor = tp.load("orb", max_keypoints=50)
+    array = tp.read(images[0])
+    found = list(extract_images(extractor, [array, images[0], array[:, :, 0]], workers=2))
+    assert [one.path for one in found] == [None, images[0], None]
+    assert all(one.features is not None for one in found)
+    np.testing.assert_array_equal(found[0].features.keypoints, found[1].features.keypoints)  # type: ignore[union-attr]
+    with pytest.raises(tp.InvalidInputError):
+        list(extract_images(extractor, [array[0, 0]]))
+
+
 class Counting(Extractor):
     """Knows how many images were in work at the same time."""
 

@@ -86,7 +86,8 @@ def command(
                 advance()
             else:
                 todo.append(path)
-        for path, features, error, spent in extract_images(extractor, todo, workers=1 if len(todo) == 1 else jobs):
+        stream = extract_images(extractor, todo, workers=1 if len(todo) == 1 else jobs)
+        for path, (_, features, error, spent) in zip(todo, stream, strict=True):
             advance()
             if features is None:
                 assert error is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -10,6 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..features import Features
@@ -28,7 +32,8 @@ _PIXELS = 16_000_000
 class Extracted(NamedTuple):
     """What became of one image: its features, or why there are none."""
 
-    path: Path
+    path: Path | None
+    """None for an image that was in memory."""
     features: Features | None
     error: ImageError | None
     milliseconds: float
@@ -36,18 +41,18 @@ class Extracted(NamedTuple):
 
 
 def extract_images(
-    extractor: Extractor, paths: Iterable[PathLike], *, workers: int | None = None
+    extractor: Extractor, images: Iterable[PathLike | NDArray[np.uint8]], *, workers: int | None = None
 ) -> Iterator[Extracted]:
     """Extract the features of many images, one in each core, and yield them in order.
 
-    That is faster than all cores on one image after another: whatever of an image runs on one core only, decoding for
-    instance, runs beside other images.
+    That is faster than all cores on one image after another, most of all for small images: whatever of an image runs on
+    one core only, decoding for instance, runs beside other images.
 
     Parameters
     ----------
     extractor : Extractor
-    paths : iterable of path
-        Read as they are needed.
+    images : iterable of path or uint8 array
+        Files, read as they are needed, or images as `extractor` takes them.
     workers : int, optional
         How many images are worked on at once; by default `tiepoints.threads.cores`. Fewer, where they are so large that
         they would take more than about 2 GB together.
@@ -55,18 +60,24 @@ def extract_images(
     Yields
     ------
     extracted : Extracted
-        For every path, also for an image that cannot be read.
+        For every image, also for a file that cannot be read.
+
+    Raises
+    ------
+    InvalidInputError
+        If an array is no image.
     """
     count = workers or cores()
     each = extractor.with_threads(1) if count > 1 else extractor
     room = _Room(_PIXELS)
 
-    def work(path: Path) -> Extracted:
+    def work(source: PathLike | NDArray[np.uint8]) -> Extracted:
+        path = None if isinstance(source, np.ndarray) else Path(source)
         try:
-            image = read(path)
+            image = source if isinstance(source, np.ndarray) else read(source)
         except ImageError as error:
             return Extracted(path, None, error, 0.0)
-        with room.taken(image.shape[0] * image.shape[1]):
+        with room.taken(math.prod(image.shape[:2])):
             start = time.perf_counter()
             features = each(image)
             return Extracted(path, features, None, (time.perf_counter() - start) * 1000)
@@ -74,11 +85,9 @@ def extract_images(
     pool = ThreadPoolExecutor(count)
     waiting: deque[Future[Extracted]] = deque()
     try:
-        for path in paths:
-            waiting.append(pool.submit(work, Path(path)))
-            if (
-                len(waiting) > count
-            ):  # one more than there are workers, so that none waits for the reader of the results
+        for image in images:
+            waiting.append(pool.submit(work, image))
+            if len(waiting) > count:  # one more than workers, so that none waits for the reader of the results
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
