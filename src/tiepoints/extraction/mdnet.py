@@ -1,4 +1,4 @@
-"""MD-Net: our learned extractor, whose complementary sets of keypoints make matching cost 1/k."""
+"""MD-Net: our learned extractor, whose complementary sets of keypoints need 1/k of the comparisons to match."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class MDNet(Extractor):
 
     card: ClassVar[Card] = Card(
         name="mdnet",
-        summary="MD-Net: learned, k complementary sets that match at 1/k of the cost",
+        summary="MD-Net: learned, k complementary sets that match in 1/k of the comparisons",
         paper="Santellani, Sormann, Rossi, Kuhn and Fraundorfer, MD-Net: Multi-Detector for Local Feature Extraction, "
         "ICPR 2022; network details and weights are ours",
         licence="Apache-2.0",
