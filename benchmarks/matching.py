@@ -1,6 +1,7 @@
 """Time exact matching side by side with its peers, in turns, and print medians, ratios and agreement.
 
     python benchmarks/matching.py                      # 2048 and 8192 descriptors of 128 floats, 2 threads
+    python benchmarks/matching.py --sets 1 2 4 8 16 --dimensions 64  # how the time falls with the number of sets
     python benchmarks/matching.py --sizes 1024 --json
 
 Peers: faiss's exact search (IndexFlatIP) in both directions with the mutual check, and OpenCV's BFMatcher with
@@ -19,8 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 
 import cv2
 import faiss
@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tiepoints as tp
+from tiepoints.benchmarks.speed.timing import in_turns, ratio
 
 Pairs = NDArray[np.int64]
 
@@ -64,16 +65,6 @@ def by_opencv(a: NDArray[np.float32], b: NDArray[np.float32]) -> Pairs:
     return np.array([(m.queryIdx, m.trainIdx) for m in found]).reshape(-1, 2)
 
 
-def in_turns(contestants: dict[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
-    """Milliseconds of each run; every contestant runs once before any runs again, after one warm-up each."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for name in list(contestants) * (runs + 1):
-        start = time.perf_counter()
-        contestants[name]()
-        times[name].append((time.perf_counter() - start) * 1000)
-    return {name: values[1:] for name, values in times.items()}
-
-
 def measure(count: int, size: int, runs: int) -> list[dict[str, object]]:
     a, b = descriptors(count, size, noise=0.1)
     whole_a, whole_b, sets_a, sets_b = features(a, 1), features(b, 1), features(a, 4), features(b, 4)
@@ -97,23 +88,42 @@ def measure(count: int, size: int, runs: int) -> list[dict[str, object]]:
             "median_ms": round(statistics.median(values), 2),
             "min_ms": round(min(values), 2),
             "max_ms": round(max(values), 2),
-            "to_faiss": round(statistics.median(x / y for x, y in zip(values, times["faiss"], strict=True)), 3),
-            "to_opencv": round(statistics.median(x / y for x, y in zip(values, times["OpenCV"], strict=True)), 3),
+            "to_faiss": round(ratio(values, times["faiss"]), 3),
+            "to_opencv": round(ratio(values, times["OpenCV"]), 3),
             "agrees_with_faiss": round(agreement, 5) if name == "tiepoints" else None,
         }
         for name, values in times.items()
     ]
 
 
+def by_sets(counts: list[int], size: int, sets: list[int], runs: int) -> None:
+    """The table of times over the number of sets, each beside its ratio to the first."""
+    print("| sets | " + " | ".join(f"{count} x {count}, ms | ratio" for count in counts) + " |")
+    print("|---" * (1 + 2 * len(counts)) + "|")
+    cells: dict[int, list[str]] = {k: [] for k in sets}
+    for count in counts:
+        a, b = descriptors(count, size, noise=0.1)
+        pairs = {k: (features(a, k), features(b, k)) for k in sets}
+        times = in_turns({k: partial(tp.match, *pair) for k, pair in pairs.items()}, runs)
+        for k, values in times.items():
+            cells[k] += [f"{statistics.median(values):.1f}", f"{ratio(values, times[sets[0]]):.2f}"]
+    for k, row in cells.items():
+        print(f"| {k} | " + " | ".join(row) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[2048, 8192], help="descriptors an image")
     parser.add_argument("--dimensions", type=int, default=128)
+    parser.add_argument("--sets", type=int, nargs="+", help="only these numbers of sets, against each other")
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     cv2.setNumThreads(THREADS)
     faiss.omp_set_num_threads(THREADS)
+    if options.sets:
+        by_sets(options.sizes, options.dimensions, options.sets, options.runs)
+        return
     rows = [row for count in options.sizes for row in measure(count, options.dimensions, options.runs)]
     if options.json:
         print(json.dumps(rows, indent=2))
