@@ -97,6 +97,17 @@ def test_what_is_no_model_is_refused(tmp_path: Path, exported: tuple[MDNet, Path
             tp.load("mdnet", weights=tmp_path / name)
 
 
+def test_a_checkpoint_in_place_of_a_model_is_told_how_to_become_one(tmp_path: Path) -> None:
+    path = tmp_path / "any.name"
+    torch.save({"network": {}, "average": torch.zeros(9)}, path)
+    for content in (path.read_bytes(), path.read_bytes()[:300]):
+        path.write_bytes(content)
+        with pytest.raises(
+            tp.TiepointsError, match=r"a training checkpoint; `tiepoints export .* --out FILE\.onnx` makes"
+        ):
+            tp.load("mdnet", weights=path)
+
+
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, ...]:

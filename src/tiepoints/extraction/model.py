@@ -117,8 +117,17 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     """
     import onnxruntime
 
-    if not path.is_file():
-        raise StorageError(f"{path}: no such file; give an .onnx file that `tiepoints export` wrote")
+    try:
+        with path.open("rb") as file:
+            head = file.read(256)
+    except FileNotFoundError:
+        raise StorageError(f"{path}: no such file; give an .onnx file that `tiepoints export` wrote") from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+    if head.startswith(b"PK") and b"/data.pkl" in head:  # a zip archive that begins with a pickle: torch's own files
+        raise InvalidInputError(
+            f"{path}: this is a training checkpoint; `tiepoints export {path} --out FILE.onnx` makes a model of it"
+        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they come as exceptions as well
     # Between calls, threads that spin would take the cores from whatever else the program does, for a gain of 5 %.
