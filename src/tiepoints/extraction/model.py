@@ -139,6 +139,6 @@ def load_model(path: Path, threads: int | None = None) -> Model:
         int(about["sets"])
     except Exception as error:  # the run-time has a dozen exceptions of its own, which share no base
         raise InvalidInputError(
-            f"{path}: not a model of MD-Net as `tiepoints export` writes it ({one_line(error)[:200]})"
+            f"{path}: not a model of MD-Net, or damaged or truncated; give an .onnx file that `tiepoints export` wrote"
         ) from error
     return Model(path, about, session, threads)
