@@ -187,6 +187,14 @@ def test_broken_images_end_in_one_line_and_leave_no_file(examples: Path, tmp_pat
         assert sorted(tmp_path.iterdir()) == before
 
 
+def test_missing_and_damaged_models_fail_as_images_do(examples: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("no model", encoding="utf-8")
+    for name, message in (("gone.onnx", "no such file"), ("text.onnx", "not a model of MD-Net")):
+        result = run("extract", examples / "box.png", "-O", f"weights={tmp_path / name}")
+        assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+        assert f"{tmp_path / name}: {message}" in result.stderr
+
+
 def test_places_that_cannot_be_written(examples: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     for option, name in (("--out", "m.npz"), ("--out", "m.csv"), ("--plot", "m.png")):

@@ -166,7 +166,7 @@ def test_unreadable_photographs_are_named_and_left_out(photographs: Path, tmp_pa
     assert "broken.png" in warnings[0] and "text.jpg" in warnings[1]
     for path in photographs.iterdir():
         (folder / path.name).write_text("broken too")
-    with pytest.raises(tp.InvalidInputError, match="no usable photograph"):
+    with pytest.raises(tp.ImageError, match="no usable photograph"):
         run(folder, tmp_path / "none", 2)
 
 

@@ -55,7 +55,7 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
 @click.option(
     "--dev",
     "development",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path),
     multiple=True,
     help="A folder in HPatches' layout to judge the weights on, besides photographs that are held out; repeatable.",
 )

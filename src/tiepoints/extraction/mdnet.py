@@ -63,7 +63,9 @@ class MDNet(Extractor):
     Raises
     ------
     InvalidInputError
-        If there are no released weights for so many sets, `weights` is no such model, or an option is out of range.
+        If there are no released weights for so many sets, or an option is out of range.
+    StorageError
+        If the file of `weights` is missing, damaged or no such model.
     """
 
     card: ClassVar[Card] = Card(

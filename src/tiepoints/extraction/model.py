@@ -111,9 +111,7 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     Raises
     ------
     StorageError
-        If there is no such file.
-    InvalidInputError
-        If it is no model of MD-Net.
+        If there is no such file, or it is no model of MD-Net, damaged or truncated.
     """
     import onnxruntime
 
@@ -125,7 +123,7 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
     if head.startswith(b"PK") and b"/data.pkl" in head:  # a zip archive that begins with a pickle: torch's own files
-        raise InvalidInputError(
+        raise StorageError(
             f"{path}: this is a training checkpoint; `tiepoints export {path} --out FILE.onnx` makes a model of it"
         )
     options = onnxruntime.SessionOptions()
@@ -138,7 +136,7 @@ def load_model(path: Path, threads: int | None = None) -> Model:
         about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
         int(about["sets"])
     except Exception as error:  # the run-time has a dozen exceptions of its own, which share no base
-        raise InvalidInputError(
+        raise StorageError(
             f"{path}: not a model of MD-Net, or damaged or truncated; give an .onnx file that `tiepoints export` wrote"
         ) from error
     return Model(path, about, session, threads)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInputError, MissingDependencyError, StorageError
+from ..errors import MissingDependencyError, StorageError
 from ..extraction.model import METADATA, STRIDE
 from ..files import one_line, write_whole
 from .network import Config, MDNet
@@ -135,9 +135,7 @@ def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
     Raises
     ------
     StorageError
-        If there is no such file.
-    InvalidInputError
-        If it is neither.
+        If there is no such file, it is neither or damaged, or it is an 8-bit model.
     """
     try:
         data = path.read_bytes()
@@ -164,12 +162,12 @@ def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
             f"{path}: reading it needs {error.name}: pip install 'tiepoints[train]'"
         ) from error
     except Exception as error:  # whatever a broken file makes the readers say, in words of their own insides
-        raise InvalidInputError(
+        raise StorageError(
             f"{path}: neither a model nor a checkpoint of tiepoints, or damaged or truncated; give an .onnx file that "
             "`tiepoints export` wrote or the checkpoint.pt of `tiepoints train`"
         ) from error
     if "detect.1.weight" not in state:
-        raise InvalidInputError(
+        raise StorageError(
             f"{path}: an 8-bit model cannot be trained or exported again; give the model or checkpoint it was made of"
         )
     return config, state, about
