@@ -72,7 +72,8 @@ def test_options_of_the_method(examples: Path) -> None:
     counts = [json.loads(r.stdout)["images"][0]["keypoints"] for r in (few, many)]
     assert counts[0] < 0.7 * counts[1]
     wrong = run("extract", examples / "box.png", "-O", "nonsense=1")
-    assert wrong.returncode == 2 and "nonsense" in wrong.stderr
+    assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1
+    assert "mdnet has no option nonsense; it takes sets, weights, balanced" in wrong.stderr
     assert run("extract", examples / "box.png", "-O", "nonsense").returncode == 2
     kind = run("extract", examples / "box.png", "-e", "sift", "-O", "contrast_threshold=abc")
     assert kind.returncode == 2 and len(kind.stderr.splitlines()) == 1 and "contrastThreshold" in kind.stderr
@@ -214,6 +215,18 @@ def test_extractors_table(examples: Path) -> None:
     assert {card["name"] for card in listed} == {card.name for card in tp.extractors()}
     assert all({"licence", "commercial", "paper", "installed"} <= set(card) for card in listed)
     assert json.loads(run("extractors", "--json", "--licence", "no such").stdout) == []
+
+
+def test_extractors_name_lists_what_a_method_takes() -> None:
+    result = run("extractors", "upright-sift")
+    assert result.returncode == 0, result.stderr
+    assert "contrast_threshold" in result.stdout and "0.001" in result.stdout and "Least contrast" in result.stdout
+    listed = json.loads(run("extractors", "mdnet", "--json").stdout)
+    assert {option["name"]: option["default"] for option in listed["options"]}["precision"] == "float32"
+    assert run("extractors", "sfit").returncode == 2
+    assert run("extractors", "sift", "--commercial").returncode == 2
+    for command in ("match", "extract"):
+        assert "`tiepoints extractors NAME`" in " ".join(run(command, "--help").stdout.split())
 
 
 @pytest.mark.parametrize("command", COMMANDS)

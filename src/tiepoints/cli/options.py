@@ -57,7 +57,8 @@ def extractor_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "settings",
             type=Setting(),
             multiple=True,
-            help="An option of the method itself, for instance contrast_threshold=0.01; repeatable.",
+            help="An option of the method itself, for instance contrast_threshold=0.01; repeatable. "
+            "`tiepoints extractors NAME` lists them.",
         ),
         click.option("--max-size", type=click.IntRange(min=1), help="Shrink images to this long edge in pixels first."),
         click.option(
@@ -89,9 +90,9 @@ def make_extractor(
     from ..extraction import load
 
     try:
-        return load(name, max_keypoints=max_keypoints, max_size=max_size, **dict(settings))
+        return load(name, **{"max_keypoints": max_keypoints, "max_size": max_size, **dict(settings)})
     except TypeError as error:
-        raise click.UsageError(f"{name}: {str(error).rpartition('__init__() ')[2]}") from None
+        raise click.UsageError(f"{name}: {error}") from None
 
 
 def check_picture(path: Path | None) -> None:

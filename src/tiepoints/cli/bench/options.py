@@ -44,7 +44,7 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default=(DEFAULT_EXTRACTOR,),
             show_default=True,
             help="Who takes part, one of `tiepoints extractors`, with options of the method behind a colon: "
-            "mdnet:sets=4 or rootsift:contrast_threshold=0.01; repeatable.",
+            "mdnet:sets=4 or rootsift:contrast_threshold=0.01 (`tiepoints extractors NAME` lists them); repeatable.",
         ),
     ):
         function = option(function)
