@@ -207,10 +207,12 @@ def test_places_that_cannot_be_written(examples: Path, tmp_path: Path) -> None:
 
 
 def test_extractors_table(examples: Path) -> None:
-    result = run("extractors")
+    result = run("extractors", COLUMNS="60")
     assert result.returncode == 0
-    for card in tp.extractors():
-        assert card.name in result.stdout
+    rows = result.stdout.splitlines()
+    assert len(rows) == 1 + len(tp.extractors()), "where it is no terminal, no row is broken"
+    for card, row in zip(tp.extractors(), rows[1:], strict=True):
+        assert row.startswith(f"{card.name} ") and card.summary in row and card.licence in row
     listed = json.loads(run("extractors", "--json").stdout)
     assert {card["name"] for card in listed} == {card.name for card in tp.extractors()}
     assert all({"licence", "commercial", "paper", "installed"} <= set(card) for card in listed)

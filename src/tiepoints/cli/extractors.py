@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from .options import ExtractorName, json_option, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @click.command(
@@ -31,7 +36,7 @@ def command(name: str | None, commercial: bool | None, licence: str | None, as_j
     if as_json:
         print_json([asdict(card) | {"installed": is_installed(card)} for card in cards])
         return
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("name", "what", "descriptor", "licence", "commercial use", box=None, pad_edge=False)
@@ -40,12 +45,12 @@ def command(name: str | None, commercial: bool | None, licence: str | None, as_j
         missing = "" if is_installed(card) else f" (pip install 'tiepoints[{card.extra}]')"
         table.add_row(
             card.name,
-            card.summary + missing,
+            escape(card.summary + missing),
             f"{card.descriptor_size} {unit}",
-            card.licence,
+            escape(card.licence),
             "yes" if card.commercial else "NO",
         )
-    Console().print(table)
+    _print(table)
 
 
 def _show_options(name: str, as_json: bool) -> None:
@@ -56,12 +61,18 @@ def _show_options(name: str, as_json: bool) -> None:
     if as_json:
         print_json({"name": name, "options": [option._asdict() for option in options]})
         return
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     table = Table("option", "default", "type", "what", box=None, pad_edge=False)
     for option in options:
         table.add_row(option.name, escape(str(option.default)), escape(option.kind), escape(option.what))
-    Console().print(table)
+    _print(table)
     click.echo(f"give them as -O OPTION=VALUE; to a benchmark as -e {name}:OPTION=VALUE")
+
+
+def _print(table: Table) -> None:
+    """On the terminal as wide as it is; in a file or a pipe a line for each row, which nobody has to put together."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
