@@ -110,7 +110,9 @@ def test_extract_a_folder_resumes_and_names_what_it_cannot_read(examples: Path, 
         "a.png": True, "b.png": True, "inner/c d.png": True, "new.png": False,
     }  # fmt: skip
     other = run("extract", folder, "--out", out, "-e", "orb")
-    assert other.returncode == 1 and str(out) in other.stderr and "--overwrite" in other.stderr
+    assert other.returncode == 1 and "--overwrite" in other.stderr
+    assert f"{out}: was made with mdnet, not orb; " in other.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["features.h5", "photos"]
     assert run("extract", folder, "--out", out, "-e", "orb", "--overwrite").returncode == 0
     with FeatureReader(out) as store:
         assert store["a.png"].binary
