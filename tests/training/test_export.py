@@ -161,6 +161,12 @@ def test_eight_bits(tmp_path: Path, photographs: Path, exported: tuple[MDNet, Pa
         assert 0 < np.abs(exact - coarse).mean() < 0.05
     with pytest.raises(tp.StorageError, match="8-bit model cannot be trained"):
         read_model(out)
+    before, link = exported[1].read_bytes(), tmp_path / "link.onnx"
+    link.symlink_to(exported[1])
+    for onto in (exported[1], link):
+        result = CliRunner().invoke(cli, [*arguments[:3], str(onto), "--int8", str(photographs)])
+        assert result.exit_code == 2 and "give another --out" in result.stderr
+        assert exported[1].read_bytes() == before
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "broken.jpg").write_bytes(b"no photograph")
     assert CliRunner().invoke(cli, [*arguments, str(tmp_path / "none")]).exit_code == 1

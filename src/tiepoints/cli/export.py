@@ -31,6 +31,8 @@ def command(
     """
     if out.suffix != ".onnx":
         raise click.BadParameter(f"{out} must end in .onnx", param_hint="--out")
+    if photographs is not None and out.resolve() == checkpoint.resolve():
+        raise click.UsageError(f"{out} is the model itself, which 8 bits cannot give back; give another --out")
     from ..extraction.base import require
 
     require("torch", "export", "train")
