@@ -61,6 +61,9 @@ def test_match_without_geometry_and_without_overlap(examples: Path) -> None:
     assert json.loads(bare.stdout)["inliers"] is None
     blank = run("match", examples / "box.png", examples / "desk_1.jpg", "-n", 20, "--ratio", 0.5)
     assert blank.returncode == 0 and "NOT VERIFIED" in blank.stdout
+    assert "or -e rootsift if one is turned" in blank.stdout
+    other = run("match", examples / "box.png", examples / "desk_1.jpg", "-e", "orb", "-n", 20, "--ratio", 0.5)
+    assert "NOT VERIFIED" in other.stdout and "rootsift" not in other.stdout
     plenty = run("match", examples / "box.png", examples / "desk_1.jpg", "--json")
     assert json.loads(plenty.stdout)["inliers"] > 8, "chance finds a fundamental matrix ..."
     assert json.loads(plenty.stdout)["more_than_chance"] is False, "... and that is told"

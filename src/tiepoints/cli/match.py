@@ -165,8 +165,11 @@ def _print(result: dict[str, Any]) -> None:
         share = 100 * result["inliers"] / max(result["matches"], 1)
         click.echo(f"{result['inliers']:6d} inliers ({share:.0f} %) of one {result['geometry']} matrix")
         if not result["more_than_chance"]:
+            # MD-Net knows about 30 degrees of rotation and one scale: docs/models.md.
+            turned = ", or -e rootsift if one is turned or of another scale" if result["extractor"] == "mdnet" else ""
             click.echo(
-                "       NOT VERIFIED: chance alone gives as many; the images may not show the same (try --ratio 0.8)"
+                "       NOT VERIFIED: chance alone gives as many; the images may not show the same "
+                f"(try --ratio 0.8{turned})"
             )
     click.echo("times: " + ", ".join(f"{stage} {value:.0f} ms" for stage, value in times.items()))
     for kind in ("plot", "out"):
