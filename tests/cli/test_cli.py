@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
 import tiepoints as tp
+from tiepoints.cli import cli
 from tiepoints.storage import FeatureReader, load_features, load_matches
 
 COMMANDS = ["match", "extract", "bench", "extractors", "train", "export", "completion"]
@@ -199,6 +201,34 @@ def test_missing_and_damaged_models_fail_as_images_do(examples: Path, tmp_path: 
         result = run("extract", examples / "box.png", "-O", f"weights={tmp_path / name}")
         assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
         assert f"{tmp_path / name}: {message}" in result.stderr
+
+
+def test_folders_are_made_for_every_output(examples: Path, tmp_path: Path) -> None:
+    pair, new = (examples / "box.png", examples / "box_in_scene.png"), tmp_path / "new"
+    matched = run("match", *pair, "-e", "orb", "--plot", new / "1" / "m.png", "--out", new / "2" / "m.csv")
+    options = ("--out", new / "3" / "f.h5", "--plot", new / "4" / "f.png")
+    extracted = run("extract", pair[0], "-e", "orb", *options)
+    assert matched.returncode == 0 and extracted.returncode == 0, matched.stderr + extracted.stderr
+    written = [path.relative_to(new).as_posix() for path in sorted(new.rglob("*.*"))]
+    assert written == ["1/m.png", "2/m.csv", "3/f.h5", "4/f.png"]
+
+
+def test_every_output_says_that_its_folder_is_made() -> None:
+    commands = [(cli, "tiepoints")]
+    checked = 0
+    for command, name in commands:
+        context = click.Context(command)
+        if isinstance(command, click.Group):
+            for other in command.list_commands(context):
+                found = command.get_command(context, other)
+                assert found is not None
+                commands.append((found, f"{name} {other}"))
+        for option in command.params:
+            outputs = {"--out", "--plot", "--details", "--export", "--store", "--to"}.intersection(option.opts)
+            if isinstance(option, click.Option) and outputs:
+                assert "made if missing" in (option.help or ""), f"{name} {option.opts}"
+                checked += 1
+    assert checked >= 16
 
 
 def test_places_that_cannot_be_written(examples: Path, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_the_command(tmp_path: Path, exported: tuple[MDNet, Path]) -> None:
 
     from tiepoints.cli import cli
 
-    out = tmp_path / "again.onnx"
+    out = tmp_path / "new" / "again.onnx"
     result = CliRunner().invoke(
         cli, ["export", str(exported[1]), "--out", str(out), "--about", "licence=MIT", "--json"]
     )

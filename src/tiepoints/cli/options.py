@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 DEFAULT_EXTRACTOR = "mdnet"
 
+#: Ends the help of every option that names a file to be written: `files.replacing` writes all of them.
+FOLDER_MADE = "Its folder is made if missing."
+
 
 class ExtractorName(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5 only
     """A registered extractor's name; the registry checks it, and is imported for completion only."""

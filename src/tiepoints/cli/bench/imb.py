@@ -114,7 +114,7 @@ class _Bags(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
     "--export",
     "submission",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write the benchmark's submission files of the one method that takes part into this folder.",
+    help="Write the benchmark's submission files of the one method that takes part into this folder; made if missing.",
 )
 @store_options
 @report_options
