@@ -27,7 +27,7 @@ class MissingDependencyError(TiepointsError, ImportError):
 
 
 class StorageError(TiepointsError, OSError):
-    """A file of features, matches or cameras that cannot be read or written."""
+    """A file of features, matches, cameras or a model that cannot be read or written."""
 
 
 class TrainingError(TiepointsError, RuntimeError):

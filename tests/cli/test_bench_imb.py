@@ -92,6 +92,19 @@ def test_wrong_usage(tmp_path: Path, monkeypatch, arguments: list[str], code: in
     assert message in run.stderr and "Traceback" not in run.stderr
 
 
+@pytest.mark.parametrize("task", ["both", "multiview"])
+def test_without_pycolmap_the_other_task_is_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    arguments = ["bench", "imb", "--root", str(tmp_path), "-e", "orb", "--task"]
+    run = CliRunner().invoke(cli, [*arguments, task])
+    assert run.exit_code == 1 and len(run.stderr.splitlines()) == 1
+    assert "pip install 'tiepoints[sfm]'; --task stereo works without it" in run.stderr
+    run = CliRunner().invoke(cli, [*arguments, "stereo"])
+    assert "no scene in it" in run.stderr, "it goes on without"
+
+
 def test_damaged_data_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "cameras.csv").write_text("name,width\na.jpg,640\n", encoding="utf-8")

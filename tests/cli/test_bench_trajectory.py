@@ -67,7 +67,7 @@ def test_options_reach_the_benchmark(truth: Path, tmp_path: Path) -> None:
 
 
 def test_files_for_people_and_machines(truth: Path, tmp_path: Path) -> None:
-    page, details = tmp_path / "r.html", tmp_path / "poses.csv"
+    page, details = tmp_path / "new" / "r.html", tmp_path / "other" / "poses.csv"
     run = bench(write(tmp_path / "e.txt", off=1), "--truth", truth, "--out", page, "--details", details)
     assert run.exit_code == 0 and run.stderr == ""
     assert "ATE RMSE" in run.stdout and f"wrote {page}" in run.stdout and f"wrote {details}" in run.stdout

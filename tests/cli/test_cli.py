@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
 import tiepoints as tp
+from tiepoints.cli import cli
 from tiepoints.storage import FeatureReader, load_features, load_matches
 
 COMMANDS = ["match", "extract", "bench", "extractors", "train", "export", "completion"]
@@ -61,6 +63,9 @@ def test_match_without_geometry_and_without_overlap(examples: Path) -> None:
     assert json.loads(bare.stdout)["inliers"] is None
     blank = run("match", examples / "box.png", examples / "desk_1.jpg", "-n", 20, "--ratio", 0.5)
     assert blank.returncode == 0 and "NOT VERIFIED" in blank.stdout
+    assert "or -e rootsift if one is turned" in blank.stdout
+    other = run("match", examples / "box.png", examples / "desk_1.jpg", "-e", "orb", "-n", 20, "--ratio", 0.5)
+    assert "NOT VERIFIED" in other.stdout and "rootsift" not in other.stdout
     plenty = run("match", examples / "box.png", examples / "desk_1.jpg", "--json")
     assert json.loads(plenty.stdout)["inliers"] > 8, "chance finds a fundamental matrix ..."
     assert json.loads(plenty.stdout)["more_than_chance"] is False, "... and that is told"
@@ -72,7 +77,8 @@ def test_options_of_the_method(examples: Path) -> None:
     counts = [json.loads(r.stdout)["images"][0]["keypoints"] for r in (few, many)]
     assert counts[0] < 0.7 * counts[1]
     wrong = run("extract", examples / "box.png", "-O", "nonsense=1")
-    assert wrong.returncode == 2 and "nonsense" in wrong.stderr
+    assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1
+    assert "mdnet has no option nonsense; it takes sets, weights, balanced" in wrong.stderr
     assert run("extract", examples / "box.png", "-O", "nonsense").returncode == 2
     kind = run("extract", examples / "box.png", "-e", "sift", "-O", "contrast_threshold=abc")
     assert kind.returncode == 2 and len(kind.stderr.splitlines()) == 1 and "contrastThreshold" in kind.stderr
@@ -109,7 +115,9 @@ def test_extract_a_folder_resumes_and_names_what_it_cannot_read(examples: Path, 
         "a.png": True, "b.png": True, "inner/c d.png": True, "new.png": False,
     }  # fmt: skip
     other = run("extract", folder, "--out", out, "-e", "orb")
-    assert other.returncode == 1 and str(out) in other.stderr and "--overwrite" in other.stderr
+    assert other.returncode == 1 and "--overwrite" in other.stderr
+    assert f"{out}: was made with mdnet, not orb; " in other.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["features.h5", "photos"]
     assert run("extract", folder, "--out", out, "-e", "orb", "--overwrite").returncode == 0
     with FeatureReader(out) as store:
         assert store["a.png"].binary
@@ -187,6 +195,42 @@ def test_broken_images_end_in_one_line_and_leave_no_file(examples: Path, tmp_pat
         assert sorted(tmp_path.iterdir()) == before
 
 
+def test_missing_and_damaged_models_fail_as_images_do(examples: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("no model", encoding="utf-8")
+    for name, message in (("gone.onnx", "no such file"), ("text.onnx", "not a model of MD-Net")):
+        result = run("extract", examples / "box.png", "-O", f"weights={tmp_path / name}")
+        assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+        assert f"{tmp_path / name}: {message}" in result.stderr
+
+
+def test_folders_are_made_for_every_output(examples: Path, tmp_path: Path) -> None:
+    pair, new = (examples / "box.png", examples / "box_in_scene.png"), tmp_path / "new"
+    matched = run("match", *pair, "-e", "orb", "--plot", new / "1" / "m.png", "--out", new / "2" / "m.csv")
+    options = ("--out", new / "3" / "f.h5", "--plot", new / "4" / "f.png")
+    extracted = run("extract", pair[0], "-e", "orb", *options)
+    assert matched.returncode == 0 and extracted.returncode == 0, matched.stderr + extracted.stderr
+    written = [path.relative_to(new).as_posix() for path in sorted(new.rglob("*.*"))]
+    assert written == ["1/m.png", "2/m.csv", "3/f.h5", "4/f.png"]
+
+
+def test_every_output_says_that_its_folder_is_made() -> None:
+    commands = [(cli, "tiepoints")]
+    checked = 0
+    for command, name in commands:
+        context = click.Context(command)
+        if isinstance(command, click.Group):
+            for other in command.list_commands(context):
+                found = command.get_command(context, other)
+                assert found is not None
+                commands.append((found, f"{name} {other}"))
+        for option in command.params:
+            outputs = {"--out", "--plot", "--details", "--export", "--store", "--to"}.intersection(option.opts)
+            if isinstance(option, click.Option) and outputs:
+                assert "made if missing" in (option.help or ""), f"{name} {option.opts}"
+                checked += 1
+    assert checked >= 16
+
+
 def test_places_that_cannot_be_written(examples: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     for option, name in (("--out", "m.npz"), ("--out", "m.csv"), ("--plot", "m.png")):
@@ -198,14 +242,28 @@ def test_places_that_cannot_be_written(examples: Path, tmp_path: Path) -> None:
 
 
 def test_extractors_table(examples: Path) -> None:
-    result = run("extractors")
+    result = run("extractors", COLUMNS="60")
     assert result.returncode == 0
-    for card in tp.extractors():
-        assert card.name in result.stdout
+    rows = result.stdout.splitlines()
+    assert len(rows) == 1 + len(tp.extractors()), "where it is no terminal, no row is broken"
+    for card, row in zip(tp.extractors(), rows[1:], strict=True):
+        assert row.startswith(f"{card.name} ") and card.summary in row and card.licence in row
     listed = json.loads(run("extractors", "--json").stdout)
     assert {card["name"] for card in listed} == {card.name for card in tp.extractors()}
     assert all({"licence", "commercial", "paper", "installed"} <= set(card) for card in listed)
     assert json.loads(run("extractors", "--json", "--licence", "no such").stdout) == []
+
+
+def test_extractors_name_lists_what_a_method_takes() -> None:
+    result = run("extractors", "upright-sift")
+    assert result.returncode == 0, result.stderr
+    assert "contrast_threshold" in result.stdout and "0.001" in result.stdout and "Least contrast" in result.stdout
+    listed = json.loads(run("extractors", "mdnet", "--json").stdout)
+    assert {option["name"]: option["default"] for option in listed["options"]}["precision"] == "float32"
+    assert run("extractors", "sfit").returncode == 2
+    assert run("extractors", "sift", "--commercial").returncode == 2
+    for command in ("match", "extract"):
+        assert "`tiepoints extractors NAME`" in " ".join(run(command, "--help").stdout.split())
 
 
 @pytest.mark.parametrize("command", COMMANDS)

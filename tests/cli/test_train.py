@@ -61,6 +61,7 @@ def test_train_reports_resumes_and_logs(photographs: Path, tmp_path: Path) -> No
         (("--loss", "nonsense=1"), 2, "only similarity, peaky"),
         (("--loss", "peaky=-1"), 2, "not negative"),
         (("--from", "gone.onnx"), 1, "gone.onnx: no such file"),
+        (("--dev", "gone"), 1, "gone: no such folder"),
     ],
 )
 def test_wrong_usage(photographs: Path, tmp_path: Path, options: tuple[object, ...], code: int, message: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import tiepoints as tp
-from tiepoints.extraction import is_installed
+from tiepoints.extraction import is_installed, options_of
 
 CARDS = {card.name: card for card in tp.extractors()}
 BYTES = {"float32": 4, "int8": 1}
@@ -150,11 +150,21 @@ def test_wrong_images_and_options(name: str, texture: NDArray[np.uint8]) -> None
             extractor(image)  # type: ignore[arg-type]
     with pytest.raises(tp.InvalidInputError, match=r"mask has shape \(3, 3\)"):
         extractor(texture, mask=np.ones((3, 3)))
-    for options in ({"max_keypoints": 0}, {"max_size": 0}):
+    for options in ({"max_keypoints": 0}, {"max_size": 0}, {"max_keypoints": "many"}, {"max_size": 0.5}):
         with pytest.raises(tp.InvalidInputError, match="at least 1"):
             tp.load(name, **options)
-    with pytest.raises(TypeError, match="nonsense"):
-        tp.load(name, nonsense=1)
+    with pytest.raises(
+        tp.InvalidInputError, match=f"{name} has no option nonsense; it takes .*max_keypoints, max_size"
+    ):
+        tp.load(name, max_keypoints=9, nonsense=1)
+
+
+def test_options_are_documented_and_taken(name: str) -> None:
+    options = options_of(name)
+    assert [option.name for option in options][-2:] == ["max_keypoints", "max_size"]
+    assert all(option.kind and option.what and "\n" not in option.what for option in options)
+    shown = vars(tp.load(name, **{option.name: option.default for option in options}))
+    assert {option.name for option in options} <= set(shown)
 
 
 def test_repr_shows_the_options(name: str) -> None:

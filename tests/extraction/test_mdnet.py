@@ -132,6 +132,7 @@ def test_an_extractor_can_be_sent_to_another_process(photograph: NDArray[np.uint
         ({"balanced": 3}, "balanced is 3, but must be true or false"),
         ({"sets": "two"}, "sets is 'two', but must be a whole number"),
         ({"precision": "int4"}, "precision is 'int4', but must be float32 or int8"),
+        ({"weights": 5}, "weights is 5, but must be the path of a file"),
         ({"precision": "int8", "weights": "mine.onnx"}, "files of your own have theirs"),
     ],
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
 import numpy as np
 import pytest
 
+import tiepoints as tp
 from tiepoints.errors import StorageError
 from tiepoints.features import Features, Matches
 from tiepoints.storage import FeatureReader, FeatureWriter, MatchReader, MatchWriter
@@ -248,6 +250,7 @@ def test_features_of_two_makers_are_not_mixed(tmp_path):
         FeatureWriter(path, made_with="orb"),
     ):
         pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5"], "who was refused leaves nothing behind"
     with FeatureWriter(path) as writer:
         writer.write("b", numbered(1))
     with FeatureReader(path) as reader:
@@ -259,6 +262,29 @@ def test_features_of_two_makers_are_not_mixed(tmp_path):
     with (
         pytest.raises(StorageError, match=r"f\.h5\.partial: was made with sift"),
         FeatureWriter(path, made_with="orb"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("now", "difference"),
+    [
+        (("sift", {"max_keypoints": 9}), "max_keypoints=2048, not max_keypoints=9;"),
+        (
+            ("sift", {"max_size": 64, "edge_threshold": 5.0}),
+            "max_size=None, edge_threshold=10.0, not max_size=64, edge_",
+        ),
+        (("rootsift", {"max_keypoints": 9}), "sift, not rootsift;"),
+    ],
+)
+def test_the_refusal_names_only_what_differs(tmp_path, now, difference):
+    path = tmp_path / "f.h5"
+    with FeatureWriter(path, made_with=repr(tp.load("sift"))) as writer:
+        writer.write("a", numbered(0))
+    name, options = now
+    with (
+        pytest.raises(StorageError, match=re.escape(f"f.h5: was made with {difference}")),
+        FeatureWriter(path, made_with=repr(tp.load(name, **options))),
     ):
         pass
 

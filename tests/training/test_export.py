@@ -89,12 +89,31 @@ def test_what_is_no_model_is_refused(tmp_path: Path, exported: tuple[MDNet, Path
     with pytest.raises(tp.StorageError, match=r"gone\.onnx: no such file"):
         read_model(tmp_path / "gone.onnx")
     whole = exported[1].read_bytes()
-    for name, content in {"empty.onnx": b"", "half.onnx": whole[: len(whole) // 2], "text.pt": b"hello"}.items():
+    torch.save({"network": {}, "average": torch.zeros(999)}, tmp_path / "whole.pt")
+    contents = {"empty.onnx": b"", "half.onnx": whole[: len(whole) // 2], "text.pt": b"hello", "README.md": b"# hello"}
+    for name, content in (contents | {"half.pt": (tmp_path / "whole.pt").read_bytes()[:900]}).items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(tp.InvalidInputError, match=f"{name}: neither a model nor a checkpoint"):
+        with pytest.raises(
+            tp.StorageError,
+            match=rf"{name}: neither a model nor a checkpoint of tiepoints, or damaged or truncated; give [^(]*$",
+        ):
             read_model(tmp_path / name)
-        with pytest.raises(tp.InvalidInputError, match=f"{name}: not a model of MD-Net"):
-            tp.load("mdnet", weights=tmp_path / name)
+        if name != "half.pt":
+            with pytest.raises(
+                tp.StorageError, match=rf"{name}: not a model of MD-Net, or damaged or truncated; give an [^(]*$"
+            ):
+                tp.load("mdnet", weights=tmp_path / name)
+
+
+def test_a_checkpoint_in_place_of_a_model_is_told_how_to_become_one(tmp_path: Path) -> None:
+    path = tmp_path / "any.name"
+    torch.save({"network": {}, "average": torch.zeros(9)}, path)
+    for content in (path.read_bytes(), path.read_bytes()[:300]):
+        path.write_bytes(content)
+        with pytest.raises(
+            tp.StorageError, match=r"a training checkpoint; `tiepoints export .* --out FILE\.onnx` makes"
+        ):
+            tp.load("mdnet", weights=path)
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
@@ -103,7 +122,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "ran",)
 
     torch.save({"network": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(tp.InvalidInputError, match=r"evil\.pt"):
+    with pytest.raises(tp.StorageError, match=r"evil\.pt"):
         read_model(tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
 
@@ -113,7 +132,7 @@ def test_the_command(tmp_path: Path, exported: tuple[MDNet, Path]) -> None:
 
     from tiepoints.cli import cli
 
-    out = tmp_path / "again.onnx"
+    out = tmp_path / "new" / "again.onnx"
     result = CliRunner().invoke(
         cli, ["export", str(exported[1]), "--out", str(out), "--about", "licence=MIT", "--json"]
     )
@@ -121,7 +140,9 @@ def test_the_command(tmp_path: Path, exported: tuple[MDNet, Path]) -> None:
     assert json.loads(result.stdout)["licence"] == "MIT"
     assert read_model(out)[2]["licence"] == "MIT"
     assert CliRunner().invoke(cli, ["export", str(exported[1]), "--out", "x.pt"]).exit_code == 2
-    assert CliRunner().invoke(cli, ["export", str(tmp_path / "gone.pt"), "--out", "x.onnx"]).exit_code == 1
+    (tmp_path / "text.pt").write_text("no checkpoint", encoding="utf-8")
+    for name in ("gone.pt", "text.pt"):
+        assert CliRunner().invoke(cli, ["export", str(tmp_path / name), "--out", "x.onnx"]).exit_code == 1
 
 
 def test_eight_bits(tmp_path: Path, photographs: Path, exported: tuple[MDNet, Path]) -> None:
@@ -138,8 +159,14 @@ def test_eight_bits(tmp_path: Path, photographs: Path, exported: tuple[MDNet, Pa
     image = tp.read(photographs / "0.png")
     for exact, coarse in zip(*(tp.load("mdnet", weights=w).dense(image) for w in (exported[1], out)), strict=True):  # type: ignore[attr-defined]
         assert 0 < np.abs(exact - coarse).mean() < 0.05
-    with pytest.raises(tp.InvalidInputError, match="8-bit model cannot be trained"):
+    with pytest.raises(tp.StorageError, match="8-bit model cannot be trained"):
         read_model(out)
+    before, link = exported[1].read_bytes(), tmp_path / "link.onnx"
+    link.symlink_to(exported[1])
+    for onto in (exported[1], link):
+        result = CliRunner().invoke(cli, [*arguments[:3], str(onto), "--int8", str(photographs)])
+        assert result.exit_code == 2 and "give another --out" in result.stderr
+        assert exported[1].read_bytes() == before
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "broken.jpg").write_bytes(b"no photograph")
-    assert CliRunner().invoke(cli, [*arguments, str(tmp_path / "none")]).exit_code == 2
+    assert CliRunner().invoke(cli, [*arguments, str(tmp_path / "none")]).exit_code == 1

@@ -90,7 +90,7 @@ def method(spec: str | Extractor | Method, **common: Any) -> Method:
     try:
         extractor = load(name, **options)
     except TypeError as error:
-        raise InvalidInputError(f"{spec}: {str(error).rpartition('__init__() ')[2]}") from None
+        raise InvalidInputError(f"{spec}: {error}") from None
     return Method(" ".join([name, *(f"{key}={value}" for key, value in own.items())]), extractor, (name, options))
 
 

@@ -18,7 +18,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "match": ("match", "Find verified tie points between two photographs."),
     "extract": ("extract", "Extract the features of one photograph or many."),
     "bench": ("bench", "Measure extractors by the field's protocols."),
-    "extractors": ("extractors", "List the extractors with their licences."),
+    "extractors": ("extractors", "List the extractors with their licences, or the options of one."),
     "train": ("train", "Train MD-Net on your own photographs."),
     "export": ("export", "Write a trained network as one file that runs without torch."),
     "completion": ("completion", "Print the script that completes commands in your shell."),

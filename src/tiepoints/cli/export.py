@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from .options import Setting, json_option, print_json
+from .options import FOLDER_MADE, Setting, json_option, print_json
 
 
 @click.command("export", epilog="Example: tiepoints export runs/mine/checkpoint.pt --out mine.onnx")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The model's file (.onnx).")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help=f"The model's file (.onnx). {FOLDER_MADE}")
 @click.option("--about", type=Setting(), multiple=True, help="What the file shall say, e.g. licence=CC0-1.0.")
 @click.option(
     "--int8",
@@ -31,6 +31,8 @@ def command(
     """
     if out.suffix != ".onnx":
         raise click.BadParameter(f"{out} must end in .onnx", param_hint="--out")
+    if photographs is not None and out.resolve() == checkpoint.resolve():
+        raise click.UsageError(f"{out} is the model itself, which 8 bits cannot give back; give another --out")
     from ..extraction.base import require
 
     require("torch", "export", "train")

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import check_not_an_input, check_picture, extractor_options, json_option, make_extractor, print_json
+from .options import (
+    FOLDER_MADE,
+    check_not_an_input,
+    check_picture,
+    extractor_options,
+    json_option,
+    make_extractor,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from ..features import Features
@@ -27,10 +35,12 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Write the features: .h5 for any number of images (HDF5 as hloc reads it), .npz for one.",
+    help=f"Write the features: .h5 for any number of images (HDF5 as hloc reads it), .npz for one. {FOLDER_MADE}",
 )
 @click.option("--overwrite", is_flag=True, help="Start anew instead of adding the images that --out does not hold yet.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the keypoints; for one image.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), help=f"Write a picture of the keypoints; for one image. {FOLDER_MADE}"
+)
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="Images worked on at once.  [default: OMP_NUM_THREADS, or all cores]"
 )

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from .options import json_option, print_json
+from .options import ExtractorName, json_option, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
-@click.command("extractors", epilog="Example: tiepoints extractors --commercial")
+@click.command(
+    "extractors", epilog="Examples: tiepoints extractors --commercial; tiepoints extractors mdnet, with its options"
+)
+@click.argument("name", required=False, type=ExtractorName())
 @click.option(
     "--commercial/--non-commercial", default=None, help="Only those whose licence allows, or forbids, commercial use."
 )
 @click.option("--licence", metavar="TEXT", help="Only those whose licence contains this text.")
 @json_option
-def command(commercial: bool | None, licence: str | None, as_json: bool) -> None:
-    """List the extractors: what they are, their descriptors and their licences."""
+def command(name: str | None, commercial: bool | None, licence: str | None, as_json: bool) -> None:
+    """List the extractors: what they are, their descriptors and their licences. With NAME, list that one's options."""
+    if name is not None:
+        if commercial is not None or licence is not None:
+            raise click.UsageError("give a NAME, or which ones to list, not both")
+        _show_options(name, as_json)
+        return
     from ..extraction import extractors, is_installed
 
     cards = extractors(commercial=commercial, licence=licence)
     if as_json:
         print_json([asdict(card) | {"installed": is_installed(card)} for card in cards])
         return
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("name", "what", "descriptor", "licence", "commercial use", box=None, pad_edge=False)
@@ -32,9 +45,34 @@ def command(commercial: bool | None, licence: str | None, as_json: bool) -> None
         missing = "" if is_installed(card) else f" (pip install 'tiepoints[{card.extra}]')"
         table.add_row(
             card.name,
-            card.summary + missing,
+            escape(card.summary + missing),
             f"{card.descriptor_size} {unit}",
-            card.licence,
+            escape(card.licence),
             "yes" if card.commercial else "NO",
         )
-    Console().print(table)
+    _print(table)
+
+
+def _show_options(name: str, as_json: bool) -> None:
+    """What -O takes for a method."""
+    from ..extraction import options_of
+
+    options = options_of(name)
+    if as_json:
+        print_json({"name": name, "options": [option._asdict() for option in options]})
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("option", "default", "type", "what", box=None, pad_edge=False)
+    for option in options:
+        table.add_row(option.name, escape(str(option.default)), escape(option.kind), escape(option.what))
+    _print(table)
+    click.echo(f"give them as -O OPTION=VALUE; to a benchmark as -e {name}:OPTION=VALUE")
+
+
+def _print(table: Table) -> None:
+    """On the terminal as wide as it is; in a file or a pipe a line for each row, which nobody has to put together."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)

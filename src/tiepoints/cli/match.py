@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from .options import check_not_an_input, check_picture, extractor_options, json_option, make_extractor, print_json
+from .options import (
+    FOLDER_MADE,
+    check_not_an_input,
+    check_picture,
+    extractor_options,
+    json_option,
+    make_extractor,
+    print_json,
+)
 
 
 @click.command("match", epilog="Example: tiepoints match a.jpg b.jpg --plot matches.png --out matches.npz")
@@ -34,11 +42,13 @@ from .options import check_not_an_input, check_picture, extractor_options, json_
     help="How far, in pixels, an inlier may lie from the model.  [default: 1 for fundamental, 3 for homography]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random samples of the verification.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the inliers (.png, .jpg).")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), help=f"Write a picture of the inliers (.png, .jpg). {FOLDER_MADE}"
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Write the matches: .npz (arrays), or .csv (a row each: xa, ya, xb, yb, score, inlier).",
+    help=f"Write the matches: .npz (arrays), or .csv (a row each: xa, ya, xb, yb, score, inlier). {FOLDER_MADE}",
 )
 @json_option
 def command(
@@ -165,8 +175,11 @@ def _print(result: dict[str, Any]) -> None:
         share = 100 * result["inliers"] / max(result["matches"], 1)
         click.echo(f"{result['inliers']:6d} inliers ({share:.0f} %) of one {result['geometry']} matrix")
         if not result["more_than_chance"]:
+            # MD-Net knows about 30 degrees of rotation and one scale: docs/models.md.
+            turned = ", or -e rootsift if one is turned or of another scale" if result["extractor"] == "mdnet" else ""
             click.echo(
-                "       NOT VERIFIED: chance alone gives as many; the images may not show the same (try --ratio 0.8)"
+                "       NOT VERIFIED: chance alone gives as many; the images may not show the same "
+                f"(try --ratio 0.8{turned})"
             )
     click.echo("times: " + ", ".join(f"{stage} {value:.0f} ms" for stage, value in times.items()))
     for kind in ("plot", "out"):

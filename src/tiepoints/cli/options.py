@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 DEFAULT_EXTRACTOR = "mdnet"
 
+#: Ends the help of every option that names a file to be written: `files.replacing` writes all of them.
+FOLDER_MADE = "Its folder is made if missing."
+
 
 class ExtractorName(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5 only
     """A registered extractor's name; the registry checks it, and is imported for completion only."""
@@ -57,7 +60,8 @@ def extractor_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "settings",
             type=Setting(),
             multiple=True,
-            help="An option of the method itself, for instance contrast_threshold=0.01; repeatable.",
+            help="An option of the method itself, for instance contrast_threshold=0.01; repeatable. "
+            "`tiepoints extractors NAME` lists them.",
         ),
         click.option("--max-size", type=click.IntRange(min=1), help="Shrink images to this long edge in pixels first."),
         click.option(
@@ -89,9 +93,9 @@ def make_extractor(
     from ..extraction import load
 
     try:
-        return load(name, max_keypoints=max_keypoints, max_size=max_size, **dict(settings))
+        return load(name, **{"max_keypoints": max_keypoints, "max_size": max_size, **dict(settings)})
     except TypeError as error:
-        raise click.UsageError(f"{name}: {str(error).rpartition('__init__() ')[2]}") from None
+        raise click.UsageError(f"{name}: {error}") from None
 
 
 def check_picture(path: Path | None) -> None:

@@ -33,7 +33,7 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs/mdnet"),
     show_default=True,
-    help="Folder for best.onnx, checkpoint.pt and the TensorBoard logs.",
+    help="Folder for best.onnx, checkpoint.pt and the TensorBoard logs; made if missing.",
 )
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="How long in all.  [default: 8]")
 @click.option("--steps", type=click.IntRange(min=1), help="How long in all, in steps: repeatable to the last bit.")
@@ -55,7 +55,7 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
 @click.option(
     "--dev",
     "development",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path),
     multiple=True,
     help="A folder in HPatches' layout to judge the weights on, besides photographs that are held out; repeatable.",
 )

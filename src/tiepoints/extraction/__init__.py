@@ -1,7 +1,7 @@
 """Feature extractors: one file a method, one contract (`Extractor`), one registry (`load`, `extractors`)."""
 
 from .base import Card, Detections, Extractor, WeightFile
-from .registry import extractors, is_installed, load
+from .registry import Option, extractors, is_installed, load, options_of
 from .stream import Extracted, extract_images
 
 __all__ = [
@@ -9,9 +9,11 @@ __all__ = [
     "Detections",
     "Extracted",
     "Extractor",
+    "Option",
     "WeightFile",
     "extract_images",
     "extractors",
     "is_installed",
     "load",
+    "options_of",
 ]

@@ -112,10 +112,12 @@ class Extractor(ABC):
     wants_colour: ClassVar[bool] = False
 
     def __init__(self, *, max_keypoints: int = 2048, max_size: int | None = None) -> None:
-        if max_keypoints < 1:
-            raise InvalidInputError(f"max_keypoints is {max_keypoints}, but must be at least 1")
-        if max_size is not None and max_size < 1:
-            raise InvalidInputError(f"max_size is {max_size}, but must be at least 1 pixel, or None for no limit")
+        if not isinstance(max_keypoints, int | np.integer) or max_keypoints < 1:
+            raise InvalidInputError(f"max_keypoints is {max_keypoints!r}, but must be a whole number, at least 1")
+        if max_size is not None and (not isinstance(max_size, int | np.integer) or max_size < 1):
+            raise InvalidInputError(
+                f"max_size is {max_size!r}, but must be a whole number of pixels, at least 1, or None for no limit"
+            )
         self.max_keypoints = max_keypoints
         self.max_size = max_size
 

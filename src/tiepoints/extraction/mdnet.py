@@ -63,7 +63,9 @@ class MDNet(Extractor):
     Raises
     ------
     InvalidInputError
-        If there are no released weights for so many sets, `weights` is no such model, or an option is out of range.
+        If there are no released weights for so many sets, or an option is out of range.
+    StorageError
+        If the file of `weights` is missing, damaged or no such model.
     """
 
     card: ClassVar[Card] = Card(
@@ -102,6 +104,8 @@ class MDNet(Extractor):
         for name, number in (("threads", threads), ("sets", sets)):
             if number is not None and (not _is_whole(number) or number < 1):
                 raise InvalidInputError(f"{name} is {number!r}, but must be a whole number, at least 1")
+        if weights is not None and not isinstance(weights, str | Path):
+            raise InvalidInputError(f"weights is {weights!r}, but must be the path of a file")
         if precision != "float32" and weights is not None:
             raise InvalidInputError("precision chooses among the released weights; files of your own have theirs")
         self.precision = precision

@@ -111,14 +111,21 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     Raises
     ------
     StorageError
-        If there is no such file.
-    InvalidInputError
-        If it is no model of MD-Net.
+        If there is no such file, or it is no model of MD-Net, damaged or truncated.
     """
     import onnxruntime
 
-    if not path.is_file():
-        raise StorageError(f"{path}: no such file; give an .onnx file that `tiepoints export` wrote")
+    try:
+        with path.open("rb") as file:
+            head = file.read(256)
+    except FileNotFoundError:
+        raise StorageError(f"{path}: no such file; give an .onnx file that `tiepoints export` wrote") from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+    if head.startswith(b"PK") and b"/data.pkl" in head:  # a zip archive that begins with a pickle: torch's own files
+        raise StorageError(
+            f"{path}: this is a training checkpoint; `tiepoints export {path} --out FILE.onnx` makes a model of it"
+        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they come as exceptions as well
     # Between calls, threads that spin would take the cores from whatever else the program does, for a gain of 5 %.
@@ -129,7 +136,7 @@ def load_model(path: Path, threads: int | None = None) -> Model:
         about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
         int(about["sets"])
     except Exception as error:  # the run-time has a dozen exceptions of its own, which share no base
-        raise InvalidInputError(
-            f"{path}: not a model of MD-Net as `tiepoints export` writes it ({one_line(error)[:200]})"
+        raise StorageError(
+            f"{path}: not a model of MD-Net, or damaged or truncated; give an .onnx file that `tiepoints export` wrote"
         ) from error
     return Model(path, about, session, threads)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
 import warnings
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import Any
+from inspect import Parameter, cleandoc, signature
+from typing import Any, NamedTuple
 
-from ..errors import UnknownExtractorError
+from ..errors import InvalidInputError, UnknownExtractorError
 from .base import Card, Extractor
 
-__all__ = ["extractors", "is_installed", "load"]
+__all__ = ["Option", "extractors", "is_installed", "load", "options_of"]
 
 GROUP = "tiepoints.extractors"
 
@@ -50,10 +52,73 @@ def load(name: str, **options: Any) -> Extractor:
         If there is no such name; the message has the nearest ones.
     MissingDependencyError
         If the method needs a package that is not installed; the message says how to install it.
-    TypeError
-        If the method has no such option.
+    InvalidInputError
+        If the method has no such option, the message has those that it takes; or if an option is out of its range.
     """
-    return _find(name)(**options)
+    kind = _find(name)
+    try:
+        return kind(**options)
+    except TypeError:
+        known = [option.name for option in options_of(name)]
+        unknown = [option for option in options if option not in known]
+        if not unknown:
+            raise
+        raise InvalidInputError(
+            f"{name} has no option {', '.join(unknown)}; it takes {', '.join(known)} (`tiepoints extractors {name}`)"
+        ) from None
+
+
+class Option(NamedTuple):
+    """An option of a method, as its class declares and documents it."""
+
+    name: str
+    default: Any
+    """None also where the method leaves it to whoever calls."""
+    kind: str
+    """Its type, in words."""
+    what: str
+    """What it does, on one line."""
+
+
+def options_of(name: str) -> list[Option]:
+    """What `load` takes for a method: its own options first, then those that all share.
+
+    They are read from the signatures and the docstrings (numpydoc) of its class and of those that it derives from.
+
+    Parameters
+    ----------
+    name : str
+        One of `extractors()`.
+
+    Raises
+    ------
+    UnknownExtractorError
+        If there is no such name; the message has the nearest ones.
+    """
+    found: dict[str, Parameter] = {}
+    described: dict[str, tuple[str, str]] = {}
+    for kind in _find(name).__mro__:
+        for option, words in _described(kind.__doc__ or "").items():
+            described.setdefault(option, words)
+        if "__init__" not in vars(kind):
+            continue
+        parameters = list(signature(kind.__init__).parameters.values())[1:]  # type: ignore[misc] # of a class in a MRO
+        for parameter in parameters:
+            if parameter.kind is not Parameter.VAR_KEYWORD:
+                found.setdefault(parameter.name, parameter)
+        if all(parameter.kind is not Parameter.VAR_KEYWORD for parameter in parameters):
+            break  # nothing is handed on to the classes above
+    return [
+        Option(option, None if p.default is Parameter.empty else p.default, *described.get(option, ("", "")))
+        for option, p in found.items()
+    ]
+
+
+def _described(docstring: str) -> dict[str, tuple[str, str]]:
+    """Type and meaning, each on one line, of what the section Parameters of a numpydoc docstring describes."""
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[^\n]*\n-+\n|\Z)", cleandoc(docstring), re.MULTILINE | re.DOTALL)
+    entries = re.findall(r"^(\w+) : ([^\n]*)\n((?:[ \n][^\n]*(?:\n|\Z))*)", section[1] if section else "", re.MULTILINE)
+    return {name: (kind, " ".join(text.split())) for name, kind, text in entries}
 
 
 def extractors(*, commercial: bool | None = None, licence: str | None = None) -> list[Card]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -156,7 +157,7 @@ class Writer(ABC, Generic[K]):
                 partial.unlink(missing_ok=True)
             header = {"what": self.what, "made_with": self.made_with, "fresh": self.overwrite}
             self._journal = Journal(partial, header)
-            stack.callback(self._journal.close)
+            stack.callback(self._let_go)
             if self._journal.header["what"] != self.what:
                 raise StorageError(
                     f"{partial}: holds unfinished {self._journal.header['what']}, not {self.what}; move it"
@@ -175,16 +176,24 @@ class Writer(ABC, Generic[K]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._stack:
-            if kind is None and (len(self._journal) or not self._keep_old):
-                self._merge()
-            if kind is None or not len(self._journal):
+            if kind is None:
+                if len(self._journal) or not self._keep_old:
+                    self._merge()
                 self._journal.remove()
+
+    def _let_go(self) -> None:
+        """Keep the journal only for what is in it: who was refused, or wrote nothing, leaves nothing behind."""
+        if len(self._journal):
+            self._journal.close()
+        else:
+            self._journal.remove()
 
     def check_made_with(self, path: Path, before: str) -> None:
         """Refuse to mix what `path` holds with what another maker writes."""
         if before and self.made_with and before != self.made_with:
+            old, new = _differences(before, self.made_with)
             raise StorageError(
-                f"{path}: was made with {before}, not {self.made_with}; write to another file, or "
+                f"{path}: was made with {old}, not {new}; write to another file, or "
                 "replace this one with --overwrite (overwrite=True)"
             )
 
@@ -229,3 +238,21 @@ class Writer(ABC, Generic[K]):
     @abstractmethod
     def _put(self, group: Any, key: K, arrays: dict[str, NDArray[Any]]) -> None:
         """Write an item's arrays into its group."""
+
+
+def _differences(before: str, now: str) -> tuple[str, str]:
+    """What two makers differ in: their names, else the options of their representations, else the whole texts."""
+    (name, options), (other, others) = _maker(before), _maker(now)
+    if name != other:
+        return name, other
+    differing = [key for key in {**options, **others} if options.get(key) != others.get(key)]
+    if not differing:
+        return before, now
+    old, new = (", ".join(f"{key}={some.get(key, '?')}" for key in differing) for some in (options, others))
+    return old, new
+
+
+def _maker(text: str) -> tuple[str, dict[str, str]]:
+    """Name and options of an `Extractor`'s representation, <NAME extractor: KEY=VALUE, KEY=VALUE>."""
+    name, _, options = text.strip("<>").partition(" extractor: ")
+    return name, dict(re.findall(r"(\w+)=(.*?)(?=, \w+=|$)", options))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageError, InvalidInputError
+from ..errors import ImageError
 from ..extraction.base import require
 from ..extraction.model import METADATA, STRIDE
 from ..files import write_whole
@@ -40,7 +40,7 @@ def save_eight_bit(model: Path, photographs: Sequence[Path], path: Path) -> None
 
     Raises
     ------
-    InvalidInputError
+    ImageError
         If no photograph can be read.
     MissingDependencyError
         If the packages that write ONNX are not installed.
@@ -54,7 +54,7 @@ def save_eight_bit(model: Path, photographs: Sequence[Path], path: Path) -> None
 
     images = _middles(photographs[:: max(1, len(photographs) // _PHOTOGRAPHS)])
     if not images:
-        raise InvalidInputError("none of the photographs to calibrate with can be read; give other ones")
+        raise ImageError("none of the photographs to calibrate with can be read; give other ones")
     with tempfile.TemporaryDirectory(prefix="tiepoints-8-bit-") as folder:
         folded, quantised = Path(folder) / "folded.onnx", Path(folder) / "quantised.onnx"
         options = onnxruntime.SessionOptions()

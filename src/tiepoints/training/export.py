@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInputError, MissingDependencyError, StorageError
+from ..errors import MissingDependencyError, StorageError
 from ..extraction.model import METADATA, STRIDE
 from ..files import one_line, write_whole
 from .network import Config, MDNet
@@ -135,32 +135,39 @@ def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
     Raises
     ------
     StorageError
-        If there is no such file.
-    InvalidInputError
-        If it is neither.
+        If there is no such file, it is neither or damaged, or it is an 8-bit model.
     """
-    if not path.is_file():
-        raise StorageError(f"{path}: no such file; give a model (.onnx) or a checkpoint (.pt) of tiepoints")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise StorageError(f"{path}: no such file; give a model (.onnx) or a checkpoint (.pt) of tiepoints") from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
     try:
         if path.suffix == ".onnx":
             import onnx
             from onnx import numpy_helper
 
-            model = onnx.load(path, load_external_data=False)
+            model = onnx.load_model_from_string(data)
             about = json.loads({prop.key: prop.value for prop in model.metadata_props}[METADATA])
             state = {
                 value.name: torch.from_numpy(numpy_helper.to_array(value).copy()) for value in model.graph.initializer
             }
-            if "detect.1.weight" not in state:
-                raise InvalidInputError("an 8-bit model cannot be trained or exported again, what it was made of can")
-            return Config.from_dict(about["network"]), state, about
-        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-        return Config.from_dict(content["network"]), content["average"], content["about"]
+            config = Config.from_dict(about["network"])
+        else:
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            config, state, about = Config.from_dict(content["network"]), content["average"], content["about"]
     except ImportError as error:
         raise MissingDependencyError(
             f"{path}: reading it needs {error.name}: pip install 'tiepoints[train]'"
         ) from error
-    except Exception as error:  # whatever a broken file makes the readers say
-        raise InvalidInputError(
-            f"{path}: neither a model nor a checkpoint of tiepoints ({one_line(error)[:200]})"
+    except Exception as error:  # whatever a broken file makes the readers say, in words of their own insides
+        raise StorageError(
+            f"{path}: neither a model nor a checkpoint of tiepoints, or damaged or truncated; give an .onnx file that "
+            "`tiepoints export` wrote or the checkpoint.pt of `tiepoints train`"
         ) from error
+    if "detect.1.weight" not in state:
+        raise StorageError(
+            f"{path}: an 8-bit model cannot be trained or exported again; give the model or checkpoint it was made of"
+        )
+    return config, state, about

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InvalidInputError, StorageError
+from ..errors import ImageError, InvalidInputError, StorageError
 from ..files import one_line
 from .data import LEAST_EDGE, Pairs, batches, split
 from .development import Development, Figures
@@ -120,9 +120,12 @@ def train(
     Raises
     ------
     InvalidInputError
-        If there are too few usable photographs, the pairs are too small for so many sets, or `start` is no model.
+        If there are too few photographs, the pairs are too small for so many sets, or the network of `start` has
+        another shape.
+    ImageError
+        If no photograph can be used.
     StorageError
-        If `out` cannot be written, or holds a training while `resume` is not set.
+        If `start` is missing or no model, `out` cannot be written, or holds a training while `resume` is not set.
     TrainingError
         If the loss is not finite any more; the last checkpoint stays.
     """
@@ -150,7 +153,7 @@ def train(
             if main:
                 say(f"left out: {message}")
         if not photographs.paths:
-            raise InvalidInputError(
+            raise ImageError(
                 f"{images[0].parent}: no usable photograph is left; they must be readable images of at least "
                 f"{LEAST_EDGE} pixels along the short edge"
             )

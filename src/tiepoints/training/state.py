@@ -124,7 +124,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         If it is damaged or something else.
     """
     try:
-        content: dict[str, Any] = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        data = path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+    try:
+        content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return content
-    except Exception as error:  # whatever a broken file makes torch say
-        raise StorageError(f"{path}: not a checkpoint of this trainer ({one_line(error)[:200]})") from error
+    except Exception as error:  # whatever a broken file makes torch say, in words of its own insides
+        raise StorageError(
+            f"{path}: not a checkpoint of `tiepoints train`, or damaged or truncated; move it away and train anew, "
+            "or give another --out"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ class _Bags(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
     "--export",
     "submission",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write the benchmark's submission files of the one method that takes part into this folder.",
+    help="Write the benchmark's submission files of the one method that takes part into this folder; made if missing.",
 )
 @store_options
 @report_options
@@ -152,6 +153,13 @@ def command(
     if task == "none" and submission is None:
         raise click.UsageError("--task none only exports; give --export FOLDER")
 
+    if task in ("multiview", "both") and find_spec("pycolmap") is None:
+        from ...errors import MissingDependencyError
+
+        # Now, not after the stereo task's hours.
+        raise MissingDependencyError(
+            "the multiview task needs pycolmap: pip install 'tiepoints[sfm]'; --task stereo works without it"
+        )
     from ...benchmarks import default_store
     from ...benchmarks.image_matching import Options, Track, evaluate_image_matching, export_submission
     from ...benchmarks.image_matching.stereo import estimator_for

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import DEFAULT_EXTRACTOR, ExtractorName, json_option, print_json
+from ..options import DEFAULT_EXTRACTOR, FOLDER_MADE, ExtractorName, json_option, print_json
 
 if TYPE_CHECKING:
     from ...benchmarks import Method, Report
@@ -44,7 +44,7 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default=(DEFAULT_EXTRACTOR,),
             show_default=True,
             help="Who takes part, one of `tiepoints extractors`, with options of the method behind a colon: "
-            "mdnet:sets=4 or rootsift:contrast_threshold=0.01; repeatable.",
+            "mdnet:sets=4 or rootsift:contrast_threshold=0.01 (`tiepoints extractors NAME` lists them); repeatable.",
         ),
     ):
         function = option(function)
@@ -60,7 +60,8 @@ def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--store",
             type=click.Path(path_type=Path, file_okay=False),
-            help="Folder that keeps the features.  [default: tiepoints/benchmarks in your cache folder]",
+            help="Folder that keeps the features; made if missing.  "
+            "[default: tiepoints/benchmarks in your cache folder]",
         ),
     ):
         function = option(function)
@@ -74,7 +75,7 @@ def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--details",
             type=click.Path(path_type=Path, dir_okay=False),
-            help="Write the figures of every single pair (.csv).",
+            help=f"Write the figures of every single pair (.csv). {FOLDER_MADE}",
         ),
         click.option(
             "-o",
@@ -82,7 +83,7 @@ def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "outs",
             type=click.Path(path_type=Path, dir_okay=False),
             multiple=True,
-            help="Write the report: .html (with plots and pictures), .json, .csv or .md; repeatable.",
+            help=f"Write the report: .html (with plots and pictures), .json, .csv or .md; repeatable. {FOLDER_MADE}",
         ),
     ):
         function = option(function)
