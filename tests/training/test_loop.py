@@ -110,11 +110,13 @@ def test_an_earlier_training_is_not_overwritten(photographs: Path, tmp_path: Pat
     run(photographs, tmp_path, 2)
     with pytest.raises(tp.StorageError, match="--resume"):
         run(photographs, tmp_path, 2)
-    (tmp_path / "checkpoint.pt").write_bytes(b"PK nonsense")
-    with pytest.raises(
-        tp.StorageError, match=r"checkpoint\.pt: not a checkpoint of `tiepoints train`, or damaged [^(]*--out$"
-    ):
-        run(photographs, tmp_path, 2, resume=True)
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    for content in (b"PK nonsense", (tmp_path / "other.pt").read_bytes()):
+        (tmp_path / "checkpoint.pt").write_bytes(content)
+        with pytest.raises(
+            tp.StorageError, match=r"checkpoint\.pt: not a checkpoint of `tiepoints train`, or damaged [^(]*--out$"
+        ):
+            run(photographs, tmp_path, 2, resume=True)
 
 
 def test_it_says_what_it_begins_with_and_when_nothing_is_left(photographs: Path, tmp_path: Path) -> None:

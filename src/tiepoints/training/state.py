@@ -129,6 +129,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise StorageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        dict(content["recipe"])  # which no other program's file has
         return content
     except Exception as error:  # whatever a broken file makes torch say, in words of its own insides
         raise StorageError(
