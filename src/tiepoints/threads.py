@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Piece", "cores", "run_pieces", "scratch"]
+__all__ = ["cores", "run_pieces", "scratch"]
 
 _HELD = threading.local()
 _MOST_SCRATCH = 1 << 23  # floats, 32 MB, of each piece of scratch memory: larger images pay for fresh pages
