@@ -15,6 +15,8 @@ __all__ = ["Features", "Matches"]
 
 Float32 = NDArray[np.float32]
 
+_INT8_ONE = np.float32(127)  # what 1 becomes in descriptors of 8 bits
+
 
 def _frozen(values: ArrayLike, dtype: Any, what: str) -> NDArray[Any]:
     """A read-only C-contiguous view or copy; what the caller handed over stays writable for the caller."""
@@ -106,8 +108,8 @@ class Features:
         """The length of a descriptor that is neither near 1 nor 0, as blank patches give it, or None; None for bits."""
         if self.binary:
             return None
-        vectors = self.descriptors.astype(np.float32, copy=False)
-        squared = np.einsum("nd,nd->n", vectors, vectors) / np.float32(1 if vectors is self.descriptors else 127**2)
+        vectors = self.vectors()
+        squared = np.einsum("nd,nd->n", vectors, vectors)
         odd = squared[(np.abs(squared - 1) > 0.05) & (squared > 0)]  # int8 is off by up to 1 % a component
         return float(np.sqrt(odd[0])) if len(odd) else None
 
@@ -143,7 +145,17 @@ class Features:
         if self.descriptors.dtype != np.float32:
             return self
         vectors = np.clip(np.asarray(self.descriptors, np.float32), -1, 1)
-        return replace(self, descriptors=np.rint(vectors * np.float32(127)).astype(np.int8))
+        return replace(self, descriptors=np.rint(vectors * _INT8_ONE).astype(np.int8))
+
+    def vectors(self) -> Float32:
+        """The descriptors as (N, D) float32 whose dot product compares them; they themselves, where they are floats.
+
+        Bits become -1 and 1, whose product is the number of bits less twice the Hamming distance, exactly.
+        """
+        if self.binary:
+            return np.unpackbits(np.asarray(self.descriptors, np.uint8), axis=1).astype(np.float32) * 2 - 1
+        vectors = self.descriptors.astype(np.float32, copy=False)
+        return vectors / _INT8_ONE if self.descriptors.dtype == np.int8 else vectors
 
 
 @dataclass(frozen=True, eq=False, repr=False)

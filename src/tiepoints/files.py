@@ -52,6 +52,23 @@ def replacing(path: PathLike) -> Iterator[Path]:
         _remove_temporaries(temporary.parent, temporary.name)
 
 
+def read_bytes(path: PathLike, size: int = -1, *, remedy: str = "") -> bytes:
+    """A file's content, or its first `size` bytes.
+
+    Raises
+    ------
+    StorageError
+        If there is no such file, which the message follows by `remedy`, or it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            return stream.read(size)
+    except FileNotFoundError:
+        raise StorageError(f"{path}: no such file" + (f"; {remedy}" if remedy else "")) from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+
+
 def write_whole(path: PathLike, content: bytes | memoryview) -> None:
     """Write a file that is whole or not there; see `replacing`.
 

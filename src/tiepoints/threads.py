@@ -81,7 +81,7 @@ def run_pieces(pieces: Sequence[Piece], make: Callable[[int], Any]) -> None:
             raise
 
     with _single_threaded_blas():
-        helpers = [_helpers(count - 1).submit(work, make(i)) for i in range(1, count)]
+        helpers = [_helpers(cores() - 1).submit(work, make(i)) for i in range(1, count)]
         try:
             work(make(0))
         finally:

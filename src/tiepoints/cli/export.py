@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from .options import FOLDER_MADE, Setting, json_option, print_json
+from .options import Setting, json_option, output_option, print_json
 
 
 @click.command("export", epilog="Example: tiepoints export runs/mine/checkpoint.pt --out mine.onnx")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help=f"The model's file (.onnx). {FOLDER_MADE}")
+@output_option("--out", required=True, what="The model's file (.onnx).")
 @click.option("--about", type=Setting(), multiple=True, help="What the file shall say, e.g. licence=CC0-1.0.")
 @click.option(
     "--int8",

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import (
-    FOLDER_MADE,
     check_not_an_input,
-    check_picture,
     extractor_options,
     json_option,
     make_extractor,
+    output_option,
+    picture_option,
     print_json,
 )
 
@@ -32,15 +32,9 @@ if TYPE_CHECKING:
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @extractor_options
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help=f"Write the features: .h5 for any number of images (HDF5 as hloc reads it), .npz for one. {FOLDER_MADE}",
-)
+@output_option("--out", what="Write the features: .h5 for any number of images (HDF5 as hloc reads it), .npz for one.")
 @click.option("--overwrite", is_flag=True, help="Start anew instead of adding the images that --out does not hold yet.")
-@click.option(
-    "--plot", type=click.Path(path_type=Path), help=f"Write a picture of the keypoints; for one image. {FOLDER_MADE}"
-)
+@picture_option("Write a picture of the keypoints; for one image.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="Images worked on at once.  [default: OMP_NUM_THREADS, or all cores]"
 )
@@ -69,7 +63,6 @@ def command(
 
     if out is not None and out.suffix not in (".h5", ".hdf5", ".npz"):
         raise click.BadParameter(f"{out} must end in .h5 or .npz", param_hint="--out")
-    check_picture(plot)
     paths = find_images(images)
     check_not_an_input((plot, out), paths)
     if len(paths) > 1 and (plot is not None or (out is not None and out.suffix == ".npz")):

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from .options import (
-    FOLDER_MADE,
     check_not_an_input,
-    check_picture,
     extractor_options,
     json_option,
     make_extractor,
+    output_option,
+    picture_option,
     print_json,
 )
 
@@ -42,14 +42,8 @@ from .options import (
     help="How far, in pixels, an inlier may lie from the model.  [default: 1 for fundamental, 3 for homography]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random samples of the verification.")
-@click.option(
-    "--plot", type=click.Path(path_type=Path), help=f"Write a picture of the inliers (.png, .jpg). {FOLDER_MADE}"
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help=f"Write the matches: .npz (arrays), or .csv (a row each: xa, ya, xb, yb, score, inlier). {FOLDER_MADE}",
-)
+@picture_option("Write a picture of the inliers (.png, .jpg).")
+@output_option("--out", what="Write the matches: .npz (arrays), or .csv (a row each: xa, ya, xb, yb, score, inlier).")
 @json_option
 def command(
     image_a: Path,
@@ -74,7 +68,6 @@ def command(
     """
     if out is not None and out.suffix not in (".npz", ".csv"):
         raise click.BadParameter(f"{out} must end in .npz or .csv", param_hint="--out")
-    check_picture(plot)
     check_not_an_input((plot, out), (image_a, image_b))
 
     from ..images import read

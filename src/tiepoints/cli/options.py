@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 DEFAULT_EXTRACTOR = "mdnet"
 
-#: Ends the help of every option that names a file to be written: `files.replacing` writes all of them.
-FOLDER_MADE = "Its folder is made if missing."
-
 
 class ExtractorName(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5 only
     """A registered extractor's name; the registry checks it, and is imported for completion only."""
@@ -98,10 +95,22 @@ def make_extractor(
         raise click.UsageError(f"{name}: {error}") from None
 
 
-def check_picture(path: Path | None) -> None:
+def output_option(*names: str, what: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option that names a file to be written; `files.replacing` writes all of them, and makes their folders."""
+    settings = {"type": click.Path(path_type=Path), **settings}
+    return click.option(*names, help=f"{what} Its folder is made if missing.", **settings)
+
+
+def picture_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """--plot, a picture to be written."""
+    return output_option("--plot", what=what, callback=_check_picture)
+
+
+def _check_picture(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a picture's name before the work is done, not after it."""
     if path is not None and path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"):
         raise click.BadParameter(f"{path} must end in .png, .jpg, .webp or .tif", param_hint="--plot")
+    return path
 
 
 def check_not_an_input(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:

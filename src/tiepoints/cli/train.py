@@ -127,12 +127,10 @@ def command(
         )
     if not finished:
         checkpoint = out / "checkpoint.pt"
-        model = (
-            ""
-            if (out / "best.onnx").exists()
-            else f"; `tiepoints export {checkpoint} --out FILE.onnx` makes a model of it"
-        )
-        raise TiepointsError(f"interrupted; {checkpoint} is saved, go on with --resume{model}")
+        message = f"interrupted; {checkpoint} is saved, go on with --resume"
+        if not (out / "best.onnx").exists():
+            message += f"; `tiepoints export {checkpoint} --out FILE.onnx` makes a model of it"
+        raise TiepointsError(message)
     if not as_json and (out / "best.onnx").exists():
         click.echo(f"wrote {out / 'best.onnx'}; use it with -O weights={out / 'best.onnx'}")
 

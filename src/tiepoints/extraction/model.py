@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidInputError, StorageError
-from ..files import one_line
+from ..files import read_bytes
 from ..threads import cores, scratch
 
 __all__ = ["STRIDE", "Model", "load_model", "released"]
@@ -115,13 +115,7 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     """
     import onnxruntime
 
-    try:
-        with path.open("rb") as file:
-            head = file.read(256)
-    except FileNotFoundError:
-        raise StorageError(f"{path}: no such file; give an .onnx file that `tiepoints export` wrote") from None
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+    head = read_bytes(path, 256, remedy="give an .onnx file that `tiepoints export` wrote")
     if head.startswith(b"PK") and b"/data.pkl" in head:  # a zip archive that begins with a pickle: torch's own files
         raise StorageError(
             f"{path}: this is a training checkpoint; `tiepoints export {path} --out FILE.onnx` makes a model of it"

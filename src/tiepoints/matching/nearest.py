@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,14 +65,13 @@ def match(
     if not len(a.keypoints) or not len(b.keypoints):
         return Matches(np.zeros((0, 2), np.int32), np.zeros(0, np.float32))
     bits = _bits(a)
-    vectors_a, vectors_b = _vectors(a), _vectors(b)
     # Hamming distances are often equal. Which of the equals is first then needs the way back; for floats, see _Nearest.
     both_ways = mutual and (ratio is not None or bits is not None)
-    one, other = _Sets(vectors_a, a.sets), _Sets(vectors_b, b.sets)
+    one, other = _Sets(a), _Sets(b)
     ahead = _Nearest(one, other, second=ratio is not None)
     back = _Nearest(other, one, second=ratio is not None) if both_ways else None
     pieces = ahead.pieces() + (back.pieces() if back is not None else [])
-    working = _ROWS * _COLUMNS + (_ROWS + _COLUMNS) * vectors_a.shape[1]
+    working = _ROWS * _COLUMNS + (_ROWS + _COLUMNS) * one.vectors.shape[1]
     run_pieces(pieces, lambda thread: scratch(f"matching {thread}", (working,)))
 
     keep = ahead.best > -np.inf  # features of a set that the other image lacks have no neighbours
@@ -121,24 +119,20 @@ def _check(a: Features, b: Features, ratio: float | None, min_similarity: float 
 
 
 class _Sets:
-    """An image's vectors, and which of them belong to each set, in the order of the image."""
+    """An image's vectors, the order that puts those of a set together, and where each set starts in it, and ends."""
 
-    def __init__(self, vectors: Float32, sets: NDArray[np.uint8] | None) -> None:
-        self.vectors = vectors
-        # without sets None, so that slices of the vectors serve
-        self.order = None if sets is None else np.argsort(sets, kind="stable")
-        self.starts = [0, len(vectors)] if sets is None else [0, *np.cumsum(np.bincount(sets)).tolist()]
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def rows(self, part: slice) -> NDArray[np.intp] | slice:
-        """The rows in the image's arrays of a part of the order."""
-        return part if self.order is None else self.order[part]
+    def __init__(self, features: Features) -> None:
+        self.vectors = features.vectors()
+        self.in_order = features.sets is None  # all in one set: slices of the vectors serve
+        if features.sets is None:
+            self.order, self.starts = np.arange(len(features)), [0, len(features)]
+        else:
+            self.order = np.argsort(features.sets, kind="stable")
+            self.starts = [0, *np.cumsum(np.bincount(features.sets)).tolist()]
 
     def take(self, part: slice, memory: Float32) -> Float32:
-        """Their vectors, in `memory` where they have to be gathered."""
-        if self.order is None:
+        """The vectors of a part of the order, in `memory` where they have to be gathered."""
+        if self.in_order:
             return self.vectors[part]
         rows, size = self.order[part], self.vectors.shape[1]
         # without a mode, NumPy would gather into memory of its own first
@@ -149,20 +143,6 @@ def _bits(features: Features) -> int | None:
     return 8 * features.descriptors.shape[1] if features.binary else None
 
 
-def _vectors(features: Features) -> Float32:
-    """Descriptors whose dot product ranks them: bits become -1 and 1, whose product is bits - 2 * Hamming distance.
-
-    That is exact in float32, and the BLAS is faster at it than a popcount loop in NumPy could be.
-    """
-    descriptors: NDArray[Any] = features.descriptors
-    if descriptors.dtype == np.uint8:
-        return np.unpackbits(descriptors, axis=1).astype(np.float32) * 2 - 1
-    vectors = descriptors.astype(np.float32, copy=False)
-    if descriptors.dtype == np.int8:
-        vectors = vectors / np.float32(127)
-    return vectors
-
-
 class _Nearest:
     """Each row's best (and second best) row of b within its set, and the best value of each row of b.
 
@@ -171,7 +151,7 @@ class _Nearest:
     """
 
     def __init__(self, a: _Sets, b: _Sets, *, second: bool) -> None:
-        n, m = len(a), len(b)
+        n, m = len(a.order), len(b.order)
         self.a, self.b = a, b
         self.where = np.zeros(n, np.intp)  # row of b that is most similar
         self.best = np.full(n, -np.inf, np.float32)  # its similarity
@@ -191,14 +171,14 @@ class _Nearest:
 
     def _block(self, part: slice, columns: slice, memory: Float32) -> None:
         similarities, vectors = memory[: _ROWS * _COLUMNS], memory[_ROWS * _COLUMNS :]
-        a, rows = self.a.take(part, vectors), self.a.rows(part)
+        a, rows = self.a.take(part, vectors), self.a.order[part]
         vectors = vectors[_ROWS * a.shape[1] :]
         best, where = self.best[rows], self.where[rows]
         second = None if self.second is None else self.second[rows]
         each = np.arange(len(a))
         for left in range(columns.start, columns.stop, _COLUMNS):
-            part = slice(left, min(columns.stop, left + _COLUMNS))
-            b, rows_b = self.b.take(part, vectors), self.b.rows(part)
+            some = slice(left, min(columns.stop, left + _COLUMNS))
+            b, rows_b = self.b.take(some, vectors), self.b.order[some]
             block = np.matmul(a, b.T, out=similarities[: len(a) * len(b)].reshape(len(a), -1))
             greatest = block.max(axis=0)
             with self._lock:
@@ -210,7 +190,7 @@ class _Nearest:
                 # of the two best so far and the block's two best, the second
                 second = np.maximum(np.minimum(best, value), np.maximum(second, block.max(axis=1)))
             better = value > best
-            where[better] = column[better] + left if isinstance(rows_b, slice) else rows_b[column[better]]
+            where[better] = rows_b[column[better]]
             best[better] = value[better]
         self.best[rows], self.where[rows] = best, where
         if self.second is not None and second is not None:
@@ -221,7 +201,7 @@ def _first_best(nearest: _Nearest, among: NDArray[np.bool_]) -> NDArray[np.bool_
     """Which rows are their best column's best row; of equals the first."""
     candidates = np.flatnonzero(among & (nearest.best == nearest.column_best[nearest.where]))
     columns = nearest.where[candidates]
-    first = np.empty(len(nearest.b), np.intp)
+    first = np.empty(len(nearest.column_best), np.intp)
     first[columns[::-1]] = candidates[::-1]  # of several values for one place the last stays
     mutual = np.zeros(len(among), bool)
     mutual[first[columns]] = True

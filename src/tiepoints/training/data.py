@@ -26,7 +26,7 @@ LEAST_EDGE = 128  # ours: pixels; smaller photographs hold too little for two di
 def split(paths: list[Path]) -> tuple[list[Path], list[Path]]:
     """Photographs to train on, and a few that training never sees; the same ones at every call.
 
-    Held out are 3 %, but between 5 and 30, and never more than a third. Ours.
+    Held out are 3 %, at most 30; of few photographs 5 or a third, whichever is less, but at least one. Ours.
 
     Raises
     ------

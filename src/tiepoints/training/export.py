@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import MissingDependencyError, StorageError
 from ..extraction.model import METADATA, STRIDE
-from ..files import one_line, write_whole
+from ..files import read_bytes, write_whole
 from .network import Config, MDNet
 
 __all__ = ["read_model", "save_model"]
@@ -137,12 +137,7 @@ def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
     StorageError
         If there is no such file, it is neither or damaged, or it is an 8-bit model.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise StorageError(f"{path}: no such file; give a model (.onnx) or a checkpoint (.pt) of tiepoints") from None
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+    data = read_bytes(path, remedy="give a model (.onnx) or a checkpoint (.pt) of tiepoints")
     try:
         if path.suffix == ".onnx":
             import onnx

@@ -148,6 +148,20 @@ def train(
                 f"{recipe.network.sets} sets need; give a crop of at least {2 * window}"
             )
         main = where.rank == 0
+        torch.manual_seed(recipe.seed)
+        network = MDNet(recipe.network)
+        if start is not None and saved is None:
+            _start_from(network, start)
+        state = State(network, recipe, where)
+        if saved is not None:
+            state.restore(saved)
+        if state.share(hours, steps) >= 1:
+            option = "hours" if steps is None else "steps"
+            done = f"{state.seconds / 3600:.2f}" if steps is None else state.step
+            if main:
+                say(f"{done} {option} are done already; a greater --{option} prolongs the training")
+            return True
+
         photographs = Photographs(images)
         for message in photographs.drop_unreadable(LEAST_EDGE):
             if main:
@@ -159,18 +173,6 @@ def train(
             )
         photographs.paths, held_out = split(photographs.paths)
 
-        torch.manual_seed(recipe.seed)
-        network = MDNet(recipe.network)
-        if start is not None and saved is None:
-            _start_from(network, start)
-        state = State(network, recipe, where)
-        if saved is not None:
-            state.restore(saved)
-        if state.share(hours, steps) >= 1:
-            option = "hours" if steps is None else "steps"
-            done = f"{state.seconds / 3600:.2f}" if steps is None else state.step
-            say(f"{done} {option} are done already; a greater --{option} prolongs the training")
-            return True
         benchmark = Development(Photographs(held_out), development) if main else None
         if benchmark is not None:
             if state.judged_on not in ("", benchmark.digest):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import StorageError, TrainingError
-from ..files import one_line, write_whole
+from ..files import read_bytes, write_whole
 from .distributed import World, share_statistics
 from .network import MDNet
 from .objective import Batch, objective
@@ -123,10 +123,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     StorageError
         If it is damaged or something else.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+    data = read_bytes(path)
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         dict(content["recipe"])  # which no other program's file has

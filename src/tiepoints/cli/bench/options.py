@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import DEFAULT_EXTRACTOR, FOLDER_MADE, ExtractorName, json_option, print_json
+from ..options import DEFAULT_EXTRACTOR, ExtractorName, json_option, output_option, print_json
 
 if TYPE_CHECKING:
     from ...benchmarks import Method, Report
@@ -72,18 +72,18 @@ def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Where the report goes: `outs`, `details`, `as_json`, which `deliver` understands."""
     for option in (
         json_option,
-        click.option(
+        output_option(
             "--details",
             type=click.Path(path_type=Path, dir_okay=False),
-            help=f"Write the figures of every single pair (.csv). {FOLDER_MADE}",
+            what="Write the figures of every single pair (.csv).",
         ),
-        click.option(
+        output_option(
             "-o",
             "--out",
             "outs",
             type=click.Path(path_type=Path, dir_okay=False),
             multiple=True,
-            help=f"Write the report: .html (with plots and pictures), .json, .csv or .md; repeatable. {FOLDER_MADE}",
+            what="Write the report: .html (with plots and pictures), .json, .csv or .md; repeatable.",
         ),
     ):
         function = option(function)
