@@ -203,6 +203,24 @@ def command(photographs: Path, out: Path, *options: object) -> list[str]:
     ]
 
 
+# `tiepoints` that says, when it leaves its group of processes, how many of torch's wrappers could still hold it.
+WATCHED = """
+import gc, sys
+import torch.distributed
+from torch.nn.parallel import DistributedDataParallel
+from tiepoints.cli import main
+
+leave = torch.distributed.destroy_process_group
+
+def watched():
+    print("wrappers left:", sum(isinstance(o, DistributedDataParallel) for o in gc.get_objects()), file=sys.stderr)
+    leave()
+
+torch.distributed.destroy_process_group = watched
+main()
+"""
+
+
 def test_two_processes_learn_what_one_with_the_double_batch_learns(photographs: Path, tmp_path: Path) -> None:
     """By torchrun on this machine, through the command line."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -210,9 +228,11 @@ def test_two_processes_learn_what_one_with_the_double_batch_learns(photographs: 
     one[one.index("--batch") + 1] = "4"
     subprocess.run(one, env=env, check=True, capture_output=True, timeout=300)
     runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    two = [*runner, *command(photographs, tmp_path / "two", "--steps", 3)]
+    (tmp_path / "watched.py").write_text(WATCHED)
+    two = [*runner, str(tmp_path / "watched.py"), *command(photographs, tmp_path / "two", "--steps", 3)[2:]]
     result = subprocess.run(two, env=env, check=False, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
+    assert result.stderr.count("wrappers left: 0") == 2, result.stderr  # see `distributed.world`
     a, b = checkpoint(tmp_path / "one")["weights"], checkpoint(tmp_path / "two")["weights"]
     for name, value in a.items():  # type: ignore[attr-defined]
         torch.testing.assert_close(value.float(), b[name].float(), atol=2e-3, rtol=2e-2, msg=name)  # type: ignore[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ def world() -> Iterator[World]:
     try:
         yield World(dist.get_rank(), size, device)
     finally:
+        # torch's wrapper lies in cycles, and must not be the group's last owner: it would wait with Python's lock for a
+        # thread of the group that now and then waits for that lock, for ever.
+        gc.collect()
         dist.destroy_process_group()
 
 

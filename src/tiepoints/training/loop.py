@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ def train(
     if (hours is None) == (steps is None):
         raise InvalidInputError("give either hours or steps")
     _keep_memory()
-    with world() as where, _stopping() as stopped:
+    with world() as where, _stopping() as stopped, ExitStack() as stack:
         checkpoint = out / "checkpoint.pt"
         saved = load_checkpoint(checkpoint) if resume and checkpoint.exists() else None
         if saved is None and checkpoint.exists():
@@ -153,6 +153,7 @@ def train(
         if start is not None and saved is None:
             _start_from(network, start)
         state = State(network, recipe, where)
+        stack.callback(state.part)
         if saved is not None:
             state.restore(saved)
         if state.share(hours, steps) >= 1:

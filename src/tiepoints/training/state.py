@@ -82,6 +82,10 @@ class State:
         self.step += 1
         return parts | {"total": total.detach()}
 
+    def part(self) -> None:
+        """Let go of the other processes, before their group is left; no step can be made any more."""
+        self.parallel = self.network
+
     def share(self, hours: float | None, steps: int | None) -> float:
         """How much of a training of so many hours or steps is done, 0 to 1."""
         return min(1.0, self.step / steps if steps is not None else self.seconds / ((hours or 0) * 3600))
