@@ -20,9 +20,10 @@ SOURCE = Path(tp.__file__).parent
 FLOORS = {
     "errors": 0, "features": 1, "camera": 1, "files": 1, "threads": 1, "images": 2,
     "extraction": 3, "matching": 3, "geometry": 3, "storage": 3, "plot": 3,
-    "benchmarks": 4,
+    "metrics": 4, "datasets": 4,
     "training": 5,
-    "cli": 6,
+    "benchmarks": 6,
+    "cli": 7,
 }  # fmt: skip
 
 
