@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import tiepoints as tp
-from tiepoints.extraction import Card, Extractor
+from tiepoints.extraction import Extractor, Metadata
 from tiepoints.extraction.base import Detections
 
 # The same examples at every run in CI, so that a change is judged by what it changed; new ones elsewhere.
@@ -170,7 +170,9 @@ def make_world(images: int, count: int = 400, seed: int = 5) -> World:
 class Oracle(Extractor):
     """Reads the number of the image from its pixels, and returns the true features of the world; or shuffled ones."""
 
-    card = Card("oracle", "Knows the truth.", "-", "Apache-2.0", True, 128)
+    metadata = Metadata(
+        name="oracle", summary="Knows the truth.", paper="-", code_licence="Apache-2.0", descriptor_size=128
+    )
 
     def __init__(self, world: World, *, shuffled: bool = False, **options: int) -> None:
         super().__init__(**options)

@@ -28,7 +28,7 @@ Write = Callable[..., Path]
 class Sets(tp.Extractor):
     """SIFT whose keypoints go into two sets by their place, as if they were complementary."""
 
-    card = tp.Card("sets", "two sets", "none", "none", True, 128)
+    metadata = tp.Metadata(name="sets", summary="two sets", paper="none", code_licence="MIT", descriptor_size=128)
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         found = tp.load("sift", max_keypoints=self.max_keypoints)._detect(image, mask)
@@ -189,7 +189,14 @@ def test_golden_figures(
 class PlainORB(tp.Extractor):
     """OpenCV's ORB with its own coordinates, which `orb` corrects."""
 
-    card = tp.Card("plain-orb", "as OpenCV gives it", "none", "none", True, 256, descriptor_type="binary")
+    metadata = tp.Metadata(
+        name="plain-orb",
+        summary="as OpenCV gives it",
+        paper="none",
+        code_licence="MIT",
+        descriptor_size=256,
+        descriptor_type="binary",
+    )
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         points, descriptors = cv2.ORB.create(nfeatures=self.max_keypoints).detectAndCompute(image, mask)

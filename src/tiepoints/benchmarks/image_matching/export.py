@@ -125,8 +125,8 @@ def _label(text: str) -> str:
 
 
 def _config(one: Method, datasets: set[str], most: int, ratio: float, threshold: float, custom: bool) -> dict[str, Any]:
-    card = one.extractor.card
-    binary = card.descriptor_type == "binary"
+    metadata = one.extractor.metadata
+    binary = metadata.descriptor_type == "binary"
     label = _label(one.label)
     matching: dict[str, Any] = {"use_custom_matches": custom}
     if custom:
@@ -156,8 +156,8 @@ def _config(one: Method, datasets: set[str], most: int, ratio: float, threshold:
             "publish_anonymously": False,
             "authors": "",
             "contact_email": "",
-            "method_name": card.name,
-            "method_description": f"{card.summary}. {card.paper}",
+            "method_name": metadata.name,
+            "method_description": f"{metadata.summary}. {metadata.paper}",
             "link_to_website": "",
             "link_to_pdf": "",
         },

@@ -134,4 +134,4 @@ def default_ratio(method: Method) -> float:
     .95), and what it recommends to begin with; we give it to all float descriptors. Binary ones get 0.8: ours, not
     tuned, since ratios of Hamming distances of a few hundred bits spread less.
     """
-    return 0.8 if method.extractor.card.descriptor_type == "binary" else 0.9
+    return 0.8 if method.extractor.metadata.descriptor_type == "binary" else 0.9
