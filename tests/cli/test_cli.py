@@ -257,11 +257,13 @@ def test_extractors_table(examples: Path) -> None:
     assert result.returncode == 0
     rows = result.stdout.splitlines()
     assert len(rows) == 1 + len(tp.extractors()), "where it is no terminal, no row is broken"
-    for card, row in zip(tp.extractors(), rows[1:], strict=True):
-        assert row.startswith(f"{card.name} ") and card.summary in row and card.licence in row
+    for metadata, row in zip(tp.extractors(), rows[1:], strict=True):
+        assert row.startswith(f"{metadata.name} ") and metadata.summary in row and metadata.code_licence in row
     listed = json.loads(run("extractors", "--json").stdout)
-    assert {card["name"] for card in listed} == {card.name for card in tp.extractors()}
-    assert all({"licence", "commercial", "paper", "installed"} <= set(card) for card in listed)
+    assert {metadata["name"] for metadata in listed} == {metadata.name for metadata in tp.extractors()}
+    assert all(
+        {"code_licence", "weights_licence", "commercial", "paper", "installed"} <= set(metadata) for metadata in listed
+    )
     assert json.loads(run("extractors", "--json", "--licence", "no such").stdout) == []
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InvalidInputError
 from ..images import as_image, to_grey
 from ..threads import scratch
-from .base import Card, Detections, Extractor
+from .base import Detections, Extractor, Metadata
 from .model import STRIDE, load_model, released
 
 __all__ = ["MDNet"]
@@ -68,13 +68,13 @@ class MDNet(Extractor):
         If the file of `weights` is missing, damaged or no such model.
     """
 
-    card: ClassVar[Card] = Card(
+    metadata: ClassVar[Metadata] = Metadata(
         name="mdnet",
         summary="MD-Net: learned, k complementary sets that match in 1/k of the comparisons",
         paper="Santellani, Sormann, Rossi, Kuhn and Fraundorfer, MD-Net: Multi-Detector for Local Feature Extraction, "
         "ICPR 2022; network details and weights are ours",
-        licence="Apache-2.0",
-        commercial=True,
+        code_licence="Apache-2.0",
+        weights_licence="Apache-2.0",
         descriptor_size=64,
         learned=True,
     )

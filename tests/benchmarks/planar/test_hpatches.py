@@ -15,12 +15,12 @@ from PIL import Image
 
 import tiepoints as tp
 from tiepoints.benchmarks import Method, Report, evaluate_hpatches, method
-from tiepoints.benchmarks.planar.correspondences import score_correspondences
 from tiepoints.benchmarks.planar.illustrations import with_examples, with_time
-from tiepoints.benchmarks.planar.scores import share_within
 from tiepoints.errors import InvalidInputError
 from tiepoints.extraction.base import Detections
 from tiepoints.geometry import epipolar_error, homography_error
+from tiepoints.metrics.correspondences import score_correspondences
+from tiepoints.metrics.planar import share_within
 
 Write = Callable[..., Path]
 
@@ -28,7 +28,7 @@ Write = Callable[..., Path]
 class Sets(tp.Extractor):
     """SIFT whose keypoints go into two sets by their place, as if they were complementary."""
 
-    card = tp.Card("sets", "two sets", "none", "none", True, 128)
+    metadata = tp.Metadata(name="sets", summary="two sets", paper="none", code_licence="MIT", descriptor_size=128)
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         found = tp.load("sift", max_keypoints=self.max_keypoints)._detect(image, mask)
@@ -205,7 +205,14 @@ def test_golden_figures(
 class PlainORB(tp.Extractor):
     """OpenCV's ORB with its own coordinates, which `orb` corrects."""
 
-    card = tp.Card("plain-orb", "as OpenCV gives it", "none", "none", True, 256, descriptor_type="binary")
+    metadata = tp.Metadata(
+        name="plain-orb",
+        summary="as OpenCV gives it",
+        paper="none",
+        code_licence="MIT",
+        descriptor_size=256,
+        descriptor_type="binary",
+    )
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         points, descriptors = cv2.ORB.create(nfeatures=self.max_keypoints).detectAndCompute(image, mask)
