@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
-from ..extraction.base import require
 from ..extraction.model import STRIDE
 from ..extraction.onnx_file import OnnxFile
 from ..files import read_bytes, write_whole
 from ..images import read
+from ..optional import require
 from .export import sealed
 
 __all__ = ["save_eight_bit"]

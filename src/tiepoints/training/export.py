@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import StorageError
-from ..extraction.base import require
 from ..extraction.onnx_file import CHECKSUM, METADATA, OnnxFile, checksum
 from ..files import read_bytes, write_whole
+from ..optional import require
 from .network import CELL, STRIDE, Config, MDNet
 
 __all__ = ["read_model", "save_model", "sealed"]
