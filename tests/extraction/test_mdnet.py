@@ -105,6 +105,21 @@ def test_threshold_and_scores(photograph: NDArray[np.uint8]) -> None:
     assert len(sure) == (everything.scores > 0.5).sum()
 
 
+def test_keypoints_lie_anywhere_in_the_pixel_of_their_peak(photograph: NDArray[np.uint8]) -> None:
+    """Up to half a pixel to each side of it, and evenly: 0.4 of them are more than 0.3 px off."""
+    extractor = tp.load("mdnet")
+    features, (heatmaps, _) = extractor(photograph), extractor.dense(photograph)  # type: ignore[attr-defined]
+    assert features.sets is not None
+    x, y = np.rint(features.keypoints).astype(int).T
+    offset = np.abs(features.keypoints - np.stack([x, y], axis=1))
+    assert ((offset > 0.3).mean(axis=0) > 0.3).all() and ((offset > 0.3).mean(axis=0) < 0.5).all()
+    around = np.pad(heatmaps, ((0, 0), (1, 1), (1, 1)))
+    best = np.max([around[features.sets, y + i, x + j] for i in range(3) for j in range(3)], axis=0)
+    told = (offset < 0.49).all(axis=1)  # at half a pixel both pixels are as near
+    assert told.mean() > 0.7
+    np.testing.assert_array_equal(heatmaps[features.sets, y, x][told], best[told])
+
+
 def test_dense_output(photograph: NDArray[np.uint8]) -> None:
     heatmaps, descriptors = tp.load("mdnet").dense(photograph[:475, :630])  # type: ignore[attr-defined]
     assert heatmaps.shape == (2, 475, 630) and 0 <= heatmaps.min() <= heatmaps.max() <= 1
