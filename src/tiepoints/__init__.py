@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .errors import TiepointsError as TiepointsError
     from .errors import TrainingError as TrainingError
     from .errors import UnknownExtractorError as UnknownExtractorError
-    from .extraction import Card as Card
     from .extraction import Extractor as Extractor
+    from .extraction import Metadata as Metadata
     from .extraction import extract_images as extract_images
     from .extraction import extractors as extractors
     from .extraction import load as load
@@ -45,7 +45,7 @@ __version__ = "0.1.0.dev0"
 # Name -> module that has it. Imported at first use: `tiepoints --help` must not pay for OpenCV.
 _HOMES = {
     "Camera": "camera",
-    "Card": "extraction",
+    "Metadata": "extraction",
     "Extractor": "extraction",
     "Features": "features",
     "ImageError": "errors",

@@ -26,7 +26,7 @@ KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 class Counting(tp.Extractor):
     """One keypoint at the brightest pixel, and how often it was asked."""
 
-    card = tp.Card("counting", "counts", "none", "none", True, 4)
+    metadata = tp.Metadata(name="counting", summary="counts", paper="none", code_licence="MIT", descriptor_size=4)
 
     def __init__(self, *, weights: str = "", **options: Any) -> None:
         super().__init__(**options)
@@ -94,7 +94,7 @@ def test_an_image_is_known_by_its_content(images: dict[str, Path], tmp_path: Pat
     assert computed() == 0
 
 
-@pytest.mark.parametrize("change", ["option", "weights", "card", "code", "method"])
+@pytest.mark.parametrize("change", ["option", "weights", "metadata", "code", "method"])
 def test_whatever_makes_features_makes_them_anew(
     images: dict[str, Path], tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,9 +122,21 @@ def test_whatever_makes_features_makes_them_anew(
     elif change == "weights":
         moved.write_bytes(b"two")
         again = kind(weights=str(moved))
-    elif change == "card":
+    elif change == "metadata":
         file = WeightFile("a", "https://example.org/a", "0" * 64)
-        monkeypatch.setattr(kind, "card", tp.Card("counting", "counts", "none", "none", True, 4, weights=(file,)))
+        monkeypatch.setattr(
+            kind,
+            "metadata",
+            tp.Metadata(
+                name="counting",
+                summary="counts",
+                paper="none",
+                code_licence="MIT",
+                descriptor_size=4,
+                weights=(file,),
+                weights_licence="MIT",
+            ),
+        )
         again = kind(weights=str(moved))
     elif change == "code":
         helper.write_text("VALUE = 2\n", encoding="utf-8")

@@ -13,10 +13,12 @@ import tiepoints as tp
 
 PLUGIN = """
 import numpy as np
-from tiepoints.extraction import Card, Detections, Extractor
+from tiepoints.extraction import Metadata, Detections, Extractor
 
 class Middle(Extractor):
-    card = Card("middle", "one keypoint in the middle", "none", "CC BY-NC 4.0", commercial=False, descriptor_size=2)
+    metadata = Metadata(
+        name="middle", summary="one keypoint", paper="none", code_licence="CC-BY-NC-4.0", descriptor_size=2
+    )
 
     def _detect(self, image, mask):
         h, w = image.shape
@@ -40,16 +42,35 @@ include = ["a_plugin.py"]
 
 
 def test_ours_are_there() -> None:
-    names = [card.name for card in tp.extractors()]
+    names = [metadata.name for metadata in tp.extractors()]
     assert {"mdnet", "sift", "rootsift", "upright-sift", "upright-rootsift", "orb", "akaze"} <= set(names)
     assert len(set(names)) == len(names)
 
 
 def test_filter_on_licence() -> None:
-    assert all(card.commercial for card in tp.extractors(commercial=True))
-    assert not any(card.commercial for card in tp.extractors(commercial=False))
-    assert "orb" in {card.name for card in tp.extractors(licence="apache")}
+    assert all(metadata.commercial for metadata in tp.extractors(commercial=True))
+    assert not any(metadata.commercial for metadata in tp.extractors(commercial=False))
+    assert "orb" in {metadata.name for metadata in tp.extractors(licence="apache")}
     assert tp.extractors(licence="no such licence") == []
+
+
+def test_commercial_use_follows_from_both_licences() -> None:
+    def metadata(code: str, weights: str) -> tp.Metadata:
+        return tp.Metadata(
+            name="x",
+            summary="x",
+            paper="x",
+            code_licence=code,
+            weights_licence=weights,
+            learned=True,
+            descriptor_size=1,
+        )
+
+    assert metadata("MIT", "CC0-1.0").commercial
+    assert not metadata("MIT", "CC-BY-NC-SA-4.0").commercial and not metadata("CC-BY-NC-4.0", "MIT").commercial
+    assert not metadata("MIT", "by agreement").commercial, "what is not known to allow it does not"
+    with pytest.raises(tp.InvalidInputError, match="weights_licence"):
+        metadata("MIT", "")
 
 
 def test_unknown_names_get_a_suggestion() -> None:
@@ -74,11 +95,11 @@ def test_another_package_adds_an_extractor(tmp_path: Path) -> None:
         import numpy as np, tiepoints as tp
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            cards = {{card.name: card for card in tp.extractors()}}
+            listed = {{metadata.name: metadata for metadata in tp.extractors()}}
         assert "'broken' cannot be loaded" in str(caught[0].message), caught
-        assert "broken" not in cards and not cards["middle"].commercial
-        assert cards["sift"].paper.startswith("Lowe"), "a plugin must not replace one of ours"
-        assert [card.name for card in tp.extractors(commercial=False)] == ["middle"]
+        assert "broken" not in listed and not listed["middle"].commercial
+        assert listed["sift"].paper.startswith("Lowe"), "a plugin must not replace one of ours"
+        assert [metadata.name for metadata in tp.extractors(commercial=False)] == ["middle"]
         features = tp.load("middle", max_size=50)(np.zeros((100, 200, 3), np.uint8))
         assert features.keypoints.tolist() == [[99.5, 49.5]], features.keypoints
         """

@@ -62,7 +62,7 @@ def test_images_in_memory_and_files_may_be_mixed(images: list[Path]) -> None:
 class Counting(Extractor):
     """Knows how many images were in work at the same time."""
 
-    card = tp.load("sift").card
+    metadata = tp.load("sift").metadata
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import tiepoints as tp
 from tiepoints.extraction import is_installed
 
-CARDS = {card.name: card for card in tp.extractors() if is_installed(card)}
+METADATA = {metadata.name: metadata for metadata in tp.extractors() if is_installed(metadata)}
 
 
 def blobs(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -59,7 +59,9 @@ def errors(features: tp.Features, truth: NDArray[np.float64], reach: float) -> N
 
 
 @pytest.mark.parametrize("max_size", [None, 500])
-@pytest.mark.parametrize("name", [name for name, card in CARDS.items() if card.subpixel and not card.learned])
+@pytest.mark.parametrize(
+    "name", [name for name, metadata in METADATA.items() if metadata.subpixel and not metadata.learned]
+)
 def test_each_blob_is_found_within_a_fifth_of_a_pixel(name: str, max_size: int | None) -> None:
     image, centres = blobs(0)
     off = errors(tp.load(name, max_keypoints=4000, max_size=max_size)(image), centres, 3) * (max_size or 640) / 640
@@ -69,7 +71,7 @@ def test_each_blob_is_found_within_a_fifth_of_a_pixel(name: str, max_size: int |
 
 
 @pytest.mark.parametrize("max_size", [None, 500])
-@pytest.mark.parametrize("name", [name for name, card in CARDS.items() if not card.learned])
+@pytest.mark.parametrize("name", [name for name, metadata in METADATA.items() if not metadata.learned])
 def test_corners_have_no_systematic_offset(name: str, max_size: int | None) -> None:
     off = []
     for seed in range(8):
@@ -80,7 +82,7 @@ def test_corners_have_no_systematic_offset(name: str, max_size: int | None) -> N
     assert np.abs(joint.mean(axis=0)).max() < 0.1
 
 
-@pytest.mark.parametrize("name", list(CARDS))
+@pytest.mark.parametrize("name", list(METADATA))
 def test_mirrored_images_have_mirrored_keypoints(name: str, texture: NDArray[np.uint8]) -> None:
     """An offset to one side shows as twice that offset between an image and its mirror image."""
     extractor = tp.load(name, max_keypoints=1000)
@@ -96,7 +98,7 @@ def test_mirrored_images_have_mirrored_keypoints(name: str, texture: NDArray[np.
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.4, -0.3), (2.7, 5.5)])
-@pytest.mark.parametrize("name", [name for name, card in CARDS.items() if card.subpixel])
+@pytest.mark.parametrize("name", [name for name, metadata in METADATA.items() if metadata.subpixel])
 def test_a_photograph_moved_by_a_part_of_a_pixel(name: str, shift: tuple[float, float], examples: Path) -> None:
     """The keypoints of the resampled photograph move with it, in the mean to within a tenth of a pixel."""
     photograph = tp.read(examples / "desk_1.jpg", grey=True)

@@ -23,7 +23,7 @@ def test_planar_figures_are_those_of_the_benchmark(photographs: Path, shared: Pa
     root = shared / "data" / "oxford_affine"
     extractor = tp.load("rootsift", max_keypoints=500)
     figures = Development(held_out(photographs), [root])(extractor)["planar"]
-    row = evaluate_hpatches(extractor, root).tables[0].row(extractor.card.name, "overall").values
+    row = evaluate_hpatches(extractor, root).tables[0].row(extractor.metadata.name, "overall").values
     assert figures == pytest.approx((row["mma1"], row["mma3"], row["ms3"], row["matches"], row["cost"]))
     assert figures.mma_3 > 0.4
 

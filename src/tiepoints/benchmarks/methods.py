@@ -41,8 +41,8 @@ class Method:
     def identity(self) -> str:
         """A text that differs where the features may differ: the code, the options, the contents of all weights.
 
-        As JSON: class, options, sha256 of the weights (those that the card names, and the content of every file that an
-        option or attribute names), sha256 of the method's source files, versions of the packages that compute.
+        As JSON: class, options, sha256 of the weights (those of the metadata, and the content of every file that
+        an option or attribute names), sha256 of the method's source files, versions of the packages that compute.
         """
         return _identity(self.extractor)
 
@@ -83,7 +83,7 @@ def method(spec: str | Extractor | Method, **common: Any) -> Method:
     if isinstance(spec, Method):
         return spec
     if isinstance(spec, Extractor):
-        return Method(spec.card.name, spec)
+        return Method(spec.metadata.name, spec)
     name, _, text = spec.partition(":")
     own = _options(spec, text)
     options = {key: value for key, value in common.items() if value is not None} | own
@@ -144,12 +144,12 @@ def _identity(extractor: Extractor) -> str:
             shown[name] = repr(value)
     kind = type(extractor)
     content = {
-        "extractor": f"{extractor.card.name} {kind.__module__}.{kind.__qualname__}",
+        "extractor": f"{extractor.metadata.name} {kind.__module__}.{kind.__qualname__}",
         "options": dict(sorted(shown.items())),
-        "weights": sorted(file.sha256 for file in extractor.card.weights),
+        "weights": sorted(file.sha256 for file in extractor.metadata.weights),
         "code": [sha256_of(path) for path in sorted(_sources(kind.__module__, set()))],
         "packages": {
-            name: _version(name) for name in ("opencv-contrib-python-headless", "numpy", *extractor.card.requires)
+            name: _version(name) for name in ("opencv-contrib-python-headless", "numpy", *extractor.metadata.requires)
         },
     }
     return json.dumps(content)

@@ -145,7 +145,7 @@ def _content_key(path: Path, *state: int) -> str:
 
 
 def _file(store: Path, method: Method, collection: str) -> Path:
-    folder, name = (re.sub(r"[^\w.-]+", "-", text).strip("-.") for text in (collection, method.extractor.card.name))
+    folder, name = (re.sub(r"[^\w.-]+", "-", text).strip("-.") for text in (collection, method.extractor.metadata.name))
     digest = hashlib.sha256(method.identity.encode()).hexdigest()[:16]
     return store / (folder or "images") / f"{name}-{digest}.h5"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -19,9 +18,11 @@ if TYPE_CHECKING:
 )
 @click.argument("name", required=False, type=ExtractorName())
 @click.option(
-    "--commercial/--non-commercial", default=None, help="Only those whose licence allows, or forbids, commercial use."
+    "--commercial/--non-commercial",
+    default=None,
+    help="Only those whose licences all allow commercial use, or the others.",
 )
-@click.option("--licence", metavar="TEXT", help="Only those whose licence contains this text.")
+@click.option("--licence", metavar="TEXT", help="Only those with a licence (code or weights) that contains this text.")
 @json_option
 def command(name: str | None, commercial: bool | None, licence: str | None, as_json: bool) -> None:
     """List the extractors: what they are, their descriptors and their licences. With NAME, list that one's options."""
@@ -32,23 +33,33 @@ def command(name: str | None, commercial: bool | None, licence: str | None, as_j
         return
     from ..extraction import extractors, is_installed
 
-    cards = extractors(commercial=commercial, licence=licence)
+    listed = extractors(commercial=commercial, licence=licence)
     if as_json:
-        print_json([asdict(card) | {"installed": is_installed(card)} for card in cards])
+        print_json([metadata.as_dict() | {"installed": is_installed(metadata)} for metadata in listed])
         return
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("name", "what", "descriptor", "licence", "commercial use", box=None, pad_edge=False)
-    for card in cards:
-        unit = "bits" if card.descriptor_type == "binary" else f"x {card.descriptor_type}"
-        missing = "" if is_installed(card) else f" (pip install 'tiepoints[{card.extra}]')"
+    table = Table(
+        "name",
+        "what",
+        "descriptor",
+        "licence of the code",
+        "of the weights",
+        "commercial use",
+        box=None,
+        pad_edge=False,
+    )
+    for metadata in listed:
+        unit = "bits" if metadata.descriptor_type == "binary" else f"x {metadata.descriptor_type}"
+        missing = "" if is_installed(metadata) else f" (pip install 'tiepoints[{metadata.extra}]')"
         table.add_row(
-            card.name,
-            escape(card.summary + missing),
-            f"{card.descriptor_size} {unit}",
-            escape(card.licence),
-            "yes" if card.commercial else "NO",
+            metadata.name,
+            escape(metadata.summary + missing),
+            f"{metadata.descriptor_size} {unit}",
+            escape(metadata.code_licence),
+            escape(metadata.weights_licence or "-"),
+            "yes" if metadata.commercial else "NO",
         )
     _print(table)
 

@@ -27,9 +27,9 @@ class ExtractorName(click.ParamType):  # type: ignore[type-arg] # generic since 
         from ..extraction import extractors
 
         return [
-            click.shell_completion.CompletionItem(card.name, help=card.summary)
-            for card in extractors()
-            if card.name.startswith(incomplete)
+            click.shell_completion.CompletionItem(metadata.name, help=metadata.summary)
+            for metadata in extractors()
+            if metadata.name.startswith(incomplete)
         ]
 
 

@@ -1,14 +1,16 @@
-"""Feature extractors: one file a method, one contract (`Extractor`), one registry (`load`, `extractors`)."""
+"""Feature extractors: one file a method, one interface (`Extractor`), one registry (`load`, `extractors`)."""
 
-from .base import Card, Detections, Extractor, WeightFile
+from .base import Detections, Extractor, Metadata, WeightFile
+from .metadata import LICENCES
 from .registry import Option, extractors, is_installed, load, options_of
 from .stream import Extracted, extract_images
 
 __all__ = [
-    "Card",
+    "LICENCES",
     "Detections",
     "Extracted",
     "Extractor",
+    "Metadata",
     "Option",
     "WeightFile",
     "extract_images",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MissingDependencyError
-from .base import Card, Detections, Extractor
+from .base import Detections, Extractor, Metadata
 from .opencv import to_arrays
 
 __all__ = ["AKAZE"]
@@ -31,12 +31,11 @@ class AKAZE(Extractor):
         If the installed OpenCV is a build without AKAZE.
     """
 
-    card: ClassVar[Card] = Card(
+    metadata: ClassVar[Metadata] = Metadata(
         name="akaze",
         summary="AKAZE: binary, keeps edges sharp across scales",
         paper="Alcantarilla, Nuevo and Bartoli, Fast Explicit Diffusion for Accelerated Features, BMVC 2013",
-        licence="Apache-2.0 (OpenCV)",
-        commercial=True,
+        code_licence="Apache-2.0",  # OpenCV's
         descriptor_size=486,
         descriptor_type="binary",
     )

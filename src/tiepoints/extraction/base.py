@@ -1,78 +1,24 @@
-"""The contract of every extractor, and what all of them share: checks, resizing, masks, the best N."""
+"""The interface of every extractor, and what all of them share: checks, resizing, masks, the best N."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InvalidInputError, MissingDependencyError
+from ..errors import InvalidInputError
 from ..features import Features
 from ..images import as_image, resize_to, to_grey
+from .metadata import Metadata, WeightFile
 
-__all__ = ["Card", "Detections", "Extractor", "WeightFile"]
+__all__ = ["Detections", "Extractor", "Metadata", "WeightFile"]
 
 
 # Methods get images of at least this edge: OpenCV's pyramids fail with errors of their own on a few pixels.
 _SMALLEST = 16
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """A file of trained parameters: where it comes from, and the checksum it must have."""
-
-    name: str
-    url: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Card:
-    """What one should know of a method before using it.
-
-    Parameters
-    ----------
-    name : str
-        The name that `load` takes.
-    summary : str
-        One line for the table of extractors.
-    paper : str
-        Authors, title, year.
-    licence : str
-        Of the code and the weights together: the strictest one.
-    commercial : bool
-        Whether that licence allows commercial use.
-    descriptor_size : int
-        Columns of `Features.descriptors`; for binary descriptors the number of bits.
-    descriptor_type : {"float32", "int8", "binary"}
-    subpixel : bool
-        Whether keypoints are refined below one pixel.
-    learned : bool
-        Whether it was trained on images; what it responds to is then known by measurement only.
-    weights : tuple of WeightFile
-        Empty for methods that are not learned.
-    requires : tuple of str
-        Packages beyond the core install that the method imports.
-    extra : str
-        The extra of tiepoints that installs them.
-    """
-
-    name: str
-    summary: str
-    paper: str
-    licence: str
-    commercial: bool
-    descriptor_size: int
-    descriptor_type: Literal["float32", "int8", "binary"] = "float32"
-    subpixel: bool = True
-    learned: bool = False
-    weights: tuple[WeightFile, ...] = ()
-    requires: tuple[str, ...] = ()
-    extra: str = ""
 
 
 class Detections(NamedTuple):
@@ -92,7 +38,7 @@ class Detections(NamedTuple):
 class Extractor(ABC):
     """Finds keypoints in an image and describes them: call it with an image.
 
-    A new method defines `card` and `_detect`; everything that all methods share happens here.
+    A new method defines `metadata` and `_detect`; everything that all methods share happens here.
 
     Parameters
     ----------
@@ -107,7 +53,7 @@ class Extractor(ABC):
         If an option is out of its range.
     """
 
-    card: ClassVar[Card]
+    metadata: ClassVar[Metadata]
     #: Whether `_detect` gets RGB (H, W, 3) instead of grey (H, W).
     wants_colour: ClassVar[bool] = False
 
@@ -201,19 +147,7 @@ class Extractor(ABC):
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
-        return f"<{self.card.name} extractor: {options}>"
-
-
-def require(module: str, what: str, extra: str) -> Any:
-    """Import an optional package, or say which extra installs it for `what`."""
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{what} needs the package {module.partition('.')[0]}: pip install 'tiepoints[{extra}]'"
-        ) from error
+        return f"<{self.metadata.name} extractor: {options}>"
 
 
 def _at_least(

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InvalidInputError
 from ..images import as_image, to_grey
 from ..threads import scratch
-from .base import Card, Detections, Extractor
+from .base import Detections, Extractor, Metadata
 from .model import STRIDE, load_model, released
 
 __all__ = ["MDNet"]
@@ -68,13 +68,13 @@ class MDNet(Extractor):
         If the file of `weights` is missing, damaged or no such model.
     """
 
-    card: ClassVar[Card] = Card(
+    metadata: ClassVar[Metadata] = Metadata(
         name="mdnet",
         summary="MD-Net: learned, k complementary sets that match in 1/k of the comparisons",
         paper="Santellani, Sormann, Rossi, Kuhn and Fraundorfer, MD-Net: Multi-Detector for Local Feature Extraction, "
         "ICPR 2022; network details and weights are ours",
-        licence="Apache-2.0",
-        commercial=True,
+        code_licence="Apache-2.0",
+        weights_licence="Apache-2.0",
         descriptor_size=64,
         learned=True,
     )
@@ -121,18 +121,15 @@ class MDNet(Extractor):
 
     def _open(self, sets: int | None, weights: str | Path | None, threads: int | None) -> Network:
         #: What the features depend on, for those who keep them.
-        self._file = released(2 if sets is None else sets, self.precision) if weights is None else Path(weights)
-        model = load_model(self._file, threads)
-        if sets is not None and sets != model.sets:
-            raise InvalidInputError(f"{weights}: the model has {model.sets} sets, not {sets}; leave out sets=")
-        return model
+        self._file = released(self.metadata.name, self.precision) if weights is None else Path(weights)
+        return load_model(self._file, sets, threads)
 
     def with_threads(self, count: int) -> MDNet:
         """The same extractor with its network on so many threads, unless it was told how many."""
         if self.threads is not None:
             return self
         other = copy.copy(self)
-        other.threads, other._network = count, self._open(None, self.weights or self._file, count)
+        other.threads, other._network = count, self._open(self.sets, self.weights or self._file, count)
         return other
 
     def dense(self, image: ArrayLike) -> tuple[Float32, Float32]:

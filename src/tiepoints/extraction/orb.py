@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Card, Detections, Extractor
+from .base import Detections, Extractor, Metadata
 from .opencv import to_arrays
 
 __all__ = ["ORB"]
@@ -29,12 +29,11 @@ class ORB(Extractor):
         Those of `Extractor`.
     """
 
-    card: ClassVar[Card] = Card(
+    metadata: ClassVar[Metadata] = Metadata(
         name="orb",
         summary="ORB: binary and very fast",
         paper="Rublee et al., ORB: An Efficient Alternative to SIFT or SURF, ICCV 2011",
-        licence="Apache-2.0 (OpenCV)",
-        commercial=True,
+        code_licence="Apache-2.0",  # OpenCV's
         descriptor_size=256,
         descriptor_type="binary",
         subpixel=False,

@@ -13,7 +13,7 @@ from inspect import Parameter, cleandoc, signature
 from typing import Any, NamedTuple
 
 from ..errors import InvalidInputError, UnknownExtractorError
-from .base import Card, Extractor
+from .base import Extractor, Metadata
 
 __all__ = ["Option", "extractors", "is_installed", "load", "options_of"]
 
@@ -121,33 +121,34 @@ def _described(docstring: str) -> dict[str, tuple[str, str]]:
     return {name: (kind, " ".join(text.split())) for name, kind, text in entries}
 
 
-def extractors(*, commercial: bool | None = None, licence: str | None = None) -> list[Card]:
-    """The cards of all registered extractors, ours first.
+def extractors(*, commercial: bool | None = None, licence: str | None = None) -> list[Metadata]:
+    """The metadata of all registered extractors, ours first.
 
     Parameters
     ----------
     commercial : bool, optional
-        Only those whose licence allows (True) or forbids (False) commercial use.
+        Only those whose licences all allow commercial use (True), or the others (False).
     licence : str, optional
-        Only those whose licence contains this text, for instance "Apache"; case does not matter.
+        Only those with a licence, of the code or of the weights, that contains this text, for instance "Apache"; case
+        does not matter.
     """
-    cards = []
+    listed = []
     for name in [*_OURS, *sorted(_plugins())]:
         try:
-            cards.append(_find(name).card)
+            listed.append(_find(name).metadata)
         except Exception as error:  # noqa: PERF203 - one broken plugin must not hide the others
             warnings.warn(f"extractor {name!r} cannot be loaded and is left out: {error}", stacklevel=2)
     return [
-        card
-        for card in cards
-        if (commercial is None or card.commercial == commercial)
-        and (licence is None or licence.lower() in card.licence.lower())
+        metadata
+        for metadata in listed
+        if (commercial is None or metadata.commercial == commercial)
+        and (licence is None or licence.lower() in " ".join(metadata.licences).lower())
     ]
 
 
-def is_installed(card: Card) -> bool:
+def is_installed(metadata: Metadata) -> bool:
     """Whether every package that the method needs is there."""
-    return all(find_spec(module) is not None for module in card.requires)
+    return all(find_spec(module) is not None for module in metadata.requires)
 
 
 def _find(name: str) -> type[Extractor]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Card, Detections, Extractor
+from .base import Detections, Extractor, Metadata
 from .opencv import to_arrays
 
 __all__ = ["SIFT", "RootSIFT", "UprightRootSIFT", "UprightSIFT"]
@@ -31,12 +31,11 @@ class SIFT(Extractor):
         Those of `Extractor`.
     """
 
-    card: ClassVar[Card] = Card(
+    metadata: ClassVar[Metadata] = Metadata(
         name="sift",
         summary="SIFT: rotation and scale invariant",
         paper=_LOWE,
-        licence="Apache-2.0 (OpenCV)",
-        commercial=True,
+        code_licence="Apache-2.0",  # OpenCV's
         descriptor_size=128,
     )
     #: Hellinger kernel: square roots of the L1-normalised descriptor (Arandjelovic and Zisserman 2012, section 3).
@@ -80,12 +79,11 @@ class SIFT(Extractor):
 class RootSIFT(SIFT):
     """SIFT with the Hellinger kernel: the same keypoints, better matches at no cost."""
 
-    card: ClassVar[Card] = Card(
+    metadata: ClassVar[Metadata] = Metadata(
         name="rootsift",
         summary="SIFT compared by the Hellinger kernel: better matches at no cost",
         paper=_ROOT,
-        licence=SIFT.card.licence,
-        commercial=True,
+        code_licence=SIFT.metadata.code_licence,
         descriptor_size=128,
     )
     root = True
@@ -99,12 +97,11 @@ class UprightSIFT(SIFT):
     Matching across Wide Baselines, IJCV 2021).
     """
 
-    card: ClassVar[Card] = Card(
+    metadata: ClassVar[Metadata] = Metadata(
         name="upright-sift",
         summary="SIFT without orientation: for cameras that stay level",
         paper=_LOWE,
-        licence=SIFT.card.licence,
-        commercial=True,
+        code_licence=SIFT.metadata.code_licence,
         descriptor_size=128,
     )
     upright = True
@@ -116,12 +113,11 @@ class UprightSIFT(SIFT):
 class UprightRootSIFT(UprightSIFT):
     """Upright-SIFT with the Hellinger kernel."""
 
-    card: ClassVar[Card] = Card(
+    metadata: ClassVar[Metadata] = Metadata(
         name="upright-rootsift",
         summary="RootSIFT without orientation: for cameras that stay level",
         paper=_ROOT,
-        licence=SIFT.card.licence,
-        commercial=True,
+        code_licence=SIFT.metadata.code_licence,
         descriptor_size=128,
     )
     root = True

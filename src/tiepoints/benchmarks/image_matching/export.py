@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...datasets.scenes import Scene, find_scenes
 from ...errors import InvalidInputError
 from ...extraction import Extractor
 from ...features import Matches
@@ -23,7 +24,6 @@ from ..methods import Method, method
 from ..store import extracted
 from .evaluate import Progress
 from .records import default_ratio
-from .scenes import Scene, find_scenes
 from .stereo import match_pair
 
 __all__ = ["export_submission"]
@@ -125,8 +125,8 @@ def _label(text: str) -> str:
 
 
 def _config(one: Method, datasets: set[str], most: int, ratio: float, threshold: float, custom: bool) -> dict[str, Any]:
-    card = one.extractor.card
-    binary = card.descriptor_type == "binary"
+    metadata = one.extractor.metadata
+    binary = metadata.descriptor_type == "binary"
     label = _label(one.label)
     matching: dict[str, Any] = {"use_custom_matches": custom}
     if custom:
@@ -156,8 +156,8 @@ def _config(one: Method, datasets: set[str], most: int, ratio: float, threshold:
             "publish_anonymously": False,
             "authors": "",
             "contact_email": "",
-            "method_name": card.name,
-            "method_description": f"{card.summary}. {card.paper}",
+            "method_name": metadata.name,
+            "method_description": f"{metadata.summary}. {metadata.paper}",
             "link_to_website": "",
             "link_to_pdf": "",
         },

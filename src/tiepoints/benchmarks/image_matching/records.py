@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ...datasets.scenes import Pair, Scene
 from ...errors import InvalidInputError
 from ..methods import Method
 from .multiview import BAGS, Intrinsics
-from .scenes import Pair, Scene
 from .stereo import Track, estimator_for
 
 __all__ = ["BagRecord", "Options", "PairRecord", "SceneResult", "TrackRecord", "default_ratio", "published_track"]
@@ -134,4 +134,4 @@ def default_ratio(method: Method) -> float:
     .95), and what it recommends to begin with; we give it to all float descriptors. Binary ones get 0.8: ours, not
     tuned, since ratios of Hamming distances of a few hundred bits spread less.
     """
-    return 0.8 if method.extractor.card.descriptor_type == "binary" else 0.9
+    return 0.8 if method.extractor.metadata.descriptor_type == "binary" else 0.9

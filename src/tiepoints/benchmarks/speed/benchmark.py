@@ -51,11 +51,11 @@ class Timed:
 def installed_methods(max_keypoints: int = 2048) -> list[Method]:
     """Every registered extractor whose packages and weights are there."""
     found = []
-    for card in extractors():
-        if not is_installed(card):
+    for metadata in extractors():
+        if not is_installed(metadata):
             continue
         try:
-            found.append(method(card.name, max_keypoints=max_keypoints))
+            found.append(method(metadata.name, max_keypoints=max_keypoints))
         except (MissingDependencyError, OSError):  # its weights are not here
             continue
     return found

@@ -11,29 +11,29 @@ from numpy.typing import NDArray
 import tiepoints as tp
 from tiepoints.extraction import is_installed, options_of
 
-CARDS = {card.name: card for card in tp.extractors()}
+METADATA = {metadata.name: metadata for metadata in tp.extractors()}
 BYTES = {"float32": 4, "int8": 1}
 
 
-@pytest.fixture(params=list(CARDS), scope="module")
+@pytest.fixture(params=list(METADATA), scope="module")
 def name(request: pytest.FixtureRequest) -> str:
-    if not is_installed(CARDS[request.param]):
-        pytest.skip(f"{request.param} needs {CARDS[request.param].requires}")
+    if not is_installed(METADATA[request.param]):
+        pytest.skip(f"{request.param} needs {METADATA[request.param].requires}")
     return str(request.param)
 
 
-def check(features: tp.Features, card: tp.Card, size: tuple[int, int]) -> None:
+def check(features: tp.Features, metadata: tp.Metadata, size: tuple[int, int]) -> None:
     """Shapes, types, order, and no keypoint outside the image."""
     assert features.image_size == size
     n = len(features)
     assert features.keypoints.shape == (n, 2) and features.keypoints.dtype == np.float32
-    columns = -(-card.descriptor_size // 8) if card.descriptor_type == "binary" else card.descriptor_size
+    columns = -(-metadata.descriptor_size // 8) if metadata.descriptor_type == "binary" else metadata.descriptor_size
     assert features.descriptors.shape == (n, columns)
-    assert features.descriptors.dtype == ("uint8" if card.descriptor_type == "binary" else card.descriptor_type)
+    assert features.descriptors.dtype == ("uint8" if metadata.descriptor_type == "binary" else metadata.descriptor_type)
     assert (np.diff(features.scores) <= 0).all()
     assert (features.keypoints >= -0.5).all()
     assert (features.keypoints <= np.array(size) - 0.5).all()
-    if card.descriptor_type == "float32" and n:
+    if metadata.descriptor_type == "float32" and n:
         np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1, atol=1e-3)
     for values in (features.scales, features.angles):
         assert values is None or np.isfinite(values).all()
@@ -47,15 +47,15 @@ def same(a: tp.Features, b: tp.Features) -> None:
 
 
 def test_card(name: str) -> None:
-    card = CARDS[name]
-    assert card.name == name and card.summary and card.paper and card.licence
-    assert all(len(file.sha256) == 64 for file in card.weights)
-    assert type(tp.load(name)).card == card
+    metadata = METADATA[name]
+    assert metadata.name == name and metadata.summary and metadata.paper and metadata.code_licence
+    assert all(len(file.sha256) == 64 for file in metadata.weights)
+    assert type(tp.load(name)).metadata == metadata
 
 
 def test_features_of_a_textured_image(name: str, texture: NDArray[np.uint8]) -> None:
     features = tp.load(name, max_keypoints=100)(texture)
-    check(features, CARDS[name], (320, 240))
+    check(features, METADATA[name], (320, 240))
     assert 30 < len(features) <= 100
     assert len(np.unique(features.descriptors, axis=0)) > 20
 
@@ -93,20 +93,20 @@ def test_the_image_is_not_changed(name: str, texture: NDArray[np.uint8]) -> None
 def test_a_blank_image_has_no_keypoints(name: str, level: int) -> None:
     features = tp.load(name)(np.full((120, 160), level, np.uint8))
     assert len(features) == 0
-    check(features, CARDS[name], (160, 120))
+    check(features, METADATA[name], (160, 120))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 64), (64, 1), (7, 5), (16, 16), (33, 17), (16, 8000), (8000, 16)])
 def test_odd_sizes(name: str, shape: tuple[int, int]) -> None:
     image = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
-    check(tp.load(name)(image), CARDS[name], (shape[1], shape[0]))
+    check(tp.load(name)(image), METADATA[name], (shape[1], shape[0]))
 
 
 def test_max_size_returns_original_pixels(name: str, texture: NDArray[np.uint8]) -> None:
     big = np.kron(texture, np.ones((3, 3), np.uint8))  # pixel k becomes 3k .. 3k + 2, its centre 3k + 1
     small = tp.load(name, max_size=320, max_keypoints=100)(big)
     plain = tp.load(name, max_keypoints=100)(texture)
-    check(small, CARDS[name], (960, 720))
+    check(small, METADATA[name], (960, 720))
     assert len(small) == len(plain)
     np.testing.assert_allclose(small.keypoints, plain.keypoints * 3 + 1, atol=1e-3)
     if plain.scales is not None and small.scales is not None:
