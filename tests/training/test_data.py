@@ -9,8 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra train")
 
-import tiepoints as tp  # noqa: E402
 from tiepoints.training.data import Pairs, batches, split  # noqa: E402
+
+import tiepoints as tp  # noqa: E402
 from tiepoints.training.pairs import Photographs, Warps  # noqa: E402
 
 

@@ -66,7 +66,7 @@ def _kernel(u: NDArray[np.float64], strength: float) -> NDArray[np.float32]:
         t = np.linspace(-0.5, 0.5, 17) * (1 + 5 * u[1]) * min(strength, 1.5)
         x, y = t * np.cos(np.pi * u[2]), t * np.sin(np.pi * u[2])
         kernel = np.einsum("ty,tx->yx", *(np.maximum(1 - abs(p[:, None] - offset), 0) for p in (y, x)))
-    return (kernel / kernel.sum()).astype(np.float32)
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def relit(images: Tensor, lights: list[Light], noise: Tensor) -> Tensor:
@@ -120,7 +120,8 @@ def _shadow(values: Tensor, size: int) -> Tensor:
     angle, offset, width, strength = values.T[..., None, None]
     along = torch.arange(size, device=values.device) - size / 2
     side = along * torch.cos(angle) + along[:, None] * torch.sin(angle) - offset * size
-    return 1 - torch.sigmoid(side / width) * strength
+    factors: Tensor = 1 - torch.sigmoid(side / width) * strength
+    return factors
 
 
 def jpeg(images: Tensor, quality: Tensor) -> Tensor:

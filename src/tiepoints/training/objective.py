@@ -150,10 +150,9 @@ def _detection(
     logits: Tensor, heat: Tensor, scores: _Scores, batch: Batch, weights: Objective, step: int, lots: _Lots
 ) -> dict[str, Tensor]:
     """The losses of one head's heatmaps (2 B, k, S, S)."""
-    count, (k, size) = len(batch), heat.shape[1:3]
+    count, k = len(batch), heat.shape[1]
     heat_a, heat_b = heat.chunk(2)
-    grid = batch.b_from_a * (2 / (size - 1)) - 1
-    heat_ba = F.grid_sample(heat_b, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    heat_ba = F.grid_sample(heat_b, batch.grid, mode="bilinear", padding_mode="zeros", align_corners=True)
     window = weights.window_of(k)
     half = window // 2
     left, top = step % half, step // half % half
@@ -178,7 +177,7 @@ def _detection(
 
 def _at_peaks(logits: Tensor, batch: Batch, weights: Objective, lots: _Lots) -> dict[str, Tensor]:
     """`reprojection` in both directions, and `heights`, at peaks of each set (2 B, k, N)."""
-    count, k, size = len(batch), logits.shape[1], logits.shape[2]
+    count, size = len(batch), logits.shape[2]
     cells = (size // _PEAK_CELL) ** 2
     luck = torch.cat([lots.take(cells), lots.take(cells)])
     with torch.no_grad():

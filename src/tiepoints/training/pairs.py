@@ -34,7 +34,7 @@ class Batch:
     """B pairs as tensors: all images a, then all images b."""
 
     images: Tensor  # (2 B, 1, S, S) grey in [0, 1]
-    b_from_a: Tensor  # (B, S, S, 2) where each pixel [x, y] of a lies in b; it may lie outside
+    grid: Tensor  # (B, S, S, 2) where each pixel of a lies in b: -1 and 1 are the centres of b's outermost pixels
     valid: Tensor  # (2 B, S, S) bool: in a, what b shows too and the photograph holds; in b, what the photograph holds
     lots: Tensor  # (B, L) in [0, 1): the chance of all draws in the losses
     a: View
@@ -43,7 +43,7 @@ class Batch:
     scores: ScoreMaps | None = None  # of the teacher
 
     def __len__(self) -> int:
-        return len(self.b_from_a)
+        return len(self.grid)
 
     def halves(self) -> tuple[tuple[View, slice], tuple[View, slice]]:
         """Both views and their rows in what is stacked as `images` is."""
@@ -118,26 +118,27 @@ class Pairs:
         device, size, count = self.photographs.device, self.warps.size, len(plans)
         photographs = [self.photographs[plan.photograph] for plan in plans]
         limits = torch.tensor([[p.shape[2] - 1, p.shape[1] - 1] for p in photographs], dtype=torch.float32).to(device)
-        bent = [i for i, plan in enumerate(plans) if plan.bend is not None]
-        bends = Bends(bent, [bend for plan in plans if (bend := plan.bend) is not None], device)
+        bent = {i: plan.bend for i, plan in enumerate(plans) if plan.bend is not None}
+        bends = Bends(list(bent), list(bent.values()), device) if bent else None
         homographies = np.stack([plan.drawn.photo_from_view for plan in plans])  # (B, 2, 3, 3)
-        a, b = View(homographies[:, 0], device), View(homographies[:, 1], device, bends if bent else None)
+        a, b = View(homographies[:, 0], device), View(homographies[:, 1], device, bends)
 
-        grid = _grid(size, device).expand(count, -1, -1)
-        at_a, at_b = a.to_photo(grid), b.to_photo(grid)  # (B, S S, 2)
-        b_from_a = b.from_photo(at_a)
-        shown_a, shown_b = (((at >= 0) & (at <= limits[:, None])).all(dim=2) for at in (at_a, at_b))
-        shown_a &= ((b_from_a >= 0) & (b_from_a <= size - 1)).all(dim=2)
+        pixels = _pixels(size, device).expand(count, -1, -1)
+        at = torch.cat([a.planes_to_photo(pixels), b.planes_to_photo(pixels)])  # (2 B, 2, S S)
+        middle = limits.repeat(2, 1)[..., None] / 2
+        shown = ((at - middle).abs_() <= middle).all(dim=1)  # in the photograph
+        grid = b.planes_from_photo(at[:count]).mul_(2 / (size - 1)).sub_(1)
+        shown[:count] &= (grid.abs() <= 1).all(dim=1)
 
         both = list(zip(plans, photographs, strict=True))
         boxes = [_box(plan, view, size, photograph) for view in (0, 1) for plan, photograph in both]
-        images = _crops(photographs * 2, plans * 2, boxes, torch.cat([at_a, at_b]).view(2 * count, size, size, 2))
+        images = _crops(photographs * 2, plans * 2, boxes, at.view(2 * count, 2, size, size))
         lots, noise = self._chances(plans, device)
         images = relit(images, [plan.lights[view] for view in (0, 1) for plan in plans], noise)
         batch = Batch(
             images[:, None],
-            b_from_a.view(count, size, size, 2),
-            torch.cat([shown_a, shown_b]).view(2 * count, size, size),
+            grid.view(count, 2, size, size).permute(0, 2, 3, 1),
+            shown.view(2 * count, size, size),
             lots[:, : lots_of(size)],
             a,
             b,
@@ -164,10 +165,10 @@ class Pairs:
 
 
 @cache
-def _grid(size: int, device: torch.device) -> Tensor:
-    """Pixels [x, y] of a crop, (1, S S, 2)."""
+def _pixels(size: int, device: torch.device) -> Tensor:
+    """All x and all y of a crop, (1, 2, S S)."""
     along = torch.arange(size, device=device, dtype=torch.float32)
-    return torch.stack(torch.meshgrid(along, along, indexing="xy"), dim=2).view(1, -1, 2)
+    return torch.stack(torch.meshgrid(along, along, indexing="xy")).view(1, 2, -1)
 
 
 def _box(plan: _Plan, view: int, size: int, photograph: Tensor) -> tuple[int, int, int, int]:
@@ -185,7 +186,7 @@ def _box(plan: _Plan, view: int, size: int, photograph: Tensor) -> tuple[int, in
 
 
 def _crops(photographs: list[Tensor], plans: list[_Plan], boxes: list[tuple[int, int, int, int]], at: Tensor) -> Tensor:
-    """Grey crops (2 B, S, S) in [0, 1]: the photographs at the places `at` (2 B, S, S, 2), bilinear.
+    """Grey crops (2 B, S, S) in [0, 1]: the photographs at the places `at` (2 B, 2, S, S), bilinear.
 
     Only the parts in the boxes are touched. Beyond the photograph its edge goes on.
     """
@@ -210,7 +211,10 @@ def _crops(photographs: list[Tensor], plans: list[_Plan], boxes: list[tuple[int,
     padded = torch.zeros(len(parts), 1, height, width, device=device)
     for n, part in enumerate(parts):
         padded[n, 0, : part.shape[0], : part.shape[1]] = part
-    frame = torch.tensor(frames, dtype=torch.float32).to(device)[:, None, None]  # (2 B, 1, 1, 5)
-    inside = torch.minimum((at * frame[..., :1] + frame[..., 1:3]).clamp_min(0), frame[..., 3:])
-    grid = inside * torch.tensor([2 / (width - 1), 2 / (height - 1)], device=device) - 1
-    return F.grid_sample(padded, grid, mode="bilinear", align_corners=True)[:, 0]
+    # from the photograph's pixels to -1 ... 1 over the padded parts, and no farther than each part reaches
+    frame = torch.tensor(frames, dtype=torch.float32).to(device)
+    unit = torch.tensor([2 / (width - 1), 2 / (height - 1)], device=device)
+    scale, shift, last = ((frame[:, n] * unit)[..., None, None] for n in ([0, 0], [1, 2], [3, 4]))
+    places = torch.addcmul(shift - 1, at, scale)
+    places = torch.minimum(places.clamp_min_(-1), last - 1).permute(0, 2, 3, 1)
+    return F.grid_sample(padded, places, mode="bilinear", align_corners=True)[:, 0]

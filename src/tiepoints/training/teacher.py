@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,37 +18,73 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InvalidInputError
+from ..extraction import load
+from ..files import sha256_of
 from .distributed import World
 from .photographs import Photographs
 from .places import Lesson
 
-__all__ = ["KEYPOINTS", "RANDOM", "Lessons", "Taught", "Teacher", "principal_directions", "study"]
+__all__ = ["KEYPOINTS", "RANDOM", "Dense", "Lessons", "Teacher", "open_teacher", "principal_directions", "study"]
 
 KEYPOINTS = 1500  # ours: places of a photograph where a teacher's values are kept: its best keypoints
 RANDOM = 1000  # ours: and random places
 _PEAK = 5  # ours: pixels; a network's keypoint may lie so near to the teacher's and still have its score
+_BORDER = 3  # ours: pixels without keypoints
 _SAMPLE = 256  # ours: values of each photograph from which the principal directions are computed
 
 
-class Taught(NamedTuple):
-    """What a teacher says about one photograph."""
-
-    keypoints: NDArray[np.float32]  # (N, 2) [x, y], the best ones
-    scores: NDArray[np.float32]  # (H, W) in [0, 1]
-
-
-class Teacher(Protocol):
-    """An extractor with a score map, whose descriptors can be had at any place."""
+class Dense(Protocol):
+    """What a network says about images; see `tiepoints.extraction.torch.base`."""
 
     @property
-    def key(self) -> str:
-        """Its name, version and weights, short: what the values depend on."""
+    def score_map(self) -> Tensor:
+        """(B, 1, H, W); in [0, 1] where the scores are learned too."""
 
-    def look(self, image: NDArray[np.uint8], most: int, /) -> Taught:
-        """Keypoints and scores of an RGB image (H, W, 3)."""
+    @property
+    def describe(self) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+        """From places (N, 2) [x, y] of each image to descriptors (N, T) of each, of unit length."""
 
-    def describe(self, image: NDArray[np.uint8], at: NDArray[np.float32], /) -> NDArray[np.float32]:
-        """Descriptors (N, T) of unit length at places [x, y] (N, 2)."""
+
+class Teacher:
+    """A network that gives a score map, and descriptors at any place.
+
+    Parameters
+    ----------
+    look : callable
+        From RGB images (1, 3, H, W) in [0, 1] to `Dense`.
+    key : str
+        Its name and what its values depend on, short: values with another key are others.
+    device : torch.device
+        Where it runs.
+    """
+
+    def __init__(self, look: Callable[[Tensor], Dense], key: str, device: torch.device) -> None:
+        self._look, self.key, self.device = look, key, device
+
+    def look(self, image: NDArray[np.uint8]) -> Dense:
+        """What it says about an RGB image (H, W, 3)."""
+        tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(self.device)
+        return self._look(tensor[None].float() / 255)
+
+
+def open_teacher(name: str, device: torch.device) -> Teacher:
+    """A registered extractor as a teacher.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has no score map, or no descriptors but at its own keypoints.
+    TiepointsError
+        If it cannot be loaded: see `tiepoints.load`.
+    """
+    from ..extraction.learned import Learned
+
+    extractor = load(name)
+    if not isinstance(extractor, Learned):
+        raise InvalidInputError(f"{name} cannot be a teacher: it has no descriptors at any place; aliked-n16 can")
+    extractor = load(name, device=str(device))
+    assert isinstance(extractor, Learned)
+    return Teacher(extractor.dense, f"{name}-{sha256_of(extractor.weights_file)[:8]}", device)
 
 
 class Lessons:
@@ -113,10 +149,16 @@ class Lessons:
         upright = photographs[number].cpu().numpy().transpose(1, 2, 0)
         for mirrored in (False, True):
             image = np.ascontiguousarray(upright[:, ::-1] if mirrored else upright)
-            points, scores = _looked(teachers[0], image, seed=int(key[:8], 16) + mirrored)
-            for n, teacher in enumerate(teachers):
-                values = teacher.describe(image, points[:, :2]).astype(np.float16)
-                photographs.cache.write(key, _part(self._values_of(n), mirrored, "values"), values)
+            with torch.inference_mode():
+                dense = teachers[0].look(image)
+                peaks = F.max_pool2d(dense.score_map[0], _PEAK, 1, _PEAK // 2)[0]
+                points = _places(dense.score_map[0, 0], peaks, int(key[:8], 16) + mirrored)
+                scores = (peaks.clamp(0, 1) * 255).round().byte().cpu().numpy()
+                for n, teacher in enumerate(teachers):
+                    seen = dense if n == 0 else teacher.look(image)
+                    at = torch.from_numpy(points[:, :2].copy()).to(seen.score_map.device)
+                    values = seen.describe([at])[0].cpu().numpy().astype(np.float16)
+                    photographs.cache.write(key, _part(self._values_of(n), mirrored, "values"), values)
             photographs.cache.write(key, _part(self.keys[0], mirrored, "places"), points)
             photographs.cache.write(key, _part(self.keys[0], mirrored, "scores"), scores)
 
@@ -125,16 +167,18 @@ def _part(teacher: str, mirrored: bool, what: str) -> str:
     return f"{teacher}{'-mirrored' if mirrored else ''}-{what}"
 
 
-def _looked(teacher: Teacher, image: NDArray[np.uint8], seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """The teacher's keypoints and random places (M, 3), and its scores (H, W) after a maximum of 5 x 5 pixels."""
-    taught = teacher.look(image, KEYPOINTS)
-    height, width = image.shape[:2]
-    places = np.random.default_rng(seed).uniform(8, [width - 9, height - 9], (RANDOM, 2))
-    points = np.zeros((len(taught.keypoints) + RANDOM, 3), np.float32)
-    points[: len(taught.keypoints), :2], points[: len(taught.keypoints), 2] = taught.keypoints, 1
-    points[len(taught.keypoints) :, :2] = places
-    scores = F.max_pool2d(torch.from_numpy(np.ascontiguousarray(taught.scores))[None], _PEAK, 1, _PEAK // 2)[0]
-    return points, (scores.clamp(0, 1) * 255).round().byte().numpy()
+def _places(scores: Tensor, peaks: Tensor, seed: int) -> NDArray[np.float32]:
+    """The best local maxima of the scores (H, W), and random places: (M, 3) x, y, and 1 for a maximum."""
+    height, width = scores.shape
+    inner = torch.zeros_like(scores, dtype=torch.bool)
+    inner[_BORDER:-_BORDER, _BORDER:-_BORDER] = True
+    maxima = torch.where((scores == peaks) & inner, scores, -torch.inf).flatten()
+    best, index = maxima.topk(min(KEYPOINTS, maxima.numel()))
+    index = index[best > -torch.inf].cpu()
+    points = np.zeros((len(index) + RANDOM, 3), np.float32)
+    points[: len(index)] = torch.stack([index % width, index // width, torch.ones_like(index)], dim=1)
+    points[len(index) :, :2] = np.random.default_rng(seed).uniform(8, [width - 9, height - 9], (RANDOM, 2))
+    return points
 
 
 def study(
