@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...datasets.archives import extract
 from ...errors import InvalidInputError
 from ...files import PathLike, replacing
-from .archives import extract
 from .fetch import DownloadError, Fetched, WrongFileError, fetch
 
 __all__ = ["CATALOGUE", "Dataset", "Downloaded", "download"]
