@@ -33,7 +33,7 @@ def command(
         raise click.BadParameter(f"{out} must end in .onnx", param_hint="--out")
     if photographs is not None and out.resolve() == checkpoint.resolve():
         raise click.UsageError(f"{out} is the model itself, which 8 bits cannot give back; give another --out")
-    from ..extraction.base import require
+    from ..optional import require
 
     require("torch", "export", "train")
     from ..training.export import read_model, save_model

@@ -95,8 +95,8 @@ def command(
         raise click.UsageError("give --hours or --steps, not both")
     if heads_only and start is None and not resume:
         raise click.UsageError("--heads-only needs --from: the network whose heads are trained")
-    from ..extraction.base import require
     from ..images import find_images
+    from ..optional import require
 
     require("torch", "training", "train")
     from ..errors import TiepointsError

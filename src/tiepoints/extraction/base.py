@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InvalidInputError, MissingDependencyError
+from ..errors import InvalidInputError
 from ..features import Features
 from ..images import as_image, resize_to, to_grey
 from .metadata import Metadata, WeightFile
@@ -148,18 +148,6 @@ class Extractor(ABC):
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
         return f"<{self.metadata.name} extractor: {options}>"
-
-
-def require(module: str, what: str, extra: str) -> Any:
-    """Import an optional package, or say which extra installs it for `what`."""
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{what} needs the package {module.partition('.')[0]}: pip install 'tiepoints[{extra}]'"
-        ) from error
 
 
 def _at_least(

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
-from ..extraction.base import require
 from ..extraction.model import METADATA, STRIDE
 from ..files import write_whole
 from ..images import read
+from ..optional import require
 
 __all__ = ["save_eight_bit"]
 

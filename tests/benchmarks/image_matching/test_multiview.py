@@ -20,11 +20,11 @@ from tiepoints.benchmarks.image_matching.multiview import (
     rms_after_alignment,
     verified_database,
 )
-from tiepoints.benchmarks.image_matching.pose_accuracy import mean_average_accuracy, pairwise_errors
-from tiepoints.benchmarks.image_matching.scenes import find_scenes, read_scene
 from tiepoints.benchmarks.image_matching.stereo import match_pair
+from tiepoints.datasets.scenes import find_scenes, read_scene
 from tiepoints.errors import InvalidInputError, MissingDependencyError
 from tiepoints.features import Matches
+from tiepoints.metrics.poses import mean_average_accuracy, pairwise_errors
 
 CENTRES = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0.5, 0], [3, 1.5, 0], [3.5, 3, 0.5], [3, 4, 1], [2, 5, 1]])
 

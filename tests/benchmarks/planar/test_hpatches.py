@@ -15,12 +15,12 @@ from PIL import Image
 
 import tiepoints as tp
 from tiepoints.benchmarks import Method, Report, evaluate_hpatches, method
-from tiepoints.benchmarks.planar.correspondences import score_correspondences
 from tiepoints.benchmarks.planar.illustrations import with_examples, with_time
-from tiepoints.benchmarks.planar.scores import share_within
 from tiepoints.errors import InvalidInputError
 from tiepoints.extraction.base import Detections
 from tiepoints.geometry import homography_error
+from tiepoints.metrics.correspondences import score_correspondences
+from tiepoints.metrics.planar import share_within
 
 Write = Callable[..., Path]
 

@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiepoints as tp
-from tiepoints.benchmarks import score_planar_pair
-from tiepoints.benchmarks.planar.scores import (
+from tiepoints.errors import InvalidInputError
+from tiepoints.geometry import project
+from tiepoints.metrics.planar import (
     PROFILES,
     THRESHOLDS,
     corner_error,
     covisible,
     matching_cost,
     repeatability,
+    score_planar_pair,
     share_within,
 )
-from tiepoints.errors import InvalidInputError
-from tiepoints.geometry import project
 
 Make = Callable[..., tp.Features]
 GRID = np.stack(np.meshgrid(np.arange(20, 76, 8), np.arange(16, 64, 8)), axis=-1).reshape(-1, 2).astype(float)  # 42

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiepoints.benchmarks.planar.facts import LARGE, SEQUENCES, references
-from tiepoints.benchmarks.planar.sequences import read_sequences
+from tiepoints.benchmarks.planar.facts import references
+from tiepoints.datasets.planar import LARGE, SEQUENCES, read_sequences
 from tiepoints.errors import StorageError
 
 Write = Callable[..., Path]

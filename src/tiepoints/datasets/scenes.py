@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import StorageError
-from ...files import PathLike, one_line
+from ..errors import StorageError
+from ..files import PathLike, one_line
 
 __all__ = ["Scene", "View", "find_scenes", "read_depth", "read_scene"]
 
@@ -63,6 +63,11 @@ class View:
     t: Float64
     size: tuple[int, int] | None = None
     depth: Path | None = None
+
+    @property
+    def camera(self) -> tuple[Float64, Float64, Float64]:
+        """K, R and t."""
+        return self.K, self.R, self.t
 
 
 @dataclass(frozen=True, eq=False)
