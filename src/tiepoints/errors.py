@@ -32,3 +32,11 @@ class StorageError(TiepointsError, OSError):
 
 class TrainingError(TiepointsError, RuntimeError):
     """A training that cannot go on; what it has reached is kept."""
+
+
+class WeightsError(TiepointsError, OSError):
+    """Trained parameters that are missing, damaged, of another version, or not those of the method."""
+
+
+class LicenceError(TiepointsError, PermissionError):
+    """A licence that the user has not accepted; the message names it and the command that accepts it."""

@@ -10,9 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 import tiepoints as tp
-from tiepoints.extraction import is_installed
+from tiepoints.extraction import is_ready
 
-METADATA = {metadata.name: metadata for metadata in tp.extractors() if is_installed(metadata)}
+# Of the published models of one network, the first proves the kind.
+KINDS = {metadata.paper if metadata.weights else metadata.name: metadata for metadata in reversed(tp.extractors())}
+METADATA = {metadata.name: metadata for metadata in KINDS.values() if is_ready(metadata)}
 
 
 def blobs(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

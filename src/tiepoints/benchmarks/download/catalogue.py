@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InvalidInputError
+from ...fetch import DownloadError, Fetched, WrongFileError, fetch
 from ...files import PathLike, replacing
 from .archives import extract
-from .fetch import DownloadError, Fetched, WrongFileError, fetch
 
 __all__ = ["CATALOGUE", "Dataset", "Downloaded", "download"]
 

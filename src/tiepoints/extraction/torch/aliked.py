@@ -10,12 +10,16 @@ Frame: (0, 0) is the centre of the top-left pixel, x to the right, y down, in pi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .base import Dense, Found, Network, choose, sample, suppress
+
+__all__ = ["ALIKED", "detect", "make"]
 
 STRIDE = 32  # of the deepest block: images are padded to a multiple of it
 
@@ -107,26 +111,18 @@ class DescriptorHead(nn.Module):
         return F.normalize(features.reshape(n, self.samples * dim) @ self.agg_weights.view(-1, dim), dim=1)
 
 
-def sample(map_: Tensor, xy: Tensor) -> Tensor:
-    """Bilinear values (C, N, M) of one map (C, H, W) at ``xy`` (N, M, 2), zeros outside."""
-    h, w = map_.shape[-2:]
-    grid = xy * xy.new_tensor([2 / max(w - 1, 1), 2 / max(h - 1, 1)]) - 1
-    return F.grid_sample(map_[None], grid[None], align_corners=True)[0]
-
-
-class ALIKED(nn.Module):
-    """The network. ``dense``, then ``keypoints``, then ``describe``; ``forward`` is ``dense``.
+class ALIKED(Network):
+    """The network.
 
     Parameters
     ----------
-    name
+    name : str
         "t16", "n16", "n16rot" or "n32": the models of the paper's table I.
     """
 
     def __init__(self, name: str = "n16") -> None:
         super().__init__()
         size = SIZES[name]
-        self.dim = size.dim
         c = size.blocks
         self.block1 = Block(3, c[0], residual=False, deformable=False)
         self.block2 = Block(c[0], c[1], residual=True, deformable=False)
@@ -145,41 +141,39 @@ class ALIKED(nn.Module):
         )
         self.desc_head = DescriptorHead(size.dim, size.samples)
 
-    def load(self, path: Any) -> ALIKED:
-        """Read the authors' weights, ``aliked-<name>.pth``, and go to evaluation mode."""
-        self.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        return self.eval()
+    def forward(self, image: Tensor) -> Dense:
+        """``image`` is RGB (B, 3, H, W) in [0, 1]; the score map is in [0, 1]."""
+        feature_map, score_map = self.maps(image)
 
-    def dense(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature map (B, dim, H, W) of unit length at each pixel, and score map (B, 1, H, W) in [0, 1].
+        def describe(xy: Sequence[Tensor]) -> list[Tensor]:
+            return [self.desc_head(one, at) for one, at in zip(feature_map, xy, strict=True)]
 
-        ``rgb`` is (B, 3, H, W) in [0, 1], of any height and width.
-        """
-        h, w = rgb.shape[-2:]
+        return Dense(score_map, describe)
+
+    def maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature map (B, dim, H, W) of unit length at each pixel, and score map (B, 1, H, W) in [0, 1]."""
+        h, w = image.shape[-2:]
         top, left = -h % STRIDE // 2, -w % STRIDE // 2
-        padded = F.pad(rgb, (left, -w % STRIDE - left, top, -h % STRIDE - top), mode="replicate")
+        padded = F.pad(image, (left, -w % STRIDE - left, top, -h % STRIDE - top), mode="replicate")
         x1 = self.block1(padded)
         x2 = self.block2(F.avg_pool2d(x1, 2))
         x3 = self.block3(F.avg_pool2d(x2, 4))
         x4 = self.block4(F.avg_pool2d(x3, 4))
-        levels = [F.selu(conv(x)) for conv, x in zip(self._laterals(), (x1, x2, x3, x4), strict=True)]
-        full = torch.cat([_upsample(level, padded.shape[-2:]) for level in levels], dim=1)
-        score_map = torch.sigmoid(self.score_head(full))
+        size = padded.shape[-2:]
+        levels = ((self.conv1, x1), (self.conv2, x2), (self.conv3, x3), (self.conv4, x4))
+        full = torch.cat([_upsample(F.selu(conv(x)), size) for conv, x in levels], dim=1)
+        score_map = torch.sigmoid(self.score_head(full).float())
         inside = (..., slice(top, top + h), slice(left, left + w))
-        return F.normalize(full[inside], dim=1), score_map[inside]
+        return F.normalize(full[inside].float(), dim=1), score_map[inside]
 
-    forward = dense
+    def keypoints(self, dense: Dense, count: int, threshold: float) -> list[Found]:
+        """`detect` at least 2 px from the edges."""
+        return detect(dense.score_map, count, threshold, border=(2, 2, 2, 2))
 
-    def _laterals(self) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d, nn.Conv2d]:
-        return self.conv1, self.conv2, self.conv3, self.conv4
 
-    def keypoints(self, score_map: Tensor, top_k: int, *, border: int = 2) -> list[tuple[Tensor, Tensor]]:
-        """``detect``: for each score map of the batch, at most ``top_k`` keypoints (N, 2) and scores (N,)."""
-        return detect(score_map, top_k, border=(border, border, border, border))
-
-    def describe(self, feature_map: Tensor, xy: list[Tensor] | Tensor) -> list[Tensor]:
-        """Descriptors (N, dim) of unit length at ``xy`` (N, 2), for each feature map of the batch."""
-        return [self.desc_head(one, at) for one, at in zip(feature_map, xy, strict=True)]
+def make(variant: str) -> ALIKED:
+    """The network of a published model."""
+    return ALIKED(variant)
 
 
 def _upsample(x: Tensor, size: torch.Size) -> Tensor:
@@ -187,67 +181,47 @@ def _upsample(x: Tensor, size: torch.Size) -> Tensor:
 
 
 def detect(
-    score_map: Tensor, top_k: int, *, radius: int = 2, border: tuple[int, int, int, int], temperature: float = 0.1
-) -> list[tuple[Tensor, Tensor]]:
+    score_map: Tensor,
+    count: int,
+    threshold: float,
+    *,
+    border: tuple[int, int, int, int],
+    radius: int = 2,
+    temperature: float = 0.1,
+) -> list[Found]:
     """Differentiable keypoint detection (ALIKE, section III-B): local maxima, then the soft-argmax around each.
 
     Parameters
     ----------
-    score_map
+    score_map : Tensor
         (B, 1, H, W).
-    top_k
+    count : int
         Keypoints of an image at most; the highest maxima are kept.
-    radius
-        Maxima of windows of ``2 * radius + 1`` pixels; the soft-argmax sees the same window.
-    border
+    threshold : float
+        Lower maxima are left out.
+    border : tuple of int
         Pixels without keypoints: left, top, right, bottom.
-    temperature
+    radius : int
+        Maxima of windows of ``2 * radius + 1`` pixels; the soft-argmax sees the same window.
+    temperature : float
         Of the soft-argmax (eq. 4).
 
     Returns
     -------
-    list of (Tensor, Tensor)
-        For each image places (N, 2) in pixels and scores (N,), the score map's bilinear values there, in falling order
-        of the maxima they were refined from. Both carry gradients.
+    list of Found
+        For each image; scores are the score map's bilinear values at the refined places. Both carry gradients.
     """
-    _, _, h, w = score_map.shape
     with torch.no_grad():
         maxima = suppress(score_map.detach(), radius)[:, 0]
-        left, top, right, bottom = border
-        inside = torch.zeros_like(maxima)
-        inside[:, top : h - bottom, left : w - right] = maxima[:, top : h - bottom, left : w - right]
-    side = 2 * radius + 1
     step = torch.arange(-radius, radius + 1, device=score_map.device)
     dy, dx = (t.reshape(-1) for t in torch.meshgrid(step, step, indexing="ij"))
     found = []
-    for scores, peaks in zip(score_map[:, 0], inside, strict=True):
-        flat = peaks.reshape(-1)
-        order = flat.topk(min(top_k, int((flat > 0).sum()))).indices
-        y, x = order // w, order % w
-        # Windows that reach beyond the image (a border below the radius) see zeros there.
-        window = F.pad(scores, (radius, radius, radius, radius))[y[:, None] + dy + radius, x[:, None] + dx + radius]
-        peak = window.detach()[:, side * side // 2, None]
+    for scores, peaks in zip(score_map[:, 0], maxima, strict=True):
+        y, x = choose(peaks, count, threshold, border)
+        window = F.pad(scores, (radius,) * 4)[y[:, None] + dy + radius, x[:, None] + dx + radius]
+        peak = window.detach()[:, len(dx) // 2, None]
         weight = ((window - peak) / temperature).exp()
         weight = weight / weight.sum(1, keepdim=True)
-        shift = torch.stack([(weight * dx).sum(1), (weight * dy).sum(1)], dim=1)
-        xy = torch.stack([x, y], dim=1) + shift
-        found.append((xy, sample(scores[None], xy[:, None])[0, :, 0]))
+        xy = torch.stack([x + (weight * dx).sum(1), y + (weight * dy).sum(1)], dim=1)
+        found.append(Found(xy, sample(scores[None], xy[:, None])[0, :, 0]))
     return found
-
-
-def suppress(score_map: Tensor, radius: int, rounds: int = 2) -> Tensor:
-    """The score map (B, 1, H, W) with all but its local maxima set to zero.
-
-    After the first maxima, their neighbourhoods are emptied and maxima sought among the rest, ``rounds`` times, so that
-    a maximum hidden by a higher one that is itself no maximum is found (SuperPoint's published rule).
-    """
-
-    def largest(x: Tensor) -> Tensor:
-        return F.max_pool2d(x, 2 * radius + 1, stride=1, padding=radius)
-
-    kept = score_map == largest(score_map)
-    for _ in range(rounds):
-        covered = largest(kept.to(score_map)) > 0
-        rest = score_map.masked_fill(covered, 0)
-        kept = kept | ((rest == largest(rest)) & ~covered)
-    return score_map * kept
