@@ -1,249 +1,288 @@
-"""Arguments checked where they come in: numbers, counts, arrays and paths, each refused in one line that names it.
+"""Checks of what callers hand over: numbers, counts, choices, paths, arrays; one line says what is wrong.
 
-Every function takes the value and `what` it is, for the message, and returns the value in the one type that the code
-behind it works with.
+Every function takes the value and its name (`what`, as the caller knows it) and returns the value in the type that the
+code behind it works with, or raises InvalidInputError.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
-import numbers
 import os
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from .errors import InvalidInputError, one_line
 
-__all__ = ["as_array", "as_choice", "as_count", "as_flag", "as_number", "as_path", "as_size", "shown"]
+__all__ = ["array", "choice", "count", "did_you_mean", "flag", "frozen", "number", "path", "shown", "size"]
 
-_MOST = 2**31 - 1  # what C's int holds, and with it OpenCV's and ONNX Runtime's options
+_MOST = 2**31 - 1  # what C libraries hold in an int
 
 
 def shown(value: object) -> str:
-    """The value for a message: one line, not too long, whatever it is."""
+    """The value on one line of at most some 60 characters, for a message."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and type {value.dtype}"
+    if isinstance(value, np.generic):
+        value = value.item()
     try:
-        return reprlib.repr(value) if isinstance(value, int | str | list | tuple | dict | set) else _cut(repr(value))
-    except Exception:  # a whole number of more digits than Python prints, or a repr that fails
+        return " ".join(short.repr(value).split())
+    except Exception:  # a foreign repr may fail
         return f"a {type(value).__name__}"
 
 
-def _cut(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def as_number(
+def number(
     value: object,
     what: str,
     *,
-    above: float = -math.inf,
-    at_least: float = -math.inf,
-    below: float = math.inf,
-    at_most: float = math.inf,
-    expected: str = "",
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
 ) -> float:
-    """A finite real number in the range, as float.
-
-    Parameters
-    ----------
-    value : object
-        An int, a float, one of NumPy's, or an array of one number without dimensions; never a bool or a string.
-    what : str
-        The argument's name.
-    above, at_least, below, at_most : float
-        The range, without and with its ends.
-    expected : str
-        What the message asks for, in place of the range.
+    """A finite real number within bounds; `least` and `most` belong to the range, `above` and `below` do not.
 
     Raises
     ------
     InvalidInputError
-        For anything else, NaN and infinity too.
+        If it is no number, not finite or out of the range; truth values and texts are no numbers.
     """
-    number = _scalar(value)
-    if number is not None and above < number < below and at_least <= number <= at_most and math.isfinite(number):
-        return float(number)
-    raise InvalidInputError(f"{what} is {shown(value)}, but {expected or _range(above, at_least, below, at_most)}")
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    try:
+        result = float(value) if real else math.nan  # type: ignore[arg-type]
+    except OverflowError:
+        result = math.nan
+    if (
+        not math.isfinite(result)
+        or (least is not None and result < least)
+        or (most is not None and result > most)
+        or (above is not None and result <= above)
+        or (below is not None and result >= below)
+    ):
+        raise InvalidInputError(f"{what} is {shown(value)}, but must be a {_range(least, most, above, below)}")
+    return result
 
 
-def as_count(value: object, what: str, *, at_least: int = 0, at_most: int = _MOST, expected: str = "") -> int:
-    """A whole number in the range, as int; 2.0 is one, 2.5, True and "2" are none.
+def _range(least: float | None, most: float | None, above: float | None, below: float | None) -> str:
+    """The bounds in words."""
+    low = f"at least {least:g}" if least is not None else f"above {above:g}" if above is not None else ""
+    high = f"at most {most:g}" if most is not None else f"below {below:g}" if below is not None else ""
+    return "finite number" + (" " if low or high else "") + " and ".join(bound for bound in (low, high) if bound)
+
+
+def count(value: object, what: str, *, least: int = 0, most: int = _MOST) -> int:
+    """A whole number from `least` to `most`; floats are none, even 3.0.
 
     Raises
     ------
     InvalidInputError
-        For anything else.
+        If it is no whole number or out of the range.
     """
-    number = _scalar(value)
-    if number is not None and at_least <= number <= at_most and number == int(number):
-        return int(number)
-    highest = "2^31 - 1" if at_most == _MOST else str(at_most)
-    raise InvalidInputError(
-        f"{what} is {shown(value)}, but {expected or f'a whole number from {at_least} to {highest} is expected'}"
-    )
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not least <= int(value) <= most:  # type: ignore[call-overload]
+        upper = f", at least {least}" if most == _MOST else f" from {least} to {most}"
+        raise InvalidInputError(f"{what} is {shown(value)}, but must be a whole number{upper}")
+    return int(value)  # type: ignore[call-overload, no-any-return]
 
 
-def _scalar(value: object) -> Any:
-    """A real number (int or float) of the value, or None."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-        return None
-    try:
-        number = int(value) if isinstance(value, numbers.Integral) else float(value)
-        float(number)
-    except (OverflowError, ValueError, TypeError):  # 10**400
-        return None
-    return number
+def flag(value: object, what: str) -> bool:
+    """True or False, and nothing that merely counts as one of them.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInputError(f"{what} is {shown(value)}, but must be True or False")
+    return bool(value)
 
 
-def _range(above: float, at_least: float, below: float, at_most: float) -> str:
-    low = f"above {above:g}" if above > -math.inf else f"at least {at_least:g}" if at_least > -math.inf else ""
-    high = f"below {below:g}" if below < math.inf else f"at most {at_most:g}" if at_most < math.inf else ""
-    return f"a finite number {' and '.join(part for part in (low, high) if part)}".rstrip() + " is expected"
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown name: the nearest of those that there are, or all of them."""
+    lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), list(lower), n=1)
+    return f"did you mean {lower[near[0]]!r}?" if near else f"there are {', '.join(known)}"
 
 
-def as_flag(value: object, what: str) -> bool:
-    """True or False, and nothing that merely counts as one."""
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    raise InvalidInputError(f"{what} is {shown(value)}, but True or False is expected")
+def choice(value: object, what: str, known: Sequence[str]) -> str:
+    """One of the names in `known`, whatever its case.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none of them; the message has the nearest.
+    """
+    if isinstance(value, str):
+        for name in known:
+            if name.lower() == value.lower():
+                return name
+        raise InvalidInputError(f"{what} is {shown(value)}: {did_you_mean(value, known)}")
+    raise InvalidInputError(f"{what} is {shown(value)}, but must be one of {', '.join(known)}")
 
 
-def as_choice(value: object, what: str, choices: Iterable[str]) -> str:
-    """One of the words."""
-    known = list(choices)
-    if isinstance(value, str) and value in known:
-        return value
-    raise InvalidInputError(f"{what} is {shown(value)}; known are {', '.join(known)}")
+def path(value: object, what: str) -> Path:
+    """A path of the file system.
 
-
-def as_path(value: object, what: str = "path") -> Path:
-    """The path of a file or folder: a string or a path, not empty, without NUL."""
-    try:
-        text = os.fspath(value)  # type: ignore[call-overload]
-    except TypeError:
-        raise InvalidInputError(f"{what} is {shown(value)}, but the path of a file is expected") from None
-    if isinstance(text, bytes):
-        text = os.fsdecode(text)
+    Raises
+    ------
+    InvalidInputError
+        If it is neither a text nor a path, or holds a NUL, which no file system takes.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise InvalidInputError(f"{what} is {shown(value)}, but must be the path of a file")
+    text = os.fsdecode(value)
     if not text or "\0" in text:
-        raise InvalidInputError(f"{what} is {shown(text)}, which cannot be a path")
+        raise InvalidInputError(f"{what} is {shown(text)}, but must be the path of a file")
     return Path(text)
 
 
-def as_size(value: object, what: str = "image_size", *, at_least: int = 1) -> tuple[int, int]:
-    """(width, height) in whole pixels."""
+def size(value: object, what: str = "image_size", *, least: int = 1) -> tuple[int, int]:
+    """(width, height) in whole pixels.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is anything else than two whole numbers of at least `least`.
+    """
     try:
-        pair = list(value)  # type: ignore[call-overload]
-        if len(pair) == 2:
-            return as_count(pair[0], what, at_least=at_least), as_count(pair[1], what, at_least=at_least)
-    except (TypeError, InvalidInputError):
-        pass
-    raise InvalidInputError(f"{what} is {shown(value)}, but (width, height) in whole pixels is expected")
+        width, height = list(value)  # type: ignore[call-overload]
+    except Exception:  # not iterable, or not two; whatever a foreign object raises
+        raise InvalidInputError(f"{what} is {shown(value)}, but must be (width, height) in whole pixels") from None
+    return count(width, f"the width in {what}", least=least), count(height, f"the height in {what}", least=least)
 
 
-def as_array(
-    values: ArrayLike,
+def array(
+    values: object,
     what: str,
-    dtype: DTypeLike = np.float64,
-    shape: Sequence[int | str] | None = None,
+    shape: tuple[int | str, ...] | None = None,
+    dtype: Any = np.float64,
     *,
+    least: float | None = None,
     finite: bool = True,
-    at_least: float | None = None,
-    at_most: float | None = None,
 ) -> NDArray[Any]:
-    """A C-contiguous array of real numbers of this type and shape; no value is changed on the way.
+    """An array of real numbers of a type and a shape, C-contiguous, with the values that came in.
 
-    The result may share memory with what came in: who keeps it makes a copy.
+    Whole numbers are never cut or wrapped: 300 is no uint8, 0.9 no index. What is too large for a float is refused too.
 
     Parameters
     ----------
     values : array_like
-        Nested lists, an array, or what converts itself to one, such as a torch tensor on the CPU without gradients.
+        A torch tensor that NumPy cannot read is refused with what makes it readable.
     what : str
-        What they are, in the plural, for the message: 'keypoints'.
+        What they are, in the plural or the singular that the caller's name has.
+    shape : tuple of int or str, optional
+        What is expected: a number for a fixed length, a letter for any.
     dtype : dtype
-        Of the result. For whole numbers the values must be whole and within its range, for bool they must be bool.
-    shape : sequence of int and str, optional
-        What is expected; a string stands for any length: ``("N", 2)``. The same string is the same length.
+        What is returned.
+    least : float, optional
+        The least value that is allowed.
     finite : bool
-        Whether NaN and infinity are refused.
-    at_least, at_most : float, optional
-        The range.
+        Whether NaN and infinities are refused.
 
     Raises
     ------
     InvalidInputError
-        For anything else.
+        If it cannot be read as such an array.
     """
     wanted = np.dtype(dtype)
-    try:
-        array = np.asarray(values)
-    except Exception as error:  # torch raises RuntimeError and TypeError, ragged lists ValueError
-        raise InvalidInputError(
-            f"{what} cannot be read as an array of {wanted.name}: {_remedy(values) or one_line(error)}"
-        ) from error
-    if array.size == 0 and array.dtype.kind not in "biuf":
-        array = array.astype(wanted)  # an empty list of anything
-    allowed = "b" if wanted.kind == "b" else "iuf"
-    if array.dtype.kind not in allowed and not (array.size == 0 and array.dtype.kind in "biuf"):
-        kind = "words" if array.dtype.kind in "US" else "complex numbers" if array.dtype.kind == "c" else array.dtype
-        if array.dtype.kind == "O":
-            kind = "objects, or numbers that are too large"
-        raise InvalidInputError(f"{what} cannot be read as an array of {wanted.name}: they are {kind}")
+    given = _as_numbers(values, what)
     if shape is not None:
-        _check_shape(array, what, shape)
-    if array.dtype.kind == "f" and finite and not np.isfinite(array).all():
-        raise InvalidInputError(f"{what} hold values that are not finite")
-    if wanted.kind in "iu" and array.dtype != wanted and array.size:
-        info = np.iinfo(wanted)
-        with np.errstate(invalid="ignore"):
-            good = (array >= info.min) & (array <= info.max) & (np.floor(array) == array)
-        if not good.all():
-            bad = array[~good].flat[0]
-            raise InvalidInputError(f"{what} hold {bad}, but whole numbers from {info.min} to {info.max} are expected")
-    if array.size and (
-        (at_least is not None and array.min() < at_least) or (at_most is not None and array.max() > at_most)
-    ):
-        low, high = "" if at_least is None else f"at least {at_least}", "" if at_most is None else f"at most {at_most}"
-        raise InvalidInputError(
-            f"{what} hold values from {array.min()} to {array.max()}, but "
-            f"{' and '.join(part for part in (low, high) if part)} is expected"
+        fits = given.ndim == len(shape) and all(
+            isinstance(want, str) or have == want for have, want in zip(given.shape, shape, strict=True)
         )
-    with np.errstate(over="ignore"):
-        result = np.ascontiguousarray(array, dtype=wanted)
-    if wanted.kind == "f" and finite and array.dtype != wanted and not np.isfinite(result).all():
-        raise InvalidInputError(f"{what} hold values that are too large for {wanted.name}")
-    return result.reshape(array.shape)  # ascontiguousarray makes a row of a single number
+        if not fits:
+            text = f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
+            raise InvalidInputError(f"{what} have shape {given.shape}, but {text} is expected")
+    if given.dtype == wanted and wanted.kind in "biu":
+        pass
+    elif wanted.kind == "f":
+        _check_floats(given, what, wanted, finite)
+    elif wanted.kind in "iu":
+        _check_whole(given, what, wanted)
+    if least is not None and given.size and given.min() < least:
+        raise InvalidInputError(f"{what} hold {given.min():g}, but must be at least {least:g}")
+    return np.ascontiguousarray(given, dtype=wanted)
 
 
-def _check_shape(array: NDArray[Any], what: str, shape: Sequence[int | str]) -> None:
-    lengths: dict[str, int] = {}
-    fits = array.ndim == len(shape) and all(
-        lengths.setdefault(want, have) == have if isinstance(want, str) else want == have
-        for want, have in zip(shape, array.shape, strict=True)
-    )
-    if not fits:
-        expected = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
-        raise InvalidInputError(f"{what} have shape {array.shape}, but ({expected}) is expected")
+def _as_numbers(values: object, what: str) -> NDArray[Any]:
+    """Whatever it is as a NumPy array of real numbers."""
+    remedy = _of_tensor(values)
+    if remedy:
+        raise InvalidInputError(f"{what} cannot be read as an array: a torch tensor {remedy}")
+    try:
+        given = np.asarray(values)
+    except Exception as error:  # whatever a foreign object's __array__ raises
+        raise InvalidInputError(f"{what} cannot be read as an array of numbers: {one_line(error)}") from None
+    if given.dtype.kind not in "biuf":
+        kind = {"c": "complex numbers", "O": "objects that are no numbers", "M": "dates", "m": "durations"}
+        found = kind.get(given.dtype.kind, "texts" if given.dtype.kind in "US" else str(given.dtype))
+        raise InvalidInputError(f"{what} cannot be read as an array of numbers: they hold {found}")
+    return given
 
 
-def _remedy(values: object) -> str:
-    """What makes an array of a tensor that refuses to become one; '' for what is no tensor."""
-    steps = ""
-    if isinstance(values, list | tuple) and values:
-        return _remedy(values[0])
-    if getattr(values, "requires_grad", False) is True:
-        steps += ".detach()"
-    if str(getattr(values, "layout", "torch.strided")) != "torch.strided":
-        steps += ".to_dense()"
-    if getattr(getattr(values, "device", None), "type", "cpu") not in ("cpu", None):
-        steps += ".cpu()"
-    if str(getattr(values, "dtype", "")) == "torch.bfloat16":
-        steps += ".float()"
-    return f"use {steps} on the tensor first" if steps else ""
+def _of_tensor(values: object) -> str:
+    """What a torch tensor lacks for NumPy to read it, and the remedy; empty where it can be read."""
+    if not (hasattr(values, "detach") and hasattr(values, "requires_grad") and hasattr(values, "dtype")):
+        return ""
+    if values.requires_grad:
+        return "that requires grad; use .detach()"
+    if str(values.dtype) == "torch.bfloat16":
+        return "of bfloat16, which NumPy lacks; use .float()"
+    device = str(getattr(values, "device", "cpu"))
+    return "" if device.startswith("cpu") else f"on {device}; use .cpu()"
+
+
+def _check_floats(given: NDArray[Any], what: str, wanted: np.dtype[Any], finite: bool) -> None:
+    if not given.size or given.dtype.kind != "f":
+        return
+    if finite and not np.isfinite(given).all():
+        raise InvalidInputError(f"{what} hold values that are not finite")
+    if given.dtype.itemsize > wanted.itemsize:
+        numbers = given[np.isfinite(given)]
+        if numbers.size and max(numbers.max(), -numbers.min()) > np.finfo(wanted).max:
+            raise InvalidInputError(f"{what} hold values that are too large for {wanted}")
+
+
+def _check_whole(given: NDArray[Any], what: str, wanted: np.dtype[Any]) -> None:
+    info = np.iinfo(wanted)
+    if not given.size or given.dtype.kind == "b":
+        return
+    low, high = given.min(), given.max()  # NaN, if there is one
+    if given.dtype.kind == "f" and not np.isfinite([low, high]).all():
+        wrong: Any = low if not np.isfinite(low) else high
+    elif low < info.min or high > info.max:
+        wrong = low if low < info.min else high
+    elif given.dtype.kind == "f" and (given != np.rint(given)).any():
+        wrong = given[given != np.rint(given)][0]
+    else:
+        return
+    raise InvalidInputError(f"{what} hold {wrong}, but must be whole numbers from {info.min} to {info.max}")
+
+
+def frozen(values: NDArray[Any]) -> NDArray[Any]:
+    """The same values in memory that nobody else can write to: read-only, and copied where someone could.
+
+    Parameters
+    ----------
+    values : ndarray
+        As `array` returns it.
+    """
+    owner: Any = values
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            values = values.copy()
+            values.flags.writeable = False
+            return values
+        owner = owner.base
+    if owner is not None:  # memory of another kind, which may change: a buffer, a mapped file
+        values = values.copy()
+        values.flags.writeable = False
+    return values

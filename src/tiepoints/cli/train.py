@@ -95,8 +95,8 @@ def command(
         raise click.UsageError("give --hours or --steps, not both")
     if heads_only and start is None and not resume:
         raise click.UsageError("--heads-only needs --from: the network whose heads are trained")
-    from ..extraction.base import require
     from ..images import find_images
+    from ..optional import require
 
     require("torch", "training", "train")
     from ..errors import TiepointsError
@@ -159,13 +159,13 @@ def _recipe(
         if not isinstance(value, int | float) or value < 0:
             raise click.UsageError(f"--loss {name}={value}: a weight is a number that is not negative")
     network = Config() if start is None else read_model(start)[0]
-    if sets is not None:
-        network = replace(network, sets=sets)
+    if sets is not None or start is None:
+        network = replace(network, sets=(sets or 2,))
     factors: dict[str, Any] = {name: float(value) for name, value in losses}
     return Recipe(
         network=network,
         objective=replace(Objective(), **factors),
-        warps=replace(Warps(), size=crop - crop % 16),
+        warps=replace(Warps(), size=crop - crop % 32),
         batch=batch,
         learning_rate=learning_rate,
         heads_only=heads_only,

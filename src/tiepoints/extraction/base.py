@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import as_count
-from ..errors import InvalidInputError, MissingDependencyError
+from .. import checks
+from ..errors import InvalidInputError
 from ..features import Features
 from ..images import as_image, resize_to, to_grey
 from .metadata import Metadata, WeightFile
@@ -59,8 +59,8 @@ class Extractor(ABC):
     wants_colour: ClassVar[bool] = False
 
     def __init__(self, *, max_keypoints: int = 2048, max_size: int | None = None) -> None:
-        self.max_keypoints = as_count(max_keypoints, "max_keypoints", at_least=1)
-        self.max_size = None if max_size is None else as_count(max_size, "max_size", at_least=1)
+        self.max_keypoints = checks.count(max_keypoints, "max_keypoints", least=1)
+        self.max_size = None if max_size is None else checks.count(max_size, "max_size", least=1)
 
     @abstractmethod
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
@@ -143,18 +143,6 @@ class Extractor(ABC):
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
         return f"<{self.metadata.name} extractor: {options}>"
-
-
-def require(module: str, what: str, extra: str) -> Any:
-    """Import an optional package, or say which extra installs it for `what`."""
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{what} needs the package {module.partition('.')[0]}: pip install 'tiepoints[{extra}]'"
-        ) from error
 
 
 def _at_least(

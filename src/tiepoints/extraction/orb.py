@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import as_count, as_number
+from .. import checks
 from .base import Detections, Extractor, Metadata
 from .opencv import to_arrays
 
@@ -44,9 +44,9 @@ class ORB(Extractor):
     def __init__(self, *, levels: int = 8, scale_factor: float = 1.2, fast_threshold: int = 20, **options: Any) -> None:
         super().__init__(**options)
         # OpenCV ends the process at 0 levels, and believes any number of them.
-        self.levels = as_count(levels, "levels", at_least=1, at_most=64)
-        self.scale_factor = as_number(scale_factor, "scale_factor", above=1, at_most=16)
-        self.fast_threshold = as_count(fast_threshold, "fast_threshold", at_most=255)
+        self.levels = checks.count(levels, "levels", least=1, most=64)
+        self.scale_factor = checks.number(scale_factor, "scale_factor", above=1, most=16)
+        self.fast_threshold = checks.count(fast_threshold, "fast_threshold", most=255)
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         # OpenCV fails on levels of less than a pixel, and sets memory aside for as many keypoints as are asked for.
