@@ -17,7 +17,7 @@ from ..weights import accepted, find
 from .base import Extractor, Metadata
 from .published import CLASSES
 
-__all__ = ["Option", "extractors", "is_installed", "is_ready", "load", "options_of"]
+__all__ = ["Option", "extractors", "is_installed", "is_ready", "load", "metadata_of", "options_of"]
 
 GROUP = "tiepoints.extractors"
 
@@ -150,6 +150,17 @@ def extractors(*, commercial: bool | None = None, licence: str | None = None) ->
         if (commercial is None or metadata.commercial == commercial)
         and (licence is None or licence.lower() in " ".join(metadata.licences).lower())
     ]
+
+
+def metadata_of(name: str) -> Metadata:
+    """The metadata of one extractor.
+
+    Raises
+    ------
+    UnknownExtractorError
+        If there is no such name; the message has the nearest ones.
+    """
+    return _find(name).metadata
 
 
 def is_installed(metadata: Metadata) -> bool:

@@ -172,7 +172,7 @@ def extract(
         Of torch, on a CPU.
     """
     device = next(network.parameters()).device
-    batch = torch.stack([torch.from_numpy(np.ascontiguousarray(image)) for image in images]).to(device)
+    batch = torch.stack([torch.from_numpy(np.array(image)) for image in images]).to(device)
     batch = batch[:, None] if batch.ndim == 3 else batch.permute(0, 3, 1, 2)
     with torch.inference_mode(), _threads(threads), torch.autocast(device.type, torch.float16, enabled=half):
         dense = network(batch.float() / 255)
@@ -192,7 +192,7 @@ def _masked(found: Found, mask: NDArray[np.uint8] | None, count: int) -> Found:
     if mask is None:
         return found
     column, row = found.xy.round().long().unbind(1)
-    allowed = torch.from_numpy(mask != 0).to(found.xy.device)
+    allowed = torch.from_numpy(np.asarray(mask != 0)).to(found.xy.device)
     h, w = allowed.shape
     keep = allowed[row.clamp(0, h - 1), column.clamp(0, w - 1)].nonzero()[:, 0]
     best = keep[found.scores[keep].topk(min(count, len(keep))).indices]
