@@ -19,8 +19,8 @@ import tiepoints as tp  # noqa: E402
 from tiepoints.training.loop import Progress, train  # noqa: E402
 from tiepoints.training.network import Config  # noqa: E402
 from tiepoints.training.objective import Objective  # noqa: E402
-from tiepoints.training.pairs import Warps  # noqa: E402
 from tiepoints.training.recipe import Recipe  # noqa: E402
+from tiepoints.training.warps import Warps  # noqa: E402
 
 RECIPE = Recipe(
     network=Config(
@@ -31,12 +31,12 @@ RECIPE = Recipe(
         fused=16,
         descriptor_size=16,
     ),
-    objective=Objective(anchors=32, warm_up=2),
+    objective=Objective(anchors=32, peaks=16, warmup=2),
     warps=Warps(size=64),
     batch=2,
-    rise=3,
+    warmup=3,
 )
-QUICK = {"workers": 0, "report_seconds": 0.0}
+QUICK = {"report_seconds": 0.0}
 
 
 def run(images: Path, out: Path, steps: int, recipe: Recipe = RECIPE, **options: object) -> list[Progress]:
@@ -94,7 +94,7 @@ def test_the_losses_fall(photographs: Path, tmp_path: Path) -> None:
 
 def test_it_starts_from_a_model_and_heads_only_leaves_the_rest(photographs: Path, tmp_path: Path) -> None:
     run(photographs, tmp_path / "two", 3)
-    four = replace(RECIPE, network=replace(RECIPE.network, sets=(4,)), heads_only=True)
+    four = replace(RECIPE, network=replace(RECIPE.network, sets=(4,)), trunk_rate=0.0)
     run(photographs, tmp_path / "four", 3, four, start=tmp_path / "two" / "best.onnx")
     two, four_ = checkpoint(tmp_path / "two")["average"], checkpoint(tmp_path / "four")["weights"]
     for name, value in two.items():  # type: ignore[attr-defined]
@@ -206,7 +206,7 @@ def test_a_full_disk_costs_a_checkpoint_but_not_the_training(photographs: Path, 
 def command(photographs: Path, out: Path, *options: object) -> list[str]:
     return [
         *("-m", "tiepoints", "train", "--images", str(photographs), "--out", str(out), "--crop", "64"),
-        *("--batch", "2", "--workers", "0", "--json", *map(str, options)),
+        *("--batch", "2", "--json", *map(str, options)),
     ]
 
 

@@ -137,7 +137,7 @@ def jpeg(images: Tensor, quality: Tensor) -> Tensor:
     n, height, width = images.shape
     transform, table = _tables(images.device)
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50).view(n, 1, 1, 1, 1)
-    steps = (table * scale).clamp(1, 255)
+    steps = (table * scale).round().clamp(1, 255)
     blocks = (images * 255 - 128).view(n, height // 8, 8, width // 8, 8).transpose(2, 3)
     coded = torch.round(transform @ blocks @ transform.T / steps) * steps
     decoded = (transform.T @ coded @ transform).transpose(2, 3).reshape(n, height, width)

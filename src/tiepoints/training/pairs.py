@@ -1,7 +1,7 @@
 """Training pairs: two warped, photometrically changed crops of a photograph and the exact map between them.
 
-Pair number n is the same whenever and in whichever process it is made: all its chance comes from (seed, n). Its few
-numbers are drawn on the CPU; its pixels are made in torch on the device that the network is on.
+Pair number n is the same, but for rounding, whenever and in whichever batch it is made: all its chance comes from
+(seed, n). Its few numbers are drawn on the CPU; its pixels are made in torch on the device that the network is on.
 """
 
 from __future__ import annotations
@@ -204,9 +204,9 @@ def _crops(photographs: list[Tensor], plans: list[_Plan], boxes: list[tuple[int,
         shrunk = plan.drawn.spans[view] > _HALVED and min(grey.shape) >= 4
         if shrunk:
             grey = F.avg_pool2d(grey[None], 2)[0]
-        scale, shift = (0.5, 0.25) if shrunk else (1.0, 0.0)  # pixel i of the halved photograph is centred on 2 i + 0.5
+        share, start = (0.5, 0.25) if shrunk else (1.0, 0.0)  # pixel i of the halved photograph is centred on 2 i + 0.5
         parts.append(grey)
-        frames.append((scale, -x0 * scale - shift, -y0 * scale - shift, grey.shape[1] - 1, grey.shape[0] - 1))
+        frames.append((share, -x0 * share - start, -y0 * share - start, grey.shape[1] - 1, grey.shape[0] - 1))
     height, width = (max(part.shape[axis] for part in parts) for axis in (0, 1))
     padded = torch.zeros(len(parts), 1, height, width, device=device)
     for n, part in enumerate(parts):
@@ -214,7 +214,7 @@ def _crops(photographs: list[Tensor], plans: list[_Plan], boxes: list[tuple[int,
     # from the photograph's pixels to -1 ... 1 over the padded parts, and no farther than each part reaches
     frame = torch.tensor(frames, dtype=torch.float32).to(device)
     unit = torch.tensor([2 / (width - 1), 2 / (height - 1)], device=device)
-    scale, shift, last = ((frame[:, n] * unit)[..., None, None] for n in ([0, 0], [1, 2], [3, 4]))
+    scale, shift, last = ((frame[:, n] * unit)[..., None, None] for n in ([0, 0], [1, 2], [3, 4]))  # (2 B, 2, 1, 1)
     places = torch.addcmul(shift - 1, at, scale)
     places = torch.minimum(places.clamp_min_(-1), last - 1).permute(0, 2, 3, 1)
     return F.grid_sample(padded, places, mode="bilinear", align_corners=True)[:, 0]

@@ -122,8 +122,8 @@ def prepare(
             key = content_key(path)
             if not cache.use(key, _PART):
                 image, _ = resize_to(read(path), MAX_EDGE)
-                if min(image.shape[:2]) < LEAST_EDGE:
-                    height, width = image.shape[:2]
+                height, width = image.shape[:2]
+                if min(height, width) < LEAST_EDGE:
                     raise ImageError(f"{path}: {width}x{height} pixels are less than {LEAST_EDGE}")
                 cache.write(key, _PART, np.ascontiguousarray(image.transpose(2, 0, 1)))
         except (ImageError, OSError) as error:
