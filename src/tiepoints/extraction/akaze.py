@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MissingDependencyError
+from ..features.interop import to_arrays
 from .base import Detections, Extractor, Metadata
-from .opencv import to_arrays
 
 __all__ = ["AKAZE"]
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..features.interop import to_arrays
 from .base import Detections, Extractor, Metadata
-from .opencv import to_arrays
 
 __all__ = ["SIFT", "RootSIFT", "UprightRootSIFT", "UprightSIFT"]
 
