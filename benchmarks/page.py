@@ -28,11 +28,11 @@ import numpy as np
 
 import tiepoints as tp
 from tiepoints.benchmarks import Report, default_store, evaluate_hpatches, evaluate_speed, method
-from tiepoints.benchmarks.planar.scores import share_within
 from tiepoints.benchmarks.writers import markdown_table
 from tiepoints.errors import InvalidInputError
 from tiepoints.files import replacing
 from tiepoints.geometry import homography_error
+from tiepoints.metrics.planar import share_within
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -21,9 +21,10 @@ FLOORS = {
     "errors": -1, "checks": 0, "optional": 0, "drawing": 0,
     "features": 1, "camera": 1, "files": 1, "threads": 1, "images": 2,
     "extraction": 3, "matching": 3, "geometry": 3, "storage": 3, "plot": 3,
-    "benchmarks": 4,
+    "metrics": 4, "datasets": 4,
     "training": 5,
-    "cli": 6,
+    "benchmarks": 6,
+    "cli": 7,
 }  # fmt: skip
 
 

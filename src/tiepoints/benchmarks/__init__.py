@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from .image_matching import evaluate_image_matching
     from .methods import Method, method
     from .planar.hpatches import evaluate_hpatches
-    from .planar.scores import PlanarScores, Profile, score_planar_pair
     from .report import Column, Picture, Plot, Report, Row, Series, Table
     from .speed.benchmark import evaluate_speed
     from .store import Extracted, default_store, extracted
@@ -25,7 +24,6 @@ _MODULES = {
     "image_matching": ("evaluate_image_matching",),
     "methods": ("Method", "method"),
     "planar.hpatches": ("evaluate_hpatches",),
-    "planar.scores": ("PlanarScores", "Profile", "score_planar_pair"),
     "report": ("Column", "Picture", "Plot", "Report", "Row", "Series", "Table"),
     "speed.benchmark": ("evaluate_speed",),
     "store": ("Extracted", "default_store", "extracted"),
@@ -39,9 +37,7 @@ __all__ = [
     "Extracted",
     "Method",
     "Picture",
-    "PlanarScores",
     "Plot",
-    "Profile",
     "Report",
     "Row",
     "Series",
@@ -56,7 +52,6 @@ __all__ = [
     "print_report",
     "save_details",
     "save_report",
-    "score_planar_pair",
 ]
 
 

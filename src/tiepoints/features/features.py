@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import drawing
-from ..checks import array, count, frozen, shown
+from ..checks import array, frozen, size
 from ..errors import InvalidInputError
 from . import interop
 from .rows import index_of, is_number, locked
@@ -109,12 +109,12 @@ class Features:
         _refuse_quantised(checked["descriptors"])
         for name, value in checked.items():
             object.__setattr__(self, name, None if value is None else frozen(value))
-        object.__setattr__(self, "image_size", _size(self.image_size))
+        object.__setattr__(self, "image_size", size(self.image_size, least=0))
 
     @classmethod
-    def empty(cls, image_size: tuple[int, int], size: int, dtype: Any = np.float32) -> Features:
-        """No keypoints, with descriptors of `size` columns of `dtype`."""
-        return cls(np.zeros((0, 2), np.float32), np.zeros((0, size), dtype), np.zeros(0, np.float32), image_size)
+    def empty(cls, image_size: tuple[int, int], columns: int, dtype: Any = np.float32) -> Features:
+        """No keypoints, with descriptors of so many columns of `dtype`."""
+        return cls(np.zeros((0, 2), np.float32), np.zeros((0, columns), dtype), np.zeros(0, np.float32), image_size)
 
     @property
     def binary(self) -> bool:
@@ -282,7 +282,7 @@ class Features:
         if image_size is not None or "image_size" not in values:
             values["image_size"] = (0, 0) if image_size is None else image_size
         else:
-            values["image_size"] = tuple(values["image_size"].tolist())
+            values["image_size"] = array(values["image_size"], "image_size", (2,), np.int32).tolist()
         return cls(**values)
 
     def to_lightglue(self, device: str | None = None) -> dict[str, Any]:
@@ -307,16 +307,6 @@ class Features:
     def _repr_png_(self) -> bytes | None:
         """The keypoints on white, as a notebook shows them."""
         return drawing.png(drawing.scatter(self.keypoints, self.sets, self.image_size))
-
-
-def _size(value: Any) -> tuple[int, int]:
-    try:
-        width, height = value
-        if int(width) == width and int(height) == height:
-            return count(int(width), "width"), count(int(height), "height")
-    except (TypeError, ValueError, OverflowError):  # InvalidInputError is a ValueError: the whole pair is named below
-        pass
-    raise InvalidInputError(f"image_size is {shown(value)}, but (width, height) in whole pixels is expected")
 
 
 def _refuse_quantised(descriptors: NDArray[Any]) -> None:

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmarks.planar.scores import PlanarScores, Profile, score_planar_pair
-from ..benchmarks.planar.sequences import read_sequences
+from ..datasets.planar import read_sequences
 from ..extraction import Extractor
 from ..features import Features
 from ..images import read
+from ..metrics.planar import PlanarScores, Profile, score_planar_pair
 from .pairs import Photographs, Warps, make_pair
 
 __all__ = ["Development", "Figures"]

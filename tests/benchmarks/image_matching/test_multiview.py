@@ -20,11 +20,11 @@ from tiepoints.benchmarks.image_matching.multiview import (
     rms_after_alignment,
     verified_database,
 )
-from tiepoints.benchmarks.image_matching.pose_accuracy import mean_average_accuracy, pairwise_errors
-from tiepoints.benchmarks.image_matching.scenes import find_scenes, read_scene
 from tiepoints.benchmarks.image_matching.stereo import match_pair
+from tiepoints.datasets.scenes import find_scenes, read_scene
 from tiepoints.errors import InvalidInputError, MissingDependencyError
 from tiepoints.features import Matches
+from tiepoints.metrics.poses import mean_average_accuracy, pairwise_errors
 
 CENTRES = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0.5, 0], [3, 1.5, 0], [3.5, 3, 0.5], [3, 4, 1], [2, 5, 1]])
 
@@ -61,6 +61,17 @@ def test_outliers_and_worst_cases_of_the_ate() -> None:
     for metric in (absolute_trajectory_error, rms_after_alignment):
         assert metric(CENTRES[:2], CENTRES[:2]) is None
         assert metric(CENTRES[:3], CENTRES[:3] * 2) == pytest.approx(0, abs=1e-9)
+
+
+def test_three_tenths_of_inliers_are_needed_for_the_ate() -> None:
+    """Of 12 true centres on a sphere, which no wrong alignment meets, 3 or 4 are found; the others are far off."""
+    golden = (1 + 5**0.5) / 2
+    corners = np.array([[0, x, y * golden] for x in (-1, 1) for y in (-1, 1)])
+    truth = np.concatenate([np.roll(corners, i, axis=1) for i in range(3)])
+    few, enough = truth.copy(), truth.copy()
+    few[3:] = enough[4:] = [900, -700, 400]
+    assert absolute_trajectory_error(few, truth) == pytest.approx(np.linalg.norm(np.ptp(truth, axis=0)) / 2)
+    assert absolute_trajectory_error(enough, truth) == pytest.approx(0, abs=1e-9)
 
 
 def test_bags_are_drawn_by_seed(scene_folder: Path) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import tiepoints as tp
-from tiepoints.benchmarks.image_matching.pose_accuracy import mean_average_accuracy
-from tiepoints.benchmarks.image_matching.scenes import find_scenes, read_scene
 from tiepoints.benchmarks.image_matching.stereo import Track, estimator_for, judge_pair, match_pair
+from tiepoints.datasets.scenes import find_scenes, read_scene
 from tiepoints.errors import InvalidInputError, MissingDependencyError
 from tiepoints.features import Features
+from tiepoints.metrics.poses import mean_average_accuracy
 
 # Fewer samples than by default: without a single right match all that are allowed are drawn.
 TRACKS = [

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ...datasets.scenes import Scene, View, find_scenes, read_scene
 from .export import export_submission
 from .records import Options
 from .run import evaluate_image_matching
-from .scenes import Scene, View, find_scenes, read_scene
 from .stereo import Track
 
 __all__ = [

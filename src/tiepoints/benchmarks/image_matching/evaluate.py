@@ -12,14 +12,16 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ...datasets.scenes import Pair, Scene, View, read_depth
 from ...errors import StorageError
 from ...features import Features, Matches
 from ...files import sha256_of
+from ...metrics.depth import depth_at, matching_scores, repeatabilities, transfer
+from ...metrics.planar import matching_cost
+from ...metrics.poses import CamFromWorld, pairwise_errors
 from ..methods import Method
-from ..planar.scores import matching_cost
 from ..processes import spread
 from ..store import Extracted, extracted
-from .depth import depth_at, matching_scores, repeatabilities, transfer
 from .multiview import (
     Bag,
     absolute_trajectory_error,
@@ -28,10 +30,8 @@ from .multiview import (
     rms_after_alignment,
     verified_database,
 )
-from .pose_accuracy import CamFromWorld, pairwise_errors
 from .records import BagRecord, Options, PairRecord, SceneResult, TrackRecord, default_ratio
 from .results import Arrays, digest_of, results
-from .scenes import Pair, Scene, View, read_depth
 from .stereo import Track, judge_pair, match_pair
 
 __all__ = ["evaluate_scene"]
@@ -270,7 +270,7 @@ def _judge(
     points_a, points_b = first[indices[:, 0]].astype(np.float64), second[indices[:, 1]].astype(np.float64)
     arrays: Arrays = {}
     if depths is not None:
-        a_in_b, b_in_a = transfer(first, depths[0], a, b), transfer(second, depths[1], b, a)
+        a_in_b, b_in_a = transfer(first, depths[0], a.camera, b.camera), transfer(second, depths[1], b.camera, a.camera)
         arrays["repeatability"] = repeatabilities(first, second, a_in_b, b_in_a, *sizes)
     for name, track in tracks.items():
         pose = judge_pair(points_a, points_b, a, b, track)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...datasets.scenes import Scene, find_scenes
 from ...errors import InvalidInputError
 from ...extraction import Extractor
 from ...features import Matches
@@ -23,7 +24,6 @@ from ..methods import Method, method
 from ..store import extracted
 from .evaluate import Progress
 from .records import default_ratio
-from .scenes import Scene, find_scenes
 from .stereo import match_pair
 
 __all__ = ["export_submission"]

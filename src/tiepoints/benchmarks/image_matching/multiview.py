@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...camera import Camera
+from ...datasets.scenes import Pair, Scene, counted
 from ...errors import InvalidInputError, MissingDependencyError
 from ...features import Features, Matches
 from ...images import camera_of
-from .pose_accuracy import CamFromWorld
-from .scenes import Pair, Scene, counted
+from ...metrics.poses import CamFromWorld
 
 __all__ = [
     "BAGS",

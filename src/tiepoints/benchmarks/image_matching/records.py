@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ...datasets.scenes import Pair, Scene
 from ...errors import InvalidInputError
 from ..methods import Method
 from .multiview import BAGS, Intrinsics
-from .scenes import Pair, Scene
 from .stereo import Track, estimator_for
 
 __all__ = ["BagRecord", "Options", "PairRecord", "SceneResult", "TrackRecord", "default_ratio", "published_track"]

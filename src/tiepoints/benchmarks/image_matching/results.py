@@ -90,8 +90,8 @@ def _code() -> list[str]:
     from ..report import versions
 
     here = Path(__file__).parent
-    files = [here / f"{name}.py" for name in ("depth", "evaluate", "multiview", "pose_accuracy", "scenes", "stereo")]
-    for room in ("geometry", "matching"):
+    files = [here / f"{name}.py" for name in ("evaluate", "multiview", "stereo")]
+    for room in ("datasets", "geometry", "matching", "metrics"):
         files += sorted((here.parents[1] / room).glob("*.py"))
     packages = versions("opencv-contrib-python-headless", "poselib", "pydegensac", "pycolmap", "numpy")
     return [*(sha256_of(path) for path in files), *map(str, packages.items())]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...datasets.scenes import Scene, find_scenes
 from ...errors import InvalidInputError
 from ...extraction import Extractor
 from ...files import PathLike
@@ -16,7 +17,6 @@ from ..methods import Method, participants
 from ..report import Picture, Report, versions
 from .evaluate import Progress, evaluate_scene
 from .records import Options, SceneResult, default_ratio
-from .scenes import Scene, find_scenes
 from .stereo import judge_pair, match_pair
 from .summary import details, notes, plots, tables
 

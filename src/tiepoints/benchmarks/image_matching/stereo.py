@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...camera import Camera
+from ...datasets.scenes import View
 from ...errors import InvalidInputError, MissingDependencyError
 from ...features import Features, Matches
 from ...geometry import essential_from_fundamental, fundamental, pose_error, relative_pose
 from ...matching import match
-from .pose_accuracy import relative_pose_between
-from .scenes import View
+from ...metrics.poses import relative_pose_between
 
 __all__ = ["Estimator", "PairPose", "Track", "estimator_for", "judge_pair", "match_pair"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ...metrics.poses import accuracies, mean_average_accuracy
 from ..report import Column, Plot, Row, Series, Table, Value
-from .pose_accuracy import accuracies, mean_average_accuracy
 from .published import PUBLISHED
 from .records import BagRecord, PairRecord, SceneResult
 

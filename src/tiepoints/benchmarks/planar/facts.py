@@ -1,31 +1,10 @@
-"""What is published about HPatches: its sequences, and the figures of other methods with their sources."""
+"""What is published about HPatches: the figures of other methods with their sources."""
 
 from __future__ import annotations
 
 from ..report import Row, Value
 
-__all__ = ["LARGE", "SEQUENCES", "references"]
-
-_ILLUMINATION = """
-ajuntament autannes bologna books boutique bridger brooklyn castle chestnuts crownday dome duda fenis fog fruits
-gonnenberg greenhouse greentea indiana kions ktirio kurhaus leuven lionday lionnight londonbridge melon miniature
-nescafe nijmegen nuts objects parking partyfood pinard pool porta resort salon santuario school ski smurf steps table
-tools toy troulos veggies village yellowtent zion
-"""
-_VIEWPOINT = """
-abstract adam apprentices azzola bark bees beyus bip bird birdwoman blueprint boat bricks busstop calder cartooncity
-charing churchill circus coffeehouse colors courses dirtywall dogman eastsouth feast fest gardens grace graffiti home
-laptop london machines man maskedman pomegranate posters samples soldiers strand sunseason tabletop tempera there
-underground vitro wall wapping war weapons woman wormhole wounded yard yuri
-"""
-
-#: The sequences that the tables are about: 52 of illumination, 56 of viewpoint.
-SEQUENCES = frozenset([f"i_{name}" for name in _ILLUMINATION.split()] + [f"v_{name}" for name in _VIEWPOINT.split()])
-
-#: The 8 others: larger than 1600x1200, dropped by D2-Net and everyone since.
-LARGE = frozenset(
-    ["i_contruction", "i_crownnight", "i_dc", "i_pencils", "i_whitebuilding", "v_artisans", "v_astronautis", "v_talent"]
-)
+__all__ = ["references"]
 
 _CACHE = "published cache, 540 pairs"
 _CACHE_KEYS = ("mma1", "mma2", "mma3", "keypoints", "matches")

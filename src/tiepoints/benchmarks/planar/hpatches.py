@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from ...datasets.planar import Pair, Sequences, read_sequences
 from ...extraction import Extractor
 from ...features import Features
 from ...files import PathLike
+from ...metrics import correspondences
+from ...metrics.planar import THRESHOLDS, Profile, profile_of, score_planar_pair
 from ..methods import Method, participants
 from ..report import Column, Plot, Report, Row, Series, Table, Value, versions
 from ..store import extracted
-from . import correspondences
 from .facts import references
-from .scores import THRESHOLDS, Profile, profile_of, score_planar_pair
-from .sequences import Pair, Sequences, read_sequences
 
 __all__ = ["evaluate_hpatches"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...datasets.planar import Pair, read_sequences
 from ...features import Features
 from ...files import PathLike
 from ...geometry import homography_error
@@ -19,7 +20,6 @@ from ..report import Picture, Plot, Report, Series, Table
 from ..speed.benchmark import time_methods, usual_table
 from ..speed.timing import scene
 from ..store import extracted
-from .sequences import Pair, read_sequences
 
 __all__ = ["with_examples", "with_time"]
 

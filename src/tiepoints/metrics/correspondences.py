@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...features import Features
-from ...geometry import epipolar_error, fundamental
-from ...matching import match
-from .scores import share_within
+from ..features import Features
+from ..geometry import epipolar_error, fundamental
+from ..matching import match
+from .planar import share_within
 
 __all__ = ["DESCRIPTION", "score_correspondences"]
 

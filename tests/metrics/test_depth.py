@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiepoints.benchmarks.image_matching.depth import depth_at, matching_scores, repeatabilities, transfer
-from tiepoints.benchmarks.image_matching.scenes import View, read_depth, read_scene
+from tiepoints.datasets.scenes import View, read_depth, read_scene
+from tiepoints.metrics.depth import depth_at, matching_scores, repeatabilities, transfer
 
 K = np.array([[100.0, 0, 50], [0, 100, 50], [0, 0, 1]])
 
@@ -26,7 +26,7 @@ def test_depth_of_the_pixel_below() -> None:
 
 def test_transfer_by_hand() -> None:
     # 2 m away, camera b is 0.1 m to the right: 0.1 / 2 * 100 = 5 pixels to the left.
-    projected = transfer([[50, 50], [60, 40], [0, 0]], np.array([2.0, 2.0, 0.0]), view(0), view(0.1))
+    projected = transfer([[50, 50], [60, 40], [0, 0]], np.array([2.0, 2.0, 0.0]), view(0).camera, view(0.1).camera)
     np.testing.assert_allclose(projected[:2], [[45, 50], [55, 40]])
     assert np.isnan(projected[2]).all(), "without depth nothing is known"
 
@@ -63,7 +63,7 @@ def test_true_points_are_repeatable(scene_folder: Path, world) -> None:
     depth_a, depth_b = (depth_at(read_depth(v.depth), p) for v, p in ((a, pixels_a), (b, pixels_b)))
     alone = np.abs(depth_a - true_a) < 1e-4  # where two points share a pixel of the map, one has the other's depth
     assert alone.mean() > 0.95
-    a_in_b, b_in_a = transfer(pixels_a, depth_a, a, b), transfer(pixels_b, depth_b, b, a)
+    a_in_b, b_in_a = transfer(pixels_a, depth_a, a.camera, b.camera), transfer(pixels_b, depth_b, b.camera, a.camera)
     _, in_a, in_b = np.intersect1d(shown_a, shown_b, return_indices=True)
     good = alone[in_a]
     assert len(in_a) > 300

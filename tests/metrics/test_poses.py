@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiepoints.benchmarks.image_matching.pose_accuracy import (
+from tiepoints.errors import InvalidInputError
+from tiepoints.geometry import pose_error
+from tiepoints.metrics.poses import (
     accuracies,
     mean_average_accuracy,
     pairwise_errors,
     relative_pose_between,
 )
-from tiepoints.errors import InvalidInputError
-from tiepoints.geometry import pose_error
 
 INF = float("inf")
 

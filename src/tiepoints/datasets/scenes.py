@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import StorageError
-from ...files import PathLike, one_line
+from ..errors import StorageError
+from ..files import PathLike, one_line
 
 __all__ = ["Scene", "View", "find_scenes", "read_depth", "read_scene"]
 
@@ -33,6 +33,7 @@ COVISIBILITY = "0.1"
 _COMMON_POINTS = 100  # the older measure, and the threshold that the benchmark gives it
 _DAMAGED = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, EOFError)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".tif", ".tiff", ".webp", ".bmp")
+_LARGEST = 1e100  # its square is still a number
 _DEEPEST = 5  # folders below the given one in which scenes are looked for: dataset, scene, set_100, and two to spare
 
 
@@ -63,6 +64,11 @@ class View:
     t: Float64
     size: tuple[int, int] | None = None
     depth: Path | None = None
+
+    @property
+    def camera(self) -> tuple[Float64, Float64, Float64]:
+        """K, R and t."""
+        return self.K, self.R, self.t
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,8 +280,8 @@ def _view(
     size: tuple[int, int] | None = None,
     depth: Path | None = None,
 ) -> View:
-    if not all(np.isfinite(values).all() for values in (K, R, t)):
-        raise StorageError(f"{where}: K, R and T must be finite numbers")
+    if not all((np.abs(values) < _LARGEST).all() for values in (K, R, t)):
+        raise StorageError(f"{where}: K, R and T must be finite numbers, and below {_LARGEST:g}")
     if np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0:
         raise StorageError(f"{where}: R is no rotation")
     if K[0, 0] <= 0 or K[1, 1] <= 0 or abs(K[2, 2] - 1) > 1e-9 or np.abs(K[2, :2]).max() > 1e-9:

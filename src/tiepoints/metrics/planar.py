@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...errors import InvalidInputError
-from ...features import Features, Matches
-from ...geometry import homography, homography_error, project, symmetric_homography_error
-from ...matching import match
+from ..errors import InvalidInputError
+from ..features import Features, Matches
+from ..geometry import homography, homography_error, project, symmetric_homography_error
+from ..matching import match
 
 __all__ = [
     "PROFILES",

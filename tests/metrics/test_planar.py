@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiepoints as tp
-from tiepoints.benchmarks import score_planar_pair
-from tiepoints.benchmarks.planar.scores import (
+from tiepoints.errors import InvalidInputError
+from tiepoints.geometry import project
+from tiepoints.metrics.planar import (
     PROFILES,
     THRESHOLDS,
     corner_error,
     covisible,
     matching_cost,
     repeatability,
+    score_planar_pair,
     share_within,
 )
-from tiepoints.errors import InvalidInputError
-from tiepoints.geometry import project
 
 Make = Callable[..., tp.Features]
 GRID = np.stack(np.meshgrid(np.arange(20, 76, 8), np.arange(16, 64, 8)), axis=-1).reshape(-1, 2).astype(float)  # 42
@@ -169,6 +169,21 @@ def test_matches_stay_inside_their_sets(features: Make) -> None:
     scores = score_planar_pair(features(GRID, sets=sets), features(GRID, sets=other), np.eye(3))
     assert scores.cost == pytest.approx(0.5, abs=0.01)
     np.testing.assert_allclose(scores.ms, 0.5, atol=0.05)
+
+
+def test_homographies_are_the_mean_over_five_seeds(features: Make) -> None:
+    """So many outliers that the estimate depends on the samples that are drawn."""
+    rng = np.random.default_rng(1)
+    places = project(TILT, GRID) + rng.normal(0, 0.5, GRID.shape)
+    places[:18] = rng.uniform(5, 75, (18, 2))
+    a, b = features(GRID), features(places)
+    matches = tp.match(a, b)
+    shares = [
+        corner_error(tp.homography(a, b, matches, threshold=3, seed=seed).matrix, TILT, a.image_size) <= THRESHOLDS
+        for seed in range(5)
+    ]
+    assert len(np.unique(shares, axis=0)) > 1, "the seeds do not agree"
+    np.testing.assert_allclose(score_planar_pair(a, b, TILT).homography, np.mean(shares, axis=0))
 
 
 def test_unknown_profile(features: Make) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...errors import InvalidInputError
-from ...geometry import pose_error
+from ..errors import InvalidInputError
+from ..geometry import pose_error
 
 __all__ = ["accuracies", "mean_average_accuracy", "pairwise_errors", "relative_pose_between"]
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .pose_accuracy import relative_pose_between
-from .scenes import View
+from .poses import relative_pose_between
 
 __all__ = ["THRESHOLDS", "depth_at", "matching_scores", "repeatabilities", "transfer"]
 
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
+#: K, R, t.
+CalibratedPose = tuple[Float64, Float64, Float64]
 
 #: Pixels; the table of the benchmark shows 3.
 THRESHOLDS = tuple(range(1, 11))
@@ -38,7 +39,7 @@ def depth_at(depth: Float32, keypoints: ArrayLike) -> Float64:
     return values
 
 
-def transfer(points: ArrayLike, depth: Float64, source: View, target: View) -> Float64:
+def transfer(points: ArrayLike, depth: Float64, source: CalibratedPose, target: CalibratedPose) -> Float64:
     """Where points of the image `source` lie in the image `target`.
 
     Parameters
@@ -47,6 +48,8 @@ def transfer(points: ArrayLike, depth: Float64, source: View, target: View) -> F
         [x, y] in pixels of `source`.
     depth : (N,) float64
         z in the source's camera; 0 where it is not known.
+    source, target : ((3, 3) array, (3, 3) array, (3,) array)
+        K, R, t of both images: calibration in the pixel-centre convention, x_cam = R @ x_world + t.
 
     Returns
     -------
@@ -54,11 +57,12 @@ def transfer(points: ArrayLike, depth: Float64, source: View, target: View) -> F
         Pixels of `target`; NaN where the depth is not known.
     """
     pixels = np.asarray(points, dtype=np.float64)
-    rotation, translation = relative_pose_between((source.R, source.t), (target.R, target.t))
-    rays = np.column_stack(((pixels - source.K[:2, 2]) / source.K[[0, 1], [0, 1]], np.ones(len(pixels))))
+    K_source, K_target = source[0], target[0]
+    rotation, translation = relative_pose_between(source[1:], target[1:])
+    rays = np.column_stack(((pixels - K_source[:2, 2]) / K_source[[0, 1], [0, 1]], np.ones(len(pixels))))
     seen = (rays * depth[:, None]) @ rotation.T + translation
     with np.errstate(divide="ignore", invalid="ignore"):
-        projected = seen[:, :2] / seen[:, 2:] * target.K[[0, 1], [0, 1]] + target.K[:2, 2]
+        projected = seen[:, :2] / seen[:, 2:] * K_target[[0, 1], [0, 1]] + K_target[:2, 2]
     projected[depth <= 0] = np.nan
     return projected
 

@@ -1,0 +1,1 @@
+"""Datasets: folders on the disk as pairs, views and scenes, with what is missing named."""
