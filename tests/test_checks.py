@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import tiepoints as tp
 from tiepoints import checks
+from tiepoints.errors import printable
 
 
 class Rude:
@@ -129,6 +130,23 @@ def test_tensors_that_numpy_cannot_read_are_told_the_remedy() -> None:
     with pytest.raises(tp.InvalidInputError, match=r"on meta; use \.cpu\(\)"):
         checks.array(torch.zeros(3, device="meta"), "descriptors")
     assert checks.array(torch.ones(3), "descriptors", ("N",), np.float32).tolist() == [1, 1, 1]
+
+
+def test_sizes() -> None:
+    assert checks.size(np.array([4, 3])) == (4, 3) and checks.size((0, 0), least=0) == (0, 0)
+    for value in (None, 5, (1, 2, 3), ("a", "b"), "ab", (np.nan, 1), (0, 4), (1.5, 2), (True, 2), (10**400, 1)):
+        with pytest.raises(tp.InvalidInputError, match="image_size"):
+            checks.size(value)
+
+
+def test_no_message_moves_the_cursor() -> None:
+    error = tp.StorageError("a\x1b[31m\nb\u202ec\udcff\u2028.png: no such file")
+    assert str(error) == r"a\x1b[31m\nb\u202ec\udcff\u2028.png: no such file"
+    joined = "Köln 東京 \u0928\u200d.jpg"  # the joiner is part of a word
+    assert printable(joined) == joined
+    with pytest.raises(tp.ImageError) as caught:
+        tp.read("no\nsuch\x07.png")
+    assert str(caught.value).isprintable()
 
 
 def test_frozen_memory_is_nobody_elses() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import sys
 import pytest
 
 from tiepoints.errors import InvalidInputError, StorageError
-from tiepoints.files import check_name, replacing, sha256_of, write_lock
+from tiepoints.files import check_name, replacing, sha256_of, write_lock, write_whole
 
 HOLD = """
 import sys, time
@@ -164,3 +165,20 @@ def test_the_checksum_of_a_file(tmp_path):
     assert sha256_of(path) == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"
     path.write_bytes(b"a" * 3_000_000)
     assert sha256_of(path) == hashlib.sha256(b"a" * 3_000_000).hexdigest()
+
+
+def test_a_write_does_not_read_its_whole_folder(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise AssertionError("the folder was listed")
+
+    for name in ("iterdir", "glob"):
+        monkeypatch.setattr(pathlib.Path, name, refuse)
+    monkeypatch.setattr("os.listdir", refuse)
+    monkeypatch.setattr("os.scandir", refuse)
+    write_whole(tmp_path / "a.txt", b"new")
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "b.txt") as temporary:
+        temporary.write_bytes(b"half")
+        temporary.with_name(f"{temporary.name}-wal").write_bytes(b"SQLite's")
+        1 / 0  # noqa: B018
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

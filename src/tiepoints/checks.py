@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InvalidInputError
+from .errors import InvalidInputError, one_line
 
-__all__ = ["array", "choice", "count", "did_you_mean", "flag", "frozen", "number", "path", "shown"]
+__all__ = ["array", "choice", "count", "did_you_mean", "flag", "frozen", "number", "path", "shown", "size"]
 
 _MOST = 2**31 - 1  # what C libraries hold in an int
 
@@ -144,6 +144,21 @@ def path(value: object, what: str) -> Path:
     return Path(text)
 
 
+def size(value: object, what: str = "image_size", *, least: int = 1) -> tuple[int, int]:
+    """(width, height) in whole pixels.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is anything else than two whole numbers of at least `least`.
+    """
+    try:
+        width, height = list(value)  # type: ignore[call-overload]
+    except Exception:  # not iterable, or not two; whatever a foreign object raises
+        raise InvalidInputError(f"{what} is {shown(value)}, but must be (width, height) in whole pixels") from None
+    return count(width, f"the width in {what}", least=least), count(height, f"the height in {what}", least=least)
+
+
 def array(
     values: object,
     what: str,
@@ -205,8 +220,7 @@ def _as_numbers(values: object, what: str) -> NDArray[Any]:
     try:
         given = np.asarray(values)
     except Exception as error:  # whatever a foreign object's __array__ raises
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InvalidInputError(f"{what} cannot be read as an array of numbers: {reason}") from None
+        raise InvalidInputError(f"{what} cannot be read as an array of numbers: {one_line(error)}") from None
     if given.dtype.kind not in "biuf":
         kind = {"c": "complex numbers", "O": "objects that are no numbers", "M": "dates", "m": "durations"}
         found = kind.get(given.dtype.kind, "texts" if given.dtype.kind in "US" else str(given.dtype))

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import InvalidInputError, StorageError
+from .errors import one_line as one_line
 
 PathLike = str | os.PathLike[str]
 
@@ -49,7 +50,9 @@ def replacing(path: PathLike) -> Iterator[Path]:
                 os.fsync(stream.fileno())
             temporary.replace(target)
     finally:
-        _remove_temporaries(temporary.parent, temporary.name)
+        # By their names: to look for them would read the whole folder at every write. The endings are SQLite's.
+        for ending in ("", "-wal", "-shm", "-journal"):
+            temporary.with_name(temporary.name + ending).unlink(missing_ok=True)
 
 
 def read_bytes(path: PathLike, size: int = -1, *, remedy: str = "") -> bytes:
@@ -156,11 +159,6 @@ def sha256_of(path: PathLike) -> str:
     return digest.hexdigest()
 
 
-def one_line(error: BaseException) -> str:
-    """What an exception of another library says, on one line; its type where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 @contextmanager
 def _reported(target: Path) -> Iterator[None]:
     """Turn the operating system's errors about `target` into a StorageError that names it."""
@@ -177,7 +175,7 @@ def _temporary_prefix(target: Path) -> str:
 
 
 def _remove_temporaries(folder: Path, prefix: str) -> None:
-    """Remove the files whose names begin with `prefix`: SQLite adds -wal, -shm and -journal to its file's name."""
+    """Remove the files whose names begin with `prefix`."""
     for path in folder.iterdir():
         if path.name.startswith(prefix):
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The command line as a person and a machine use it: in processes of its own, on real photographs."""
+"""The command line as a person and a machine use it, on real photographs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 import tiepoints as tp
@@ -22,6 +23,16 @@ COMMANDS = ["match", "extract", "bench", "extractors", "train", "export", "compl
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, which spares its start; what only a process shows is for `start`."""
+    env = {"COLUMNS": "160"} | environment
+    result = CliRunner().invoke(cli, list(map(str, arguments)), prog_name="tiepoints", env=env)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception  # a process would show a traceback
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
+
+
+def start(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, in which a warning of any library is an error."""
     command = [sys.executable, "-W", "error", "-m", "tiepoints", *map(str, arguments)]
     env = os.environ | {"COLUMNS": "160"} | environment
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env, encoding="utf-8")
@@ -29,7 +40,7 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
 
 def test_match_finds_and_writes_everything(examples: Path, tmp_path: Path) -> None:
     picture, arrays = tmp_path / "matches.png", tmp_path / "matches.npz"
-    result = run(
+    result = start(
         "match", examples / "desk_1.jpg", examples / "desk_2.jpg", "--plot", picture, "--out", arrays, "--json"
     )
     assert result.returncode == 0 and result.stderr == ""
@@ -149,7 +160,7 @@ def test_a_photograph_is_never_written_over(examples: Path, tmp_path: Path) -> N
 def test_nothing_readable_leaves_no_file(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_text("text", encoding="utf-8")
-    result = run("extract", tmp_path, "--out", tmp_path / "f.h5")
+    result = start("extract", tmp_path, "--out", tmp_path / "f.h5")
     assert result.returncode == 1 and "none of the 2 images could be read" in result.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jpg", "b.jpg"]
 
@@ -276,7 +287,7 @@ def test_help_has_an_example(command: str) -> None:
 
 
 def test_help_and_version() -> None:
-    result = run("--help")
+    result = start("--help")
     assert result.returncode == 0 and all(command in result.stdout for command in COMMANDS)
     assert "Traceback" not in run().stderr
     assert tp.__version__ in run("--version").stdout

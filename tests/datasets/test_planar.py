@@ -132,7 +132,8 @@ def test_marked_correspondences(sequence: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "1 2 3", "1 0 0\n0 1 0\n0 0 x", "1 0 0\n2 0 0\n0 0 1", "nan 0 0\n0 1 0\n0 0 1"]
+    "content",
+    ["", "1 2 3", "1 0 0\n0 1 0\n0 0 x", "1 0 0\n2 0 0\n0 0 1", "nan 0 0\n0 1 0\n0 0 1", "1 0 -1e308\n0 1 0\n0 0 1"],
 )
 def test_a_broken_homography_is_named(sequence: Write, content: str) -> None:
     folder = sequence("v_mine", 2)
@@ -141,7 +142,7 @@ def test_a_broken_homography_is_named(sequence: Write, content: str) -> None:
         read_sequences(folder.parent)
 
 
-@pytest.mark.parametrize("content", ["", "1 2 3", "1 2 3 inf"])
+@pytest.mark.parametrize("content", ["", "1 2 3", "1 2 3 inf", "1 2 3 1e308"])
 def test_broken_correspondences_are_named(sequence: Write, content: str) -> None:
     folder = sequence("church", 2)
     (folder / "H_1_2").unlink()

@@ -113,6 +113,7 @@ def test_images_without_calibration_are_named(new_scene, tmp_path: Path) -> None
         ("a.jpg,640,480,1,2", "line 3: not name,width,height,K00..K22"),
         (f"a.jpg,{CAMERA.replace('600,0,320', 'abc,0,320')}", "line 3: not name"),
         (f"a.jpg,{CAMERA.replace('600,0,320', 'nan,0,320')}", "line 3: K, R and T must be finite"),
+        (f"a.jpg,{CAMERA.replace('1,0,0,0,1,0,0,0,1,0.5', '1,0,0,0,1,0,0,0,1,-1e308')}", "must be finite numbers, and"),
         (f"a.jpg,{CAMERA.replace('600,0,320', '-600,0,320')}", "line 3: K is no calibration matrix"),
         (f"a.jpg,{CAMERA.replace('1,0,0,0,1,0,0,0,1,0.5', '1,0,0,0,2,0,0,0,1,0.5')}", "line 3: R is no rotation"),
         (f"a.jpg,{CAMERA.replace('1,0,0,0,1,0,0,0,1,0.5', '1,0,0,0,1,0,0,0,-1,0.5')}", "line 3: R is no rotation"),

@@ -120,6 +120,21 @@ def test_binary_scores_and_int8() -> None:
     np.testing.assert_array_equal(tp.match(features(eighth), features(eighth)).indices[:, 0], np.arange(200))
 
 
+@pytest.mark.parametrize(("length", "unit_enough"), [(0.97, False), (0.98, True), (1.02, True), (1.03, False)])
+def test_vectors_of_about_unit_length_are_compared(length: float, unit_enough: bool) -> None:
+    """Rounding may leave 1 % a vector; the similarity of two stays within [-1, 1] all the same."""
+    d = unit(np.random.default_rng(6), 9)
+    a, opposite = features(length * d), features(-length * d[:1])
+    if not unit_enough:
+        with pytest.raises(tp.InvalidInputError, match=f"unit length .* one has {length}"):
+            tp.match(a, a)
+        return
+    same, against = tp.match(a, a).scores, tp.match(features(length * d[:1]), opposite).scores
+    np.testing.assert_allclose(same, min(length**2, 1), atol=1e-6)
+    np.testing.assert_allclose(against, -min(length**2, 1), atol=1e-6)
+    assert same.max() <= 1 and against.min() >= -1
+
+
 def test_min_similarity_and_one_way() -> None:
     rng = np.random.default_rng(4)
     a, b = features(unit(rng, 100)), features(unit(rng, 100))

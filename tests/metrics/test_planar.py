@@ -171,6 +171,21 @@ def test_matches_stay_inside_their_sets(features: Make) -> None:
     np.testing.assert_allclose(scores.ms, 0.5, atol=0.05)
 
 
+def test_homographies_are_the_mean_over_five_seeds(features: Make) -> None:
+    """So many outliers that the estimate depends on the samples that are drawn."""
+    rng = np.random.default_rng(1)
+    places = project(TILT, GRID) + rng.normal(0, 0.5, GRID.shape)
+    places[:18] = rng.uniform(5, 75, (18, 2))
+    a, b = features(GRID), features(places)
+    matches = tp.match(a, b)
+    shares = [
+        corner_error(tp.homography(a, b, matches, threshold=3, seed=seed).matrix, TILT, a.image_size) <= THRESHOLDS
+        for seed in range(5)
+    ]
+    assert len(np.unique(shares, axis=0)) > 1, "the seeds do not agree"
+    np.testing.assert_allclose(score_planar_pair(a, b, TILT).homography, np.mean(shares, axis=0))
+
+
 def test_unknown_profile(features: Make) -> None:
     with pytest.raises(InvalidInputError, match="d2net, aslfeat, strek"):
         score_planar_pair(features(GRID), features(GRID), np.eye(3), "d2-net")

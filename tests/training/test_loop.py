@@ -23,7 +23,14 @@ from tiepoints.training.pairs import Warps  # noqa: E402
 from tiepoints.training.recipe import Recipe  # noqa: E402
 
 RECIPE = Recipe(
-    network=Config(channels=(16, 16, 16, 16), depths=(0, 0, 0, 0), fused=16, head=16, descriptor_size=16),
+    network=Config(
+        sets=(2,),
+        channels=(16, 16, 16, 16, 16),
+        depths=(0, 0, 0, 0, 0),
+        pyramid=(16, 16, 16),
+        fused=16,
+        descriptor_size=16,
+    ),
     objective=Objective(anchors=32, warm_up=2),
     warps=Warps(size=64),
     batch=2,
@@ -87,21 +94,21 @@ def test_the_losses_fall(photographs: Path, tmp_path: Path) -> None:
 
 def test_it_starts_from_a_model_and_heads_only_leaves_the_rest(photographs: Path, tmp_path: Path) -> None:
     run(photographs, tmp_path / "two", 3)
-    four = replace(RECIPE, network=replace(RECIPE.network, sets=4), heads_only=True)
+    four = replace(RECIPE, network=replace(RECIPE.network, sets=(4,)), heads_only=True)
     run(photographs, tmp_path / "four", 3, four, start=tmp_path / "two" / "best.onnx")
     two, four_ = checkpoint(tmp_path / "two")["average"], checkpoint(tmp_path / "four")["weights"]
     for name, value in two.items():  # type: ignore[attr-defined]
         if not name.startswith("detect") and value.is_floating_point():
             torch.testing.assert_close(value, four_[name], msg=name)  # type: ignore[index]
-    assert four_["detect.1.weight"].shape[0] == 16  # type: ignore[index]
-    assert not torch.equal(two["detect.0.0.weight"], four_["detect.0.0.weight"])  # type: ignore[index]
+    assert four_["detect.4.1.weight"].shape[0] == 16  # type: ignore[index]
+    assert not torch.equal(two["detect.2.0.0.weight"], four_["detect.4.0.0.weight"])  # type: ignore[index]
     other = replace(RECIPE, network=Config())
     with pytest.raises(tp.InvalidInputError, match="another shape"):
         run(photographs, tmp_path / "other", 3, other, start=tmp_path / "two" / "best.onnx")
 
 
 def test_crops_too_small_for_the_windows_of_many_sets_are_refused(photographs: Path, tmp_path: Path) -> None:
-    many = replace(RECIPE, network=replace(RECIPE.network, sets=100))
+    many = replace(RECIPE, network=replace(RECIPE.network, sets=(100,)))
     with pytest.raises(tp.InvalidInputError, match="a crop of at least 224"):
         run(photographs, tmp_path, 1, many)
 

@@ -101,6 +101,25 @@ def test_negatives_beside_the_positive_do_not_count() -> None:
     assert hardest[0] >= hardest[1] > hardest[2]
 
 
+def test_what_anchors_out_of_sight_meet_is_no_negative() -> None:
+    """All places of a that b does not see map to one spot of b, whose descriptor is every anchor's own."""
+    batch = identity_batch()
+    valid = torch.zeros(B, 1, S, S)
+    valid[..., :4, :4] = 1  # fewer pixels than anchors: the others are drawn out of sight
+    own, of_a, of_b = torch.eye(3)[:, :, None, None]
+    described_a, described_b = (x.repeat(B, 1, S // 4, S // 4) for x in (of_a, of_b))
+    for described in (described_a, described_b):
+        described[..., :2, :2] = own
+    described_b[..., 9, 9] = own[..., 0, 0]  # odd: between the candidates of the grid
+    field = batch.b_from_a.clone()
+    field[~(valid[:, 0] > 0)] = 4 * 9 + 1.5  # the centre of that descriptor
+    logits = torch.zeros(B, K, S, S)
+    batch = batch._replace(valid_a=valid, b_from_a=field)
+    _, parts = objective((logits, logits, described_a, described_b), batch, WEIGHTS, 10)
+    assert parts["positive"].item() == pytest.approx(1)
+    assert parts["negative"].item() == pytest.approx(0, abs=1e-5)
+
+
 def test_descriptors_are_sampled_where_the_extractor_samples_them() -> None:
     from tiepoints.extraction.mdnet import sampled
 

@@ -55,6 +55,7 @@ def command(
             save_model(network, whole, described)
             save_eight_bit(whole, images, out)
     if as_json:
-        print_json({"out": str(out), "sets": config.sets, "descriptor_size": config.descriptor_size} | described)
+        print_json({"out": str(out), "sets": list(config.sets), "descriptor_size": config.descriptor_size} | described)
     else:
-        click.echo(f"wrote {out}: {config.sets} sets, {config.descriptor_size}-D, {out.stat().st_size / 1e6:.1f} MB")
+        sets = ", ".join(map(str, config.sets))
+        click.echo(f"wrote {out}: {sets} sets, {config.descriptor_size}-D, {out.stat().st_size / 1e6:.1f} MB")

@@ -44,7 +44,7 @@ class Setting(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is not of the form KEY=VALUE", param, ctx)
         try:
             return key, ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all of them, its documentation says
             return key, text
 
 

@@ -159,13 +159,13 @@ def _recipe(
         if not isinstance(value, int | float) or value < 0:
             raise click.UsageError(f"--loss {name}={value}: a weight is a number that is not negative")
     network = Config() if start is None else read_model(start)[0]
-    if sets is not None:
-        network = replace(network, sets=sets)
+    if sets is not None or start is None:
+        network = replace(network, sets=(sets or 2,))
     factors: dict[str, Any] = {name: float(value) for name, value in losses}
     return Recipe(
         network=network,
         objective=replace(Objective(), **factors),
-        warps=replace(Warps(), size=crop - crop % 16),
+        warps=replace(Warps(), size=crop - crop % 32),
         batch=batch,
         learning_rate=learning_rate,
         heads_only=heads_only,

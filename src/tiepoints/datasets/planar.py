@@ -44,6 +44,7 @@ LARGE = frozenset(
     ["i_contruction", "i_crownnight", "i_dc", "i_pencils", "i_whitebuilding", "v_artisans", "v_astronautis", "v_talent"]
 )
 
+_LARGEST = 1e100  # its square is still a number
 _IMAGE = re.compile(r"(?:img)?(\d+)$")
 _HOMOGRAPHY = re.compile(r"(?:H_1_(\d+)|H1to(\d+)p)$")
 
@@ -219,9 +220,10 @@ def _load(path: Path, shape: tuple[int, int] | None) -> Float64:
         values = np.array([line.split() for line in lines if line.strip()], np.float64, ndmin=2)
     except (OSError, ValueError) as error:
         raise StorageError(f"{path}: cannot be read as numbers ({one_line(error)})") from error
-    if shape is not None and (values.shape != shape or not np.isfinite(values).all() or _singular(values)):
+    usable = bool((np.abs(values) < _LARGEST).all())
+    if shape is not None and (values.shape != shape or not usable or _singular(values)):
         raise StorageError(f"{path}: is no homography: an invertible 3 x 3 matrix of finite numbers is expected")
-    if shape is None and (values.shape[1:] != (4,) or not np.isfinite(values).all()):
+    if shape is None and (values.shape[1:] != (4,) or not usable):
         raise StorageError(f"{path}: holds no correspondences: rows of finite x1 y1 x2 y2 are expected")
     return values
 

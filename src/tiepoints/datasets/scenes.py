@@ -33,6 +33,7 @@ COVISIBILITY = "0.1"
 _COMMON_POINTS = 100  # the older measure, and the threshold that the benchmark gives it
 _DAMAGED = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, EOFError)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".tif", ".tiff", ".webp", ".bmp")
+_LARGEST = 1e100  # its square is still a number
 _DEEPEST = 5  # folders below the given one in which scenes are looked for: dataset, scene, set_100, and two to spare
 
 
@@ -279,8 +280,8 @@ def _view(
     size: tuple[int, int] | None = None,
     depth: Path | None = None,
 ) -> View:
-    if not all(np.isfinite(values).all() for values in (K, R, t)):
-        raise StorageError(f"{where}: K, R and T must be finite numbers")
+    if not all((np.abs(values) < _LARGEST).all() for values in (K, R, t)):
+        raise StorageError(f"{where}: K, R and T must be finite numbers, and below {_LARGEST:g}")
     if np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0:
         raise StorageError(f"{where}: R is no rotation")
     if K[0, 0] <= 0 or K[1, 1] <= 0 or abs(K[2, 2] - 1) > 1e-9 or np.abs(K[2, :2]).max() > 1e-9:

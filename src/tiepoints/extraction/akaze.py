@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import MissingDependencyError
 from .base import Detections, Extractor, Metadata
 from .opencv import to_arrays
@@ -42,7 +43,7 @@ class AKAZE(Extractor):
 
     def __init__(self, *, threshold: float = 1e-3, **options: Any) -> None:
         super().__init__(**options)
-        self.threshold = threshold
+        self.threshold = checks.number(threshold, "threshold", least=0)
         # OpenCV 5 keeps AKAZE in the contributed modules only.
         home = cv2 if hasattr(cv2, "AKAZE_create") else getattr(cv2, "xfeatures2d", None)
         self._create = getattr(home, "AKAZE_create", None)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import checks
 from ..errors import InvalidInputError
 from ..features import Features
 from ..images import as_image, resize_to, to_grey
@@ -58,14 +59,8 @@ class Extractor(ABC):
     wants_colour: ClassVar[bool] = False
 
     def __init__(self, *, max_keypoints: int = 2048, max_size: int | None = None) -> None:
-        if not isinstance(max_keypoints, int | np.integer) or max_keypoints < 1:
-            raise InvalidInputError(f"max_keypoints is {max_keypoints!r}, but must be a whole number, at least 1")
-        if max_size is not None and (not isinstance(max_size, int | np.integer) or max_size < 1):
-            raise InvalidInputError(
-                f"max_size is {max_size!r}, but must be a whole number of pixels, at least 1, or None for no limit"
-            )
-        self.max_keypoints = max_keypoints
-        self.max_size = max_size
+        self.max_keypoints = checks.count(max_keypoints, "max_keypoints", least=1)
+        self.max_size = None if max_size is None else checks.count(max_size, "max_size", least=1)
 
     @abstractmethod
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:

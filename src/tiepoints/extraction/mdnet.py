@@ -121,18 +121,15 @@ class MDNet(Extractor):
 
     def _open(self, sets: int | None, weights: str | Path | None, threads: int | None) -> Network:
         #: What the features depend on, for those who keep them.
-        self._file = released(2 if sets is None else sets, self.precision) if weights is None else Path(weights)
-        model = load_model(self._file, threads)
-        if sets is not None and sets != model.sets:
-            raise InvalidInputError(f"{weights}: the model has {model.sets} sets, not {sets}; leave out sets=")
-        return model
+        self._file = released(self.metadata.name, self.precision) if weights is None else Path(weights)
+        return load_model(self._file, sets, threads)
 
     def with_threads(self, count: int) -> MDNet:
         """The same extractor with its network on so many threads, unless it was told how many."""
         if self.threads is not None:
             return self
         other = copy.copy(self)
-        other.threads, other._network = count, self._open(None, self.weights or self._file, count)
+        other.threads, other._network = count, self._open(self.sets, self.weights or self._file, count)
         return other
 
     def dense(self, image: ArrayLike) -> tuple[Float32, Float32]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,16 +15,17 @@ from numpy.typing import NDArray
 from ..errors import InvalidInputError, StorageError
 from ..files import read_bytes
 from ..threads import cores, scratch
+from .onnx_file import OnnxFile
 
 __all__ = ["STRIDE", "Model", "load_model", "released"]
 
 Float32 = NDArray[np.float32]
 
-#: Height and width of what goes in must be multiples of this: four halvings.
-STRIDE = 16
+#: Height and width of what goes in must be multiples of this: five halvings.
+STRIDE = 32
 
-#: The key under which a model's file holds the description that `tiepoints export` wrote, as JSON.
-METADATA = "tiepoints"
+_DEFAULT_SETS = 2
+_FORMAT = 2  # of what is written by this version
 
 
 @dataclass(frozen=True)
@@ -37,31 +37,32 @@ class Model:
     path : path
     about : dict
         What `tiepoints export` wrote into it: sets, descriptor_size, recipe, licence, training data, figures.
+    sets : int
+        K, the number of heatmaps of the head that is run.
+    session : onnxruntime.InferenceSession
     threads : int, optional
+    provider : str, optional
         As `load_model` was told.
     """
 
     path: Path
     about: dict[str, Any]
+    sets: int
     session: Any
     threads: int | None = None
-
-    @property
-    def sets(self) -> int:
-        """K, the number of heatmaps."""
-        return int(self.about["sets"])
+    provider: str | None = None
 
     def __call__(self, image: Float32) -> tuple[Float32, Float32]:
         """Heatmap logits (1, k, H, W) and descriptors (1, H / 4, W / 4, D), not normalised.
 
         The logits lie in memory that this thread's next call overwrites.
         """
-        cells, descriptors = self.session.run(None, {"image": image})
+        cells, descriptors = self.session.run([f"cells_{self.sets}", "descriptors"], {"image": image})
         return _pixels(cells[0])[None], descriptors
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Sessions cannot be pickled; a process that gets an extractor opens the file on its own.
-        return load_model, (self.path, self.threads)
+        return load_model, (self.path, self.sets, self.threads, self.provider)
 
 
 def _pixels(cells: Float32) -> Float32:
@@ -76,8 +77,8 @@ def _pixels(cells: Float32) -> Float32:
     return pixels.reshape(-1, 2 * height, 2 * width)
 
 
-def released(sets: int, precision: str = "float32") -> Path:
-    """The file of the released MD-Net with so many sets, in float32 or int8.
+def released(name: str = "mdnet", precision: str = "float32") -> Path:
+    """The file of a released network, in float32 or int8.
 
     Raises
     ------
@@ -86,51 +87,95 @@ def released(sets: int, precision: str = "float32") -> Path:
     """
     if precision not in ("float32", "int8"):
         raise InvalidInputError(f"precision is {precision!r}, but must be float32 or int8")
-    folder = Path(str(files("tiepoints") / "weights"))
-    ending = "-int8.onnx" if precision == "int8" else ".onnx"
-    path = folder / f"mdnet-{sets}{ending}"
+    path = Path(str(files("tiepoints") / "weights")) / f"{name}{'-int8' if precision == 'int8' else ''}.onnx"
     if not path.is_file():
-        there = sorted(int(m[1]) for p in folder.iterdir() if (m := re.fullmatch(r"mdnet-(\d+)\.onnx", p.name)))
-        raise InvalidInputError(
-            f"there are no released weights of MD-Net with {sets} sets, only with {', '.join(map(str, there))}; "
-            "train your own with `tiepoints train --sets`"
-        )
+        raise InvalidInputError(f"there are no released weights of {name} in {precision}")
     return path
 
 
-def load_model(path: Path, threads: int | None = None) -> Model:
+def load_model(path: Path, sets: int | None = None, threads: int | None = None, provider: str | None = None) -> Model:
     """Open a model; no code in it is run, and nothing is unpickled.
 
     Parameters
     ----------
     path : path
         An ONNX file that `tiepoints export` wrote.
+    sets : int, optional
+        Which of its heads; by default the one of 2 sets, or else the first.
     threads : int, optional
         By default `tiepoints.threads.cores`.
+    provider : str, optional
+        What computes: one of ONNX Runtime's installed providers, for instance "CUDA"; by default the CPU.
 
     Raises
     ------
     StorageError
         If there is no such file, or it is no model of MD-Net, damaged or truncated.
+    InvalidInputError
+        If it has no head of so many sets, or there is no such provider.
     """
-    import onnxruntime
-
-    head = read_bytes(path, 256, remedy="give an .onnx file that `tiepoints export` wrote")
-    if head.startswith(b"PK") and b"/data.pkl" in head:  # a zip archive that begins with a pickle: torch's own files
+    data = read_bytes(path, remedy="give an .onnx file that `tiepoints export` wrote")
+    if data.startswith(b"PK") and b"/data.pkl" in data[:256]:  # a zip archive that begins with a pickle: torch's own
         raise StorageError(
             f"{path}: this is a training checkpoint; `tiepoints export {path} --out FILE.onnx` makes a model of it"
         )
+    providers = [_provider(provider)]
+    try:
+        model = OnnxFile(data)
+        about = model.about
+        heads = _heads(model, about)
+        chosen = sets if sets is not None else _DEFAULT_SETS if _DEFAULT_SETS in heads else heads[0]
+        session = (
+            None if chosen not in heads else _session(model.cut([f"cells_{chosen}", "descriptors"]), threads, providers)
+        )
+    except Exception as error:  # the run-time has a dozen exceptions of its own, which share no base
+        raise StorageError(
+            f"{path}: not a model of MD-Net, or damaged or truncated; give an .onnx file that `tiepoints export` wrote"
+        ) from error
+    if session is None:
+        raise InvalidInputError(
+            f"{path}: the model has heads of {', '.join(map(str, heads))} sets, none of {sets}; take one of these, or "
+            "train your own with `tiepoints train --sets`"
+        )
+    return Model(path, about, chosen, session, threads, provider)
+
+
+def _heads(model: OnnxFile, about: dict[str, Any]) -> list[int]:
+    """The numbers of sets that a model has heads for; a ValueError if it contradicts itself or holds no numbers."""
+    heads = [int(k) for k in about["sets"]]
+    if not heads or not all(1 <= k <= 255 for k in heads) or int(about["format"]) != _FORMAT:
+        raise ValueError("sets or format out of range")
+    if {"descriptors", *(f"cells_{k}" for k in heads)} != set(model.outputs):
+        raise ValueError("other outputs than heads")
+    for values in model.weights.values():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError("weights that are no numbers")
+    return heads
+
+
+def _session(data: bytes, threads: int | None, providers: Sequence[str]) -> Any:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they come as exceptions as well
     # Between calls, threads that spin would take the cores from whatever else the program does, for a gain of 5 %.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.intra_op_num_threads = threads or cores()
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
-        int(about["sets"])
-    except Exception as error:  # the run-time has a dozen exceptions of its own, which share no base
-        raise StorageError(
-            f"{path}: not a model of MD-Net, or damaged or truncated; give an .onnx file that `tiepoints export` wrote"
-        ) from error
-    return Model(path, about, session, threads)
+    return onnxruntime.InferenceSession(data, options, providers=list(providers))
+
+
+def _provider(name: str | None) -> str:
+    """ONNX Runtime's name of a provider, with or without its ending, in any case."""
+    import onnxruntime
+
+    there: dict[str, str] = {
+        full.removesuffix("ExecutionProvider"): full for full in onnxruntime.get_available_providers()
+    }
+    wanted = (name or "CPU").lower().removesuffix("executionprovider")
+    for short, full in there.items():
+        if short.lower() == wanted:
+            return full
+    raise InvalidInputError(
+        f"device is {name!r}, but the installed ONNX Runtime has {', '.join(there)}; another build of it has more "
+        "(https://onnxruntime.ai/docs/execution-providers)"
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from .base import Detections, Extractor, Metadata
 from .opencv import to_arrays
 
@@ -20,11 +22,11 @@ class ORB(Extractor):
     Parameters
     ----------
     levels : int
-        Levels of the image pyramid.
+        Levels of the image pyramid, 1 to 64; no more than the image has room for.
     scale_factor : float
-        Ratio between them.
+        Ratio between them, above 1, at most 16.
     fast_threshold : int
-        Least difference of grey levels around a FAST corner.
+        Least difference of grey levels around a FAST corner, 0 to 255.
     **options
         Those of `Extractor`.
     """
@@ -41,15 +43,18 @@ class ORB(Extractor):
 
     def __init__(self, *, levels: int = 8, scale_factor: float = 1.2, fast_threshold: int = 20, **options: Any) -> None:
         super().__init__(**options)
-        self.levels = levels
-        self.scale_factor = scale_factor
-        self.fast_threshold = fast_threshold
+        # OpenCV ends the process at 0 levels, and believes any number of them.
+        self.levels = checks.count(levels, "levels", least=1, most=64)
+        self.scale_factor = checks.number(scale_factor, "scale_factor", above=1, most=16)
+        self.fast_threshold = checks.count(fast_threshold, "fast_threshold", most=255)
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
+        # OpenCV fails on levels of less than a pixel, and sets memory aside for as many keypoints as are asked for.
+        room = 1 + math.floor(math.log(min(image.shape)) / math.log(self.scale_factor))
         detector = cv2.ORB.create(
-            nfeatures=self.max_keypoints,
+            nfeatures=min(self.max_keypoints, image.size),
             scaleFactor=self.scale_factor,
-            nlevels=self.levels,
+            nlevels=min(self.levels, room),
             fastThreshold=self.fast_threshold,
         )
         points, raw = detector.detectAndCompute(image, mask)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from .base import Detections, Extractor, Metadata
 from .opencv import to_arrays
 
@@ -45,8 +46,8 @@ class SIFT(Extractor):
 
     def __init__(self, *, contrast_threshold: float = 0.04, edge_threshold: float = 10.0, **options: Any) -> None:
         super().__init__(**options)
-        self.contrast_threshold = contrast_threshold
-        self.edge_threshold = edge_threshold
+        self.contrast_threshold = checks.number(contrast_threshold, "contrast_threshold", least=0)
+        self.edge_threshold = checks.number(edge_threshold, "edge_threshold", above=0)
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         # Without enable_precise_upscale OpenCV's keypoints lie about 0.23 px off. One detector a call: OpenCV's objects

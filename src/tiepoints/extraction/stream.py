@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import ImageError
 from ..features import Features
 from ..files import PathLike
@@ -65,9 +66,9 @@ def extract_images(
     Raises
     ------
     InvalidInputError
-        If an array is no image.
+        If an array is no image, or `workers` no number from 1 to 1,024.
     """
-    count = workers or cores()
+    count = cores() if workers is None else checks.count(workers, "workers", least=1, most=1024)
     each = extractor.with_threads(1) if count > 1 else extractor
     room = _Room(_PIXELS)
 

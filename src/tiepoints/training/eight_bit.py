@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
-from ..extraction.model import METADATA, STRIDE
-from ..files import write_whole
+from ..extraction.model import STRIDE
+from ..extraction.onnx_file import OnnxFile
+from ..files import read_bytes, write_whole
 from ..images import read
 from ..optional import require
+from .export import sealed
 
 __all__ = ["save_eight_bit"]
 
@@ -61,8 +63,7 @@ def save_eight_bit(model: Path, photographs: Sequence[Path], path: Path) -> None
         options.log_severity_level = 3
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(folded)  # with batch normalisation folded into the convolutions
-        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        about = dict(session.get_modelmeta().custom_metadata_map)
+        onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         graph = onnx.load(folded).graph
         convolutions = [node for node in graph.node if node.op_type == "Conv"]
         maker = {output: node for node in graph.node for output in node.output}
@@ -84,9 +85,11 @@ def save_eight_bit(model: Path, photographs: Sequence[Path], path: Path) -> None
         finally:
             logging.getLogger().setLevel(level)
         result = onnx.load(quantised)
-        onnx.helper.set_model_props(result, {METADATA: about[METADATA]})
+        source = OnnxFile(read_bytes(model))
+        if "basis" in source.weights:  # which no node uses, so that it was dropped
+            result.graph.initializer.append(onnx.numpy_helper.from_array(np.array(source.weights["basis"]), "basis"))
         result.producer_name = "tiepoints"
-        write_whole(path, result.SerializeToString())
+        write_whole(path, sealed(result, source.about | {"precision": "int8"}))
 
 
 def _convolution_before(name: str, maker: dict[str, Any]) -> str:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from ..errors import MissingDependencyError, StorageError
-from ..extraction.model import METADATA, STRIDE
+from ..errors import StorageError
+from ..extraction.onnx_file import CHECKSUM, METADATA, OnnxFile, checksum
 from ..files import read_bytes, write_whole
-from .network import Config, MDNet
+from ..optional import require
+from .network import CELL, STRIDE, Config, MDNet
 
-__all__ = ["read_model", "save_model"]
+__all__ = ["read_model", "save_model", "sealed"]
 
 _OPSET = 18  # ours: OpenCV 4.10, TensorRT 10 and ONNX Runtime 1.14 read it
+_IR = 9
 
 
-def save_model(network: MDNet, path: Path, about: dict[str, Any]) -> None:
-    """Write a network as ONNX, with height and width free (multiples of 16) and a description of what it is.
+def save_model(network: MDNet, path: Path, about: dict[str, Any], *, half: bool = False) -> None:
+    """Write a network as ONNX, with height and width free (multiples of 32) and a description of what it is.
 
-    Its input is `image`, grey (1, 1, H, W) in [0, 1]. Its outputs are `cells` (1, 4 k, H/2, W/2), the logits of the
-    heatmaps before the pixel shuffle (`MDNet.heads`), and `descriptors` (1, H/4, W/4, D), not normalised.
+    Its input is `image`, grey (1, 1, H, W) in [0, 1]. Its outputs are `descriptors` (1, H/4, W/4, D), not normalised,
+    and for each number of sets k that it has a head for, `cells_k` (1, 4 k, H/2, W/2): the logits of the heatmaps
+    before the pixel shuffle (`MDNet.cells`). Run-times compute all outputs that a graph has; `tiepoints.load` cuts what
+    one head does not need out of it.
 
     Parameters
     ----------
@@ -35,93 +38,147 @@ def save_model(network: MDNet, path: Path, about: dict[str, Any]) -> None:
     path : path
     about : dict
         Plain values: recipe, licence, training data, figures. The network's shape is added.
+    half : bool
+        Store the weights of convolutions in float16, in half the space; what is computed stays float32.
 
     Raises
     ------
     MissingDependencyError
-        If the packages that write ONNX are not installed.
+        If the package onnx is not installed.
     StorageError
         If the file cannot be written.
     """
-    exported = _Heads(network.config)
-    exported.load_state_dict(network.state_dict())
-    about = {
-        "format": 1,
-        "sets": network.config.sets,
-        "descriptor_size": network.config.descriptor_size,
+    onnx = require("onnx", "export", "train")
+    config = network.config
+    about = about | {
+        "format": 2,
+        "precision": "float32",
+        "sets": list(config.sets),
+        "descriptor_size": config.descriptor_size,
+        "teacher": config.teacher,
         "stride": STRIDE,
-        "network": network.config.as_dict(),
-    } | about
-    free = {2: STRIDE * torch.export.Dim("h", max=4096), 3: STRIDE * torch.export.Dim("w", max=4096)}
-    try:
-        import onnx
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter's own insides
-            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-            # Not optimised: that keeps the parameters' names, by which `read_model` finds them again. Run-times fold
-            # the batch normalisation when they load it.
-            program = torch.onnx.export(
-                exported.eval(),
-                (torch.zeros(1, 1, 4 * STRIDE, 6 * STRIDE),),
-                input_names=["image"],
-                output_names=["cells", "descriptors"],
-                dynamic_shapes={"image": free},
-                opset_version=_OPSET,
-                dynamo=True,
-                optimize=False,
-                verbose=False,
-            )
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"export needs the package {error.name}: pip install 'tiepoints[train]'"
-        ) from error
-    assert program is not None
-    model = program.model_proto
-    for values in (model.graph.node, model.graph.input, model.graph.output, model.graph.value_info):
-        for value in values:
-            value.ClearField("metadata_props")  # the exporter's traces of source files
-    model.graph.ClearField("metadata_props")
-    _without_zero_biases(model.graph)
-    for node in model.graph.node:
-        node.ClearField("doc_string")
-    model.producer_name = "tiepoints"
-    onnx.helper.set_model_props(model, {METADATA: json.dumps(about)})
+        "network": config.as_dict(),
+    }
+    graph = _Graph(onnx, {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}, half)
+    z, described = graph.trunk(network)
+    heads = {f"cells_{k}": (4 * k, graph.head(network, z, k)) for k in config.sets}
+    size = config.descriptor_size
+    info, number = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    outputs = [info("descriptors", number, [1, f"height / {CELL}", f"width / {CELL}", size])]
+    graph.node("Transpose", described, out="descriptors", perm=[0, 2, 3, 1])
+    for name, (channels, value) in heads.items():
+        outputs.append(info(name, number, [1, channels, "height / 2", "width / 2"]))
+        graph.node("Identity", value, out=name)
+    if config.teacher_size:
+        graph.constant("basis", network.basis.detach().cpu().numpy())
+    image = info("image", number, [1, 1, "height", "width"])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(graph.nodes, "MD-Net", [image], outputs, list(graph.constants.values())),
+        opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
+        ir_version=_IR,
+        producer_name="tiepoints",
+    )
     onnx.checker.check_model(model, full_check=True)
-    write_whole(path, model.SerializeToString())
+    write_whole(path, sealed(model, about))
 
 
-class _Heads(MDNet):
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        cells, described = self.heads(image)
-        return cells, described.permute(0, 2, 3, 1)
+def sealed(model: Any, about: dict[str, Any]) -> bytes:
+    """An onnx.ModelProto as the bytes of a file, with its description and the checksum of both."""
+    onnx = require("onnx", "export", "train")
+    text = json.dumps(about)
+    digest = checksum(model.graph.SerializeToString(), text)
+    onnx.helper.set_model_props(model, {METADATA: text, CHECKSUM: digest})
+    data: bytes = model.SerializeToString()
+    if OnnxFile(data).about != json.loads(text):
+        raise AssertionError("onnx wrote the graph in another way into the file")
+    return data
 
 
-def _without_zero_biases(graph: Any) -> None:
-    """Take the zeros out that the exporter expands by a chain of nodes in place of a bias that a convolution lacks.
+class _Graph:
+    """The nodes and constants of an ONNX graph; its methods do with names of values what the network does with them."""
 
-    No run-time recognises them, and so none folds the batch normalisation that follows: twice the time.
-    """
-    maker = {output: node for node in graph.node for output in node.output}
-    for node in graph.node:
-        if node.op_type == "Conv" and len(node.input) == 3:
-            bias = maker.get(node.input[2])
-            if bias is not None and bias.op_type == "Expand":
-                del node.input[2]
-    needed = {output.name for output in graph.output}
-    kept = []
-    for node in reversed(graph.node):  # in topological order, by the standard
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    for values, remaining in (
-        (graph.node, kept[::-1]),
-        (graph.initializer, [value for value in graph.initializer if value.name in needed]),
-        (graph.value_info, [value for value in graph.value_info if value.name in needed]),
-    ):
-        copies = [copy.deepcopy(value) for value in remaining]
-        del values[:]
-        values.extend(copies)
+    def __init__(self, onnx: Any, state: dict[str, NDArray[Any]], half: bool) -> None:
+        self.onnx, self.state, self.half = onnx, state, half
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
+
+    def node(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
+        name = out or f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        """A constant under this name; the weights of convolutions as the name of what they are in float32."""
+        short = self.half and value.ndim == 4
+        if name not in self.constants:
+            stored = value.astype(np.float16 if short else value.dtype)
+            self.constants[name] = self.onnx.numpy_helper.from_array(np.ascontiguousarray(stored), name)
+        return self.node("Cast", name, out=f"{name}.float32", to=self.onnx.TensorProto.FLOAT) if short else name
+
+    def trunk(self, network: MDNet) -> tuple[str, str]:
+        """As `MDNet.trunk`."""
+        centred = self.node("Sub", "image", self.mean("image"))
+        variance = self.node("Add", self.mean(self.node("Mul", centred, centred)), self.scalar("epsilon", 1e-5))
+        x = self.node("Div", centred, self.node("Sqrt", variance))
+        levels = []
+        for i, stage in enumerate(network.stages):
+            x = self.run(stage, f"stages.{i}", x)
+            levels.append(x)
+        half, *middle, y = levels
+        for i, below in enumerate(middle[::-1]):
+            lateral = self.run(network.lateral[i], f"lateral.{i}", below)
+            down = self.doubled(self.run(network.down[i], f"down.{i}", y))
+            y = self.run(network.smooth[i], f"smooth.{i}", self.node("Relu", self.node("Add", lateral, down)))
+        raised = self.doubled(self.run(network.detect_raise, "detect_raise", y))
+        z = self.node("Relu", self.node("Add", half, raised))
+        return z, self.run(network.describe, "describe", y)
+
+    def head(self, network: MDNet, z: str, k: int) -> str:
+        """As `MDNet.cells`."""
+        name = f"detect.{k}"
+        hidden = self.run(network.get_submodule(f"{name}.0"), f"{name}.0", z)
+        weight, bias = (value.detach().cpu().numpy() for value in network.blurred(k))
+        last = self.constant(f"{name}.blurred.weight", weight), self.constant(f"{name}.blurred.bias", bias)
+        return self.node("Conv", hidden, *last, kernel_shape=[3, 3], pads=[1] * 4)
+
+    def run(self, module: nn.Module, name: str, x: str) -> str:
+        """A module whose parameters have this name before theirs."""
+        if isinstance(module, nn.Conv2d):
+            parameters = [
+                self.constant(f"{name}.{part}", self.state[f"{name}.{part}"])
+                for part in ("weight", "bias")
+                if f"{name}.{part}" in self.state
+            ]
+            sizes: dict[str, Any] = {
+                "kernel_shape": module.kernel_size,
+                "strides": module.stride,
+                "pads": 2 * tuple(module.padding),
+            }
+            return self.node("Conv", x, *parameters, **sizes)
+        if isinstance(module, nn.BatchNorm2d):
+            parts = ("weight", "bias", "running_mean", "running_var")
+            parameters = [self.constant(f"{name}.{part}", self.state[f"{name}.{part}"]) for part in parts]
+            return self.node("BatchNormalization", x, *parameters, epsilon=module.eps)
+        if isinstance(module, nn.ReLU):
+            return self.node("Relu", x)
+        y = x
+        for part, child in module.named_children():
+            y = self.run(child, f"{name}.{part}", y)
+        if isinstance(module, nn.Sequential):
+            return y
+        return self.node("Relu", self.node("Add", y, x))  # a residual block
+
+    def mean(self, x: str) -> str:
+        for axis in (3, 2):  # as in the network, row by row
+            x = self.node("ReduceMean", x, self.constant(f"axis_{axis}", np.array([axis])), keepdims=1)
+        return x
+
+    def doubled(self, x: str) -> str:
+        scales = self.constant("double", np.array([1, 1, 2, 2], np.float32))
+        return self.node("Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel")
+
+    def scalar(self, name: str, value: float) -> str:
+        return self.constant(name, np.array(value, np.float32))
 
 
 def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
@@ -140,29 +197,36 @@ def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
     data = read_bytes(path, remedy="give a model (.onnx) or a checkpoint (.pt) of tiepoints")
     try:
         if path.suffix == ".onnx":
-            import onnx
-            from onnx import numpy_helper
-
-            model = onnx.load_model_from_string(data)
-            about = json.loads({prop.key: prop.value for prop in model.metadata_props}[METADATA])
-            state = {
-                value.name: torch.from_numpy(numpy_helper.to_array(value).copy()) for value in model.graph.initializer
-            }
+            model = OnnxFile(data)
+            about = model.about
             config = Config.from_dict(about["network"])
+            state = {} if about["precision"] != "float32" else _state(model, config)
         else:
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             config, state, about = Config.from_dict(content["network"]), content["average"], content["about"]
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{path}: reading it needs {error.name}: pip install 'tiepoints[train]'"
-        ) from error
     except Exception as error:  # whatever a broken file makes the readers say, in words of their own insides
         raise StorageError(
             f"{path}: neither a model nor a checkpoint of tiepoints, or damaged or truncated; give an .onnx file that "
             "`tiepoints export` wrote or the checkpoint.pt of `tiepoints train`"
         ) from error
-    if "detect.1.weight" not in state:
+    if not state:
         raise StorageError(
             f"{path}: an 8-bit model cannot be trained or exported again; give the model or checkpoint it was made of"
         )
     return config, state, about
+
+
+def _state(model: OnnxFile, config: Config) -> dict[str, Tensor]:
+    """The parameters of a network in float32, from the constants of its file."""
+    state = {
+        name: torch.from_numpy(value.astype(np.float32))
+        for name, value in model.weights.items()
+        if value.dtype in (np.float32, np.float16)
+    }
+    for k in config.sets:
+        last = MDNet.sharpened(*(state.pop(f"detect.{k}.blurred.{part}") for part in ("weight", "bias")))
+        state |= {f"detect.{k}.1.{part}": value for part, value in zip(("weight", "bias"), last, strict=True)}
+    for name in ("double", "epsilon"):
+        state.pop(name)
+    state.setdefault("basis", torch.zeros(config.teacher_size, config.descriptor_size))
+    return state

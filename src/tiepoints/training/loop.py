@@ -141,11 +141,12 @@ def train(
             )
         if saved is not None:
             recipe = recipe_from(saved["recipe"])
-        window = recipe.objective.window_of(recipe.network.sets)
+        most = max(recipe.network.sets)
+        window = recipe.objective.window_of(most)
         if 2 * window > recipe.warps.size:
             raise InvalidInputError(
                 f"pairs of {recipe.warps.size} px are too small for windows of {window} px, which "
-                f"{recipe.network.sets} sets need; give a crop of at least {2 * window}"
+                f"{most} sets need; give a crop of at least {2 * window}"
             )
         main = where.rank == 0
         torch.manual_seed(recipe.seed)

@@ -4,14 +4,17 @@ Santellani, Sormann, Rossi, Kuhn, Fraundorfer: MD-Net: Multi-Detector for Local 
 2208.05350. What the paper fixes is marked "paper" below, what we chose by experiment is marked "ours".
 
     image (B, 1, H, W)
-      stem 1/2 -> stage 1/4 -> stage 1/8 -> stage 1/16          convolutions 3x3, batch normalisation, ReLU
-          |           |           |            |
-          |           +<-- 1/4 <--+<--- 1/8 <--+                top-down sums (feature pyramid)
-          |           |
-          |           +-> descriptors (B, D, H/4, W/4)
-          +<--- 1/2 <-+
-          |
-          +-> heatmap logits in cells (B, 4 k, H/2, W/2), blurred -> pixel shuffle (B, k, H, W)
+      1/2 -> 1/4 -> 1/8 -> 1/16 -> 1/32         convolutions 3x3, batch normalisation, ReLU; residual from 1/8 on
+       |      |      |       |       |
+       |      +<-----+<------+<------+          top-down sums (feature pyramid)
+       |      |
+       |      +-> descriptors (B, D, H/4, W/4)
+       +<-----+
+       |                                        z (B, c0, H/2, W/2): what all heads see
+       +-> head of k sets: logits in cells (B, 4 k, H/2, W/2), blurred -> pixel shuffle (B, k, H, W)
+
+The trunk is everything but the heads. One trunk carries a head for each number of sets, so that k is chosen when the
+network is used, and costs nothing where it is not.
 """
 
 from __future__ import annotations
@@ -23,10 +26,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Config", "MDNet"]
+from ..errors import InvalidInputError
 
-#: Height and width of what goes in must be multiples of this: four halvings.
-STRIDE = 16
+__all__ = ["SIZES", "Config", "MDNet"]
+
+#: Height and width of what goes in must be multiples of this: five halvings.
+STRIDE = 32
 
 #: The descriptor map's resolution is 1 / CELL of the image's; its pixel (i, j) is the centre of a CELL x CELL block.
 CELL = 4
@@ -36,28 +41,45 @@ CELL = 4
 class Config:
     """The shape of the network; every value is ours, chosen by time and accuracy (docs/training-log.md).
 
+    Low resolutions are nearly free on a CPU, so most channels and blocks are there.
+
     Parameters
     ----------
-    sets : int
-        k, the number of heatmaps (paper: 2 in the published MD-2-Net).
+    sets : tuple of int
+        k of each detection head, the number of its heatmaps (paper: 2 in the published MD-2-Net).
     descriptor_size : int
         D.
     channels : tuple of int
-        Of the stages at 1/2, 1/4, 1/8 and 1/16 of the resolution: multiples of 16, which fill the vector registers.
+        Of the stages at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution: multiples of 16, which fill the vector
+        registers.
     depths : tuple of int
-        Convolutions in each stage after the one that halves the resolution.
+        What each stage has after the convolution that halves the resolution: convolutions at 1/2 and 1/4, residual
+        blocks of two convolutions below.
+    pyramid : tuple of int
+        Channels of the feature pyramid at 1/16, 1/8 and 1/4.
     fused : int
-        Channels of the feature pyramid.
+        Channels from which descriptors and heatmaps are made, at 1/4. At least D: fewer limit the descriptors' rank.
     head : int
-        Hidden channels of the detection head.
+        Hidden channels of each detection head.
+    teacher : str
+        The extractor whose descriptors this network learned to predict; empty where it learned from photographs alone.
+    teacher_size : int
+        Numbers of the teacher's descriptors; 0 without a teacher.
     """
 
-    sets: int = 2
+    sets: tuple[int, ...] = (1, 2, 4, 8)
     descriptor_size: int = 64
-    channels: tuple[int, int, int, int] = (16, 32, 64, 96)
-    depths: tuple[int, int, int, int] = (0, 1, 2, 2)
-    fused: int = 48
+    channels: tuple[int, int, int, int, int] = (16, 32, 64, 128, 128)
+    depths: tuple[int, int, int, int, int] = (0, 1, 1, 1, 1)
+    pyramid: tuple[int, int, int] = (96, 64, 48)
+    fused: int = 64
     head: int = 16
+    teacher: str = ""
+    teacher_size: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.sets or len(set(self.sets)) < len(self.sets) or not all(1 <= k <= 255 for k in self.sets):
+            raise InvalidInputError(f"sets is {self.sets!r}, but must be one or more different numbers from 1 to 255")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for checkpoints and metadata."""
@@ -70,64 +92,121 @@ class Config:
         return cls(**settings)
 
 
+#: The shapes that are trained and released, by the name of their extractor.
+SIZES = {
+    "mdnet": Config(),
+    "mdnet-large": Config(channels=(16, 32, 64, 128, 192), depths=(0, 1, 2, 2, 2), pyramid=(128, 96, 64), fused=96),
+}
+
+
 class MDNet(nn.Module):
     """The network; `forward` gives logits, whose sigmoid is the heatmap D in [0, 1] of the paper.
 
     Parameters
     ----------
     config : Config
+
+    Attributes
+    ----------
+    detect : ModuleDict
+        The heads, by their number of sets as text: `detect["2"]`. All other modules are the trunk.
+    basis : (teacher_size, D) tensor
+        Orthonormal directions on which the teacher's descriptors were projected before this network learned them: D
+        numbers times its transpose are the teacher's. No parameter; it is kept with the weights. (0, D) without one.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        c, depth, fused = config.channels, config.depths, config.fused
-        inputs = (1, *c[:-1])
+        c, up, fused, size = config.channels, config.pyramid, config.fused, config.descriptor_size
         self.stages = nn.ModuleList(
-            nn.Sequential(_block(i, o, stride=2), *(_block(o, o) for _ in range(n)))
-            for i, o, n in zip(inputs, c, depth, strict=True)
+            nn.Sequential(_block(i, o, stride=2), *(_block(o, o) if level < 2 else _Residual(o) for _ in range(n)))
+            for level, (i, o, n) in enumerate(zip((1, *c[:-1]), c, config.depths, strict=True))
         )
-        self.lateral = nn.ModuleList(nn.Conv2d(channels, fused, 1) for channels in c[1:])  # of 1/4, 1/8, 1/16
-        self.smooth = nn.ModuleList([_block(fused, fused), _block(fused, fused)])  # at 1/4, 1/8
+        self.lateral = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in zip((c[3], c[2], c[1]), up, strict=True))
+        self.down = nn.ModuleList(nn.Conv2d(i, o, 1, bias=False) for i, o in zip((c[4], *up[:-1]), up, strict=True))
+        self.smooth = nn.ModuleList([_block(up[0], up[0]), _block(up[1], up[1]), _block(up[2], fused)])
         # Without the normalisation over the batch, the hardest negatives drive all descriptors to the same vector.
-        self.describe = nn.Sequential(
-            nn.Conv2d(fused, config.descriptor_size, 1, bias=False), nn.BatchNorm2d(config.descriptor_size)
-        )
-        # The detection head works at 1/2: from 1/4 alone most keypoints stay near the centres of the cells.
+        self.describe = nn.Sequential(nn.Conv2d(fused, size, 1, bias=False), nn.BatchNorm2d(size))
+        # The detection heads work at 1/2: from 1/4 alone most keypoints stay near the centres of the cells.
         self.detect_raise = nn.Conv2d(fused, c[0], 1)
-        self.detect = nn.Sequential(_block(c[0], config.head), nn.Conv2d(config.head, 4 * config.sets, 1))
+        self.detect = nn.ModuleDict({str(k): _head(c[0], config.head, k) for k in config.sets})
+        self.register_buffer("basis", torch.zeros(config.teacher_size, size))
         self.register_buffer("blur", _blur(), persistent=False)
+        self.basis: Tensor
         self.blur: Tensor
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Grey (B, 1, H, W) in [0, 1] -> heatmap logits (B, k, H, W), descriptors (B, D, H/4, W/4), not normalised."""
-        cells, described = self.heads(image)
-        return F.pixel_shuffle(cells, 2), described
+    def forward(self, image: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+        """Heatmap logits of all heads and descriptors.
 
-    def heads(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, with the logits of pixel (2 i + a, 2 j + b) and set m at channel 4 m + 2 a + b and cell (i, j).
+        Parameters
+        ----------
+        image : (B, 1, H, W) tensor
+            Grey in [0, 1]; H and W multiples of `STRIDE`.
 
-        Models are exported so, because run-times are slow at the pixel shuffle.
+        Returns
+        -------
+        logits : dict of (B, k, H, W) tensors
+            By k, the head's number of sets.
+        descriptors : (B, D, H/4, W/4) tensor
+            Not normalised.
         """
+        z, described = self.trunk(image)
+        return {k: F.pixel_shuffle(self.cells(z, k), 2) for k in self.config.sets}, described
+
+    def trunk(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """What every head sees (B, c0, H/2, W/2), and descriptors (B, D, H/4, W/4), not normalised."""
         centred = image - _mean(image)
         x = centred * torch.rsqrt(_mean(centred.square()) + 1e-5)
-        half = self.stages[0](x)  # (B, c0, H/2, W/2)
-        fourth = self.stages[1](half)  # (B, c1, H/4, W/4)
-        eighth = self.stages[2](fourth)  # (B, c2, H/8, W/8)
-        sixteenth = self.stages[3](eighth)  # (B, c3, H/16, W/16)
-        y = self.smooth[1](F.relu(self.lateral[1](eighth) + _double(self.lateral[2](sixteenth))))
-        y = self.smooth[0](F.relu(self.lateral[0](fourth) + _double(y)))  # (B, fused, H/4, W/4)
-        z = F.relu(half + _double(self.detect_raise(y)))  # (B, c0, H/2, W/2)
-        return self._blurred_logits(self.detect[0](z)), self.describe(y)
+        levels = []
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)  # (B, c[i], H / 2^(i + 1), W / 2^(i + 1))
+        half, *middle, y = levels
+        for below, lateral, down, smooth in zip(middle[::-1], self.lateral, self.down, self.smooth, strict=True):
+            y = smooth(F.relu(lateral(below) + _double(down(y))))
+        z = F.relu(half + _double(self.detect_raise(y)))
+        return z, self.describe(y)  # y is (B, fused, H/4, W/4)
 
-    def _blurred_logits(self, hidden: Tensor) -> Tensor:
-        """The last convolution of the detection head and the blur, as one convolution by the product of both."""
-        k = self.config.sets
-        weight, bias = (self.get_parameter(f"detect.1.{name}").view(k, 4, -1) for name in ("weight", "bias"))
+    def cells(self, z: Tensor, k: int) -> Tensor:
+        """Logits of the head of k sets on what `trunk` gave: (B, 4 k, H/2, W/2), blurred.
+
+        Pixel (2 i + a, 2 j + b) of set m is at channel 4 m + 2 a + b and cell (i, j). Models are exported so, because
+        run-times are slow at the pixel shuffle.
+        """
+        return F.conv2d(self.get_submodule(f"detect.{k}.0")(z), *self.blurred(k), padding=1)
+
+    def blurred(self, k: int) -> tuple[Tensor, Tensor]:
+        """The last convolution of a head and the blur as one 3x3 convolution: weight (4 k, head, 3, 3), bias (4 k)."""
+        weight, bias = (self.get_parameter(f"detect.{k}.1.{name}").view(k, 4, -1) for name in ("weight", "bias"))
         weight = torch.matmul(self.blur, weight)  # (k, 36, head): the rows are (a, b), y, x
-        weight = weight.view(4 * k, 3, 3, -1).permute(0, 3, 1, 2)
-        bias = torch.matmul(self.blur.view(4, 9, 4).sum(dim=1), bias).view(-1)
-        return F.conv2d(hidden, weight, bias, padding=1)
+        bias = torch.matmul(self.blur.view(4, 9, 4).sum(dim=1), bias)
+        return weight.view(4 * k, 3, 3, -1).permute(0, 3, 1, 2), bias.view(-1)
+
+    @staticmethod
+    def sharpened(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """A last convolution, weight (4 k, head, 1, 1) and bias (4 k), of which `blurred` makes these; its inverse.
+
+        The blur makes the biases of a cell's four pixels equal, so that they come back as their mean.
+        """
+        k = len(bias) // 4
+        rows = weight.permute(0, 2, 3, 1).reshape(k, 36, -1)
+        return torch.matmul(torch.linalg.pinv(_blur()), rows).reshape(4 * k, -1, 1, 1), bias
+
+
+class _Residual(nn.Module):
+    """Two convolutions 3x3 whose result is added to what went in (He et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*_block(channels, channels), *list(_block(channels, channels))[:2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.layers(x) + x)
+
+
+def _head(inputs: int, hidden: int, sets: int) -> nn.Sequential:
+    return nn.Sequential(_block(inputs, hidden), nn.Conv2d(hidden, 4 * sets, 1))
 
 
 def _blur() -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ..extraction.mdnet import MDNet as Extractor
@@ -15,29 +16,34 @@ from .network import MDNet
 __all__ = ["extractor_of"]
 
 
-def extractor_of(network: MDNet, **options: Any) -> Extractor:
-    """An extractor that runs this very network; options as those of `tiepoints.load("mdnet")`."""
-    return _Training(network, **options)
+def extractor_of(network: MDNet, *, sets: int | None = None, **options: Any) -> Extractor:
+    """An extractor that runs this very network; options as those of `tiepoints.load("mdnet")`.
+
+    By default with 2 sets, or the first head where there is none of 2.
+    """
+    if sets is None:
+        sets = 2 if 2 in network.config.sets else network.config.sets[0]
+    return _Training(network, sets, **options)
 
 
 class _Training(Extractor):
-    def __init__(self, network: MDNet, **options: Any) -> None:
-        self._given = network
-        super().__init__(**options)
+    def __init__(self, network: MDNet, sets: int, **options: Any) -> None:
+        self._given = _Torch(network, sets)
+        super().__init__(sets=sets, **options)
 
     def _open(self, sets: int | None, weights: object, threads: int | None) -> Network:
-        return _Torch(self._given)
+        return self._given
 
 
 class _Torch:
-    def __init__(self, network: MDNet) -> None:
-        self.network = network
-        self.sets = network.config.sets
+    def __init__(self, network: MDNet, sets: int) -> None:
+        self.network, self.sets = network, sets
 
     def __call__(self, image: NDArray[np.float32], /) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         self.network.eval()
         device = next(self.network.parameters()).device
         with torch.inference_mode():
             tensor = torch.from_numpy(image).to(device, memory_format=torch.channels_last)
-            logits, described = self.network(tensor)
+            z, described = self.network.trunk(tensor)
+            logits = F.pixel_shuffle(self.network.cells(z, self.sets), 2)
         return logits.float().cpu().numpy(), described.float().permute(0, 2, 3, 1).contiguous().cpu().numpy()

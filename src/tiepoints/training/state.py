@@ -59,8 +59,12 @@ class State:
         batch = Batch(*(x.to(self.where.device, non_blocking=True) for x in batch))
         both = torch.cat([batch.image_a, batch.image_b]).to(memory_format=torch.channels_last)
         with torch.autocast(self.where.device.type, torch.bfloat16, enabled=self.bf16):
-            logits, described = self.parallel(both)
-        total, parts = objective((*logits.chunk(2), *described.chunk(2)), batch, recipe.objective, self.step)
+            heads, described = self.parallel(both)
+        total, parts = torch.zeros((), device=both.device), dict[str, Tensor]()
+        for k, logits in heads.items():
+            loss, of_head = objective((*logits.chunk(2), *described.chunk(2)), batch, recipe.objective, self.step)
+            total = total + loss / len(heads)
+            parts |= of_head if len(heads) == 1 else {f"{name}_{k}": value for name, value in of_head.items()}
         self.optimiser.zero_grad()
         torch.autograd.backward(total)
         norm = nn.utils.clip_grad_norm_(self.optimiser.param_groups[0]["params"], recipe.clip)

@@ -63,6 +63,17 @@ def test_outliers_and_worst_cases_of_the_ate() -> None:
         assert metric(CENTRES[:3], CENTRES[:3] * 2) == pytest.approx(0, abs=1e-9)
 
 
+def test_three_tenths_of_inliers_are_needed_for_the_ate() -> None:
+    """Of 12 true centres on a sphere, which no wrong alignment meets, 3 or 4 are found; the others are far off."""
+    golden = (1 + 5**0.5) / 2
+    corners = np.array([[0, x, y * golden] for x in (-1, 1) for y in (-1, 1)])
+    truth = np.concatenate([np.roll(corners, i, axis=1) for i in range(3)])
+    few, enough = truth.copy(), truth.copy()
+    few[3:] = enough[4:] = [900, -700, 400]
+    assert absolute_trajectory_error(few, truth) == pytest.approx(np.linalg.norm(np.ptp(truth, axis=0)) / 2)
+    assert absolute_trajectory_error(enough, truth) == pytest.approx(0, abs=1e-9)
+
+
 def test_bags_are_drawn_by_seed(scene_folder: Path) -> None:
     scene = read_scene(scene_folder)  # 7 images
     bags, notes = choose_bags(scene, {5: 10, 6: 50, 25: 25}, seed=1)

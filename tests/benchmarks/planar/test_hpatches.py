@@ -18,7 +18,7 @@ from tiepoints.benchmarks import Method, Report, evaluate_hpatches, method
 from tiepoints.benchmarks.planar.illustrations import with_examples, with_time
 from tiepoints.errors import InvalidInputError
 from tiepoints.extraction.base import Detections
-from tiepoints.geometry import homography_error
+from tiepoints.geometry import epipolar_error, homography_error
 from tiepoints.metrics.correspondences import score_correspondences
 from tiepoints.metrics.planar import share_within
 
@@ -148,6 +148,22 @@ def test_correspondences_by_hand() -> None:
     empty = tp.Features.empty((640, 480), 60)
     shares, matches, inliers = score_correspondences(empty, fb, truth)
     assert matches == inliers == 0 and (shares == 0).all()
+
+
+def test_correspondences_are_the_mean_over_five_seeds() -> None:
+    """So many outliers that the estimate depends on the samples that are drawn."""
+    rng = np.random.default_rng(2)
+    a = np.column_stack([rng.uniform(50, 590, 60), rng.uniform(50, 430, 60)])
+    b = a - np.column_stack([200 / rng.uniform(2, 8, 60), rng.normal(0, 1, 60)])
+    truth = np.concatenate([a, b - rng.normal(0, 2, b.shape)], axis=1)
+    b[:30] = rng.uniform(50, 430, (30, 2))
+    fa, fb = (tp.Features(p, np.eye(60, dtype=np.float32), np.ones(60), (640, 480)) for p in (a, b))
+    models = [tp.fundamental(fa, fb, tp.match(fa, fb), threshold=1, seed=seed) for seed in range(5)]
+    each = [share_within(epipolar_error(model.matrix, truth[:, :2], truth[:, 2:])) for model in models]
+    assert len(np.unique(each, axis=0)) > 1, "the seeds do not agree"
+    shares, _, inliers = score_correspondences(fa, fb, truth)
+    np.testing.assert_allclose(shares, np.mean(each, axis=0))
+    assert inliers == pytest.approx(np.mean([model.num_inliers for model in models]))
 
 
 def test_examples_and_times_are_added(data: Path) -> None:

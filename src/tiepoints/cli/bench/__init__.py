@@ -11,7 +11,7 @@ from .options import examples
 _BENCHMARKS: dict[str, tuple[str, str]] = {
     "hpatches": ("hpatches", "HPatches and other planar scenes: matching accuracy, repeatability, homographies."),
     "imb": ("imb", "Image Matching Benchmark: poses of pairs, reconstructions of small bags."),
-    "trajectory": ("trajectory", "Absolute trajectory error and relative pose error, by evo."),
+    "trajectory": ("trajectory", "Absolute trajectory error and relative pose error of a moving camera."),
     "speed": ("speed", "Time and memory of extraction and matching, beside OpenCV's SIFT and ORB."),
     "download": ("download", "Fetch a benchmark's data, checked and resumable."),
 }

@@ -49,7 +49,7 @@ def command(
     details: Path | None,
     as_json: bool,
 ) -> None:
-    """Absolute trajectory error (ATE) and relative pose error (RPE) of ESTIMATES, by the evo library (extra bench).
+    """Absolute trajectory error (ATE) and relative pose error (RPE) of ESTIMATES, as the evo library computes them.
 
     Files are in TUM's format (timestamp tx ty tz qx qy qz qw, poses are found by their times) or KITTI's (12 numbers a
     line, as many lines in both files); in both, poses map the camera to the world.

@@ -1,0 +1,129 @@
+"""Absolute trajectory error (ATE) and relative pose error (RPE) of a moving camera.
+
+Definitions: Sturm et al., A Benchmark for the Evaluation of RGB-D SLAM Systems, IROS 2012, equations 1 to 3, with the
+alignment of Umeyama, PAMI 1991. The figures are those of the evo library (Grupp, 2017), which the tests compare with.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InvalidInputError
+
+__all__ = ["absolute_errors", "associate", "relative_errors", "statistics"]
+
+Float64 = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+def associate(first: ArrayLike, second: ArrayLike, max_difference: float = 0.02) -> tuple[Indices, Indices]:
+    """Which times belong together: each of the shorter list with the nearest of the longer one.
+
+    Parameters
+    ----------
+    first, second : (N,) and (M,) array
+        Seconds, increasing.
+    max_difference : float
+        Seconds; times that are further apart do not belong together.
+
+    Returns
+    -------
+    indices_first, indices_second : (K,) int64
+        Of equally near times the earlier one counts; with equally long lists `second` looks for its partners.
+
+    Examples
+    --------
+    >>> [indices.tolist() for indices in associate([0.0, 0.1, 0.2, 0.3], [0.101, 0.29])]
+    [[1, 3], [0, 1]]
+    """
+    a, b = (np.asarray(stamps, dtype=np.float64).ravel() for stamps in (first, second))
+    if len(b) > len(a):
+        indices_b, indices_a = associate(b, a, max_difference)
+        return indices_a, indices_b
+    if not len(b):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    after = np.searchsorted(a, b, side="right").clip(1, max(len(a) - 1, 1))
+    before = after - 1
+    after = after.clip(max=len(a) - 1)
+    nearest = np.where(np.abs(a[after] - b) < np.abs(a[before] - b), after, before)
+    kept = np.flatnonzero(np.abs(a[nearest] - b) <= max_difference)
+    return nearest[kept].astype(np.int64), kept.astype(np.int64)
+
+
+def absolute_errors(estimate: ArrayLike, truth: ArrayLike) -> Float64:
+    """Distances between estimated and true positions; their root mean square is the ATE RMSE.
+
+    Parameters
+    ----------
+    estimate, truth : (N, 3) array
+        Positions of the camera, the estimate aligned already (`tiepoints.geometry.alignment.similarity`).
+
+    Returns
+    -------
+    distances : (N,) float64
+        In the unit of the positions.
+
+    Examples
+    --------
+    >>> absolute_errors([[0, 0, 0], [3, 4, 0]], [[0, 0, 0], [0, 0, 0]]).tolist()
+    [0.0, 5.0]
+    """
+    a, b = (np.asarray(points, dtype=np.float64) for points in (estimate, truth))
+    if a.shape != b.shape or a.ndim != 2:
+        raise InvalidInputError(f"positions have shapes {a.shape} and {b.shape}, but (N, 3) is expected twice")
+    return np.asarray(np.linalg.norm(a - b, axis=1))
+
+
+def relative_errors(estimate: ArrayLike, truth: ArrayLike, delta: int = 1) -> tuple[Float64, Float64]:
+    """How far the motion over `delta` frames is from the true one, for all pairs of poses (i, i + delta).
+
+    Parameters
+    ----------
+    estimate, truth : (N, 4, 4) array
+        world_from_cam.
+    delta : int
+        Frames, at least 1 and less than N.
+
+    Returns
+    -------
+    translations : (N - delta,) float64
+        Length of the translation of inverse(true motion) @ estimated motion, in the unit of the positions.
+    rotations : (N - delta,) float64
+        Its angle, degrees.
+    """
+    a, b = (np.asarray(poses, dtype=np.float64) for poses in (estimate, truth))
+    if a.shape != b.shape or a.shape[1:] != (4, 4):
+        raise InvalidInputError(f"poses have shapes {a.shape} and {b.shape}, but (N, 4, 4) is expected twice")
+    if not 1 <= delta < len(a):
+        raise InvalidInputError(f"delta is {delta} frames, but there are {len(a)} poses to compare")
+    (R_a, t_a), (R_b, t_b) = _motions(a, delta), _motions(b, delta)
+    difference = R_b.transpose(0, 2, 1) @ R_a
+    # atan2 of sine and cosine: an arc cosine alone is off by 1e-6 degrees near 0 and 180
+    axes = difference[:, [2, 0, 1], [1, 2, 0]] - difference[:, [1, 2, 0], [2, 0, 1]]
+    angles = np.arctan2(np.linalg.norm(axes, axis=1), np.trace(difference, axis1=1, axis2=2) - 1)
+    return np.asarray(np.linalg.norm(t_a - t_b, axis=1)), np.asarray(np.degrees(angles))
+
+
+def statistics(errors: ArrayLike) -> dict[str, float]:
+    """The "rmse", "mean", "median" and "max" of errors.
+
+    Examples
+    --------
+    >>> statistics([3, 4, 5])["mean"]
+    4.0
+    """
+    values = np.asarray(errors, dtype=np.float64)
+    return {
+        "rmse": float(np.sqrt(np.mean(values**2))),
+        "mean": float(np.mean(values)),
+        "median": float(np.median(values)),
+        "max": float(np.max(values)),
+    }
+
+
+def _motions(poses: Float64, delta: int) -> tuple[Float64, Float64]:
+    """Rotation and translation of inverse(pose i) @ pose (i + delta)."""
+    first, last = poses[:-delta], poses[delta:]
+    back = first[:, :3, :3].transpose(0, 2, 1)
+    return back @ last[:, :3, :3], (back @ (last[:, :3, 3] - first[:, :3, 3])[:, :, None])[:, :, 0]
