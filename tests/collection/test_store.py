@@ -87,13 +87,13 @@ def test_every_wrong_byte_of_a_record_is_noticed() -> None:
 
 
 def test_a_wrong_byte_costs_one_result(tmp_path: Path) -> None:
-    count = 12
+    count = 8
     with Store(tmp_path) as store:
         run(Noise(), items(count), store)
     (path,) = tmp_path.glob("noise-*.sqlite")
     whole = path.read_bytes()
     rng = np.random.default_rng(1)
-    places = [*range(0, 140, 7), *range(100, 9000, 1111), *rng.integers(0, len(whole), 60)]
+    places = [*range(0, 140, 7), *range(100, 9000, 1111), *rng.integers(0, len(whole), 25)]
     for place in places:
         damaged = bytearray(whole)
         damaged[place] ^= 0xFF
