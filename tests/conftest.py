@@ -45,6 +45,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Weights that others published, where they are; before the tests' modules ask which extractors are ready.
+_weights = Path(os.environ.get("TIEPOINTS_DATA", ROOT.parent / "shared")) / "weights"
+if _weights.is_dir():
+    os.environ.setdefault("TIEPOINTS_WEIGHTS", str(_weights))
+os.environ.setdefault("TIEPOINTS_ACCEPT_LICENCE", "LicenseRef-MagicLeap, CC-BY-NC-SA-3.0, LicenseRef-LIFT-academic")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
