@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,6 +13,14 @@ from numpy.typing import NDArray
 
 import tiepoints as tp
 from tiepoints.matching import nearest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def two_threads() -> Iterator[None]:
+    """Blocks are shared out to threads, however many the tests in all have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "2")
+        yield
 
 
 def features(descriptors: NDArray, sets: NDArray | None = None) -> tp.Features:
