@@ -18,12 +18,15 @@ SOURCE = Path(tp.__file__).parent
 
 # Floors of the house: a module imports only from floors below its own, or from its own room.
 FLOORS = {
-    "errors": -1, "checks": 0, "optional": 0, "features": 1, "camera": 1, "files": 1, "threads": 1, "images": 2,
+    "errors": -1, "checks": 0, "optional": 0, "drawing": 0,
+    "features": 1, "camera": 1, "files": 1, "threads": 1, "images": 2,
+    "fetch": 2, "weights": 2.5,
     "extraction": 3, "matching": 3, "geometry": 3, "storage": 3, "plot": 3,
     "metrics": 4, "datasets": 4,
-    "training": 5,
-    "benchmarks": 6,
-    "cli": 7,
+    "collection": 5,
+    "training": 6,
+    "benchmarks": 7,
+    "cli": 8,
 }  # fmt: skip
 
 
@@ -33,11 +36,11 @@ def modules() -> list[str]:
 
 
 def importable(name: str) -> bool:
-    """Only the modules of the training need torch, and are left out where it is missing."""
+    """Only the training and some extractors' networks need torch; they are left out where it is missing."""
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
-        assert error.name == "torch" and name.startswith("tiepoints.training.")
+        assert error.name == "torch" and name.startswith(("tiepoints.training.", "tiepoints.extraction.torch."))
         return False
     return True
 

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from .camera import Camera as Camera
     from .errors import ImageError as ImageError
     from .errors import InvalidInputError as InvalidInputError
+    from .errors import LicenceError as LicenceError
     from .errors import MissingDependencyError as MissingDependencyError
     from .errors import StorageError as StorageError
     from .errors import TiepointsError as TiepointsError
     from .errors import TrainingError as TrainingError
     from .errors import UnknownExtractorError as UnknownExtractorError
+    from .errors import WeightsError as WeightsError
     from .extraction import Extractor as Extractor
     from .extraction import Metadata as Metadata
     from .extraction import extract_images as extract_images
@@ -50,12 +52,14 @@ _HOMES = {
     "Features": "features",
     "ImageError": "errors",
     "InvalidInputError": "errors",
+    "LicenceError": "errors",
     "Matches": "features",
     "MissingDependencyError": "errors",
     "StorageError": "errors",
     "TiepointsError": "errors",
     "TrainingError": "errors",
     "UnknownExtractorError": "errors",
+    "WeightsError": "errors",
     "absolute_pose": "geometry",
     "camera_of": "images",
     "essential": "geometry",

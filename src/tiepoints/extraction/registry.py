@@ -13,9 +13,11 @@ from inspect import Parameter, cleandoc, signature
 from typing import Any, NamedTuple
 
 from ..errors import InvalidInputError, UnknownExtractorError
+from ..weights import accepted, find
 from .base import Extractor, Metadata
+from .published import CLASSES
 
-__all__ = ["Option", "extractors", "is_installed", "load", "options_of"]
+__all__ = ["Option", "extractors", "is_installed", "is_ready", "load", "metadata_of", "options_of"]
 
 GROUP = "tiepoints.extractors"
 
@@ -53,6 +55,10 @@ def load(name: str, **options: Any) -> Extractor:
         If there is no such name; the message has the nearest ones.
     MissingDependencyError
         If the method needs a package that is not installed; the message says how to install it.
+    LicenceError
+        If its weights' licence does not allow commercial use and the user has not accepted it; the message says how.
+    WeightsError
+        If its weights are neither on this machine nor can be fetched, or are damaged.
     InvalidInputError
         If the method has no such option, the message has those that it takes; or if an option is out of its range.
     """
@@ -134,7 +140,7 @@ def extractors(*, commercial: bool | None = None, licence: str | None = None) ->
         does not matter.
     """
     listed = []
-    for name in [*_OURS, *sorted(_plugins())]:
+    for name in _names():
         try:
             listed.append(_find(name).metadata)
         except Exception as error:  # noqa: PERF203 - one broken plugin must not hide the others
@@ -147,19 +153,41 @@ def extractors(*, commercial: bool | None = None, licence: str | None = None) ->
     ]
 
 
+def metadata_of(name: str) -> Metadata:
+    """The metadata of one extractor.
+
+    Raises
+    ------
+    UnknownExtractorError
+        If there is no such name; the message has the nearest ones.
+    """
+    return _find(name).metadata
+
+
 def is_installed(metadata: Metadata) -> bool:
     """Whether every package that the method needs is there."""
     return all(find_spec(module) is not None for module in metadata.requires)
+
+
+def is_ready(metadata: Metadata) -> bool:
+    """Whether `load` needs nothing more: packages and weights are on this machine, and the licence is accepted."""
+    return (
+        is_installed(metadata)
+        and all(find(file) is not None for file in metadata.weights)
+        and (metadata.commercial or not metadata.weights or accepted(metadata.weights_licence))
+    )
 
 
 def _find(name: str) -> type[Extractor]:
     if name in _OURS:
         module, attribute = _OURS[name]
         return getattr(import_module(f"{__package__}.{module}"), attribute)  # type: ignore[no-any-return]
+    if name in CLASSES:
+        return CLASSES[name]
     plugin = _plugins().get(name)
     if plugin is not None:
         return plugin.load()  # type: ignore[no-any-return]
-    known = [*_OURS, *sorted(_plugins())]
+    known = _names()
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
     raise UnknownExtractorError(f"no extractor is called {name!r}: {hint}")
@@ -168,4 +196,8 @@ def _find(name: str) -> type[Extractor]:
 @cache
 def _plugins() -> dict[str, EntryPoint]:
     """Other packages' extractors; none can replace one of ours."""
-    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _OURS}
+    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _OURS | CLASSES}
+
+
+def _names() -> list[str]:
+    return [*_OURS, *CLASSES, *sorted(_plugins())]
