@@ -11,7 +11,10 @@ import click
 from .options import Setting, json_option, output_option, print_json
 
 
-@click.command("export", epilog="Examples: tiepoints export runs/mine/checkpoint.pt --out mine.onnx; tiepoints export mdnet --sets 2 --out plain.onnx")
+@click.command(
+    "export",
+    epilog="Examples: tiepoints export checkpoint.pt --out mine.onnx; tiepoints export mdnet --sets 2 --out plain.onnx",
+)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @output_option("--out", required=True, what="The model's file (.onnx).")
 @click.option("--about", type=Setting(), multiple=True, help="What the file shall say, e.g. licence=CC0-1.0.")
@@ -19,7 +22,7 @@ from .options import Setting, json_option, output_option, print_json
     "--sets",
     type=click.IntRange(1, 255),
     multiple=True,
-    help="Write the head of so many sets only; repeatable. One is what other run-times want: they compute all there are.",
+    help="Write the head of so many sets only; repeatable. Other run-times want one: they compute all that there are.",
 )
 @click.option("--float16", is_flag=True, help="Store the weights in half the space; what is computed stays float32.")
 @click.option(
