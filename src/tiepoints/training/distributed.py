@@ -6,12 +6,11 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce  # the one that gradients pass through
 
 __all__ = ["World", "agree", "share_statistics", "world"]
 
@@ -72,6 +71,22 @@ def share_statistics(network: Network, device: torch.device) -> Network:
     return network
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, through which gradients pass: that of each term is the sum of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
 class _SharedBatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -80,7 +95,8 @@ class _SharedBatchNorm(nn.BatchNorm2d):
         precision, x = x.dtype, x.float()
         # every process holds equally many values of each channel
         mean_of = torch.stack([x.mean(dim=(0, 2, 3)), x.square().mean(dim=(0, 2, 3))])
-        mean, square = all_reduce(mean_of) / dist.get_world_size()  # type: ignore[no-untyped-call]
+        total: Tensor = _Sum.apply(mean_of)  # type: ignore[no-untyped-call]
+        mean, square = total / dist.get_world_size()
         variance = square - mean * mean
         with torch.no_grad():
             count = x.numel() / x.shape[1] * dist.get_world_size()
