@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .engines import Engine, Failure, Processes, Serial, Threads
+    from .export import export_colmap, export_features, export_matches, export_npz
     from .pairs import exhaustive, from_file, sequential, union
     from .photographs import Collection, Photograph, natural_order
     from .records import register
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "engines": ("Engine", "Failure", "Processes", "Serial", "Threads"),
+    "export": ("export_colmap", "export_features", "export_matches", "export_npz"),
     "pairs": ("exhaustive", "from_file", "sequential", "union"),
     "photographs": ("Collection", "Photograph", "natural_order"),
     "records": ("register",),
@@ -46,6 +48,10 @@ __all__ = [
     "Verified",
     "Verify",
     "exhaustive",
+    "export_colmap",
+    "export_features",
+    "export_matches",
+    "export_npz",
     "from_file",
     "natural_order",
     "register",
