@@ -23,8 +23,8 @@ FLOORS = {
     "fetch": 2, "weights": 2.5,
     "extraction": 3, "matching": 3, "geometry": 3, "storage": 3, "plot": 3,
     "metrics": 4, "datasets": 4,
-    "collection": 5,
-    "training": 6,
+    "collection": 5, "tasks": 6,
+    "training": 6.5,
     "benchmarks": 7,
     "cli": 8,
 }  # fmt: skip
