@@ -10,6 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+# Before the libraries are loaded: processes of pytest-xdist share the cores. With a thread for every core in each, they
+# spend more time waiting for one another than computing. Tests of several threads ask for them.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+    )
+
 import cv2
 import h5py
 import numpy as np
@@ -37,6 +44,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Weights that others published, where they are; before the tests' modules ask which extractors are ready.
+_weights = Path(os.environ.get("TIEPOINTS_DATA", ROOT.parent / "shared")) / "weights"
+if _weights.is_dir():
+    os.environ.setdefault("TIEPOINTS_WEIGHTS", str(_weights))
+os.environ.setdefault("TIEPOINTS_ACCEPT_LICENCE", "LicenseRef-MagicLeap, CC-BY-NC-SA-3.0, LicenseRef-LIFT-academic")
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,15 @@ SOURCE = Path(tp.__file__).parent
 
 # Floors of the house: a module imports only from floors below its own, or from its own room.
 FLOORS = {
-    "errors": -1, "checks": 0, "optional": 0, "features": 1, "camera": 1, "files": 1, "threads": 1, "images": 2,
+    "errors": -1, "checks": 0, "optional": 0, "drawing": 0, "progress": 0,
+    "decode": 0.2, "exif": 0.4, "features": 1, "camera": 1, "files": 1, "threads": 1, "images": 2,
+    "fetch": 2, "weights": 2.5,
     "extraction": 3, "matching": 3, "geometry": 3, "storage": 3, "plot": 3,
     "metrics": 4, "datasets": 4,
-    "training": 5,
-    "benchmarks": 6,
-    "cli": 7,
+    "collection": 5,
+    "training": 6,
+    "benchmarks": 7,
+    "cli": 8,
 }  # fmt: skip
 
 
@@ -33,11 +36,11 @@ def modules() -> list[str]:
 
 
 def importable(name: str) -> bool:
-    """Only the modules of the training need torch, and are left out where it is missing."""
+    """Only the training and some extractors' networks need torch; they are left out where it is missing."""
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
-        assert error.name == "torch" and name.startswith("tiepoints.training.")
+        assert error.name == "torch" and name.startswith(("tiepoints.training.", "tiepoints.extraction.torch."))
         return False
     return True
 
@@ -61,6 +64,18 @@ def test_type_checkers_and_run_time_see_the_same_names() -> None:
         alias.asname: node.module for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
     assert {name: seen[name] for name in tp.__all__ if name != "__version__"} == tp._HOMES
+
+
+def test_dir_holds_what_is_public() -> None:
+    names = set(dir(tp))
+    assert {"load", "read", "match", "Features", "storage", "geometry", "matching"} <= names
+    assert not names & {"Any", "TYPE_CHECKING", "annotations", "import_module"}
+    assert all(hasattr(tp, name) for name in names)
+
+
+def test_modules_are_there_without_an_import_of_their_own() -> None:
+    code = "import tiepoints as tp; tp.storage.save_features; tp.matching.Nearest; tp.geometry.homography"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_unknown_names_are_attribute_errors() -> None:

@@ -72,9 +72,9 @@ class Camera:
     focal_is_known: bool = True
 
     def __post_init__(self) -> None:
-        if self.model not in _MODELS:
-            known = checks.did_you_mean(str(self.model), list(_MODELS))
-            raise InvalidInputError(f"camera model {checks.shown(self.model)} is unknown: {known}")
+        if not isinstance(self.model, str) or self.model not in _MODELS:
+            hint = checks.did_you_mean(str(self.model), list(_MODELS))
+            raise InvalidInputError(f"camera model {checks.shown(self.model)} is unknown: {hint}")
         count, focal, _ = _MODELS[self.model]
         params = tuple(float(p) for p in checks.array(self.params, "the camera's parameters", ("N",)))
         if len(params) != count:
@@ -157,7 +157,7 @@ class Camera:
 
         guess = checks.number(default_focal, "default_focal", above=0)
         (width, height), orientation, focal = shot(checks.path(path, "path"))
-        if upright and orientation >= 5:
+        if not upright and orientation >= 5:
             width, height = height, width
         known = focal is not None
         return cls.from_focal(guess * max(width, height) if focal is None else focal, (width, height), known)

@@ -22,7 +22,7 @@ from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from . import checks
 from .errors import ImageError, InvalidInputError, one_line
 
-__all__ = ["Decoded", "Mask", "decode", "opened", "orientation_of", "pixel_limit", "to_8_bits", "turned"]
+__all__ = ["Mask", "decode", "opened", "orientation_of", "pixel_limit", "to_8_bits", "turned", "upright_size"]
 
 UInt8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -39,10 +39,15 @@ _open_lock = threading.Lock()
 
 
 class Decoded(NamedTuple):
-    """pixels: (H, W) or (H, W, 3) uint8; mask: (H, W) bool, where there is a picture, or None if everywhere."""
+    """A picture as it is stored.
+
+    pixels: (H, W) or (H, W, 3) uint8; mask: (H, W) bool, where there is a picture, or None if everywhere; orientation:
+    what `turned` takes to turn both upright.
+    """
 
     pixels: UInt8
     mask: Mask | None
+    orientation: int
 
 
 def pixel_limit(max_pixels: int | None) -> int:
@@ -128,7 +133,8 @@ def _why_unknown(path: Path) -> str:
 def _kind_of_tiff(file: Any) -> str:
     """What a TIFF that Pillow does not know holds."""
     file.seek(0)
-    tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(16))
+    head = file.read(8)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(head + (file.read(8) if 43 in head[2:4] else b""))  # 43: BigTIFF
     file.seek(tags.next)
     tags.load(file)
     bits = tags.get(_BITS, (1,))
@@ -153,6 +159,13 @@ def orientation_of(image: Image.Image) -> int:
         return 1
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an opened image, upright, before its pixels are loaded."""
+    width, height = image.size
+    # Pillow gives the size of a TIFF as it is upright, and of the others as they are stored.
+    return (height, width) if orientation_of(image) >= 5 and image.format != "TIFF" else (width, height)
+
+
 def decode(image: Image.Image, where: str, value_range: tuple[float, float] | None = None) -> Decoded:
     """The pixels of an opened image as 8 bits, as they are stored: not yet turned upright.
 
@@ -171,13 +184,22 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
     """
     tags: Any = getattr(image, "tag_v2", {})
     if _DNG in tags:
-        raise ImageError(f"{where}: a camera's raw file, of which this would be the preview; develop it to JPEG or TIFF")
-    turn = orientation_of(image) if image.format == "TIFF" else 1
+        raise ImageError(
+            f"{where}: a camera's raw file, of which this would be the preview; develop it to JPEG or TIFF"
+        )
+    deep = _deep_colour(image)  # first: asking a PNG for its orientation loads its pixels
+    orientation = orientation_of(image)
+    turn = orientation if image.format == "TIFF" else 1
     nodata, extra, wide = tags.get(_NODATA), tags.get(_EXTRA_SAMPLES, (2,)), tags.get(_BITS) == (32,)
     unsigned = tags.get(_SAMPLE_FORMAT, (1,)) == (1,)
-    deep = _deep_colour(image)
+    premultiplied = deep is not None and 1 in extra
     if deep is None:
         if isinstance(image, ImageFile.ImageFile):
+            # Pillow divides premultiplied colours by the alpha, which garbles them if the band is none.
+            premultiplied = "'RGBa'" in str(image.tile)
+            if premultiplied:
+                tiles: Any = image.tile
+                image.tile = [tile._replace(args=("RGBA", *tile.args[1:])) for tile in tiles]
             image.load()
         stored = _stored(np.asarray(image), turn) if image.mode == "F" or image.mode.startswith("I") else None
         if stored is not None and wide and unsigned and stored.dtype == np.int32:
@@ -190,15 +212,12 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
         if not mask.any():
             raise ImageError(f"{where}: no pixel holds a finite number")
         pixels = to_8_bits(colours, mask, value_range)
-        return _laid(pixels, visible, None if mask.all() else mask)
+        return Decoded(*_laid(pixels, visible, None if mask.all() else mask, premultiplied), orientation)
     bands = image.getbands()
     hidden = "transparency" in image.info and image.mode in ("P", "L", "RGB", "1")
     if hidden or "A" in bands or "a" in bands:
-        # Of premultiplied colours the raw ones, until it is clear that the last band is a mask at all.
         array = np.asarray(image.convert("RGBA"))
-        visible = _visible(array[:, :, 3])
-        raw = np.asarray(image)[:, :, :3] if image.mode == "RGBa" and visible is None else array[:, :, :3]
-        colours = np.asarray(raw)
+        visible, colours = _visible(array[:, :, 3]), array[:, :, :3]
     else:
         visible = None
         colours = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
@@ -206,7 +225,8 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
     visible = None if visible is None else np.asarray(_stored(visible, turn), np.uint8)
     value = _number(nodata)
     mask = _measured(colours, value) if value is not None else np.ones(1, bool)
-    return _laid(colours, visible, None if mask.all() or not mask.any() else mask)
+    mask_or_none = None if mask.all() or not mask.any() else mask
+    return Decoded(*_laid(colours, visible, mask_or_none, premultiplied), orientation)
 
 
 def _stored(pixels: NDArray[Any], turn: int) -> NDArray[Any]:
@@ -230,11 +250,12 @@ def _deep_colour(image: Image.Image) -> NDArray[Any] | None:
     path = getattr(image, "filename", "")
     if image.mode not in ("RGB", "RGBA", "RGBX", "LA") or not path or not isinstance(image, ImageFile.ImageFile):
         return None
-    said = str([tile[3] for tile in image.tile])
+    tiles: Any = image.tile
+    said = str([tile[3] for tile in tiles])
     if image.format == "JPEG2000":
         is_deep = _bits_of_jpeg_2000(path) > 8
     else:
-        is_deep = ";16" in said or (image.format == "PPM" and image.tile[0][0] == "ppm" and image.tile[0][3][1] > 255)
+        is_deep = ";16" in said or (image.format == "PPM" and tiles[0][0] == "ppm" and tiles[0][3][1] > 255)
     if not is_deep:
         return None
     array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -270,7 +291,7 @@ def _measured(values: NDArray[Any], nodata: float | None) -> Mask:
     elif values.dtype.kind in "fi":
         for value in _NO_VALUES:
             missing |= values == value
-    missing_all: Mask = missing if missing.ndim == 2 else missing.all(axis=2)
+    missing_all: Mask = np.asarray(missing if missing.ndim == 2 else missing.all(axis=2), bool)
     if nodata is None and values.dtype.itemsize > 1:
         missing_all |= _far_end(values, ~missing_all)
     return ~missing_all
@@ -326,7 +347,8 @@ def to_8_bits(values: NDArray[Any], valid: Mask, value_range: tuple[float, float
     factor = 255 / (high - low) if high > low else 0.0
     if values.dtype == np.uint16:
         steps = np.arange(2**16, dtype=np.float64)
-        out = np.rint(np.clip((steps - low) * factor, 0, 255)).astype(np.uint8)[values]
+        table = np.rint(np.clip((steps - low) * factor, 0, 255)).astype(np.uint8)
+        out = np.asarray(table[values], np.uint8)
     else:
         out = np.empty(values.shape, np.uint8)
         for row in range(0, len(values), 256):  # a block at a time, for the memory
@@ -347,13 +369,14 @@ def _visible(alpha: UInt8) -> UInt8 | None:
     return alpha if ((alpha == 0) | (alpha == 255)).mean() >= 0.5 else None
 
 
-def _laid(pixels: UInt8, alpha: UInt8 | None, mask: Mask | None) -> Decoded:
+def _laid(pixels: UInt8, alpha: UInt8 | None, mask: Mask | None, premultiplied: bool) -> tuple[UInt8, Mask | None]:
     """On white where transparent; the mask of what is there."""
     if alpha is None:
-        return Decoded(pixels, mask)
+        return pixels, mask
     share = alpha.astype(np.uint16)
     if pixels.ndim == 3:
         share = share[:, :, None]
-    laid = np.asarray((pixels * share + 255 * (255 - share) + 127) // 255, dtype=np.uint8)
+    coloured = pixels * np.uint16(255) if premultiplied else pixels * share
+    laid = np.asarray(np.minimum(coloured + 255 * (255 - share) + 127, 65535) // 255, dtype=np.uint8)
     shown: Mask = alpha > 0
-    return Decoded(laid, shown if mask is None else shown & mask)
+    return laid, shown if mask is None else shown & mask

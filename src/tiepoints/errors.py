@@ -67,3 +67,11 @@ def printable(text: object) -> str:
 def one_line(error: BaseException) -> str:
     """What an exception of another library says, on one line; its type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+class WeightsError(TiepointsError, OSError):
+    """Trained parameters that are missing, damaged, of another version, or not those of the method."""
+
+
+class LicenceError(TiepointsError, PermissionError):
+    """A licence that the user has not accepted; the message names it and the command that accepts it."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image, TiffImagePlugin
 
 from . import checks
-from .decode import opened, orientation_of, pixel_limit
+from .decode import opened, orientation_of, pixel_limit, upright_size
 from .optional import require
 
 __all__ = ["Position", "orientation_from_exif", "position_from_exif"]
@@ -24,8 +24,8 @@ _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _FOCAL, _FOCAL_35MM, _PLANE_X_RESOLUTION, _PLANE_UNIT = 0x920A, 0xA405, 0xA20E, 0xA210
 _PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
 _FILM = math.hypot(36, 24)  # mm
-# The diagonals of sensors in mm: the smallest of phones' second cameras, and medium format.
-_SENSORS = 3.0, 80.0
+# The diagonals of sensors in mm, of cameras that write these tags: 1/4 inch, and medium format.
+_SENSORS = 4.0, 80.0
 # How much the ratio of a picture's edges may differ from the original's: rounding of a resized one, not a crop.
 _SAME_SHAPE = 0.01
 
@@ -42,7 +42,7 @@ class Position(NamedTuple):
 
 
 class Shot(NamedTuple):
-    """What `Camera.from_exif` needs: the size of the picture, its orientation, the focal length in pixels or None."""
+    """What `Camera.from_exif` needs: the size of the upright picture, its orientation, the focal length in pixels."""
 
     size: tuple[int, int]
     orientation: int
@@ -117,12 +117,8 @@ def orientation_from_exif(path: PathLike) -> int:
 def shot(path: Path) -> Shot:
     """Size, orientation and focal length of a photograph."""
     with opened(path, pixel_limit(None)) as image:
-        turn = orientation_of(image)
-        width, height = image.size
-        # Pillow gives the size of a TIFF as it is upright, and of the others as they are stored.
-        if turn >= 5 and image.format == "TIFF":
-            width, height = height, width
-        return Shot((width, height), turn, _focal(image, (width, height)))
+        size = upright_size(image)
+        return Shot(size, orientation_of(image), _focal(image, size))
 
 
 def _focal(image: Image.Image, size: tuple[int, int]) -> float | None:

@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import checks
-from .decode import Mask, decode, opened, orientation_of, pixel_limit, turned
+from .decode import Mask, decode, opened, orientation_of, pixel_limit, turned, upright_size
 from .errors import ImageError, InvalidInputError, one_line
 
 __all__ = ["as_image", "find_images", "read", "resize_to", "to_grey", "with_mask"]
@@ -27,6 +27,7 @@ SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pnm", ".gif", ".jp2", ".avif"]
     + [".heic", ".heif"]
 )
+
 
 @overload
 def read(
@@ -107,8 +108,7 @@ def read(
             raise InvalidInputError(f"value_range is {checks.shown(value_range)}, but must be (low, high), low < high")
         limits = low, high
     with opened(path, pixel_limit(max_pixels)) as image:
-        turn = orientation_of(image)  # first: Pillow forgets that of a TIFF
-        pixels, mask = decode(image, str(path), limits)
+        pixels, mask, turn = decode(image, str(path), limits)
     pixels, mask = _finished(pixels, mask, turn if upright else 1, grey)
     return (pixels, mask) if with_mask else pixels
 
@@ -229,9 +229,8 @@ def with_mask(image: Any) -> tuple[UInt8, Mask | None]:
     if isinstance(image, str | os.PathLike):
         return read(image, with_mask=True)
     if isinstance(image, Image.Image):
-        turn = orientation_of(image)
         try:
-            pixels, mask = decode(image, "the PIL image")
+            pixels, mask, turn = decode(image, "the PIL image")
         except ImageError:
             raise
         except Exception as error:  # a lazy one's file may be damaged, or closed
@@ -273,3 +272,24 @@ def _of_tensor(tensor: Any) -> NDArray[Any]:
             raise InvalidInputError("a tensor of floats is an image in [0, 1], but this one has other values")
         array = np.rint(array * np.float32(255)).astype(np.uint8)
     return array
+
+
+class Header(NamedTuple):
+    """What the header of an image file tells."""
+
+    size: tuple[int, int]
+    """(width, height) of the upright image in pixels."""
+    orientation: int
+    """EXIF's, 1 to 8; the pixels are stored upright where it is 1."""
+
+
+def header_of(path: PathLike) -> Header:
+    """Size and orientation of an image file, without decoding it.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be opened as an image.
+    """
+    with opened(checks.path(path, "path"), pixel_limit(None)) as image:
+        return Header(upright_size(image), orientation_of(image))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import io
 import json
 import re
+import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -26,9 +30,10 @@ from tiepoints.benchmarks import (
     save_details,
     save_report,
 )
-from tiepoints.benchmarks.svg import plot_svg
-from tiepoints.benchmarks.writers import markdown_table, show
-from tiepoints.errors import InvalidInputError
+from tiepoints.benchmarks.html import plot_svg
+from tiepoints.benchmarks.report import show
+from tiepoints.benchmarks.writers import markdown_table
+from tiepoints.errors import InvalidInputError, StorageError
 
 HOSTILE = '<script>alert("x")</script>&|[red]'
 COLUMNS = (
@@ -120,23 +125,36 @@ class _Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.scripts: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.tags and self.tags[-1][0] == "script":
+            self.scripts.append(data)
+        else:
+            self.text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self.tags.append((f"/{tag}", {}))
 
 
 def test_html_is_whole_safe_and_needs_no_network(report: Report, tmp_path: Path) -> None:
     save_report(report, tmp_path / "r.html")
     page = _Page()
     page.feed((tmp_path / "r.html").read_text(encoding="utf-8"))
-    assert not {"script", "link", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
-    loaded = [a[name] for _, a in page.tags for name in ("src", "href", "data", "srcset") if name in a]
+    tags = [tag for tag, _ in page.tags]
+    assert not {"link", "iframe", "object", "embed"} & set(tags)
+    policy = next(a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    allowed = base64.b64encode(hashlib.sha256(page.scripts[0].encode()).digest()).decode()
+    assert len(page.scripts) == 1 and f"script-src 'sha256-{allowed}'" in str(policy), "no script but the page's own"
+    assert str(policy).startswith("default-src 'none'")
+    names = ("src", "href", "data", "srcset", "xlink:href")
+    loaded = [a[name] for _, a in page.tags for name in names if name in a and not str(a[name]).startswith("#")]
     assert len(loaded) == 1 and str(loaded[0]).startswith("data:image/jpeg;base64,")
     assert "url(" not in page.text and "@import" not in page.text
-    assert sum(tag == "svg" for tag, _ in page.tags) == 2 and sum(tag == "table" for tag, _ in page.tags) == 2
+    assert tags.count("svg") == 2 and tags.count("table") == 3
     for expected in (HOSTILE, "d2net", ".500", ".250", "a paper", "image 4 is missing", "a picture", "What it is."):
         assert expected in page.text
 
@@ -144,24 +162,95 @@ def test_html_is_whole_safe_and_needs_no_network(report: Report, tmp_path: Path)
 def test_svg_is_well_formed(report: Report) -> None:
     for plot in report.plots:
         root = ET.fromstring(plot_svg(plot))
-        assert len(root.findall(".//{*}circle")) == 2, "what is not finite is left out"
-    empty = ET.fromstring(plot_svg(Plot("Empty & none", "x", "y", ())))
-    assert "nothing to plot" in "".join(empty.itertext())
-
-
-def test_svg_places_points_where_they_belong() -> None:
-    series = Series("a", (1.0, 10.0, 100.0), (0.0, 0.5, 1.0))
-    root = ET.fromstring(plot_svg(Plot("P", "x", "y", (series,), log_x=True)))
-    x, y = ([float(c.attrib[name]) for c in root.findall(".//{*}circle")] for name in ("cx", "cy"))
-    assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.2) and x[2] > x[0]
-    assert y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.2) and y[2] < y[0], "y grows upwards"
+        assert HOSTILE[:30] in "".join(root.itertext()) and plot.title in "".join(root.itertext())
+        assert not re.search(r"\b(nan|inf)\b", plot_svg(plot)), "what is not finite is left out"
+        assert plot_svg(plot) == plot_svg(plot)
+    assert "Empty & none" in "".join(ET.fromstring(plot_svg(Plot("Empty & none", "x", "y", ()))).itertext())
 
 
 @pytest.mark.parametrize("values", [(1.0, 1.0), (0.0, 0.0), (1e-9, 2e-9), (1e9, 3e9), (-5.0, 5.0)])
-def test_svg_of_any_range(values: tuple[float, float]) -> None:
-    for log in (False, True):
-        text = plot_svg(Plot("P", "x", "y", (Series("a", values, values),), log_x=log, log_y=log))
-        assert not re.search(r"nan|inf", text)
+@pytest.mark.parametrize("log", [False, True])
+def test_svg_of_any_range(values: tuple[float, float], log: bool) -> None:
+    text = plot_svg(Plot("P", "x", "y", (Series("_a $b", values, values),), log_x=log, log_y=log))
+    assert "_a $b" in "".join(ET.fromstring(text).itertext())
+
+
+def test_without_matplotlib_the_extra_is_named(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    save_report(report, tmp_path / "r.html")
+    assert "tiepoints[report]" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+RANKED = (
+    Column("mma", "MMA", better="higher"),
+    Column("ms", "MS", better="higher"),
+    Column("error", "error", 1, better="lower"),
+    Column("count", "count", 0),
+)
+
+
+def test_a_sentence_says_who_is_best() -> None:
+    rows = (
+        Row("a", {"mma": 0.5, "ms": 0.2, "error": 3.0, "count": 9}, "overall"),
+        Row("b", {"mma": 0.4, "ms": 0.2001, "error": 1.0, "count": 1}, "overall"),
+        Row("paper", {"mma": 0.9}, "overall", "a paper"),
+        Row("b", {"mma": 0.9, "error": 9.0}, "viewpoint"),
+    )
+    table = Table("T", RANKED, rows, ranks=("mma", "ms", "error", "count"))
+    assert table.verdict == "overall: a is best at MMA (.500); a and b are best at MS (.200); b is best at error (1.0)."
+    assert table.best(rows[:3], RANKED[0]) == {"a"} and table.best(rows[:3], RANKED[3]) == set()
+    assert Table("T", RANKED, rows[:1], ranks=("mma",)).verdict == "", "one method has nobody to beat"
+    assert Table("T", RANKED, rows).verdict == ""
+
+
+def test_the_best_value_stands_out(tmp_path: Path) -> None:
+    rows = (Row("a", {"mma": 0.5}), Row("b", {"mma": 0.4}), Row("p", {"mma": 0.9}, source="a paper"))
+    report = Report("R", "p", "", (Table("T", RANKED, rows, ranks=("mma",)),))
+    save_report(report, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert re.findall(r'class="best">([^<]*)<', text) == [".500"] and "a is best at MMA (.500)." in text
+    stream = io.StringIO()
+    print_report(report, Console(file=stream, force_terminal=True))
+    assert "\x1b[1m.500\x1b[0m" in stream.getvalue() and "\x1b[1m.400" not in stream.getvalue()
+
+
+def test_equal_groups_are_shown_once(tmp_path: Path) -> None:
+    rows = (
+        Row("a", {"mma": 0.5}, "overall"),
+        Row("paper", {"mma": 0.7}, "overall", "a paper"),
+        Row("a", {"mma": 0.5}, "viewpoint"),
+        Row("paper", {"mma": 0.6}, "viewpoint", "a paper"),
+        Row("a", {"mma": 0.4}, "other"),
+    )
+    table = Table("T", RANKED, rows)
+    assert [[(name, row.values["mma"]) for row in rows] for name, rows in table.groups().items()] == [
+        [("overall = viewpoint", 0.5), ("overall = viewpoint", 0.6)],
+        [("other", 0.4)],
+    ]
+    assert markdown_table(table).count("| a |") == 2
+    save_report(Report("R", "p", "", (table,)), tmp_path / "r.csv")
+    assert (tmp_path / "r.csv").read_text(encoding="utf-8").count(",a,") == 3, "machines get every row"
+
+
+def test_long_and_many_notes_are_folded(tmp_path: Path) -> None:
+    names = ", ".join(f"v_sequence_{i}" for i in range(100))
+    notes = (f"data: 100 of 108 sequences are missing: {names}", *(f"note {i}" for i in range(9)))
+    save_report(Report("R", "p", "", (Table("T", RANKED, ()),), notes=notes), tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<summary>data: 100 of 108 sequences are missing ...</summary>" in text and names in text
+    assert "<summary>4 more notes</summary>" in text and "<li>note 8</li>" in text
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".md", ".html"])
+def test_a_file_that_cannot_be_written_is_one_line(report: Report, tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "file").touch()
+    folders = [tmp_path / "file", *([Path("/proc")] if Path("/proc").is_dir() else [])]
+    report = replace(report, plots=())
+    for folder in folders:
+        for save in (save_report, save_details):
+            with pytest.raises(StorageError, match=f"x{suffix}: cannot be written") as error:
+                save(report, folder / f"x{suffix}")
+            assert "\n" not in str(error.value)
 
 
 def test_wrong_names(report: Report, tmp_path: Path) -> None:

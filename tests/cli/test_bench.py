@@ -28,8 +28,8 @@ def test_a_command_that_is_none() -> None:
 
 def test_what_help_lists_is_what_there_is() -> None:
     """The commands list names without importing what has them."""
-    from tiepoints.benchmarks.download.catalogue import CATALOGUE
     from tiepoints.benchmarks.writers import SUFFIXES
+    from tiepoints.datasets.catalogue import CATALOGUE
     from tiepoints.metrics.planar import PROFILES
 
     choices = {p.name: tuple(p.type.choices) for p in hpatches.command.params if isinstance(p.type, click.Choice)}

@@ -1,98 +1,146 @@
-"""A report as one HTML file: tables, plots and pictures inside it, no script, no network."""
+"""A report as one HTML file: tables that can be sorted, plots and pictures inside it, no network."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import warnings
+from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..images import resize_to
-from .report import Picture, Report, Row, Table
-from .svg import plot_svg
-from .writers import show
+from .report import Column, Picture, Plot, Report, Row, Table, plain, show
 
-__all__ = ["page"]
+__all__ = ["page", "plot_svg"]
 
-# A policy that forbids all loading: should a label smuggle markup in, it could fetch nothing.
-_HEAD = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --faint: #767676; --line: #ddd; --band: #f5f5f5; }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --ink: #e8e8e8; --paper: #17191c; --faint: #9a9a9a; --line: #3a3d42; --band: #212429; }}
-}}
-body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1180px;
-  margin: 2em auto; padding: 0 1em; }}
-h1 {{ font-size: 1.5em; }} h2 {{ font-size: 1.15em; margin-top: 2em; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .25em .7em; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }}
-th {{ border-bottom: 2px solid var(--line); }} th[title] {{ text-decoration: underline dotted; cursor: help; }}
-td.text, th.text {{ text-align: left; }}
-tr.reference td {{ color: var(--faint); font-style: italic; }}
-tbody tr:hover {{ background: var(--band); }}
-svg {{ width: 100%; max-width: 760px; height: auto; background: #fff; border: 1px solid var(--line); }}
-svg text {{ font: 12px system-ui, sans-serif; fill: #1b1b1b; }} svg .title {{ font-weight: 600; font-size: 13px; }}
-svg .axis {{ stroke: #555; fill: none; }} svg .grid {{ stroke: #e6e6e6; fill: none; }}
-figure {{ margin: 1.5em 0; }} figure img {{ max-width: 100%; height: auto; }}
-figcaption, footer, details {{ color: var(--faint); }}
-</style>
-</head>
-<body>
+# Sorts the rows of every part of a table by the column whose title is clicked; a dash comes last.
+_SCRIPT = """
+document.querySelectorAll("th button").forEach(button => button.addEventListener("click", () => {
+  const head = button.parentElement, table = head.closest("table"), at = head.cellIndex;
+  const up = head.getAttribute("aria-sort") === "descending";
+  table.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const key = row => { const v = row.cells[at].dataset.v; return v === "" ? null : at ? Number(v) : v; };
+  const less = (a, b) => a === b ? 0 : a === null ? 1 : b === null ? -1 : (a < b) === up ? -1 : 1;
+  table.querySelectorAll("tbody").forEach(body => [...body.querySelectorAll("tr:not(.group)")]
+    .sort((a, b) => less(key(a), key(b))).forEach(row => body.append(row)));
+}));
 """
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --faint: #6b6b6b; --line: #ddd; --band: #f3f3f3;
+  --best: #e3f1e3; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8e8e8; --paper: #17191c; --faint: #9a9a9a; --line: #3a3d42; --band: #24272c; --best: #22412c; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1180px;
+  margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
+.verdict { font-size: 1.15em; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25em .6em; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); z-index: 1; }
+thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
+th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid; }
+th[aria-sort=ascending] button::after { content: " \\25b4"; }
+th[aria-sort=descending] button::after { content: " \\25be"; }
+tr.group th { padding-top: 1em; }
+td.best { background: var(--best); font-weight: 600; }
+tr.reference td { color: var(--faint); font-style: italic; }
+tbody tr:hover td { background: var(--band); }
+svg, img { max-width: 100%; height: auto; } svg { background: #fff; border-radius: 4px; }
+figure { margin: 1.5em 0; } figcaption, footer, .sources { color: var(--faint); overflow-wrap: anywhere; }
+details li, details p { overflow-wrap: anywhere; }
+@media (max-width: 640px) { body { font-size: 14px; margin: 1em auto; }
+  th, td { padding: .3em .45em; } th:first-child, td:first-child { max-width: 36vw; white-space: normal; } }
+"""
+
+_LONG_NOTE, _MANY_NOTES = 200, 6
 
 
 def page(report: Report) -> str:
-    """The whole document as text."""
+    """The whole document as text. Its policy allows this script alone and forbids loading anything."""
+    allowed = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{allowed}'"
     parts = [
-        _HEAD.format(title=escape(report.title)),
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        f"<title>{escape(report.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
         f"<h1>{escape(report.title)}</h1>",
-        f"<p>Protocol <b>{escape(report.protocol)}</b>. {escape(report.description)}</p>",
     ]
-    if report.notes:
-        parts.append("<ul>" + "".join(f"<li>{escape(note)}</li>" for note in report.notes) + "</ul>")
-    parts += [f"<h2>{escape(table.title)}</h2>{_table(table)}" for table in report.tables]
+    if report.table.verdict:
+        parts.append(f'<p class="verdict">{escape(report.table.verdict)}</p>')
+    parts.append(f"<p>Protocol <b>{escape(report.protocol)}</b>. {escape(report.description)}</p>")
+    parts.append(_notes(report.notes))
+    parts += [f"<h2>{escape(table.title)}</h2>{_tables(table, report.sources)}" for table in report.tables]
+    if report.sources:
+        parts.append('<ol class="sources">' + "".join(f"<li>{escape(s)}</li>" for s in report.sources) + "</ol>")
     if report.plots:
-        parts.append("<h2>Plots</h2>")
-        parts += [f"<figure>{plot_svg(plot)}</figure>" for plot in report.plots]
+        parts += ["<h2>Plots</h2>", *_plots(report.plots)]
     if report.pictures:
-        parts.append("<h2>Examples</h2>")
-        parts += [_figure(picture) for picture in report.pictures]
-    about = "; ".join(f"{escape(key)} {escape(value)}" for key, value in report.about.items())
-    parts.append(f"<footer><p>{about}</p></footer></body></html>\n")
-    return "\n".join(parts)
+        parts += ["<h2>Examples</h2>", *map(_figure, report.pictures)]
+    about = "".join(f"<li>{escape(key)}: {escape(value)}</li>" for key, value in report.about.items())
+    parts.append(f"<footer><details><summary>How this was made</summary><ul>{about}</ul></details></footer>")
+    return "\n".join([*parts, f"<script>{_SCRIPT}</script>", "</body>\n</html>\n"])
 
 
-def _table(table: Table) -> str:
-    groups = any(row.group for row in table.rows)
-    sources = any(row.source for row in table.rows)
-    columns = [c for c in table.columns if any(row.values.get(c.key) is not None for row in table.rows)]
-    names = ["part", "method"] if groups else ["method"]
-    head = "".join(f'<th class="text">{name}</th>' for name in names)
+def _notes(notes: Iterable[str]) -> str:
+    """A list; what is long, such as the names of all that is missing, is folded away, and so are many notes."""
+    items = []
+    for note in notes:
+        if len(note) <= _LONG_NOTE:
+            items.append(f"<li>{escape(note)}</li>")
+            continue
+        start = note[:_LONG_NOTE].rpartition(": ")[0] or note[: _LONG_NOTE - 20].rpartition(" ")[0]
+        rest = note[len(start) :].removeprefix(":").strip()
+        items.append(f"<li><details><summary>{escape(start)} ...</summary><p>{escape(rest)}</p></details></li>")
+    if not items:
+        return ""
+    shown, folded = "".join(items[:_MANY_NOTES]), items[_MANY_NOTES:]
+    if folded:
+        more = f"{len(folded)} more note{'s' if len(folded) > 1 else ''}"
+        shown += f"<li><details><summary>{more}</summary><ul>{''.join(folded)}</ul></details></li>"
+    return f"<ul>{shown}</ul>"
+
+
+def _tables(table: Table, sources: list[str]) -> str:
+    """The main columns, which fit on a screen, and all of them folded away."""
+    everything = [c for c in table.columns if any(plain(row.values.get(c.key)) is not None for row in table.rows)]
+    shown = _table(table, table.main, sources)
+    if len(everything) > len(table.main):
+        shown += f"<details><summary>All columns</summary>{_table(table, everything, sources)}</details>"
+    return shown
+
+
+def _table(table: Table, columns: Sequence[Column], sources: list[str]) -> str:
+    groups = table.groups()
+    head = '<th><button type="button">method</button></th>'
     for column in columns:
         tip = f' title="{escape(column.help)}"' if column.help else ""
-        head += f"<th{tip}>{escape(column.title)}</th>"
-    if sources:
-        head += '<th class="text">source</th>'
+        head += f'<th><button type="button"{tip}>{escape(column.title)}</button></th>'
+    bodies = []
+    for group, rows in groups.items():
+        best = {column.key: table.best(rows, column) for column in columns}
 
-    def line(row: Row) -> str:
-        texts = ([row.group] if groups else []) + [row.method]
-        cells = "".join(f'<td class="text">{escape(text)}</td>' for text in texts)
-        cells += "".join(f"<td>{escape(show(row.values.get(c.key), c))}</td>" for c in columns)
-        if sources:
-            cells += f'<td class="text">{escape(row.source)}</td>'
-        return f'<tr class="reference">{cells}</tr>' if row.source else f"<tr>{cells}</tr>"
+        def line(row: Row, best: dict[str, set[str]] = best) -> str:
+            name = f"{row.method} [{sources.index(row.source) + 1}]" if row.source else row.method
+            cells = f'<td data-v="{escape(row.method)}">{escape(name)}</td>'
+            for column in columns:
+                text = show(row.values.get(column.key), column)
+                kind = ' class="best"' if not row.source and row.method in best[column.key] else ""
+                value = "" if text == "-" else row.values[column.key]
+                cells += f'<td data-v="{escape(str(value))}"{kind}>{escape(text)}</td>'
+            return f'<tr class="reference">{cells}</tr>' if row.source else f"<tr>{cells}</tr>"
 
-    body = "".join(line(row) for row in table.rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        title = f'<tr class="group"><th colspan="{len(columns) + 1}">{escape(group)}</th></tr>' if group else ""
+        bodies.append(f"<tbody>{title}{''.join(map(line, rows))}</tbody>")
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>{"".join(bodies)}</table></div>'
 
 
 def _figure(picture: Picture) -> str:
@@ -104,3 +152,55 @@ def _figure(picture: Picture) -> str:
     return (
         f'<figure><img alt="{caption}" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
     )
+
+
+def _plots(plots: Iterable[Plot]) -> list[str]:
+    try:
+        return [f"<figure>{plot_svg(plot)}</figure>" for plot in plots]
+    except ImportError:
+        return ["<p>Plots need Matplotlib: pip install 'tiepoints[report]', then write the report again.</p>"]
+
+
+def plot_svg(plot: Plot) -> str:
+    """A plot as an <svg> element, by Matplotlib. Points that are not finite are left out, and on a log axis those <= 0.
+
+    Raises
+    ------
+    ImportError
+        Without Matplotlib.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": plot.title, "text.parse_math": False, "font.size": 9}
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # characters that its font lacks: the reader's browser has them
+        figure = Figure(figsize=(7.8, 4), layout="constrained")
+        axes = figure.add_subplot(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
+        axes.set_prop_cycle(color=_COLOURS)
+        drawn = []
+        for series in plot.series:
+            x, y = np.asarray(series.x, float), np.asarray(series.y, float)
+            kept = np.isfinite(x) & np.isfinite(y) & ((x > 0) | (not plot.log_x)) & ((y > 0) | (not plot.log_y))
+            style = ("--" if series.reference else "-") if plot.kind == "lines" else ""
+            face: Any = {"markerfacecolor": "none"} if series.reference else {}
+            (line,) = axes.plot(x[kept], y[kept], style, marker="o", markersize=4 if style else 7, **face)
+            drawn.append((line, f" {series.label[:40]}"))  # a label that begins with _ would be left out
+        drawn_any = any(np.size(line.get_xdata()) for line, _ in drawn)
+        if plot.log_x and drawn_any:
+            axes.set_xscale("log")
+        if plot.log_y and drawn_any:
+            axes.set_yscale("log")
+        elif drawn:
+            axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        axes.grid(alpha=0.3)
+        if drawn:
+            figure.legend(*zip(*drawn, strict=True), loc="outside right upper", frameon=False)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
+# Okabe and Ito's colours, which stay apart for colour-blind eyes too.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
@@ -14,7 +15,21 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..errors import InvalidInputError
 
-__all__ = ["Column", "Picture", "Plot", "Report", "Row", "Series", "Table", "Value", "versions"]
+__all__ = [
+    "Column",
+    "Picture",
+    "Plot",
+    "Report",
+    "Row",
+    "Series",
+    "Table",
+    "Value",
+    "less",
+    "more",
+    "plain",
+    "show",
+    "versions",
+]
 
 Value = float | int | str | None
 
@@ -35,6 +50,8 @@ class Column:
         What exactly is measured, in one line: definition and unit.
     main : bool
         Whether people see it at first; JSON and CSV hold every column.
+    better : {"higher", "lower", ""}
+        Which values are better; "" for those that are neither.
     """
 
     key: str
@@ -42,11 +59,16 @@ class Column:
     digits: int = 3
     help: str = ""
     main: bool = True
+    better: Literal["higher", "lower", ""] = ""
+
+
+#: Columns of which more is better, and of which less is.
+more, less = partial(Column, better="higher"), partial(Column, better="lower")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: one method on one part of the data.
+    """A row of a table: one method on one part of the data.
 
     Parameters
     ----------
@@ -71,6 +93,14 @@ class Row:
 class Table:
     """Rows under common columns.
 
+    Parameters
+    ----------
+    title, columns, rows
+    ranks : tuple of str
+        Keys of the columns that `verdict` names.
+    summary : str, optional
+        The group that `verdict` is about; the first one if not given.
+
     Raises
     ------
     InvalidInputError
@@ -80,6 +110,8 @@ class Table:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    ranks: tuple[str, ...] = ()
+    summary: str | None = None
 
     def __post_init__(self) -> None:
         known = {column.key for column in self.columns}
@@ -93,6 +125,48 @@ class Table:
             if row.method == method and row.group == group:
                 return row
         raise KeyError(f"{method!r}, {group!r}")
+
+    @property
+    def main(self) -> list[Column]:
+        """The columns that people see: the main ones that any row has a value for."""
+        return [c for c in self.columns if c.main and any(_number(row, c) is not None for row in self.rows)]
+
+    def groups(self) -> dict[str, list[Row]]:
+        """The rows by their groups; groups with the same measured rows are one, "overall = viewpoint"."""
+        groups: dict[str, list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault(row.group, []).append(row)
+        merged: dict[str, list[Row]] = {}
+        for name, rows in groups.items():
+            same = next((other for other, known in merged.items() if _measured(known) == _measured(rows) != []), None)
+            if same is None:
+                merged[name] = rows
+                continue
+            known = merged.pop(same)  # published rows: those of the narrower group, where it has any
+            published = [row for row in rows if row.source] or [row for row in known if row.source]
+            merged[f"{same} = {name}"] = [*(row for row in known if not row.source), *published]
+        return merged
+
+    def best(self, rows: Iterable[Row], column: Column) -> set[str]:
+        """The methods whose printed figure is the best among several measured rows."""
+        values = {row.method: value for row in rows if not row.source and (value := _number(row, column)) is not None}
+        if not column.better or len(values) < 2:
+            return set()
+        top = (max if column.better == "higher" else min)(values.values())
+        return {method for method, value in values.items() if show(value, column) == show(top, column)}
+
+    @property
+    def verdict(self) -> str:
+        """A sentence that says who is best at what; empty unless several methods were measured."""
+        group = self.summary if self.summary is not None else next((row.group for row in self.rows), "")
+        rows = [row for row in self.rows if row.group == group and not row.source]
+        won: dict[str, list[str]] = {}
+        for column in (c for key in self.ranks for c in self.columns if c.key == key):
+            if methods := self.best(rows, column):
+                value = next(row.values[column.key] for row in rows if row.method in methods)
+                won.setdefault(_listed(sorted(methods)), []).append(f"{column.title} ({show(value, column)})")
+        parts = [f"{who} {'are' if ' and ' in who else 'is'} best at {_listed(what)}" for who, what in won.items()]
+        return f"{group + ': ' if group else ''}{'; '.join(parts)}." if parts else ""
 
 
 @dataclass(frozen=True)
@@ -164,37 +238,31 @@ class Report:
         """The first table."""
         return self.tables[0]
 
+    @property
+    def sources(self) -> list[str]:
+        """Where the published figures come from, each once, in order."""
+        return list(dict.fromkeys(row.source for table in self.tables for row in table.rows if row.source))
+
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the pictures, as JSON takes it: what is not finite becomes None."""
+        """Everything but plots and pictures, as JSON takes it: what is not finite becomes None."""
+        tables = [
+            {
+                "title": table.title,
+                "columns": [{"key": c.key, "title": c.title, "help": c.help} for c in table.columns],
+                "rows": [asdict(row) | {"values": _plain(row.values)} for row in table.rows],
+            }
+            for table in self.tables
+        ]
         return {
             "title": self.title,
             "protocol": self.protocol,
             "description": self.description,
+            "verdict": self.table.verdict,
             "notes": list(self.notes),
-            "tables": [
-                {
-                    "title": table.title,
-                    "columns": [{"key": c.key, "title": c.title, "help": c.help} for c in table.columns],
-                    "rows": [
-                        {"method": row.method, "group": row.group, "source": row.source}
-                        | {"values": {key: plain(value) for key, value in row.values.items()}}
-                        for row in table.rows
-                    ],
-                }
-                for table in self.tables
-            ],
-            "details": [{key: plain(value) for key, value in record.items()} for record in self.details],
+            "tables": tables,
+            "details": [_plain(record) for record in self.details],
             "about": dict(self.about),
         }
-
-
-def plain(value: Any) -> Value:
-    """A NumPy number as a Python one; None for what is not finite, which JSON cannot say."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value  # type: ignore[no-any-return]
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -206,3 +274,41 @@ def versions(*packages: str) -> dict[str, str]:
         except PackageNotFoundError:  # noqa: PERF203
             found[name] = "not installed"
     return found
+
+
+def show(value: Value, column: Column) -> str:
+    """A figure as tables print it: the column's decimals, no zero before the point, and a dash for none."""
+    value = plain(value)
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    text = f"{value:.{column.digits}f}"
+    if column.digits == 0 or not text.lstrip("-").startswith("0."):
+        return text
+    return text.replace("0.", ".", 1)
+
+
+def plain(value: Any) -> Value:
+    """A NumPy number as a Python one; None for what is not finite, which JSON cannot say."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value  # type: ignore[no-any-return]
+
+
+def _plain(values: Mapping[str, Value]) -> dict[str, Value]:
+    return {key: plain(value) for key, value in values.items()}
+
+
+def _number(row: Row, column: Column) -> Value:
+    return plain(row.values.get(column.key))
+
+
+def _measured(rows: Iterable[Row]) -> list[tuple[str, dict[str, Value]]]:
+    return [(row.method, _plain(row.values)) for row in rows if not row.source]
+
+
+def _listed(texts: list[str]) -> str:
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

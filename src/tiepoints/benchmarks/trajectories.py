@@ -13,7 +13,7 @@ from ..datasets.trajectories import Trajectory, read_trajectory
 from ..errors import InvalidInputError
 from ..geometry.alignment import similarity
 from ..metrics.trajectories import absolute_errors, associate, relative_errors, statistics
-from .report import Column, Plot, Report, Row, Series, Table, Value, versions
+from .report import Column, Plot, Report, Row, Series, Table, Value, less, versions
 
 __all__ = [
     "Alignment",
@@ -30,18 +30,18 @@ Alignment = Literal["sim3", "se3", "none"]
 
 
 _COLUMNS = (
-    Column("ate_rmse", "ATE RMSE", 4, "Root mean square of the distances, in the truth's unit."),
-    Column("ate_mean", "ATE mean", 4, "In the truth's unit.", main=False),
-    Column("ate_median", "ATE median", 4, "In the truth's unit."),
-    Column("ate_max", "ATE max", 4, "In the truth's unit."),
-    Column("rpe_rmse", "RPE RMSE", 4, "Of the relative translation, in the truth's unit."),
-    Column("rpe_mean", "RPE mean", 4, "Of the relative translation, in the truth's unit.", main=False),
-    Column("rpe_median", "RPE median", 4, "Of the relative translation, in the truth's unit.", main=False),
-    Column("rpe_max", "RPE max", 4, "Of the relative translation, in the truth's unit.", main=False),
-    Column("rpe_degrees_rmse", "RPE RMSE deg", 3, "Of the relative rotation, degrees."),
-    Column("rpe_degrees_mean", "RPE mean deg", 3, "Of the relative rotation, degrees.", main=False),
-    Column("rpe_degrees_median", "RPE median deg", 3, "Of the relative rotation, degrees.", main=False),
-    Column("rpe_degrees_max", "RPE max deg", 3, "Of the relative rotation, degrees.", main=False),
+    less("ate_rmse", "ATE RMSE", 4, "Root mean square of the distances, in the truth's unit."),
+    less("ate_mean", "ATE mean", 4, "In the truth's unit.", main=False),
+    less("ate_median", "ATE median", 4, "In the truth's unit."),
+    less("ate_max", "ATE max", 4, "In the truth's unit."),
+    less("rpe_rmse", "RPE RMSE", 4, "Of the relative translation, in the truth's unit."),
+    less("rpe_mean", "RPE mean", 4, "Of the relative translation, in the truth's unit.", main=False),
+    less("rpe_median", "RPE median", 4, "Of the relative translation, in the truth's unit.", main=False),
+    less("rpe_max", "RPE max", 4, "Of the relative translation, in the truth's unit.", main=False),
+    less("rpe_degrees_rmse", "RPE RMSE deg", 3, "Of the relative rotation, degrees."),
+    less("rpe_degrees_mean", "RPE mean deg", 3, "Of the relative rotation, degrees.", main=False),
+    less("rpe_degrees_median", "RPE median deg", 3, "Of the relative rotation, degrees.", main=False),
+    less("rpe_degrees_max", "RPE max deg", 3, "Of the relative rotation, degrees.", main=False),
     Column("scale", "scale", 4, "What the estimate was multiplied with."),
     Column("matched", "poses", 0, "Poses that were compared."),
     Column("coverage", "coverage", 3, "Share of the true poses that were compared."),
@@ -216,7 +216,7 @@ def evaluate_trajectories(
         protocol=f"ATE and RPE, {moved} alignment, RPE over {delta} frame{'s' if delta > 1 else ''}",
         description="ATE: distances between positions after alignment. RPE: errors of the relative motion, all "
         "pairs. Both as the evo library computes them.",
-        tables=(Table("trajectories", _COLUMNS, tuple(rows)),),
+        tables=(Table("trajectories", _COLUMNS, tuple(rows), ("ate_rmse", "rpe_rmse", "rpe_degrees_rmse")),),
         notes=tuple(notes),
         details=tuple(details),
         plots=(Plot("Absolute error over time", "compared pose", "distance, unit of the truth", tuple(series)),),

@@ -10,26 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError
-from ..files import PathLike, replacing
-from .report import Column, Report, Row, Table, Value, plain
+from ..files import PathLike, write_whole
+from .html import page
+from .report import Report, Table, Value, plain, show
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["SUFFIXES", "markdown_table", "print_report", "save_details", "save_report", "show"]
-
-
-def show(value: Value, column: Column) -> str:
-    """A figure as tables print it: the column's decimals, no zero before the point, and a dash for none."""
-    value = plain(value)
-    if value is None:
-        return "-"
-    if isinstance(value, str):
-        return value
-    text = f"{value:.{column.digits}f}"
-    if column.digits == 0 or not text.lstrip("-").startswith("0."):
-        return text
-    return text.replace("0.", ".", 1)
+__all__ = ["SUFFIXES", "markdown_table", "print_report", "save_details", "save_report"]
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
@@ -43,7 +31,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
     console = console or Console()
     console.print(f"[bold]{escape(report.title)}[/bold], protocol {escape(report.protocol)}", highlight=False)
-    sources = list(dict.fromkeys(row.source for table in report.tables for row in table.rows if row.source))
+    sources = report.sources
     for table in report.tables:
         console.print(f"\n[italic]{escape(table.title)}[/italic]", highlight=False)
         drawn, before = _rich_table(table, sources), console.width
@@ -52,6 +40,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.print(drawn, soft_wrap=True)
         console.width = before
     console.print()
+    if report.table.verdict:
+        console.print(escape(report.table.verdict), highlight=False, soft_wrap=True)
     for number, source in enumerate(sources, start=1):
         console.print(escape(f"[{number}] {source}"), style="dim", highlight=False, soft_wrap=True)
     for note in report.notes:
@@ -60,24 +50,29 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def _rich_table(table: Table, sources: list[str]) -> Any:
-    """For the terminal: published rows are dim and carry the number of their source."""
+    """For the terminal: the best values are bold, published rows are dim and carry the number of their source."""
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    columns, groups = _main(table), any(row.group for row in table.rows)
+    groups = table.groups()
+    named = any(groups)
     drawn = RichTable(box=None, pad_edge=False)
-    for name in ["", "method"] if groups else ["method"]:
+    for name in ["", "method"] if named else ["method"]:
         drawn.add_column(name, no_wrap=True)
-    for column in columns:
+    for column in table.main:
         drawn.add_column(escape(column.title), justify="right", no_wrap=True)
-    before = None
-    for row in table.rows:
-        name = f"{row.method} [{sources.index(row.source) + 1}]" if row.source else row.method
-        cells = [name, *(show(row.values.get(c.key), c) for c in columns)]
-        if groups:
-            cells.insert(0, row.group if row.group != before else "")
-        before = row.group
-        drawn.add_row(*map(escape, cells), style="dim" if row.source else None)
+    for group, rows in groups.items():
+        best = {column.key: table.best(rows, column) for column in table.main}
+        for row in rows:
+            name = f"{row.method} [{sources.index(row.source) + 1}]" if row.source else row.method
+            cells = [escape(name)]
+            for column in table.main:
+                text = escape(show(row.values.get(column.key), column))
+                stands_out = not row.source and row.method in best[column.key]
+                cells.append(f"[bold]{text}[/bold]" if stands_out else text)
+            if named:
+                cells.insert(0, escape(group) if row is rows[0] else "")
+            drawn.add_row(*cells, style="dim" if row.source else None)
     return drawn
 
 
@@ -88,8 +83,8 @@ def save_report(report: Report, path: PathLike) -> None:
     ----------
     report : Report
     path : str or path
-        .json: everything but pictures. .csv: all columns of all tables. .md: the tables. .html: tables, plots and
-        pictures in one file that needs no network.
+        .json: everything but plots and pictures. .csv: all columns of all tables. .md: the tables. .html: tables, plots
+        (with the extra `report`) and pictures in one file that needs no network.
 
     Raises
     ------
@@ -98,50 +93,50 @@ def save_report(report: Report, path: PathLike) -> None:
     StorageError
         If the file cannot be written.
     """
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
         raise InvalidInputError(f"{path}: a report is written as one of {', '.join(SUFFIXES)}")
-    text = _WRITERS[path.suffix.lower()](report)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+    write_whole(path, _WRITERS[suffix](report).encode())
 
 
 def save_details(report: Report, path: PathLike) -> None:
-    """Write the records of every pair and method as CSV."""
+    """Write the records of every pair and method as CSV.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
     keys = list(dict.fromkeys(key for record in report.details for key in record))
-    with replacing(path) as temporary:
-        temporary.write_text(
-            _csv([keys, *([record.get(key) for key in keys] for record in report.details)]),
-            encoding="utf-8",
-            newline="",
-        )
+    write_whole(path, _csv([keys, *([record.get(key) for key in keys] for record in report.details)]).encode())
 
 
 def markdown_table(table: Table, columns: Iterable[str] | None = None) -> str:
     """One table as Markdown, with its main columns or those of the given keys."""
-    chosen = _main(table) if columns is None else [c for key in columns for c in table.columns if c.key == key]
+    chosen = table.main if columns is None else [c for key in columns for c in table.columns if c.key == key]
     groups, sources = any(row.group for row in table.rows), any(row.source for row in table.rows)
-    head = [*(["part"] if groups else []), "method", *(c.title for c in chosen), *(["source"] if sources else [])]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-
-    def cells(row: Row) -> list[str]:
-        values = [show(row.values.get(c.key), c) for c in chosen]
-        return [*([row.group] if groups else []), row.method, *values, *([row.source] if sources else [])]
-
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in table.rows]
-    return "\n".join(lines) + "\n"
+    lines = [[*(["part"] if groups else []), "method", *(c.title for c in chosen), *(["source"] if sources else [])]]
+    lines.append(["---"] * len(lines[0]))
+    for group, rows in table.groups().items():
+        for row in rows:
+            values = [show(row.values.get(c.key), c) for c in chosen]
+            lines.append([*([group] if groups else []), row.method, *values, *([row.source] if sources else [])])
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
-def _main(table: Table) -> list[Column]:
-    """The columns that people see: the main ones that any row has a value for."""
-    return [c for c in table.columns if c.main and any(row.values.get(c.key) is not None for row in table.rows)]
+def _csv(rows: Iterable[Iterable[Value]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    for row in rows:
+        writer.writerow(["" if (value := plain(cell)) is None else value for cell in row])
+    return stream.getvalue()
 
 
 def _json(report: Report) -> str:
     return json.dumps(report.as_dict(), indent=2, allow_nan=False) + "\n"
 
 
-def _as_csv(report: Report) -> str:
+def _csv_blocks(report: Report) -> str:
     """One block a table, with a blank line between blocks."""
     blocks = []
     for table in report.tables:
@@ -153,16 +148,10 @@ def _as_csv(report: Report) -> str:
     return "\n".join(blocks)
 
 
-def _csv(rows: Iterable[Iterable[Value]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    for row in rows:
-        writer.writerow(["" if (value := plain(cell)) is None else value for cell in row])
-    return stream.getvalue()
-
-
 def _markdown(report: Report) -> str:
     parts = [f"# {report.title}\n", f"Protocol `{report.protocol}`. {report.description}\n"]
+    if report.table.verdict:
+        parts.append(f"{report.table.verdict}\n")
     for table in report.tables:
         parts += [f"## {table.title}\n", markdown_table(table)]
     if report.notes:
@@ -170,12 +159,6 @@ def _markdown(report: Report) -> str:
     return "\n".join(parts)
 
 
-def _html(report: Report) -> str:
-    from .html import page
-
-    return page(report)
-
-
-_WRITERS: dict[str, Callable[[Report], str]] = {".json": _json, ".csv": _as_csv, ".md": _markdown, ".html": _html}
+_WRITERS: dict[str, Callable[[Report], str]] = {".json": _json, ".csv": _csv_blocks, ".md": _markdown, ".html": page}
 #: What `save_report` can write.
 SUFFIXES = tuple(_WRITERS)

@@ -19,6 +19,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "extract": ("extract", "Extract the features of one photograph or many."),
     "bench": ("bench", "Measure extractors by the field's protocols."),
     "extractors": ("extractors", "List the extractors with their licences, or the options of one."),
+    "weights": ("weights", "List, fetch and find the weights of published methods."),
     "train": ("train", "Train MD-Net on your own photographs."),
     "export": ("export", "Write a trained network as one file that runs without torch."),
     "completion": ("completion", "Print the script that completes commands in your shell."),

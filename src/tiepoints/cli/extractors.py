@@ -61,7 +61,7 @@ def command(name: str | None, commercial: bool | None, licence: str | None, as_j
             escape(metadata.weights_licence or "-"),
             "yes" if metadata.commercial else "NO",
         )
-    _print(table)
+    print_table(table)
 
 
 def _show_options(name: str, as_json: bool) -> None:
@@ -78,11 +78,11 @@ def _show_options(name: str, as_json: bool) -> None:
     table = Table("option", "default", "type", "what", box=None, pad_edge=False)
     for option in options:
         table.add_row(option.name, escape(str(option.default)), escape(option.kind), escape(option.what))
-    _print(table)
+    print_table(table)
     click.echo(f"give them as -O OPTION=VALUE; to a benchmark as -e {name}:OPTION=VALUE")
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
     """On the terminal as wide as it is; in a file or a pipe a line for each row, which nobody has to put together."""
     from rich.console import Console
 

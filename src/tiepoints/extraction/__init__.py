@@ -2,7 +2,7 @@
 
 from .base import Detections, Extractor, Metadata, WeightFile
 from .metadata import LICENCES
-from .registry import Option, extractors, is_installed, load, options_of
+from .registry import Option, extractors, is_installed, is_ready, load, metadata_of, options_of
 from .stream import Extracted, extract_images
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "extract_images",
     "extractors",
     "is_installed",
+    "is_ready",
     "load",
+    "metadata_of",
     "options_of",
 ]

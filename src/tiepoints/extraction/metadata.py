@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import InvalidInputError
+from ..weights import WeightFile
 
 __all__ = ["LICENCES", "Metadata", "WeightFile"]
 
@@ -29,15 +30,6 @@ LICENCES: dict[str, bool] = {
     "CC-BY-NC-SA-3.0": False,
     "CC-BY-NC-SA-4.0": False,
 }
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """A file of trained parameters: where it comes from, and the checksum it must have."""
-
-    name: str
-    url: str
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)

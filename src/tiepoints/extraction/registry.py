@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
 from functools import cache
@@ -12,10 +11,13 @@ from importlib.util import find_spec
 from inspect import Parameter, cleandoc, signature
 from typing import Any, NamedTuple
 
+from ..checks import did_you_mean, shown
 from ..errors import InvalidInputError, UnknownExtractorError
+from ..weights import accepted, find
 from .base import Extractor, Metadata
+from .published import CLASSES
 
-__all__ = ["Option", "extractors", "is_installed", "load", "options_of"]
+__all__ = ["Option", "extractors", "is_installed", "is_ready", "load", "metadata_of", "options_of"]
 
 GROUP = "tiepoints.extractors"
 
@@ -37,9 +39,9 @@ def load(name: str, **options: Any) -> Extractor:
     Parameters
     ----------
     name : str
-        One of `extractors()`.
+        One of `extractors()`; case does not matter.
     **options
-        `max_keypoints` and `max_size` for all of them, and those of the method's own class.
+        `max_keypoints`, `max_size` and `device` for all of them, and those of the method's own class.
 
     Returns
     -------
@@ -52,6 +54,10 @@ def load(name: str, **options: Any) -> Extractor:
         If there is no such name; the message has the nearest ones.
     MissingDependencyError
         If the method needs a package that is not installed; the message says how to install it.
+    LicenceError
+        If its weights' licence does not allow commercial use and the user has not accepted it; the message says how.
+    WeightsError
+        If its weights are neither on this machine nor can be fetched, or are damaged.
     InvalidInputError
         If the method has no such option, the message has those that it takes; or if an option is out of its range.
     """
@@ -133,7 +139,7 @@ def extractors(*, commercial: bool | None = None, licence: str | None = None) ->
         does not matter.
     """
     listed = []
-    for name in [*_OURS, *sorted(_plugins())]:
+    for name in _names():
         try:
             listed.append(_find(name).metadata)
         except Exception as error:  # noqa: PERF203 - one broken plugin must not hide the others
@@ -146,25 +152,52 @@ def extractors(*, commercial: bool | None = None, licence: str | None = None) ->
     ]
 
 
+def metadata_of(name: str) -> Metadata:
+    """The metadata of one extractor.
+
+    Raises
+    ------
+    UnknownExtractorError
+        If there is no such name; the message has the nearest ones.
+    """
+    return _find(name).metadata
+
+
 def is_installed(metadata: Metadata) -> bool:
     """Whether every package that the method needs is there."""
     return all(find_spec(module) is not None for module in metadata.requires)
 
 
+def is_ready(metadata: Metadata) -> bool:
+    """Whether `load` needs nothing more: packages and weights are on this machine, and the licence is accepted."""
+    return (
+        is_installed(metadata)
+        and all(find(file) is not None for file in metadata.weights)
+        and (metadata.commercial or not metadata.weights or accepted(metadata.weights_licence))
+    )
+
+
 def _find(name: str) -> type[Extractor]:
+    if not isinstance(name, str):
+        raise InvalidInputError(f"the extractor's name is {shown(name)}, but must be a text such as 'mdnet'")
+    known = _names()
+    name = next((each for each in known if each.lower() == name.lower()), name)
     if name in _OURS:
         module, attribute = _OURS[name]
         return getattr(import_module(f"{__package__}.{module}"), attribute)  # type: ignore[no-any-return]
+    if name in CLASSES:
+        return CLASSES[name]
     plugin = _plugins().get(name)
     if plugin is not None:
         return plugin.load()  # type: ignore[no-any-return]
-    known = [*_OURS, *sorted(_plugins())]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-    raise UnknownExtractorError(f"no extractor is called {name!r}: {hint}")
+    raise UnknownExtractorError(f"no extractor is called {shown(name)}: {did_you_mean(name, known)}")
 
 
 @cache
 def _plugins() -> dict[str, EntryPoint]:
     """Other packages' extractors; none can replace one of ours."""
-    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _OURS}
+    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _OURS | CLASSES}
+
+
+def _names() -> list[str]:
+    return [*_OURS, *CLASSES, *sorted(_plugins())]

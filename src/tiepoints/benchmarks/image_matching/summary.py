@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...metrics.poses import accuracies, mean_average_accuracy
-from ..report import Column, Plot, Row, Series, Table, Value
+from ..report import Column, Plot, Row, Series, Table, Value, less, more
 from .published import PUBLISHED
 from .records import BagRecord, PairRecord, SceneResult
 
@@ -17,43 +17,103 @@ __all__ = ["columns", "details", "notes", "plots", "tables"]
 _STEREO = (
     Column("nf", "NF", 1, "Keypoints of an image, mean."),
     Column("matches", "matches", 1, "Matches of a pair before verification, mean.", main=False),
-    Column("ni", "NI", 1, "Inliers of a pair on the fundamental-matrix track, mean; 0 for a pair without a pose."),
-    Column("rep3", "Rep@3", 3, "Share of covisible keypoints with one of the other image within 3 px, by depth maps."),
     Column(
-        "ms3", "MS@3", 3, "Share of the inliers that are right within 3 px by depth maps; fundamental-matrix track."
+        "ni",
+        "NI",
+        1,
+        "Inliers of a pair on the fundamental-matrix track, mean; 0 for a pair without a pose.",
+        better="higher",
     ),
-    Column("maa5", "mAA@5", 3, "Stereo, fundamental-matrix track; pairs without a pose count as misses."),
-    Column("maa10", "mAA@10", 3, "Stereo, fundamental-matrix track; pairs without a pose count as misses."),
-    Column("e_ni", "E NI", 1, "Inliers of a pair on the essential-matrix track, mean.", main=False),
-    Column("e_ms3", "E MS@3", 3, "As MS@3, for the essential-matrix track.", main=False),
-    Column("e_maa5", "E mAA@5", 3, "Stereo, essential-matrix track (known calibration)."),
-    Column("e_maa10", "E mAA@10", 3, "Stereo, essential-matrix track (known calibration)."),
-    Column("failures", "failures", 0, "Pairs without a pose on the fundamental-matrix track.", main=False),
+    Column(
+        "rep3",
+        "Rep@3",
+        3,
+        "Share of covisible keypoints with one of the other image within 3 px, by depth maps.",
+        better="higher",
+    ),
+    Column(
+        "ms3",
+        "MS@3",
+        3,
+        "Share of the inliers that are right within 3 px by depth maps; fundamental-matrix track.",
+        better="higher",
+    ),
+    Column(
+        "maa5",
+        "mAA@5",
+        3,
+        "Stereo, fundamental-matrix track; pairs without a pose count as misses.",
+        main=False,
+        better="higher",
+    ),
+    more("maa10", "mAA@10", 3, "Stereo, fundamental-matrix track; pairs without a pose count as misses."),
+    more("e_ni", "E NI", 1, "Inliers of a pair on the essential-matrix track, mean.", main=False),
+    more("e_ms3", "E MS@3", 3, "As MS@3, for the essential-matrix track.", main=False),
+    more("e_maa5", "E mAA@5", 3, "Stereo, essential-matrix track (known calibration).", main=False),
+    more("e_maa10", "E mAA@10", 3, "Stereo, essential-matrix track (known calibration)."),
+    less("failures", "failures", 0, "Pairs without a pose on the fundamental-matrix track.", main=False),
     Column("pairs", "pairs", 0, "Pairs of the stereo task.", main=False),
     Column("cost", "cost", 3, "Descriptors compared, as a share of all pairs of them: sum of N0s N1s / (N0 N1)."),
 )
 _MULTIVIEW = (
-    Column("nm", "NM", 1, "Matches of a pair in a bag that COLMAP's verification kept, mean."),
+    more("nm", "NM", 1, "Matches of a pair in a bag that COLMAP's verification kept, mean."),
     Column("nm_given", "NM given", 1, "Matches of such a pair that COLMAP was given (num_input_matches).", main=False),
-    Column("nl", "NL", 1, "Landmarks of a bag's largest model, mean over the bags that have one; 0 if none has."),
-    Column("tl", "TL", 3, "Images that see a landmark, mean over the bags that have a model; 0 if none has."),
     Column(
-        "ate", "ATE", 4, "Robust absolute trajectory error as the benchmark's code defines it, in the scene's unit."
+        "nl",
+        "NL",
+        1,
+        "Landmarks of a bag's largest model, mean over the bags that have one; 0 if none has.",
+        better="higher",
     ),
-    Column("rms", "ATE RMSE", 4, "Root mean square of the camera centres after a similarity.", main=False),
-    Column("registered", "registered", 3, "Share of a bag's images in the largest model; 0 without one.", main=False),
-    Column("success", "success", 3, "Share of the bags with a model.", main=False),
+    Column(
+        "tl",
+        "TL",
+        3,
+        "Images that see a landmark, mean over the bags that have a model; 0 if none has.",
+        better="higher",
+    ),
+    Column(
+        "ate",
+        "ATE",
+        4,
+        "Robust absolute trajectory error as the benchmark's code defines it, in the scene's unit.",
+        better="lower",
+    ),
+    less("rms", "ATE RMSE", 4, "Root mean square of the camera centres after a similarity.", main=False),
+    Column(
+        "registered",
+        "registered",
+        3,
+        "Share of a bag's images in the largest model; 0 without one.",
+        main=False,
+        better="higher",
+    ),
+    more("success", "success", 3, "Share of the bags with a model.", main=False),
     Column("bags", "bags", 0, "Bags of all sizes.", main=False),
-    Column("mv_maa5", "MV mAA@5", 3, "Multiview, mean over bags and then over their sizes.", main=False),
-    Column("mv_maa10", "MV mAA@10", 3, "Multiview, mean over bags and then over their sizes; unregistered is a miss."),
+    more("mv_maa5", "MV mAA@5", 3, "Multiview, mean over bags and then over their sizes.", main=False),
+    Column(
+        "mv_maa10",
+        "MV mAA@10",
+        3,
+        "Multiview, mean over bags and then over their sizes; unregistered is a miss.",
+        better="higher",
+    ),
 )
-_AVERAGE = (Column("average", "avg mAA", 3, "Mean of stereo mAA@10 (fundamental-matrix track) and MV mAA@10."),)
+_AVERAGE = (more("average", "avg mAA", 3, "Mean of stereo mAA@10 (fundamental-matrix track) and MV mAA@10."),)
 
 
 def columns(sizes: Iterable[int]) -> tuple[Column, ...]:
     """All columns, with the multiview mAA@10 of each size of bags."""
     each = tuple(
-        Column(f"mv_maa10_{size}", f"MV {size}", 3, f"Multiview mAA@10 of bags of {size} images.") for size in sizes
+        Column(
+            f"mv_maa10_{size}",
+            f"MV {size}",
+            3,
+            f"Multiview mAA@10 of bags of {size} images.",
+            main=False,
+            better="higher",
+        )
+        for size in sizes
     )
     return (*_STEREO, *_MULTIVIEW[:-1], *each, _MULTIVIEW[-1], *_AVERAGE)
 
@@ -77,7 +137,9 @@ def tables(results: Sequence[SceneResult]) -> tuple[Table, ...]:
             if all((*scene, method) in values for scene in members)
         ]
     return (
-        Table("measured", columns(sizes), tuple(rows)),
+        Table(
+            "measured", columns(sizes), tuple(rows), ("maa10", "e_maa10", "mv_maa10"), rows[-1].group if rows else ""
+        ),
         Table("published, for comparison", columns([5, 10, 25]), PUBLISHED),
     )
 

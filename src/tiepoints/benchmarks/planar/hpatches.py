@@ -14,14 +14,13 @@ from ...files import PathLike
 from ...metrics import correspondences
 from ...metrics.planar import THRESHOLDS, Profile, profile_of, score_planar_pair
 from ..methods import Method, participants
-from ..report import Column, Plot, Report, Row, Series, Table, Value, versions
+from ..report import Column, Plot, Report, Row, Series, Table, Value, more, versions
 from ..store import extracted
 from .facts import references
 
 __all__ = ["evaluate_hpatches"]
 
 _STEPS = [f"{t:g}" for t in THRESHOLDS]
-_MAIN = ("1", "2", "3")
 
 #: Called with a method's label, the number of its images or pairs done, and the number of all.
 Progress = Callable[[str, int, int], None]
@@ -156,8 +155,8 @@ def _curve(name: str, values: Any) -> dict[str, Value]:
 
 
 def _columns(rules: Profile) -> tuple[Column, ...]:
-    def curve(key: str, title: str, text: str) -> list[Column]:
-        return [Column(f"{key}{t}", f"{title}@{t}", help=f"{text} {t} px", main=t in _MAIN) for t in _STEPS]
+    def curve(key: str, title: str, text: str, main: Sequence[str]) -> list[Column]:
+        return [more(f"{key}{t}", f"{title}@{t}", help=f"{text} {t} px", main=t in main) for t in _STEPS]
 
     wording = {
         "mean": "correct matches / mean number of covisible keypoints",
@@ -166,13 +165,18 @@ def _columns(rules: Profile) -> tuple[Column, ...]:
     }[rules.score]
     repeats = "one to one" if rules.repeats == "one-to-one" else "with any neighbour"
     return (
-        *curve("mma", "MMA", "correct / proposed matches, mean over the pairs, at"),
-        *curve("ms", "MS", f"matching score: {wording}, at"),
-        Column("rep3", "rep@3", help=f"repeatability: covisible keypoints found again ({repeats}) within 3 px"),
-        *curve("h", "H", "homographies whose mean corner error is at most"),
+        *curve("mma", "MMA", "correct / putative matches, mean over the pairs, at", ("1", "2", "3")),
+        *curve("ms", "MS", f"matching score: {wording}, at", ("3",)),
+        Column(
+            "rep3",
+            "rep@3",
+            help=f"repeatability: covisible keypoints found again ({repeats}) within 3 px",
+            better="higher",
+        ),
+        *curve("h", "H", "homographies whose mean corner error is at most", ("1", "3")),
         Column("keypoints", "keypoints", 0, "of an image, mean"),
         Column("covisible", "covisible", 0, "keypoints in the area that both images show, mean", main=False),
-        Column("matches", "matches", 0, "proposed by mutual nearest neighbours, mean"),
+        Column("matches", "matches", 0, "putative: mutual nearest neighbours, mean"),
         Column("cost", "cost", 2, "matching cost: sum over the sets of N0s N1s / (N0 N1)"),
         Column("comparisons", "comparisons", 0, "of descriptors for one pair, mean", main=False),
         Column("pairs", "pairs", 0, "pairs in the means"),
@@ -182,7 +186,7 @@ def _columns(rules: Profile) -> tuple[Column, ...]:
 def _correspondence_columns() -> tuple[Column, ...]:
     text = "share of the marked correspondences within"
     return (
-        *(Column(f"corr{t}", f"corr@{t}", help=f"{text} {t} px", main=t in ("1", "3", "5", "10")) for t in _STEPS),
+        *(more(f"corr{t}", f"corr@{t}", help=f"{text} {t} px", main=t in ("1", "3", "5", "10")) for t in _STEPS),
         Column("keypoints", "keypoints", 0, "of an image, mean"),
         Column("matches", "matches", 0, "mutual nearest neighbours, mean"),
         Column("inliers", "inliers", 0, "of the fundamental matrix, mean"),
@@ -202,11 +206,15 @@ def _tables(
         order = {group: place for place, group in enumerate(dict.fromkeys(row.group for row in rows))}
         shown = [row for row in published if row.group in order]
         rows = sorted([*rows, *shown], key=lambda row: order[row.group])
-        tables.append(Table(f"Homographies, protocol {rules.name}", _columns(rules), tuple(rows)))
+        tables.append(
+            Table(f"Homographies, protocol {rules.name}", _columns(rules), tuple(rows), ("mma1", "mma3", "ms3", "h3"))
+        )
     marked = [record for record in details if "corr1" in record]
     if marked:
         columns = _correspondence_columns()
-        tables.append(Table("Marked correspondences", columns, tuple(_rows(labels, marked, columns))))
+        tables.append(
+            Table("Marked correspondences", columns, tuple(_rows(labels, marked, columns)), ("corr3", "corr10"))
+        )
     return tuple(tables), bool(planar and published)
 
 

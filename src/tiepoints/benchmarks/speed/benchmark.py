@@ -18,7 +18,7 @@ from ...extraction import Extractor, extractors, is_installed
 from ...features import Features
 from ...matching import match
 from ..methods import Method, method, participants
-from ..report import Column, Plot, Report, Row, Series, Table, Value, versions
+from ..report import Column, Plot, Report, Row, Series, Table, Value, less, versions
 from .memory import peak_memory
 from .timing import ORB, SIFT, in_turns, opencv_match, opencv_orb, opencv_sift, ratio, scene
 
@@ -237,12 +237,18 @@ def usual_table(title: str, timed: Sequence[Timed], peaks: Mapping[str, float | 
     peaks = peaks or {}
     columns = (
         Column("keypoints", "keypoints", 0, "found in the first image"),
-        Column("extract_ms", "extract, ms", 1, "median"),
+        less("extract_ms", "extract, ms", 1, "median"),
         Column("extract_to_sift", "/ SIFT", 2, "extraction, relative to OpenCV's SIFT"),
         Column("extract_to_orb", "/ ORB", 2, "extraction, relative to OpenCV's ORB"),
-        Column("match_ms", "match, ms", 1, "median"),
+        less("match_ms", "match, ms", 1, "median"),
         Column("match_to_sift", "/ BFMatcher", 2, "matching, relative to OpenCV's BFMatcher on SIFT's descriptors"),
-        Column("peak_mb", "peak MB", 0, "memory of a process that extracts the image, Python and libraries included"),
+        Column(
+            "peak_mb",
+            "peak MB",
+            0,
+            "memory of a process that extracts the image, Python and libraries included",
+            better="lower",
+        ),
     )
     sift, orb = timed[0], timed[1]
     rows = []
@@ -257,7 +263,7 @@ def usual_table(title: str, timed: Sequence[Timed], peaks: Mapping[str, float | 
             "peak_mb": peaks.get(t.name),
         }
         rows.append(Row(t.name, values))
-    return Table(title, columns, tuple(rows))
+    return Table(title, columns, tuple(rows), ("extract_ms", "match_ms", "peak_mb"))
 
 
 def _growth(title: str, timed: dict[int, list[Timed]], names: dict[int, str], what: str, unit: str) -> Table:

@@ -32,7 +32,7 @@ def command(
     An interrupted download goes on where it ended. The archive's SHA-256 is compared with --sha256, with what the host
     announces, or else with what this folder's checksums.json pinned at the first download: nobody publishes one.
     """
-    from ...benchmarks.download.catalogue import CATALOGUE, download
+    from ...datasets.catalogue import CATALOGUE, download
 
     dataset = CATALOGUE[name]
     if not as_json:

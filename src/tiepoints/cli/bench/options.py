@@ -110,15 +110,16 @@ def deliver(report: Report, outs: Sequence[Path], details: Path | None, as_json:
     """Print the report and write its files."""
     from ...benchmarks import print_report, save_details, save_report
 
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        print_report(report)
+    # Printed first: where a file cannot be written, the figures are not lost.
     for path in outs:
         save_report(report, path)
     if details is not None:
         save_details(report, details)
-    if as_json:
-        print_json(report.as_dict())
-        return
-    print_report(report)
-    for path in (*outs, *([details] if details else [])):
+    for path in () if as_json else (*outs, *([details] if details else [])):
         click.echo(f"wrote {path}")
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...errors import StorageError, TiepointsError
-from ...files import PathLike, one_line, replacing, sha256_of, write_lock
+from .errors import StorageError, TiepointsError
+from .files import PathLike, one_line, replacing, sha256_of, write_lock
 
 __all__ = ["DownloadError", "Fetched", "WrongFileError", "fetch"]
 
@@ -60,6 +60,7 @@ def fetch(
     url: str,
     folder: PathLike,
     *,
+    name: str | None = None,
     sha256: str | None = None,
     progress: Progress | None = None,
     wait: float = 1.0,
@@ -73,6 +74,8 @@ def fetch(
         the file is still the same one (its ETag, or its date), else it is fetched anew.
     folder : path
         Made if missing.
+    name : str, optional
+        What the file is called there; by default as at the end of the address.
     sha256 : str, optional
         What the file must have. Without it: what the host announces (Hugging Face does), else the checksum that
         ``checksums.json`` in the folder pinned at the first download.
@@ -94,7 +97,7 @@ def fetch(
         If the folder cannot be written or lacks the space, or another process downloads the same file.
     """
     folder = Path(folder)
-    name = _name(url)
+    name = _name(url, name)
     target = folder / name
     with write_lock(target):
         return _fetch(url, folder, name, sha256, progress, wait)
@@ -137,9 +140,9 @@ def _expected(folder: Path, name: str, given: str | None, announced: str | None)
     return (str(pinned["sha256"]), "pinned") if pinned else (None, "pinned now")
 
 
-def _name(url: str) -> str:
+def _name(url: str, name: str | None) -> str:
     parts = urlsplit(url)
-    name = parts.path.rpartition("/")[2]
+    name = name or parts.path.rpartition("/")[2]
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise DownloadError(f"{url}: only http and https addresses can be downloaded")
     if not re.fullmatch(r"[A-Za-z0-9_][\w.-]*", name):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import InvalidInputError
-from ...files import PathLike, replacing
+from ..errors import InvalidInputError
+from ..fetch import DownloadError, Fetched, WrongFileError, fetch
+from ..files import PathLike, write_whole
 from .archives import extract
-from .fetch import DownloadError, Fetched, WrongFileError, fetch
 
 __all__ = ["CATALOGUE", "Dataset", "Downloaded", "download"]
 
@@ -170,9 +170,8 @@ def download(
         progress=None if unpacking is None else (lambda written: unpacking(written, 0)),
     )
     content = {"entries": [path.name for path in entries], "url": url}
-    with replacing(marker) as temporary:
-        about = content | {"sha256": fetched.sha256, "checked": fetched.checked}
-        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    about = content | {"sha256": fetched.sha256, "checked": fetched.checked}
+    write_whole(marker, (json.dumps(about, indent=2) + "\n").encode())
     if not keep_archive:
         fetched.path.unlink(missing_ok=True)
     return Downloaded(dataset, tuple(entries), url, fetched.sha256, fetched.checked)

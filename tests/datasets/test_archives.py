@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tiepoints.benchmarks.download.archives import extract
+from tiepoints.datasets.archives import extract
 from tiepoints.errors import StorageError
 
 LIMIT = 1_000_000

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tiepoints.benchmarks.download.catalogue import CATALOGUE, download
-from tiepoints.benchmarks.download.fetch import DownloadError, WrongFileError, fetch
+from tiepoints.datasets.catalogue import CATALOGUE, download
 from tiepoints.errors import InvalidInputError, StorageError
+from tiepoints.fetch import DownloadError, WrongFileError, fetch
 
 CONTENT = random.Random(0).randbytes(700_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

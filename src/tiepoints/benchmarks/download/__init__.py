@@ -1,1 +1,0 @@
-"""Fetching the benchmarks' data: resumable downloads, pinned checksums, archives that cannot escape their folder."""

@@ -1,0 +1,140 @@
+"""Extractors whose networks run in PyTorch: what they share. Their metadata are in `published`."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import checks
+from ..errors import InvalidInputError
+from ..optional import require
+from ..weights import obtain, require_consent
+from .base import Detections, Extractor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .torch.base import Dense
+
+__all__ = ["Learned"]
+
+
+class Learned(Extractor):
+    """A method with published weights.
+
+    The weights are found in the folder that TIEPOINTS_WEIGHTS names or in the user's cache, or else fetched from where
+    their authors publish them.
+
+    Parameters
+    ----------
+    threshold : float, optional
+        Least score of a keypoint, in the method's own measure; its authors' by default.
+    weights : path, optional
+        A file of weights for the same network, instead of its authors'.
+    device : str
+        Where the network runs: "cpu", "cuda", "cuda:1", "mps".
+    half : bool
+        Convolutions and products in 16 bits, on a GPU.
+    threads : int, optional
+        Threads of torch on a CPU; all cores by default.
+    **options
+        Those of `Extractor`.
+
+    Raises
+    ------
+    MissingDependencyError
+        If torch is not installed.
+    LicenceError
+        If the weights' licence does not allow commercial use, and the user has not accepted it.
+    WeightsError
+        If the weights cannot be had, are damaged, or are those of another network.
+    InvalidInputError
+        If an option is out of its range, or there is no such device.
+    """
+
+    #: The file in ``torch/`` that has the network, and which of its models.
+    network: ClassVar[str]
+    variant: ClassVar[str]
+    wants_colour: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        threshold: float | None = None,
+        weights: str | Path | None = None,
+        device: str = "cpu",
+        half: bool = False,
+        threads: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.threshold = None if threshold is None else checks.number(threshold, "threshold")
+        self.weights = None if weights is None else checks.path(weights, "weights")
+        self.half = checks.flag(half, "half")
+        self.threads = None if threads is None else checks.count(threads, "threads", least=1)
+        if not isinstance(device, str) or not device:
+            raise InvalidInputError(f"device is {checks.shown(device)}, but must be a name such as 'cpu' or 'cuda'")
+        self.device = device
+        if self.half and device.startswith("cpu"):
+            raise InvalidInputError("half is True, but 16 bits are for GPUs: give device='cuda', or leave out half")
+        name = self.metadata.name
+        torch = require("torch", name, "learned")
+        if self.weights is None:
+            if not self.metadata.commercial:
+                require_consent(name, self.metadata.weights_licence)
+            self._file = obtain(self.metadata.weights[0])
+        else:
+            self._file = self.weights
+        del torch
+        from .torch.base import build
+
+        self._network = build(self.network, self.variant, self._file, device)
+
+    def dense(self, image: Tensor) -> Dense:
+        """The network's score map, and its descriptors at any place: what a teacher of another network gives.
+
+        Parameters
+        ----------
+        image : Tensor
+            RGB (B, 3, H, W), or grey (B, 1, H, W) where `wants_colour` is False; in [0, 1], on the extractor's device.
+
+        Returns
+        -------
+        dense : Dense
+            ``dense.score_map`` (B, 1, H, W), and ``dense.describe([xy, ...])`` with places (N, 2) for each image, which
+            returns descriptors (N, D) for each. Wrap it in ``torch.no_grad()`` where no gradient is wanted.
+        """
+        dense: Dense = self._network(image)
+        return dense
+
+    def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
+        if image.min() == image.max():  # of equal scores everywhere each pixel is a maximum
+            return self._nothing()
+        from .torch.base import extract
+
+        (found,) = extract(
+            self._network,
+            [image],
+            [mask],
+            count=self.max_keypoints,
+            threshold=self.threshold,
+            half=self.half,
+            threads=self.threads,
+        )
+        return Detections(found.keypoints, found.descriptors, found.scores, scales=found.scales)
+
+    def _nothing(self) -> Detections:
+        empty = np.zeros(0, np.float32)
+        return Detections(empty.reshape(0, 2), np.zeros((0, self.metadata.descriptor_size), np.float32), empty)
+
+    def with_threads(self, count: int) -> Learned:
+        """The same extractor on so many threads, unless it was told how many."""
+        if self.threads is not None:
+            return self
+        other = copy.copy(self)
+        other.threads = count
+        return other

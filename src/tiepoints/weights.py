@@ -1,0 +1,202 @@
+"""Files of trained parameters: where they lie, how they get there, what they must be, and consent to their licences.
+
+A file is looked for in the folder that the variable TIEPOINTS_WEIGHTS names, then in the user's cache, then it is
+fetched from where its authors publish it. Wherever it comes from, its SHA-256 is compared with the one that is known.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import LicenceError, WeightsError
+from .fetch import DownloadError, WrongFileError, fetch
+from .files import one_line, replacing, sha256_of
+
+__all__ = ["WeightFile", "accept", "accepted", "cache_folder", "find", "obtain", "require_consent", "user_folder"]
+
+#: Names a folder of the user's own that holds weight files.
+FOLDER = "TIEPOINTS_WEIGHTS"
+#: Licences that are accepted, with commas between them: for containers and clusters, where nothing is remembered.
+ACCEPTED = "TIEPOINTS_ACCEPT_LICENCE"
+
+_REMEMBERED = "accepted-licences.json"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of trained parameters: where it comes from, and the checksum it must have.
+
+    Parameters
+    ----------
+    name : str
+        What it is called here, in the cache and in the user's folder.
+    url : str
+        Where its authors publish it. Empty where nobody does: then it is used from the user's folder only.
+    sha256 : str
+        64 hexadecimal digits. Empty where it is not known: then it is used from the user's folder only, unchecked.
+    mirrors : tuple of str
+        Further addresses of the same bytes.
+    """
+
+    name: str
+    url: str
+    sha256: str
+    mirrors: tuple[str, ...] = ()
+
+
+def user_folder() -> Path | None:
+    """The folder that TIEPOINTS_WEIGHTS names, or None.
+
+    Raises
+    ------
+    WeightsError
+        If the variable names something that is no folder.
+    """
+    named = os.environ.get(FOLDER)
+    if not named:
+        return None
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise WeightsError(
+            f"{FOLDER} is {named!r}, which is no folder: name the one that holds the weights, or unset it"
+        )
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where fetched weights are kept: ``weights`` in TIEPOINTS_CACHE, else in the user's cache folder."""
+    if setting := os.environ.get("TIEPOINTS_CACHE"):
+        return Path(setting) / "weights"
+    if os.name == "nt":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "tiepoints" / "weights"
+
+
+def find(file: WeightFile) -> Path | None:
+    """Where the file lies on this machine, or None; a damaged one in the cache counts as absent.
+
+    Raises
+    ------
+    WeightsError
+        If the user's folder holds another file by that name: another version, or a damaged one.
+    """
+    own = user_folder()
+    if own is not None and (own / file.name).is_file():
+        path = own / file.name
+        if file.sha256 and _digest(path) != file.sha256:
+            raise WeightsError(
+                f"{path}: another version of the weights, or a damaged one (its SHA-256 is {_digest(path)[:12]}..., "
+                f"{file.sha256[:12]}... was expected): remove it, or load it deliberately with weights={str(path)!r}"
+            )
+        return path
+    path = cache_folder() / file.name
+    return path if path.is_file() and file.sha256 and _digest(path) == file.sha256 else None
+
+
+def obtain(file: WeightFile, *, progress: Callable[[int, int], None] | None = None) -> Path:
+    """The file's path, after fetching it into the cache if it is nowhere on this machine.
+
+    Parameters
+    ----------
+    file : WeightFile
+    progress : callable, optional
+        Called with the bytes that are there and those of the whole file.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be had: nobody publishes it, no address answers, or what came is another file.
+    """
+    path = find(file)
+    if path is not None:
+        return path
+    folder = cache_folder()
+    by_hand = f"get {file.name} by other means, put it into a folder and name that in {FOLDER}"
+    addresses = [address for address in (file.url, *file.mirrors) if address] if file.sha256 else []
+    if not addresses:
+        raise WeightsError(f"{file.name} is not published where tiepoints could fetch and check it: {by_hand}")
+    target = folder / file.name
+    target.unlink(missing_ok=True)  # find() refused it
+    reasons = []
+    for address in addresses:
+        path, reason = _try(address, file, folder, progress)
+        if path is not None:
+            return path
+        reasons.append(reason)
+    raise WeightsError(f"{file.name} cannot be fetched: {'; '.join(reasons)}; {by_hand}")
+
+
+def _try(
+    address: str, file: WeightFile, folder: Path, progress: Callable[[int, int], None] | None
+) -> tuple[Path | None, str]:
+    """The file from one address, or why not."""
+    try:
+        return fetch(address, folder, name=file.name, sha256=file.sha256, progress=progress).path, ""
+    except WrongFileError:
+        (folder / f"{file.name}.wrong").unlink(missing_ok=True)
+        return None, f"{address} holds another file now"
+    except DownloadError as error:
+        return None, one_line(error).partition(";")[0]
+
+
+def accepted(licence: str) -> bool:
+    """Whether the user has accepted a licence: remembered in the cache folder, or named in TIEPOINTS_ACCEPT_LICENCE."""
+    named = {part.strip().lower() for part in os.environ.get(ACCEPTED, "").split(",")}
+    return licence.lower() in named or licence in _remembered()
+
+
+def accept(licence: str) -> None:
+    """Remember that this user accepts a licence, given by its identifier.
+
+    Raises
+    ------
+    StorageError
+        If the cache folder cannot be written.
+    """
+    if licence not in _remembered():
+        with replacing(cache_folder() / _REMEMBERED) as temporary:
+            temporary.write_text(json.dumps(sorted({*_remembered(), licence}), indent=2) + "\n", encoding="utf-8")
+
+
+def require_consent(method: str, licence: str) -> None:
+    """Nothing, if the user has accepted the licence of a method's weights.
+
+    Raises
+    ------
+    LicenceError
+        If not; the message names the licence and the command that accepts it.
+    """
+    if not accepted(licence):
+        raise LicenceError(
+            f"the weights of {method} are under {licence}, which does not allow commercial use: to accept it, run "
+            f"`tiepoints weights fetch {method} --accept-licence`, or set {ACCEPTED}={licence}"
+        )
+
+
+def _remembered() -> set[str]:
+    try:
+        content = json.loads((cache_folder() / _REMEMBERED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    return {str(each) for each in content} if isinstance(content, list) else set()
+
+
+_digests: dict[tuple[str, int, int], str] = {}
+
+
+def _digest(path: Path) -> str:
+    """The file's SHA-256; computed once while its size and date stay."""
+    try:
+        facts = path.stat()
+        key = (str(path), facts.st_size, facts.st_mtime_ns)
+        if key not in _digests:
+            _digests[key] = sha256_of(path)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+    return _digests[key]
