@@ -30,6 +30,7 @@ def parity(shared: Path) -> Path:
 
 
 def network(module: str, variant: str, file: str) -> Any:
+    torch.set_num_threads(1)
     path = find(WeightFile(file, "", ""))
     if path is None:
         pytest.skip(f"{file} is not in TIEPOINTS_WEIGHTS")

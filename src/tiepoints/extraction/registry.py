@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..errors import InvalidInputError, UnknownExtractorError
 from ..weights import accepted, find
 from .base import Extractor, Metadata
-from .published import CLASSES
+from .published import ALIASES, CLASSES
 
 __all__ = ["Option", "extractors", "is_installed", "is_ready", "load", "metadata_of", "options_of"]
 
@@ -178,6 +178,7 @@ def is_ready(metadata: Metadata) -> bool:
 
 
 def _find(name: str) -> type[Extractor]:
+    name = ALIASES.get(name, name)
     if name in _OURS:
         module, attribute = _OURS[name]
         return getattr(import_module(f"{__package__}.{module}"), attribute)  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """R2D2: dense descriptors with a map of repeatability and a map of reliability, at several scales.
 
-Revaud et al., "R2D2: Repeatable and Reliable Detector and Descriptor", NeurIPS 2019 (arXiv 1906.06195). Written from the
-paper and from the tensors of the published weights, whose licence (CC BY-NC-SA 3.0) allows no commercial use.
+Revaud et al., "R2D2: Repeatable and Reliable Detector and Descriptor", NeurIPS 2019 (arXiv 1906.06195). Written from
+the paper and from the tensors of the published weights, whose licence (CC BY-NC-SA 3.0) allows no commercial use.
 
 Frame: a place in a smaller level is taken back with the pixel's centre as (0, 0). The authors' code leaves out half a
 pixel there, so that its coordinates are ours plus (ratio - 1) / 2.
@@ -70,13 +70,12 @@ class R2D2(Network):
         content = read_tensors(path)
         named = re.fullmatch(r"\s*Quad_L2Net_ConfCFS\(\s*(?:mchan\s*=\s*(\d+)\s*)?\)\s*", content["net"])
         width = int(named[1] or 4) if named else None
-        if width is None or 8 * width != self.clf_width():
+        if width is None or 8 * width != self._first():
             raise TypeError(f"it is made for {content['net']!r}")
         self.load_state_dict({name.removeprefix("module."): t for name, t in content["state_dict"].items()})
 
-    def clf_width(self) -> int:
-        """Channels of the first layer."""
-        return int(self.ops[0].weight.shape[0])  # type: ignore[index, union-attr, arg-type]
+    def _first(self) -> int:
+        return int(self.get_parameter("ops.0.weight").shape[0])
 
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Descriptors (B, 128, H, W) of unit length, reliability and repeatability (B, 1, H, W) in [0, 1]."""
@@ -107,9 +106,8 @@ class R2D2(Network):
         scale, level = 1.0, image
         while scale + 0.001 >= min(SMALLEST / max(height, width), 1):
             if scale - 0.001 <= LARGEST / max(height, width):
-                for found, each in zip(
-                    levels, self._level(maps if scale == 1 else self.maps(level), threshold), strict=True
-                ):
+                at_level = self._level(maps if scale == 1 else self.maps(level), threshold)
+                for found, each in zip(levels, at_level, strict=True):
                     h, w = level.shape[-2:]
                     ratio = each.xy.new_tensor([width / w, height / h])
                     sizes = torch.full_like(each.scores, 32 / scale)

@@ -54,7 +54,7 @@ class XFeat(Network):
         )
 
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Descriptors (B, 64, h, w) not normalised, cells' logits (B, 65, h, w), reliability (B, 1, h, w); h = H / 8."""
+        """Descriptors (B, 64, h, w), cells' logits (B, 65, h, w) and reliability (B, 1, h, w), where h is H / 8."""
         x = self.norm(image.mean(dim=1, keepdim=True))
         x3 = self.block3(self.block2(self.block1(x) + self.skip1(x)))
         x4 = self.block4(x3)
