@@ -76,10 +76,15 @@ _HOMES = {
     "save_image": "plot",
 }
 
+# Modules that are public as a whole, imported at first use too: `tiepoints.storage.save_features`.
+_MODULES = frozenset({"collection", "extraction", "geometry", "matching", "metrics", "storage"})
+
 __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module 'tiepoints' has no attribute {name!r}")
     value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
@@ -88,4 +93,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*__all__, *_MODULES})
