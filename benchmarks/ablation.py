@@ -61,7 +61,7 @@ def main() -> None:
 
 def overlap(model: Path, photographs: list[Path]) -> float:
     """The share of the keypoints within 2 px of one of another set, when nothing is suppressed across the sets."""
-    extractor = tiepoints.load("mdnet", weights=model, nms_across=0)
+    extractor = tiepoints.load("mdnet", weights=model, nms_radius_across=0)
     near, count = 0, 0
     for photograph in photographs:
         features = extractor(tiepoints.read(photograph))
