@@ -27,7 +27,7 @@ Float32 = NDArray[np.float32]
 
 _GAP = 8  # white pixels between the two images
 _GREEN, _RED, _YELLOW, _BLACK = (0, 190, 60), (230, 40, 40), (255, 200, 0), (30, 30, 30)
-_THROUGH = 0.7  # how much of a line's colour covers the photograph
+_THROUGH = 0.45  # how much of a line's colour covers the photograph
 
 
 class _Lines(NamedTuple):
@@ -47,6 +47,7 @@ def plot_matches(
     *,
     outliers: bool = False,
     legend: bool = True,
+    title: str = "",
     max_lines: int | None = 200,
     max_size: int | None = 1600,
 ) -> Picture:
@@ -69,6 +70,8 @@ def plot_matches(
         Draw the other matches too, in red.
     legend : bool
         Write below how many there are, and how many of them are drawn.
+    title : str
+        What the legend begins with.
     max_lines : int, optional
         Draw at most so many inliers and so many outliers, evenly chosen by their scores; None for all.
     max_size : int, optional
@@ -125,7 +128,8 @@ def plot_matches(
     if found is not None:
         _polygon(picture, (found + 0.5) * scale_b - 0.5 + shift, left.shape[1] + _GAP, 2 * width)
     if legend:
-        picture = _with_legend(picture, _legend(len(matches), inliers, groups, geometry, found is not None))
+        parts = _legend(len(matches), inliers, groups, geometry, found is not None)
+        picture = _with_legend(picture, [(f"{title}:", _BLACK), *parts] if title else parts)
     return picture.view(Picture)
 
 
@@ -176,6 +180,7 @@ def _legend(
         return [(part("putative matches, by score", count, groups[0]), _BLACK)]
     number = int(np.count_nonzero(inliers))
     kind = f" of one {geometry.kind}" if isinstance(geometry, Geometry) else ""
+    kind += " matrix" if kind and geometry.kind != "homography" else ""
     parts = [(f"{count} putative matches", _BLACK), (part(f"inliers{kind}", number, groups[-1]), _GREEN)]
     if len(groups) > 1:
         parts.append((part("outliers", count - number, groups[0]), _RED))
