@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .errors import TrainingError as TrainingError
     from .errors import UnknownExtractorError as UnknownExtractorError
     from .errors import WeightsError as WeightsError
+    from .exif import position_from_exif as position_from_exif
     from .extraction import Extractor as Extractor
     from .extraction import Metadata as Metadata
     from .extraction import extract_images as extract_images
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from .geometry import fundamental as fundamental
     from .geometry import homography as homography
     from .geometry import relative_pose as relative_pose
-    from .images import camera_of as camera_of
     from .images import read as read
     from .matching import match as match
     from .pair import match_images as match_images
@@ -63,7 +63,6 @@ _HOMES = {
     "UnknownExtractorError": "errors",
     "WeightsError": "errors",
     "absolute_pose": "geometry",
-    "camera_of": "images",
     "essential": "geometry",
     "extract_images": "extraction",
     "extractors": "extraction",
@@ -75,6 +74,7 @@ _HOMES = {
     "plot_keypoints": "plot",
     "plot_matches": "plot",
     "plot_overlay": "plot",
+    "position_from_exif": "exif",
     "read": "images",
     "relative_pose": "geometry",
     "save_image": "plot",
