@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .camera import Camera as Camera
+    from .collection import extract_images as extract_images
     from .errors import ImageError as ImageError
     from .errors import InvalidInputError as InvalidInputError
     from .errors import LicenceError as LicenceError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from .errors import WeightsError as WeightsError
     from .extraction import Extractor as Extractor
     from .extraction import Metadata as Metadata
-    from .extraction import extract_images as extract_images
     from .extraction import extractors as extractors
     from .extraction import load as load
     from .features import Features as Features
@@ -63,7 +63,7 @@ _HOMES = {
     "absolute_pose": "geometry",
     "camera_of": "images",
     "essential": "geometry",
-    "extract_images": "extraction",
+    "extract_images": "collection",
     "extractors": "extraction",
     "fundamental": "geometry",
     "homography": "geometry",

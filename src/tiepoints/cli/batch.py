@@ -48,7 +48,7 @@ def work_folder(out: Path, store: Path | None) -> Path:
     return out.with_name(f"{out.name}.work") if store is None else store
 
 
-def found(sources: Iterable[str], mask: Path | None, every: int, quiet: bool) -> Collection:
+def found(sources: Iterable[str | Path], mask: Path | None, every: int, quiet: bool) -> Collection:
     """The photographs of the command line's sources; files that are left out are named."""
     from ..collection import Collection
 

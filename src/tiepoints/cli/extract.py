@@ -203,7 +203,7 @@ def _held(out: Path, step: Extract) -> dict[str, str]:
     with FeatureReader(out) as old:
         if old.attribute("fingerprint") != step.fingerprint:
             before, now = old.made_with, repr(step.extractor)
-            was = "something else" if not before else " and not ".join(differences(before, now))
+            was = "something else" if not before else ", not ".join(differences(before, now))
             if before == now:
                 was = "other weights or versions of its packages"
             raise StorageError(

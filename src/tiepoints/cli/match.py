@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .match_folder import folder_options, match_folder
 from .options import (
     check_not_an_input,
     extractor_options,
@@ -19,9 +20,13 @@ from .options import (
 )
 
 
-@click.command("match", epilog="Example: tiepoints match a.jpg b.jpg --plot matches.png --out matches.npz")
+@click.command(
+    "match",
+    epilog="Examples: tiepoints match a.jpg b.jpg --plot matches.png --out matches.npz; "
+    "tiepoints match photos/ --out database.db --max-size 1600; tiepoints match frames/ --pairs sequential --out m.h5",
+)
 @click.argument("image_a", type=click.Path(path_type=Path))
-@click.argument("image_b", type=click.Path(path_type=Path))
+@click.argument("image_b", type=click.Path(path_type=Path), required=False)
 @extractor_options
 @click.option(
     "--ratio",
@@ -44,10 +49,11 @@ from .options import (
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random samples of the verification.")
 @picture_option("Write a picture of the inliers (.png, .jpg).")
 @output_option("--out", what="Write the matches: .npz (arrays), or .csv (a row each: xa, ya, xb, yb, score, inlier).")
+@folder_options
 @json_option
 def command(
     image_a: Path,
-    image_b: Path,
+    image_b: Path | None,
     name: str,
     max_keypoints: int,
     max_size: int | None,
@@ -60,12 +66,27 @@ def command(
     plot: Path | None,
     out: Path | None,
     as_json: bool,
+    **many: Any,
 ) -> None:
-    """Find verified tie points between IMAGE_A and IMAGE_B.
+    """Find verified tie points between IMAGE_A and IMAGE_B, or between all photographs of a FOLDER.
 
     Features of both images are matched by mutual nearest neighbours and verified by a geometric model; what agrees with
     it are the inliers. Where they are no more than unrelated images would give, the last line says so.
+
+    Instead of two images, one FOLDER (or a list, a quoted pattern or a video, as for `tiepoints extract`) is matched
+    pair by pair into --out: a COLMAP database (.db), or hloc's files (.h5, with the features beside it). Finished work
+    is kept, and the same command goes on with it, also when photographs were added.
     """
+    if image_b is None or image_a.is_dir():
+        if not match_folder(
+            lambda: make_extractor(name, max_keypoints, max_size, settings),
+            [image for image in (image_a, image_b) if image is not None],
+            {"out": out, "ratio": ratio, "min_similarity": min_similarity, "geometry": geometry}
+            | many
+            | {"threshold": threshold, "seed": seed, "plot": plot, "as_json": as_json},
+        ):
+            raise SystemExit(1)
+        return
     if out is not None and out.suffix not in (".npz", ".csv"):
         raise click.BadParameter(f"{out} must end in .npz or .csv", param_hint="--out")
     check_not_an_input((plot, out), (image_a, image_b))
