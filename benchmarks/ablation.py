@@ -18,8 +18,8 @@ import tiepoints
 from tiepoints.images import find_images
 from tiepoints.training.loop import Progress, train
 from tiepoints.training.objective import LOSSES, Objective
-from tiepoints.training.pairs import Warps
 from tiepoints.training.recipe import Recipe
+from tiepoints.training.warps import Warps
 
 
 def main() -> None:

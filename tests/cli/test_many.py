@@ -161,7 +161,7 @@ def test_a_folder_becomes_hlocs_files_and_goes_on(frames: Path, tmp_path: Path) 
         assert np.abs(np.median(points[0] - points[1], axis=0) - [12, 6]).max() < 1.5
     shutil.copy(folder / "frame10.png", folder / "frame11.png")
     second = json.loads(run(*arguments).stdout)
-    assert second["computed"] == {"features": 0, "matches": 3, "geometry": 3}
+    assert second["computed"] == {"features": 0, "matches": 2, "geometry": 2}, "a copy and its pair are known"
     third = run("match", folder, "-e", "orb", "-n", 300, "--out", out)
     assert third.exit_code == 0 and "was made with other options" in third.stderr
 

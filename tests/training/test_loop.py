@@ -22,8 +22,8 @@ from tiepoints.cli import cli  # noqa: E402
 from tiepoints.training.loop import Progress, train  # noqa: E402
 from tiepoints.training.network import Config  # noqa: E402
 from tiepoints.training.objective import Objective  # noqa: E402
-from tiepoints.training.pairs import Warps  # noqa: E402
 from tiepoints.training.recipe import Recipe  # noqa: E402
+from tiepoints.training.warps import Warps  # noqa: E402
 
 RECIPE = Recipe(
     network=Config(
@@ -34,12 +34,12 @@ RECIPE = Recipe(
         fused=16,
         descriptor_size=16,
     ),
-    objective=Objective(anchors=32, warm_up=2),
+    objective=Objective(anchors=32, peaks=16, warmup=2),
     warps=Warps(size=64),
     batch=2,
-    rise=3,
+    warmup=3,
 )
-QUICK = {"workers": 0, "report_seconds": 0.0}
+QUICK = {"report_seconds": 0.0}
 
 
 def run(images: Path, out: Path, steps: int, recipe: Recipe = RECIPE, **options: object) -> list[Progress]:
@@ -110,7 +110,7 @@ def test_the_losses_fall(photographs: Path, tmp_path: Path) -> None:
 
 
 def test_it_starts_from_a_model_and_heads_only_leaves_the_rest(photographs: Path, begun: Path, tmp_path: Path) -> None:
-    four = replace(RECIPE, network=replace(RECIPE.network, sets=(4,)), heads_only=True)
+    four = replace(RECIPE, network=replace(RECIPE.network, sets=(4,)), trunk_rate=0.0)
     run(photographs, tmp_path / "four", 3, four, start=begun / "best.onnx")
     two, four_ = checkpoint(begun)["average"], checkpoint(tmp_path / "four")["weights"]
     for name, value in two.items():  # type: ignore[attr-defined]
@@ -121,6 +121,73 @@ def test_it_starts_from_a_model_and_heads_only_leaves_the_rest(photographs: Path
     other = replace(RECIPE, network=Config())
     with pytest.raises(tp.InvalidInputError, match="another shape"):
         run(photographs, tmp_path / "other", 3, other, start=begun / "best.onnx")
+
+
+def test_a_teacher_is_looked_at_once_and_its_directions_stay(
+    photographs: Path, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIEPOINTS_WEIGHTS", str(shared / "weights"))
+    four = tmp_path / "photographs"
+    four.mkdir()
+    for path in sorted(photographs.iterdir())[:4]:
+        shutil.copy(path, four)
+    recipe = replace(RECIPE, teachers=("aliked-n16",), places=40)
+    said: list[str] = []
+    run(four, tmp_path / "one", 2, recipe, say=said.append)
+    reports = run(four, tmp_path / "one", 3, resume=True, say=said.append)
+    assert sum("16 directions hold" in line for line in said) == 1
+    assert {"heights", "floor", "distance", "ranking"} < set(reports[0].losses)
+    saved = checkpoint(tmp_path / "one")
+    assert saved["network"]["teacher"] == "aliked-n16" and saved["recipe"]["teachers"] == ["aliked-n16"]  # type: ignore[index]
+    basis = saved["average"]["basis"]  # type: ignore[index]
+    torch.testing.assert_close(basis.T @ basis, torch.eye(16), atol=1e-5, rtol=0)
+    # another training that begins with this model speaks the same language, from the same cache
+    monkeypatch.setattr("tiepoints.training.teacher.Lessons.learn", None)
+    run(four, tmp_path / "two", 1, recipe, start=tmp_path / "one" / "best.onnx", say=said.append)
+    assert torch.equal(checkpoint(tmp_path / "two")["weights"]["basis"], basis)  # type: ignore[index]
+    assert sum("directions hold" in line for line in said) == 1
+    # one from photographs alone leaves it
+    run(four, tmp_path / "alone", 1, start=tmp_path / "one" / "best.onnx")
+    assert checkpoint(tmp_path / "alone")["weights"]["basis"].shape == (0, 16)  # type: ignore[index]
+
+
+def test_heads_of_several_numbers_of_sets_are_trained_together(photographs: Path, begun: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, network=replace(RECIPE.network, sets=(1, 2, 4)), trunk_rate=0.1)
+    before = checkpoint(begun)["average"]
+    run(photographs, tmp_path / "out", 2, recipe, start=begun / "checkpoint.pt")
+    after = checkpoint(tmp_path / "out")["weights"]
+    assert after["detect.4.1.weight"].shape[0] == 16  # type: ignore[index]
+    moved = {
+        name: (after[name] - before[name]).abs().mean().item()  # type: ignore[index]
+        for name in ("detect.2.0.0.weight", "stages.0.0.0.weight")
+    }
+    assert 0 < moved["stages.0.0.0.weight"] < 0.5 * moved["detect.2.0.0.weight"]
+    hidden = [after[f"detect.{k}.0.0.weight"] for k in (1, 4)]  # type: ignore[index]
+    for other in hidden:  # they began as the head of two sets
+        assert (other - before["detect.2.0.0.weight"]).abs().mean() < 0.01  # type: ignore[index]
+
+
+def test_shared_statistics_are_those_of_batch_normalisation_in_both_precisions(tmp_path: Path) -> None:
+    import torch.distributed as dist
+
+    from tiepoints.training.distributed import share_statistics
+
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    try:
+        for precision, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
+            x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).to(precision)
+            results = []
+            for shared in (False, True):
+                layer = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+                layer = share_statistics(layer, torch.device("cpu")) if shared else layer
+                y = layer(x.clone().requires_grad_())
+                y.float().square().sum().backward()
+                assert y.dtype == precision
+                results.append((y.float(), *layer.state_dict().values(), *(p.grad for p in layer.parameters())))
+            for one, other in zip(*results, strict=True):
+                torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_crops_too_small_for_the_windows_of_many_sets_are_refused(photographs: Path, tmp_path: Path) -> None:
@@ -218,7 +285,7 @@ def test_a_full_disk_costs_a_checkpoint_but_not_the_training(photographs: Path, 
 def command(photographs: Path, out: Path, *options: object) -> list[str]:
     return [
         *("-m", "tiepoints", "train", "--images", str(photographs), "--out", str(out), "--crop", "64"),
-        *("--batch", "2", "--workers", "0", "--json", *map(str, options)),
+        *("--batch", "2", "--json", *map(str, options)),
     ]
 
 

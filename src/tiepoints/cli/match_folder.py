@@ -23,7 +23,7 @@ from .batch import (
     store_option,
     work_folder,
 )
-from .options import check_not_an_input, print_json
+from .options import check_not_an_input, print_json, say
 
 if TYPE_CHECKING:
     from ..collection import Collection, Results, Store
@@ -100,8 +100,6 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
         raise click.UsageError(
             f"a folder needs --out FILE.db (COLMAP) or FILE.h5 (hloc){'' if out is None else f', not {out}'}"
         )
-    if options.pop("plot", None) is not None:
-        raise click.UsageError("--plot takes two images")
     if options["geometry"] == "none":
         raise click.UsageError("a folder's matches are verified: --geometry is fundamental or homography")
     wanted = Wanted(sources, **options)
@@ -223,14 +221,14 @@ def _write(wanted: Wanted, photographs: Collection, features: Results, views: Re
 
 def _print(content: dict[str, Any]) -> None:
     known = content["images"] - content["computed"]["features"]
-    click.echo(f"{content['images']:6d} images, {known} of them extracted before")
+    say(f"{content['images']:6d} images, {known} of them extracted before")
     known = content["pairs"] - content["computed"]["geometry"]
-    click.echo(f"{content['pairs']:6d} pairs matched, {known} of them before")
-    click.echo(f"{content['verified']:6d} pairs verified, {content['inliers']} inliers")
+    say(f"{content['pairs']:6d} pairs matched, {known} of them before")
+    say(f"{content['verified']:6d} pairs verified, {content['inliers']} inliers")
     if content["failed"]:
-        click.echo(f"{len(content['failed'])} images or pairs failed and are left out", err=True)
+        say(f"{len(content['failed'])} images or pairs failed and are left out", err=True)
     if not content["verified"]:
-        click.echo("       NOT VERIFIED: no pair has more inliers than chance would give", err=True)
+        say("       NOT VERIFIED: no pair has more inliers than chance would give", err=True)
     for path in content["out"]:
-        click.echo(f"wrote {shown(path)}")
-    click.echo(f"finished work is kept in {shown(content['store'])} (may be deleted), {content['seconds']:.1f} s")
+        say(f"wrote {shown(path)}")
+    say(f"finished work is kept in {shown(content['store'])} (may be deleted), {content['seconds']:.1f} s")

@@ -23,7 +23,6 @@ from ...camera import Camera
 from ...datasets.scenes import Pair, Scene, counted
 from ...errors import InvalidInputError, MissingDependencyError
 from ...features import Features, Matches
-from ...images import camera_of
 from ...metrics.poses import CamFromWorld
 
 __all__ = [
@@ -301,7 +300,7 @@ class _WithCameras(Mapping[str, tuple[Features, Camera]]):
         view, features = self._scene.views[name], self._features[name]
         if self._intrinsics == "known":
             return features, Camera.from_matrix(view.K, features.image_size)
-        return features, camera_of(view.path)
+        return features, Camera.from_exif(view.path)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
