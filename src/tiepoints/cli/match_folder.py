@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import time
 from collections.abc import Callable
@@ -157,7 +158,7 @@ def _is_image(source: Path) -> bool:
     """Whether a source is one photograph, rather than a folder, a list, a pattern or a video."""
     from ..images import SUFFIXES
 
-    return source.is_file() and source.suffix.lower() in SUFFIXES
+    return source.suffix.lower() in SUFFIXES and not source.is_dir() and not glob.has_magic(str(source))
 
 
 def _pairs(wanted: str, photographs: Collection) -> list[tuple[str, str]]:
