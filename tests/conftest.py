@@ -10,6 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+# Before the libraries are loaded: processes of pytest-xdist share the cores. With a thread for every core in each, they
+# spend more time waiting for one another than computing. Tests of several threads ask for them.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+    )
+
 import cv2
 import h5py
 import numpy as np

@@ -18,13 +18,15 @@ SOURCE = Path(tp.__file__).parent
 
 # Floors of the house: a module imports only from floors below its own, or from its own room.
 FLOORS = {
-    "errors": -1, "checks": 0, "optional": 0, "features": 1, "camera": 1, "files": 1, "threads": 1, "images": 2,
+    "errors": -1, "checks": 0, "optional": 0, "drawing": 0,
+    "features": 1, "camera": 1, "files": 1, "threads": 1, "images": 2,
     "fetch": 2, "weights": 2.5,
     "extraction": 3, "matching": 3, "geometry": 3, "storage": 3, "plot": 3,
     "metrics": 4, "datasets": 4,
-    "training": 5,
-    "benchmarks": 6,
-    "cli": 7,
+    "collection": 5,
+    "training": 6,
+    "benchmarks": 7,
+    "cli": 8,
 }  # fmt: skip
 
 

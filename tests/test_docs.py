@@ -32,7 +32,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(target), f"{link}: no such heading"
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/geometry.md", "docs/storage.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/collections.md", "docs/geometry.md", "docs/storage.md"])
 def test_python_runs(name: str, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = CODE.findall((ROOT / name).read_text(encoding="utf-8"))
     assert blocks

@@ -33,8 +33,13 @@ def test_arrays_get_their_types_and_are_read_only() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         features.scores = given  # type: ignore[misc,assignment]
     own = np.zeros((5, 2), np.float32)
-    make(keypoints=own)
-    own[0] = 1  # the caller's array stays the caller's
+    made = make(keypoints=own)
+    own[0] = 1  # the caller's array stays the caller's ...
+    assert (made.keypoints == 0).all(), "... and ours is ours"
+    indices = np.zeros((1, 2), np.int32)
+    matches = tp.Matches(indices, np.zeros(1, np.float32))
+    indices[0] = 7
+    assert (matches.indices == 0).all()
 
 
 def test_descriptor_kinds() -> None:
@@ -52,14 +57,33 @@ def test_descriptor_kinds() -> None:
         ({"keypoints": np.zeros((5, 3))}, r"keypoints have shape \(5, 3\)"),
         ({"keypoints": np.zeros(())}, "keypoints have shape"),
         ({"keypoints": "nonsense"}, "keypoints cannot be read"),
+        ({"keypoints": np.full((5, 2), 1 + 2j)}, "complex numbers"),
+        ({"sets": [300, 0, 0, 0, 0]}, "sets hold 300"),
+        ({"sets": [-1, 0, 0, 0, 0]}, "sets hold -1"),
+        ({"sets": [0.5, 0, 0, 0, 0]}, r"sets hold 0\.5"),
+        ({"scores": [np.nan, 0, 0, 0, 0]}, "scores hold values that are not finite"),
+        ({"scores": [10**400, 0, 0, 0, 0]}, "scores cannot be read"),
+        ({"scales": np.full(5, np.nan)}, "scales hold values that are not finite"),
+        ({"scales": np.full(5, -1)}, "scales hold -1, but must be at least 0"),
+        ({"angles": np.full(5, np.inf)}, "angles hold values that are not finite"),
+        ({"keypoints": np.full((5, 2), 1e300)}, "too large for float32"),
+        ({"descriptors": [[1, 2], [3]]}, "descriptors cannot be read"),
+        ({"image_size": None}, "image_size is None"),
+        ({"image_size": 5}, "image_size is 5"),
+        ({"image_size": (1, 2, 3)}, "image_size"),
+        ({"image_size": ("a", "b")}, "image_size"),
+        ({"image_size": (float("nan"), 1)}, "image_size"),
+        ({"image_size": (float("inf"), 1)}, "image_size"),
+        ({"image_size": ([1], [2])}, "image_size"),
+        ({"image_size": (10**20, 1)}, "image_size"),
         ({"descriptors": np.zeros((4, 8))}, r"descriptors have shape \(4, 8\), but \(5, D\)"),
         ({"scores": np.zeros(4)}, r"scores have shape \(4,\), but \(5,\)"),
         ({"sets": np.zeros(6)}, "sets have shape"),
         ({"angles": np.zeros((5, 1))}, "angles have shape"),
         ({"keypoints": np.full((5, 2), np.nan)}, "keypoints hold values that are not finite"),
         ({"descriptors": np.full((5, 2), np.inf)}, "descriptors hold values"),
-        ({"image_size": (10.5, 3)}, "whole pixels"),
-        ({"image_size": (-1, 3)}, "whole pixels"),
+        ({"image_size": (10.5, 3)}, "image_size"),
+        ({"image_size": (-1, 3)}, "image_size"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, object], message: str) -> None:
@@ -98,14 +122,53 @@ def test_matches() -> None:
     np.testing.assert_array_equal(points_a, a.keypoints[[0, 3]])
     np.testing.assert_array_equal(points_b, b.keypoints[[4, 1]])
     assert len(matches.select([True, False])) == 1
-    for indices in ([[5, 0]], [[0, 5]], [[-1, 0]]):
+    for indices in ([[5, 0]], [[0, 5]]):
         with pytest.raises(tp.InvalidInputError, match="other features"):
             tp.Matches(np.array(indices), np.zeros(1)).points(a, b)  # type: ignore[arg-type]
+    with pytest.raises(tp.InvalidInputError, match="indices hold -1"):
+        tp.Matches(np.array([[-1, 0]]), np.zeros(1))  # type: ignore[arg-type]
     with pytest.raises(tp.InvalidInputError, match=r"\(M, 2\)"):
         tp.Matches(np.zeros((2, 3)), np.zeros(2))  # type: ignore[arg-type]
     with pytest.raises(tp.InvalidInputError, match=r"scores have shape"):
         tp.Matches(np.zeros((2, 2)), np.zeros(3))  # type: ignore[arg-type]
     assert tp.features.Matches.empty().points(a, b)[0].shape == (0, 2)
+
+
+def test_rows_can_be_indexed_and_iterated() -> None:
+    features = make(scores=[1, 5, 3, 5, 2])
+    x, y, score, group, scale, angle = features[1]
+    assert (np.float32(x), np.float32(y)) == tuple(features.keypoints[1]) and score == 5
+    assert (group, scale, angle) == (1, 3.0, None)
+    assert list(features) == [features[i] for i in range(5)] and features[-1] == features[4]
+    np.testing.assert_array_equal(features[1:3].scores, [5, 3])
+    np.testing.assert_array_equal(features[features.scores > 2].scores, [5, 3, 5])
+    np.testing.assert_array_equal(features[[4, -5]].scores, [2, 1])
+    matches = tp.Matches([[0, 4], [3, 1]], [0.5, 0.25])  # type: ignore[arg-type]
+    assert [(i, j, s) for i, j, s in matches] == [(0, 4, 0.5), (3, 1, 0.25)] and matches[1].b == 1
+    assert len(matches[:1]) == 1 and matches[[1]].indices.tolist() == [[3, 1]]
+    values: tp.Features | tp.Matches
+    for values in (features, matches):
+        with pytest.raises(IndexError):
+            values[len(values)]
+        for which, message in (([True], "mask has shape"), ([9], "reach 9"), ([0.5], r"hold 0\.5"), ("a", "texts")):
+            with pytest.raises(tp.InvalidInputError, match=message):
+                values[which]  # type: ignore[call-overload]
+
+
+def test_vectors_of_bytes_are_not_taken_for_bits() -> None:
+    rng = np.random.default_rng(0)
+    sift = rng.exponential(size=(5, 128))
+    quantised = np.rint(512 * sift / np.linalg.norm(sift, axis=1, keepdims=True)).astype(np.uint8)
+    with pytest.raises(tp.InvalidInputError, match=r"128 bytes.*from_opencv"):
+        make(descriptors=quantised)
+    assert make(descriptors=rng.integers(0, 256, (5, 128), dtype=np.uint8)).binary
+
+
+def test_notebooks_show_pictures() -> None:
+    for features in (make(), make(0), make(image_size=(0, 0)), make(keypoints=np.full((5, 2), 1e30))):
+        picture = features._repr_png_()
+        assert picture is not None and picture.startswith(b"\x89PNG")
+    assert tp.Matches(np.zeros((20, 2), int), np.ones(20))._repr_html_().count("<tr>") == 9  # type: ignore[arg-type]
 
 
 def test_camera() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tiepoints import threads
 
@@ -16,6 +17,14 @@ from tiepoints import threads
 def blas_threads() -> list[int]:
     """Of NumPy's BLAS; SciPy's and torch's are not what matching runs on."""
     return [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas" and "numpy" in i["filepath"]]
+
+
+@pytest.fixture(autouse=True)
+def two_threads_in_the_blas() -> Iterator[None]:
+    """To take away and give back, however many it has elsewhere."""
+    with threadpool_limits(2, user_api="blas"):
+        assert set(blas_threads()) == {2}
+        yield
 
 
 @pytest.mark.parametrize("count", ["1", "2", "5"])

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -341,3 +341,26 @@ def _exif_focal(image: Image.Image) -> float | None:
         return None
     # Images that were resized after the fact keep a sensor resolution that no longer fits: accept the plausible only.
     return focal if math.isfinite(focal) and 0.1 * long_edge < focal < 100 * long_edge else None
+
+
+class Header(NamedTuple):
+    """What the header of an image file tells."""
+
+    size: tuple[int, int]
+    """(width, height) of the upright image in pixels."""
+    orientation: int
+    """EXIF's, 1 to 8; the pixels are stored upright where it is 1."""
+
+
+def header_of(path: PathLike) -> Header:
+    """Size and orientation of an image file, without decoding it.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be opened as an image.
+    """
+    with _opened(Path(path), _pixel_limit(None)) as image:
+        width, height = image.size
+        orientation = _orientation(image)
+    return Header((height, width) if orientation >= 5 else (width, height), orientation)

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["cores", "run_pieces", "scratch"]
+__all__ = ["cores", "limited", "run_pieces", "scratch"]
 
 _HELD = threading.local()
+_LIMIT = threading.local()
 _MOST_SCRATCH = 1 << 23  # floats, 32 MB, of each piece of scratch memory: larger images pay for fresh pages
 
 #: A piece of work; it gets what `run_pieces` made for its thread.
@@ -27,7 +28,31 @@ Piece = Callable[[Any], None]
 
 
 def cores() -> int:
-    """How many threads to use: OMP_NUM_THREADS where it is set, as job schedulers do, or all cores of this process."""
+    """How many threads to use: OMP_NUM_THREADS where it is set, as job schedulers do, or all cores of this process.
+
+    Inside `limited` at most as many as it says.
+    """
+    limit: int | None = getattr(_LIMIT, "count", None)
+    every = _all_cores()
+    return every if limit is None else min(limit, every)
+
+
+@contextmanager
+def limited(count: int) -> Iterator[None]:
+    """Let this thread use at most so many threads in the ``with`` block, since others work beside it."""
+    before = getattr(_LIMIT, "count", None)
+    _LIMIT.count = count
+    try:
+        if count > 1:
+            yield
+        else:
+            with _single_threaded_blas():
+                yield
+    finally:
+        _LIMIT.count = before
+
+
+def _all_cores() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)

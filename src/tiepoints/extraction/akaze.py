@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..errors import MissingDependencyError
+from ..features.interop import to_arrays
 from .base import Detections, Extractor, Metadata
-from .opencv import to_arrays
 
 __all__ = ["AKAZE"]
 

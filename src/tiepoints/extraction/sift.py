@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
+from ..features.interop import to_arrays
 from .base import Detections, Extractor, Metadata
-from .opencv import to_arrays
 
 __all__ = ["SIFT", "RootSIFT", "UprightRootSIFT", "UprightSIFT"]
 

@@ -1,5 +1,7 @@
-"""From two images' descriptors to matches."""
+"""From two images' descriptors to matches: one interface (`Matcher`), one registry (`match`, `load_matcher`)."""
 
-from .nearest import match
+from .base import Matcher
+from .nearest import Nearest
+from .registry import load_matcher, match, matchers
 
-__all__ = ["match"]
+__all__ = ["Matcher", "Nearest", "load_matcher", "match", "matchers"]

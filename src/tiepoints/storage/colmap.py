@@ -255,11 +255,6 @@ def _check_image(name: str, features: Features, camera: Camera) -> None:
         raise InvalidInputError(
             f"the features of {name!r} are of {width}x{height} pixels, its camera has {camera.width}x{camera.height}"
         )
-    for what in ("scales", "angles"):
-        values = getattr(features, what)
-        # COLMAP ends the whole process on a negative scale.
-        if values is not None and (not np.isfinite(values).all() or (what == "scales" and (values < 0).any())):
-            raise InvalidInputError(f"{what} of {name!r} are negative or not finite")
 
 
 def _check_pair(

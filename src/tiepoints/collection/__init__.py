@@ -1,0 +1,67 @@
+"""Many images: collections of photographs, steps, stores that resume, engines, and `run`, which ties them together."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engines import Engine, Failure, Processes, Serial, Threads
+    from .pairs import exhaustive, from_file, sequential, union
+    from .photographs import Collection, Photograph, natural_order
+    from .records import register
+    from .running import Given, Reference, Results, run
+    from .stages import Extract, Match, Verified, Verify
+    from .steps import Step
+    from .store import Memory, Store
+
+_MODULES = {
+    "engines": ("Engine", "Failure", "Processes", "Serial", "Threads"),
+    "pairs": ("exhaustive", "from_file", "sequential", "union"),
+    "photographs": ("Collection", "Photograph", "natural_order"),
+    "records": ("register",),
+    "running": ("Given", "Reference", "Results", "run"),
+    "stages": ("Extract", "Match", "Verified", "Verify"),
+    "steps": ("Step",),
+    "store": ("Memory", "Store"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "Collection",
+    "Engine",
+    "Extract",
+    "Failure",
+    "Given",
+    "Match",
+    "Memory",
+    "Photograph",
+    "Processes",
+    "Reference",
+    "Results",
+    "Serial",
+    "Step",
+    "Store",
+    "Threads",
+    "Verified",
+    "Verify",
+    "exhaustive",
+    "from_file",
+    "natural_order",
+    "register",
+    "run",
+    "sequential",
+    "union",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,172 @@
+"""Which photographs files, folders, patterns, lists and videos stand for."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..checks import count
+from ..errors import ImageError, InvalidInputError, TiepointsError
+from ..files import PathLike, check_name, one_line
+from ..images import SUFFIXES
+from .photographs import Collection, Photograph
+
+__all__ = ["find"]
+
+#: Suffixes of videos, whose frames are taken where the video itself is named.
+VIDEOS = frozenset([".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp"])
+#: Suffixes of cameras' raw files, which have to be developed first.
+RAW = frozenset(
+    [".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".rw2", ".orf", ".pef", ".srw", ".raw", ".nrw", ".sr2", ".x3f"]
+)
+
+
+class _Found(NamedTuple):
+    path: Path
+    frame: int | None = None
+
+
+def find(sources: Iterable[PathLike], *, masks: PathLike | None = None, every: int = 1) -> Collection:
+    """The collection that the sources stand for; see `Collection.from_sources`."""
+    count(every, "every", least=1)
+    listed = [Path(source) for source in sources]
+    failed: dict[str, str] = {}
+    left_out: list[Path] = []
+    found: dict[_Found, None] = {}
+    tops: list[Path] = []
+    for source in listed:
+        some, base = _of_source(source, every, failed, left_out)
+        found.update(dict.fromkeys(some))
+        tops.append(base)
+    whole = {one: Path(os.path.abspath(one.path)) for one in found}  # noqa: PTH100 - links keep the names they have
+    top = tops[0] if tops else Path.cwd()
+    if len(listed) > 1 or not all(path.is_relative_to(top) for path in whole.values()):
+        top = Path(os.path.commonpath([path.parent for path in whole.values()])) if whole else Path.cwd()
+    folder = None if masks is None else _existing_folder(masks)
+    photographs: dict[str, Photograph] = {}
+    for one, path in whole.items():
+        try:
+            photograph = _photograph(one, path.relative_to(top).as_posix(), folder)
+        except TiepointsError as error:  # noqa: PERF203 - one bad name must not cost the others
+            failed[str(one.path)] = f"{one.path}: {error}"
+        else:
+            photographs[photograph.name] = photograph
+    if not photographs and not failed:
+        kinds = f"; left out: {', '.join(path.name for path in left_out[:5])}" if left_out else ""
+        where = ", ".join(map(str, listed))
+        raise ImageError(f"{where}: no images here (looked for {', '.join(sorted(SUFFIXES))}{kinds})")
+    return Collection(photographs.values(), failed=failed, left_out=left_out)
+
+
+def _photograph(one: _Found, name: str, masks: Path | None) -> Photograph:
+    check_name(name)
+    mask = None
+    if masks is not None:
+        mask = _mask_of(masks, name)
+    if one.frame is not None:
+        name = f"{name}/{one.frame:06d}"
+    return Photograph(name, one.path, mask, frame=one.frame)
+
+
+def _mask_of(masks: Path, name: str) -> Path:
+    """The mask of an image: of the same name, with .png added, or of the same name with another suffix."""
+    same = masks / name
+    for path in (same, masks / f"{name}.png"):
+        if path.is_file():
+            return path
+    for path in sorted(same.parent.glob(f"{glob.escape(same.stem)}.*")) if same.parent.is_dir() else ():
+        if path.suffix.lower() in SUFFIXES:
+            return path
+    raise ImageError(f"there is no mask of {name} in {masks} (looked for {name}, {name}.png and other suffixes)")
+
+
+def _of_source(source: Path, every: int, failed: dict[str, str], left_out: list[Path]) -> tuple[list[_Found], Path]:
+    """What one source stands for, and the folder that names are relative to."""
+    if source.is_dir():
+        return list(_in_folder(source, failed, left_out)), Path(os.path.abspath(source))  # noqa: PTH100
+    if _is_list(source):
+        return _in_list(source, every, failed)
+    parent = Path(os.path.abspath(source)).parent  # noqa: PTH100
+    if os.path.lexists(source):
+        return _of_file(source, every, failed), parent
+    if not glob.has_magic(str(source)):
+        raise ImageError(f"{source}: no such file or folder")
+    hits = glob.glob(str(source), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    files = sorted(path for path in map(Path, hits) if not path.is_dir())
+    if not files:
+        raise ImageError(f"{source}: no file fits this pattern")
+    return [one for path in files for one in _of_file(path, every, failed)], parent
+
+
+def _of_file(path: Path, every: int, failed: dict[str, str]) -> list[_Found]:
+    if (why := _no_photograph(path)) is not None:
+        failed[str(path)] = f"{path}: {why}"
+        return []
+    if path.suffix.lower() not in VIDEOS:
+        return [_Found(path)]
+    from .videos import frames_of
+
+    try:
+        return [_Found(path, frame) for frame in range(0, frames_of(path), every)]
+    except ImageError as error:
+        failed[str(path)] = str(error)
+        return []
+
+
+def _in_folder(folder: Path, failed: dict[str, str], left_out: list[Path]) -> Iterator[_Found]:
+    def cannot(error: OSError) -> None:  # os.walk would leave the folder out without a word
+        failed[str(error.filename)] = f"{error.filename}: cannot be read ({error.strerror})"
+
+    for inner, _, names in os.walk(folder, onerror=cannot):
+        for name in names:
+            path = Path(inner) / name
+            suffix = path.suffix.lower()
+            if suffix in VIDEOS or suffix in RAW:
+                left_out.append(path)
+            elif suffix in SUFFIXES:
+                if (why := _no_photograph(path)) is None:
+                    yield _Found(path)
+                else:
+                    failed[str(path)] = f"{path}: {why}"
+
+
+def _no_photograph(path: Path) -> str | None:
+    """Why a path is no photograph without opening it: a pipe would be waited for; None if it may be one."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "leads nowhere" if path.is_symlink() else "no such file"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or one_line(error)})"
+    return None if stat.S_ISREG(mode) else "not a regular file"
+
+
+def _is_list(source: Path) -> bool:
+    return source.suffix.lower() == ".txt" and source.is_file()
+
+
+def _in_list(source: Path, every: int, failed: dict[str, str]) -> tuple[list[_Found], Path]:
+    """The lines of a list: paths below its folder or, where there are none, below the current one; # is a comment."""
+    try:
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{source}: not a list of images in UTF-8") from None
+    except OSError as error:
+        raise ImageError(f"{source}: cannot be read ({error.strerror})") from None
+    named = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not named:
+        raise ImageError(f"{source}: the list names no image")
+    own = Path(os.path.abspath(source)).parent  # noqa: PTH100
+    top = own if any(os.path.lexists(own / name) for name in named) else Path.cwd()
+    return [one for name in named for one in _of_file(top / name, every, failed)], top
+
+
+def _existing_folder(folder: PathLike) -> Path:
+    path = Path(folder)
+    if not path.is_dir():
+        raise ImageError(f"{path}: no such folder of masks")
+    return path

@@ -1,0 +1,121 @@
+"""Which images are matched with which: lists of pairs of names, without repetition and without self-pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..checks import count
+from ..errors import InvalidInputError
+from ..files import PathLike, read_bytes
+from .photographs import natural_order
+
+__all__ = ["Pair", "exhaustive", "from_file", "sequential", "union"]
+
+Pair = tuple[str, str]
+
+
+def exhaustive(names: Iterable[str]) -> list[Pair]:
+    """Every image with every other one: n (n - 1) / 2 pairs.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names, or a Collection; taken in natural order.
+
+    Examples
+    --------
+    >>> exhaustive(["b", "c", "a"])
+    [('a', 'b'), ('a', 'c'), ('b', 'c')]
+    """
+    listed = _listed(names)
+    return [(a, b) for i, a in enumerate(listed) for b in listed[i + 1 :]]
+
+
+def sequential(names: Iterable[str], window: int = 10, *, loops: bool = False) -> list[Pair]:
+    """Every image with those that follow it, in the natural order of the numbers in their names: for videos.
+
+    Parameters
+    ----------
+    names : iterable of str
+    window : int
+        With how many that follow.
+    loops : bool
+        Also with those that are 2, 4, 8, ... windows later, so that a camera that comes back is noticed; COLMAP's
+        quadratic overlap is the same idea. Adds about log2(n / window) pairs for each image.
+
+    Raises
+    ------
+    InvalidInputError
+        If the window is less than 1.
+
+    Examples
+    --------
+    >>> sequential(["frame10", "frame9", "frame1"], 1)
+    [('frame1', 'frame9'), ('frame9', 'frame10')]
+    """
+    count(window, "window", least=1)
+    listed = _listed(names)
+    steps = list(range(1, window + 1))
+    if loops:
+        step = 2 * window
+        while step < len(listed):
+            steps.append(step)
+            step *= 2
+    return [(a, listed[i + step]) for i, a in enumerate(listed) for step in steps if i + step < len(listed)]
+
+
+def from_file(path: PathLike, names: Iterable[str]) -> list[Pair]:
+    """The pairs that a text file lists: two names on each line, as hloc and COLMAP write them.
+
+    Parameters
+    ----------
+    path : path
+        Names that hold spaces are separated by a tab. Empty lines and those that begin with # are skipped.
+    names : iterable of str
+        The images that there are, or a Collection.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read.
+    InvalidInputError
+        If a line is no pair, or names an image that is not there.
+    """
+    listed = _listed(names)
+    known = names if hasattr(names, "select") else set(listed)
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{path}: not a list of pairs in UTF-8") from None
+    pairs = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        parts = line.strip().split("\t") if "\t" in line else line.split()
+        if len(parts) != 2:
+            raise InvalidInputError(f"{path}, line {number}: not two names; separate names with spaces by a tab")
+        a, b = (part.strip() for part in parts)
+        for name in (a, b):
+            if name not in known:
+                raise InvalidInputError(f"{path}, line {number}: there is no image {name!r}")
+        pairs.append((a, b))
+    return union(pairs)
+
+
+def union(*several: Sequence[Pair]) -> list[Pair]:
+    """All pairs of several lists, each once, in whichever direction it came first; none of an image with itself.
+
+    Examples
+    --------
+    >>> union([("a", "b")], [("b", "a"), ("a", "a"), ("b", "c")])
+    [('a', 'b'), ('b', 'c')]
+    """
+    found: dict[Pair, None] = {}
+    for a, b in (pair for pairs in several for pair in pairs):
+        if a != b and (b, a) not in found:
+            found[a, b] = None
+    return list(found)
+
+
+def _listed(names: Iterable[str]) -> list[str]:
+    return sorted(dict.fromkeys(names), key=natural_order)

@@ -1,0 +1,312 @@
+"""Collections of photographs: their names, and what each is, told by its content."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..camera import Camera
+from ..errors import ImageError, InvalidInputError
+from ..files import PathLike, check_name, one_line, sha256_of
+from ..images import Header, header_of, read
+from ..threads import cores
+from .steps import key_of
+
+if TYPE_CHECKING:
+    from .store import Hashes
+
+__all__ = ["Collection", "Photograph", "natural_order"]
+
+# A file that was changed less than this many nanoseconds ago may change again without its times showing it.
+_SETTLED = 2_000_000_000
+
+
+def natural_order(name: str) -> tuple[Any, ...]:
+    """A key for `sorted` that takes runs of digits as numbers: frame2 before frame10.
+
+    >>> sorted(["frame10.jpg", "frame2.jpg", "a.jpg"], key=natural_order)
+    ['a.jpg', 'frame2.jpg', 'frame10.jpg']
+    """
+    parts = re.split(r"([0-9]+)", name)
+    return (*[(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], (-1, name))
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One image of a collection.
+
+    Parameters
+    ----------
+    name : str
+        A relative path with slashes.
+    path : path
+        The file: an image, or a video whose frame it is.
+    mask : path, optional
+        An image of the same size; keypoints are wanted where one of its channels is not 0.
+    camera : Camera, optional
+        Of the upright image, where it is known.
+    group : str
+        Photographs of one group were taken with one camera, unless it is empty.
+    frame : int, optional
+        The number of a video's frame, from 0.
+    """
+
+    name: str
+    path: Path
+    mask: Path | None = None
+    camera: Camera | None = None
+    group: str = ""
+    frame: int | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Tells the photograph, with its mask, by its content: 32 hexadecimal digits.
+
+        Raises
+        ------
+        ImageError
+            If a file cannot be read.
+        """
+        return self._key(_hash)
+
+    def _key(self, hash_of: Callable[[Path], str]) -> str:
+        parts = [hash_of(self.path), "" if self.frame is None else str(self.frame)]
+        return key_of(*parts, "" if self.mask is None else hash_of(self.mask))
+
+    def load(self) -> Photograph:
+        """The photograph itself: what steps are called with."""
+        return self
+
+    @cached_property
+    def header(self) -> Header:
+        """Size and orientation, read without decoding the image; of a video's frame after decoding it."""
+        if self.frame is None:
+            return header_of(self.path)
+        height, width = self.read().shape[:2]
+        return Header((width, height), 1)
+
+    def read(self) -> NDArray[np.uint8]:
+        """The image, upright: (H, W, 3) uint8 RGB.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read.
+        """
+        if self.frame is None:
+            return read(self.path)
+        from .videos import read_frame
+
+        return read_frame(self.path, self.frame)
+
+    def read_mask(self) -> NDArray[np.uint8] | None:
+        """The mask, upright: (H, W) uint8, not 0 where a channel of its file is not 0; None without one."""
+        if self.mask is None:
+            return None
+        pixels = read(self.mask)
+        return np.asarray(pixels.max(axis=2), np.uint8)
+
+
+class Collection(Mapping[str, Photograph]):
+    """Photographs by their names, in natural order of numbers; one that cannot be taken is named, and costs no other.
+
+    Parameters
+    ----------
+    photographs : iterable of Photograph
+    failed : mapping, optional
+        What could not be taken, by how it was called, and why.
+    left_out : iterable of path, optional
+        Files that were found and are no photographs, such as videos.
+
+    Raises
+    ------
+    InvalidInputError
+        If two photographs have the same name.
+
+    Examples
+    --------
+    >>> photos = Collection.from_folder("examples")    # doctest: +SKIP
+    >>> list(photos)                                   # doctest: +SKIP
+    ['box.png', 'box_in_scene.png', 'desk_1.jpg', 'desk_2.jpg']
+    """
+
+    def __init__(
+        self,
+        photographs: Iterable[Photograph],
+        *,
+        failed: Mapping[str, str] | None = None,
+        left_out: Iterable[Path] = (),
+    ) -> None:
+        several = sorted(photographs, key=lambda one: natural_order(one.name))
+        self._items = {one.name: one for one in several}
+        if len(self._items) < len(several):
+            names = [one.name for one in several]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InvalidInputError(f"two photographs are called {twice!r}")
+        self.failed = dict(failed or {})
+        self.left_out = list(left_out)
+
+    @classmethod
+    def from_folder(cls, folder: PathLike, *, masks: PathLike | None = None) -> Collection:
+        """All photographs in a folder and those below it, called by their paths below it.
+
+        Parameters
+        ----------
+        folder : path
+        masks : path, optional
+            A folder with the masks, called as the photographs, or the same with another suffix, or with ``.png`` added.
+
+        Raises
+        ------
+        ImageError
+            If there is no such folder, or no photograph in it.
+        """
+        from .finding import find
+
+        return find([folder], masks=masks)
+
+    @classmethod
+    def from_sources(cls, sources: Iterable[PathLike], *, masks: PathLike | None = None, every: int = 1) -> Collection:
+        """The photographs of files, folders, patterns, lists (.txt: a path on each line) and videos.
+
+        Parameters
+        ----------
+        sources : iterable of path
+        masks : path, optional
+            As for `from_folder`.
+        every : int
+            Of a video's frames, every so many.
+
+        Raises
+        ------
+        ImageError
+            If a source is not there, or holds no photograph.
+        """
+        from .finding import find
+
+        return find(sources, masks=masks, every=every)
+
+    @classmethod
+    def from_paths(cls, paths: Mapping[str, PathLike]) -> Collection:
+        """Photographs by names of the caller's own."""
+        photographs, failed = [], {}
+        for name, path in paths.items():
+            try:
+                photographs.append(Photograph(check_name(name), Path(path)))
+            except InvalidInputError as error:  # noqa: PERF203 - one bad name must not cost the others
+                failed[name] = str(error)
+        return cls(photographs, failed=failed)
+
+    def __getitem__(self, name: str) -> Photograph:
+        if name not in self._items:
+            return self._items[self._forms[_composed(name)]]
+        return self._items[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items or (isinstance(name, str) and _composed(name) in self._forms)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        wrong = f", {len(self.failed)} failed" if self.failed else ""
+        return f"Collection({len(self)} photographs{wrong})"
+
+    @cached_property
+    def _forms(self) -> dict[str, str]:
+        """Names by their composed form: macOS writes them decomposed, and they look the same."""
+        return {_composed(name): name for name in self._items}
+
+    def select(self, names: Iterable[str]) -> Collection:
+        """Those of these names."""
+        return Collection(self[name] for name in names)
+
+    def with_cameras(self, cameras: Mapping[str, Camera] | Camera, *, shared: bool = False) -> Collection:
+        """The same photographs with known cameras: one for all, or by name.
+
+        Parameters
+        ----------
+        cameras : Camera, or mapping from names
+        shared : bool
+            Whether all were taken with one camera.
+        """
+        several = cameras if isinstance(cameras, Mapping) else dict.fromkeys(self._items, cameras)
+        return Collection(
+            (
+                replace(one, camera=several.get(one.name, one.camera), group="one" if shared else one.group)
+                for one in self.values()
+            ),
+            failed=self.failed,
+            left_out=self.left_out,
+        )
+
+    def keyed(self, hashes: Hashes | None = None) -> Iterator[tuple[Photograph, str | None]]:
+        """Each photograph with its key known, and None; or with what is wrong with it.
+
+        Parameters
+        ----------
+        hashes : Hashes, optional
+            Hashes of files that are known; a file whose size, times and number are the same is not read again.
+        """
+
+        def look(one: Photograph) -> tuple[Photograph, str | None]:
+            try:
+                if "key" not in one.__dict__:
+                    one.__dict__["key"] = one._key(lambda path: _hash(path, hashes))
+            except ImageError as error:
+                return one, str(error)
+            return one, None
+
+        with ThreadPoolExecutor(cores()) as pool:
+            yield from pool.map(look, self.values())
+
+
+def _hash(path: Path, hashes: Hashes | None = None) -> str:
+    """The SHA-256 of a regular file's content, looked up where the file has not changed since it was hashed."""
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise ImageError(f"{path}: not a regular file")
+        name = os.path.abspath(path)  # noqa: PTH100 - without resolving links
+        state = f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns} {about.st_ino}"
+        known = hashes.get(name, state) if hashes is not None else _recent.get((name, state))
+        if known is not None:
+            return known
+        digest = sha256_of(path)
+        if time.time_ns() - max(about.st_mtime_ns, about.st_ctime_ns) > _SETTLED:
+            if hashes is not None:
+                hashes.put(name, state, digest)
+            else:
+                with _recent_lock:
+                    _recent[name, state] = digest
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from None
+    else:
+        return digest
+
+
+# Without a store: several steps on one collection read each file once.
+_recent: dict[tuple[str, str], str] = {}
+_recent_lock = threading.Lock()
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

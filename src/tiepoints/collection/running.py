@@ -1,0 +1,316 @@
+"""`run`: a step on many items, where only what the store lacks is computed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from ..errors import ImageError, InvalidInputError
+from ..threads import cores, limited
+from .engines import Engine, Failure, Serial, Threads, failure_of
+from .photographs import Collection
+from .records import decode, encode
+from .steps import Step, key_of
+from .store import Memory, Store, Stored, reopened, stage_of
+
+__all__ = ["Given", "Input", "Reference", "Results", "run"]
+
+#: What an item is called: an image by its name, a pair by the names of its images.
+Name = str | tuple[str, ...]
+#: Called with the number of items done and the number of all.
+Progress = Callable[[int, int], None]
+
+
+@runtime_checkable
+class Input(Protocol):
+    """What a step is called with, and how it is known."""
+
+    @property
+    def key(self) -> str:
+        """Tells it from every other input."""
+
+    def load(self) -> Any:
+        """What the step gets."""
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A value that the caller has: truths of a benchmark, for instance. It is known by its content."""
+
+    value: Any
+
+    @property
+    def key(self) -> str:
+        """The hash of the value."""
+        return key_of(encode(self.value).hex())
+
+    def load(self) -> Any:
+        """The value."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A result in a store; it is read where it is used, also in another process."""
+
+    store: Store
+    stage: str
+    key: str
+
+    def load(self) -> Any:
+        """The result."""
+        return self.store.get(self.stage, self.key)
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A result in memory, which goes along to another process."""
+
+    key: str
+    record: bytes
+
+    def load(self) -> Any:
+        return decode(self.record)
+
+
+class Results(Mapping[Name, Any]):
+    """What a step made of each item, by the item's name; read from the store where it is asked for.
+
+    Attributes
+    ----------
+    step : Step
+        What made them.
+    failed : dict
+        Items without a result, and why, on one line.
+    skipped : list
+        Items that could not be done because an earlier step failed on what they are made from.
+    computed : int
+        How many results were computed by this call of `run`; the others were known.
+    """
+
+    def __init__(self, step: Step, store: Stored, keys: dict[Name, str]) -> None:
+        self.step = step
+        self.store = store
+        self.failed: dict[Name, str] = {}
+        self.skipped: list[Name] = []
+        self.computed = 0
+        self._keys = keys
+        self._stage = stage_of(step)
+
+    def __getitem__(self, name: Name) -> Any:
+        return self.store.get(self._stage, self._keys[name])
+
+    def __iter__(self) -> Iterator[Name]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._keys
+
+    def __repr__(self) -> str:
+        wrong = f", {len(self.failed)} failed" if self.failed else ""
+        return f"Results({self.step.name} of {len(self)} items, {self.computed} computed now{wrong})"
+
+    def key(self, name: Name) -> str:
+        """The key of an item's result."""
+        return self._keys[name]
+
+    def reference(self, name: Name) -> Input:
+        """An item's result as the input of another step."""
+        key = self._keys[name]
+        if isinstance(self.store, Store):
+            return Reference(self.store, self._stage, key)
+        assert isinstance(self.store, Memory)
+        return _Held(key, self.store.record(self._stage, key))
+
+
+class _Task(NamedTuple):
+    key: str
+    inputs: tuple[Input, ...]
+
+
+_steps_lock = threading.Lock()
+
+
+@dataclass
+class _Job:
+    """What an engine calls: loads the inputs, calls the step, and returns the record, or writes it where it belongs."""
+
+    step: Step
+    own: Store | None = None  # where workers write to, each to a shard of its own
+
+    def __call__(self, task: _Task, threads: int) -> bytes | None:
+        step = self._with(threads)
+        with limited(threads):
+            record = encode(step(*(one.load() for one in task.inputs)))
+        if self.own is None:
+            return record
+        _own_shard(self.own).put(self.step, task.key, record)
+        return None
+
+    def _with(self, threads: int) -> Step:
+        if threads >= cores():
+            return self.step
+        with _steps_lock:  # opening a network takes time and memory
+            steps: dict[int, Step] = self.__dict__.setdefault("_steps", {})
+            if threads not in steps:
+                steps[threads] = self.step.with_threads(threads)
+            return steps[threads]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"step": self.step, "own": self.own}
+
+    def memory(self, task: _Task) -> int:
+        return self.step.memory(*task.inputs)
+
+
+def _own_shard(store: Store) -> Store:
+    """The store with a shard of this process."""
+    host = "".join(c if c.isalnum() else "-" for c in platform.node()) or "host"
+    return reopened(store.folder, f"{host}-{os.getpid()}")
+
+
+def run(
+    step: Step,
+    items: Collection | Results | Mapping[Any, Any] | Iterable[tuple[str, ...]],
+    store: Stored | None = None,
+    *sources: Results,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> Results:
+    """Apply a step to every item, and keep the results; what the store has is not computed again.
+
+    A result is known by the step's fingerprint and by what it was made from: a photograph that was changed, another
+    option or other weights are computed anew, a renamed or copied photograph is not. Results are kept one by one, so
+    that an interrupted run goes on where it was.
+
+    Parameters
+    ----------
+    step : Step
+    items : Collection, Results, iterable of pairs, or mapping
+        A collection: the step is called with each photograph. Pairs of names: it is called with the results of both
+        images in each of the `sources`, in their order. Results of an earlier step: it is called with each of them,
+        followed by what the sources hold for the same item, or for the two images of the same pair. A mapping from
+        names: it is called with the tuple of inputs of each name; an input is a photograph, a `Reference`, or a value.
+    store : Store, optional
+        Without it, results stay in memory.
+    *sources : Results
+        Of earlier steps.
+    engine : Engine, optional
+        By default `Threads`.
+    progress : callable, optional
+        Called as ``progress(done, all)``, also for what is known already.
+
+    Returns
+    -------
+    results : Results
+        A mapping from the items' names; items that failed are in its `failed`.
+
+    Raises
+    ------
+    InvalidInputError
+        If an item is not of the kinds above.
+    StorageError
+        If the store cannot be written, for instance because the disk is full. What was finished stays.
+    """
+    where: Stored = Memory() if store is None else store
+    results = Results(step, where, {})
+    tasks = _tasks(step, items, where, sources, results)
+    missing: dict[str, _Task] = {}
+    names: dict[str, list[Name]] = {}
+    for name, task in tasks.items():
+        names.setdefault(task.key, []).append(name)
+    known = where.known(step, names)
+    for task in tasks.values():
+        if task.key not in known:
+            missing[task.key] = task
+    every = len(tasks) + len(results.failed) + len(results.skipped)
+    done = every - sum(len(names[key]) for key in missing)
+    if progress is not None and every:
+        progress(done, every)
+
+    chosen = engine or Threads()
+    if len(missing) == 1 and isinstance(chosen, Threads):
+        chosen = Serial()  # all threads for the only one
+    own = where if chosen.own_shards and isinstance(where, Store) else None
+    job = _Job(step, own)
+    failed: set[str] = set()
+    for task, outcome in chosen.map(job, iter(missing.values()), memory=job.memory):
+        if isinstance(outcome, Failure):
+            failed.add(task.key)
+            results.failed.update(dict.fromkeys(names[task.key], outcome.message))
+        else:
+            if outcome is not None:
+                where.put(step, task.key, outcome)
+            results.computed += 1
+        done += len(names[task.key])
+        if progress is not None:
+            progress(done, every)
+    results._keys.update({name: task.key for name, task in tasks.items() if task.key not in failed})
+    return results
+
+
+def _tasks(step: Step, items: Any, store: Stored, sources: tuple[Results, ...], results: Results) -> dict[Name, _Task]:
+    """Every item's inputs and the key of its result; what cannot be done goes to `failed` and `skipped`."""
+    tasks: dict[Name, _Task] = {}
+    for name, inputs in _inputs(items, store, sources, results):
+        try:
+            key = key_of(step.fingerprint, *(one.key for one in inputs))
+        except (ImageError, InvalidInputError) as error:  # noqa: PERF203 - a file that is gone, an odd value
+            results.failed[name] = failure_of(error).message
+        else:
+            tasks[name] = _Task(key, inputs)
+    return tasks
+
+
+def _inputs(
+    items: Any, store: Stored, sources: tuple[Results, ...], results: Results
+) -> Iterator[tuple[Name, tuple[Input, ...]]]:
+    if isinstance(items, Collection):
+        results.failed.update(items.failed)
+        for photograph, error in items.keyed(store.hashes()):
+            if error is None:
+                yield photograph.name, (photograph,)
+            else:
+                results.failed[photograph.name] = error
+        return
+    if isinstance(items, Results):
+        for name in items:
+            rest = _from_sources(name, sources)
+            if rest is None:
+                results.skipped.append(name)
+            else:
+                yield name, (items.reference(name), *rest)
+        return
+    if isinstance(items, Mapping):
+        for name, inputs in items.items():
+            several = inputs if isinstance(inputs, tuple) else (inputs,)
+            yield name, tuple(one if isinstance(one, Input) else Given(one) for one in several)
+        return
+    for name in items:
+        if not isinstance(name, tuple) or not all(isinstance(part, str) for part in name):
+            raise InvalidInputError(f"{name!r} is no pair of names: give a Collection, pairs, Results or a mapping")
+        rest = _from_sources(name, sources)
+        if rest is None:
+            results.skipped.append(name)
+        else:
+            yield name, rest
+
+
+def _from_sources(name: Name, sources: tuple[Results, ...]) -> tuple[Input, ...] | None:
+    """What each source holds for an item, or for each of its images; None where one of them is missing."""
+    found: list[Input] = []
+    for source in sources:
+        if name in source:
+            found.append(source.reference(name))
+        elif isinstance(name, tuple) and all(part in source for part in name):
+            found += [source.reference(part) for part in name]
+        else:
+            return None
+    return tuple(found)

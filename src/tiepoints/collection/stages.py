@@ -1,0 +1,191 @@
+"""The steps from photographs to verified matches: extraction, matching, geometric verification."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ..checks import choice, number
+from ..errors import InvalidInputError
+from ..extraction import Extractor, load
+from ..features import Features, Matches
+from ..geometry import false_alarms, fundamental, homography
+from ..geometry.results import Geometry
+from ..matching import match
+from .photographs import Photograph
+from .records import register
+from .steps import Step
+
+__all__ = ["Extract", "Match", "Verified", "Verify"]
+
+# Bytes that decoding takes for a pixel: the decoder's, Pillow's and NumPy's copies of RGB, and one that is turned.
+_DECODED = 12
+# Bytes that a method takes for a pixel of the image that it works on, after `max_size`; measured with MD-Net, and by
+# the count of images in SIFT's pyramid, which starts at twice the size.
+_WORKED = {"mdnet": 130, "orb": 20}
+_WORKED_ELSE = 240
+
+
+class Extract(Step):
+    """The features of a photograph.
+
+    Parameters
+    ----------
+    extractor : str or Extractor
+        A name that `tiepoints.load` takes, or an extractor.
+    **options
+        Those of the extractor, where it is given by its name.
+
+    Raises
+    ------
+    InvalidInputError, UnknownExtractorError, MissingDependencyError
+        As `tiepoints.load`.
+
+    Examples
+    --------
+    >>> Extract("orb", max_keypoints=500)
+    Extract(<orb extractor: ...>)
+    """
+
+    packages = ("numpy",)
+
+    def __init__(self, extractor: str | Extractor, **options: Any) -> None:
+        if isinstance(extractor, str):
+            extractor = load(extractor, **options)
+        elif options:
+            raise InvalidInputError("options belong to an extractor that is given by its name")
+        self.extractor = extractor
+
+    @property
+    def name(self) -> str:
+        """extract, and the extractor's name."""
+        return f"extract-{self.extractor.metadata.name}"
+
+    def __call__(self, photograph: Photograph) -> Features:
+        """The features of a photograph, where its mask allows them."""
+        return self.extractor(photograph.read(), photograph.read_mask())
+
+    def memory(self, *inputs: Any) -> int:
+        """Bytes for the decoding, and for the method on the image after `max_size`."""
+        width, height = inputs[0].header.size
+        limit = self.extractor.max_size
+        scale = 1.0 if limit is None else min(1.0, limit / max(width, height))
+        each = _WORKED.get(self.extractor.metadata.name, _WORKED_ELSE)
+        return int(width * height * (_DECODED + each * scale**2))
+
+    def with_threads(self, count: int) -> Extract:
+        """The same with the extractor's own threads limited."""
+        other = copy.copy(self)
+        other.extractor = self.extractor.with_threads(count)
+        return other
+
+    def __repr__(self) -> str:
+        return f"Extract({self.extractor!r})"
+
+
+class Match(Step):
+    """The matches of two images' features, by `tiepoints.match`.
+
+    Parameters
+    ----------
+    ratio, min_similarity, mutual
+        As for `tiepoints.match`.
+
+    Raises
+    ------
+    InvalidInputError
+        If a number is out of its range.
+    """
+
+    def __init__(self, *, ratio: float | None = None, min_similarity: float | None = None, mutual: bool = True) -> None:
+        self.ratio = None if ratio is None else number(ratio, "ratio", above=0, most=1)
+        self.min_similarity = (
+            None if min_similarity is None else number(min_similarity, "min_similarity", least=-1, most=1)
+        )
+        self.mutual = mutual
+
+    def __call__(self, a: Features, b: Features) -> Matches:
+        """The matches of a pair."""
+        return match(a, b, ratio=self.ratio, min_similarity=self.min_similarity, mutual=self.mutual)
+
+    def memory(self, *inputs: Any) -> int:
+        """Some megabytes: features, and a block of similarities."""
+        return 20_000_000
+
+
+@register("tiepoints.Verified")
+@dataclass(frozen=True, eq=False)
+class Verified:
+    """What geometric verification made of the matches of a pair.
+
+    Parameters
+    ----------
+    matches : Matches
+        The putative ones.
+    geometry : Geometry
+        The model, and which of the matches are its inliers.
+    log_nfa : float
+        log10 of the number of models with so many inliers that unrelated images would give.
+    """
+
+    matches: Matches
+    geometry: Geometry
+    log_nfa: float
+
+    @property
+    def verified(self) -> bool:
+        """Whether there is a model, with more inliers than chance would give."""
+        return bool(self.geometry) and self.log_nfa <= 0
+
+    @property
+    def inliers(self) -> Matches:
+        """The matches that agree with the model; none unless verified."""
+        return self.matches.select(self.geometry.inliers if self.verified else np.zeros(len(self.matches), bool))
+
+    def __bool__(self) -> bool:
+        return self.verified
+
+    def __repr__(self) -> str:
+        return f"Verified({self.geometry!r}, {'verified' if self.verified else 'not verified'})"
+
+
+class Verify(Step):
+    """Geometric verification of a pair's matches: RANSAC, and whether its inliers are more than chance would give.
+
+    Parameters
+    ----------
+    geometry : {"fundamental", "homography"}
+        fundamental for any rigid scene; homography for a plane, or a camera that only turns.
+    threshold : float, optional
+        Inlier threshold in pixels; by default 1 for fundamental, 3 for homography.
+    seed : int
+        Of the random samples.
+
+    Raises
+    ------
+    InvalidInputError
+        If an option is out of its range.
+    """
+
+    packages = ("numpy", "opencv", "poselib")
+
+    def __init__(
+        self,
+        geometry: Literal["fundamental", "homography"] = "fundamental",
+        *,
+        threshold: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.geometry = choice(geometry, "geometry", ("fundamental", "homography"))
+        default = 1.0 if self.geometry == "fundamental" else 3.0
+        self.threshold = default if threshold is None else number(threshold, "threshold", above=0)
+        self.seed = seed
+
+    def __call__(self, matches: Matches, a: Features, b: Features) -> Verified:
+        """The model of a pair."""
+        estimate = fundamental if self.geometry == "fundamental" else homography
+        model = estimate(a, b, matches, threshold=self.threshold, seed=self.seed)
+        return Verified(matches, model, false_alarms(model, self.threshold, b.image_size))

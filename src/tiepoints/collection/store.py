@@ -1,0 +1,356 @@
+"""Where results are kept: SQLite databases in a folder, one for each step, set-up and shard.
+
+A result is known by its key, which tells what it was made from, so that nothing in a store can be stale. A record has a
+checksum of its own: a damaged one is missing, and the others are not. SQLite's write-ahead log survives the death of
+its process at any time; what was written before is there again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+from ..errors import InvalidInputError, StorageError
+from ..files import PathLike, one_line
+from .records import decode, is_whole
+from .salvage import PAGE, rebuild
+from .steps import Step
+
+__all__ = ["Memory", "Store", "Stored"]
+
+_BATCH = 500  # keys in one query; SQLite's limit of parameters is 999 in old versions
+# How SQLite says that a database is damaged.
+_DAMAGED = ("malformed", "not a database", "corrupt")
+_WAIT = 60.0  # seconds that a writer waits for another one
+_SCHEMA = """
+create table if not exists records (id integer primary key, key text not null, body blob not null);
+create table if not exists about (name text primary key, value text not null);
+create table if not exists files (path text primary key, state text not null, hash text not null);
+"""
+
+
+T = TypeVar("T")
+
+
+class Stored(Protocol):
+    """What `run` needs of a place for results: the folder of a `Store`, or `Memory`."""
+
+    def known(self, step: Step, keys: Iterable[str]) -> set[str]:
+        """Which of the keys there are results for."""
+
+    def put(self, step: Step, key: str, record: bytes) -> None:
+        """Keep a result."""
+
+    def get(self, stage: str, key: str) -> Any:
+        """A result; StorageError where it is missing or damaged."""
+
+    def hashes(self) -> Hashes | None:
+        """The known hashes of files; None where nothing keeps them."""
+
+
+def stage_of(step: Step) -> str:
+    """The name of the files that hold the results of this step in this set-up."""
+    return f"{re.sub(r'[^A-Za-z0-9.]+', '-', step.name).strip('-.') or 'step'}-{step.fingerprint[:12]}"
+
+
+class Memory:
+    """Results in memory, for as long as the object lives."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[str, str], bytes] = {}
+
+    def known(self, step: Step, keys: Iterable[str]) -> set[str]:
+        """Which of the keys there are results for."""
+        stage = stage_of(step)
+        return {key for key in keys if (stage, key) in self._records}
+
+    def put(self, step: Step, key: str, record: bytes) -> None:
+        """Keep a result."""
+        self._records[stage_of(step), key] = record
+
+    def get(self, stage: str, key: str) -> Any:
+        """A result; StorageError where it is missing."""
+        return decode(self.record(stage, key))
+
+    def record(self, stage: str, key: str) -> bytes:
+        """A result's bytes."""
+        try:
+            return self._records[stage, key]
+        except KeyError:
+            raise StorageError(f"no result of {stage} has the key {key}") from None
+
+    def hashes(self) -> Hashes | None:
+        """None: files are hashed at every run."""
+        return None
+
+
+class Store:
+    """Results in a folder; several programs may read and write it at once, and several shards are read as one.
+
+    Files are called ``<step>-<fingerprint>.<shard>.sqlite``. Everything in the folder can be computed again, so it may
+    be deleted, whole or file by file.
+
+    Parameters
+    ----------
+    folder : path
+        Made if missing.
+    shard : str
+        Which files this program writes to. Workers on machines that share a folder need one each, for SQLite cannot
+        be written from two machines; all shards are read.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be made or written.
+
+    Examples
+    --------
+    >>> store = Store("photos.work")                        # doctest: +SKIP
+    >>> features = run(Extract("mdnet"), photos, store)     # doctest: +SKIP
+    """
+
+    def __init__(self, folder: PathLike, *, shard: str = "main") -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", shard):
+            raise InvalidInputError(f"shard is {shard!r}, but must be letters, digits, '-' and '_'")
+        self.folder = Path(folder)
+        self.shard = shard
+        self._lock = threading.Lock()
+        self._files: dict[Path, _File] = {}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{folder}: cannot be made ({error.strerror or one_line(error)})") from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopened, (self.folder, self.shard)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.folder)!r})"
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files; the store opens them again when it is used again."""
+        with self._lock:
+            files, self._files = self._files, {}
+        for file in files.values():
+            file.close()
+
+    def known(self, step: Step, keys: Iterable[str]) -> set[str]:
+        """Which of the keys there are results for, in any shard."""
+        left, found = list(keys), set()
+        for file in self._shards(stage_of(step)):
+            here = file.known(left)
+            found |= here
+            left = [key for key in left if key not in here]
+        return found
+
+    def put(self, step: Step, key: str, record: bytes) -> None:
+        """Keep a result; when the method returns, it survives the death of this process.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written, for instance because the disk is full; what was finished before stays.
+        """
+        path = self.folder / f"{stage_of(step)}.{self.shard}.sqlite"
+        file = self._file(path)
+        file.describe(step)
+        file.put(key, record)
+
+    def get(self, stage: str, key: str) -> Any:
+        """A result, from whichever shard has it.
+
+        Raises
+        ------
+        StorageError
+            If it is missing or damaged; the next run computes it anew.
+        """
+        return decode(self.record(stage, key))
+
+    def record(self, stage: str, key: str) -> bytes:
+        """A result's bytes."""
+        for file in self._shards(stage):
+            record = file.get(key)
+            if record is not None:
+                return record
+        raise StorageError(f"{self.folder}: holds no result of {stage} with the key {key}; run the step again")
+
+    def hashes(self) -> Hashes:
+        """The known hashes of files."""
+        return Hashes(self._file(self.folder / f"files.{self.shard}.sqlite"))
+
+    def stages(self) -> dict[str, str]:
+        """What the store holds: from the files' stage to the description of its step, as JSON."""
+        found: dict[str, str] = {}
+        for path in sorted(self.folder.glob("*.sqlite")):
+            stage = path.name.split(".")[0]
+            if stage != "files":
+                found[stage] = found.get(stage) or self._file(path).about().get("step", "")
+        return found
+
+    def _shards(self, stage: str) -> Iterator[_File]:
+        own = self.folder / f"{stage}.{self.shard}.sqlite"
+        others = sorted(path for path in self.folder.glob(f"{stage}.*.sqlite") if path != own)
+        for path in [own, *others]:
+            if path in self._files or path.exists():
+                yield self._file(path)
+
+    def _file(self, path: Path) -> _File:
+        with self._lock:
+            if path not in self._files:
+                self._files[path] = _File(path)
+            return self._files[path]
+
+
+class Hashes:
+    """The SHA-256 of files that were hashed before and have not changed since, by size, times and number."""
+
+    def __init__(self, file: _File) -> None:
+        self._file = file
+
+    def get(self, path: str, state: str) -> str | None:
+        """The hash of a file in this state, if it is known."""
+        return self._file.hash_of(path, state)
+
+    def put(self, path: str, state: str, digest: str) -> None:
+        """Remember the hash of a file."""
+        self._file.keep_hash(path, state, digest)
+
+
+class _File:
+    """One SQLite database: opened when it is used, by one thread at a time; rebuilt from what is whole if damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._process = os.getpid()
+        self._described = False
+
+    def known(self, keys: Iterable[str]) -> set[str]:
+        """Which of the keys have records that are whole."""
+        ids = {_id(key): key for key in keys}
+        wanted = list(ids)
+
+        def look(database: sqlite3.Connection) -> set[str]:
+            found: set[str] = set()
+            for start in range(0, len(wanted), _BATCH):
+                some = wanted[start : start + _BATCH]
+                marks = ",".join("?" * len(some))
+                for row, key, body in database.execute(
+                    f"select id, key, body from records where id in ({marks})",  # noqa: S608 - marks only
+                    some,
+                ):
+                    if not is_whole(body):
+                        raise sqlite3.DatabaseError(f"record {row} is malformed")
+                    if key == ids[row]:
+                        found.add(key)
+            return found
+
+        return self._do(look)
+
+    def get(self, key: str) -> bytes | None:
+        row = self._do(lambda d: d.execute("select key, body from records where id = ?", (_id(key),)).fetchone())
+        return None if row is None or row[0] != key else bytes(row[1])
+
+    def put(self, key: str, record: bytes) -> None:
+        self._do(lambda d: d.execute("insert or replace into records values (?, ?, ?)", (_id(key), key, record)))
+
+    def describe(self, step: Step) -> None:
+        """Say, once, what the results were made with: for people who look into the store."""
+        if not self._described:
+            text = json.dumps(step.describe(), sort_keys=True)
+            self._do(lambda d: d.execute("insert or ignore into about values ('step', ?)", (text,)))
+            self._described = True
+
+    def about(self) -> dict[str, str]:
+        return dict(self._do(lambda d: d.execute("select name, value from about").fetchall()))
+
+    def hash_of(self, path: str, state: str) -> str | None:
+        row = self._do(lambda d: d.execute("select state, hash from files where path = ?", (path,)).fetchone())
+        return row[1] if row is not None and row[0] == state else None
+
+    def keep_hash(self, path: str, state: str, digest: str) -> None:
+        self._do(lambda d: d.execute("insert or replace into files values (?, ?, ?)", (path, state, digest)))
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None and self._process == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Work with the connection, in one thread; SQLite's errors become StorageErrors about this file."""
+        with self._lock:
+            try:
+                try:
+                    return work(self._opened())
+                except sqlite3.DatabaseError as error:
+                    if not any(word in str(error) for word in _DAMAGED):
+                        raise
+                self.close()
+                rebuild(self.path, _connect)
+                return work(self._opened())
+            except sqlite3.DatabaseError as error:
+                raise StorageError(f"{self.path}: {_reason(error)}") from error
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None or self._process != os.getpid():
+            self._process = os.getpid()  # a forked process must not use its parent's connection
+            self._connection = _connect(self.path)
+        return self._connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute(f"pragma page_size={PAGE}")
+        connection.execute("pragma journal_mode=wal")
+        # What was committed survives the death of the process at once; a power cut may lose the last results, and
+        # damages none.
+        connection.execute("pragma synchronous=normal")
+        connection.execute("pragma wal_autocheckpoint=2000")
+        connection.executescript(_SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _reason(error: sqlite3.DatabaseError) -> str:
+    if "full" in str(error):
+        return "cannot be written (the disk is full); what is finished is kept: free some space and run again"
+    if "readonly" in str(error) or "unable to open" in str(error):
+        return f"cannot be opened or written ({one_line(error)}); choose another folder"
+    return f"cannot be used ({one_line(error)}); delete it, what it holds is then computed anew"
+
+
+def _id(key: str) -> int:
+    """The row of a key: its first 63 bits. Of two keys with equal ones (1 in 10^7 at a million keys) one is kept."""
+    return int(key[:16], 16) >> 1
+
+
+def reopened(folder: Path, shard: str) -> Store:
+    """One store for each folder in a process that gets many references to it."""
+    with _stores_lock:
+        if (folder, shard) not in _stores:
+            _stores[folder, shard] = Store(folder, shard=shard)
+        return _stores[folder, shard]
+
+
+_stores: dict[tuple[Path, str], Store] = {}
+_stores_lock = threading.Lock()

@@ -1,0 +1,67 @@
+"""The frames of videos, by OpenCV: counted and read forwards, so that a number means the same frame at every run."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ImageError
+
+__all__ = ["frames_of", "read_frame"]
+
+_open = threading.local()  # each thread's video and the number of its next frame
+
+
+def frames_of(path: Path) -> int:
+    """How many frames a video has, by its header.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be opened or has none.
+    """
+    video = _opened(path)
+    count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    video.release()
+    if count < 1:
+        raise ImageError(f"{path}: the video tells no number of frames; convert it with `ffmpeg -i VIDEO copy.mp4`")
+    return count
+
+
+def read_frame(path: Path, number: int) -> NDArray[np.uint8]:
+    """A frame, (H, W, 3) uint8 RGB; fast where each thread asks for later and later frames.
+
+    It is reached by decoding what comes before it: jumps are not exact in many formats.
+
+    Raises
+    ------
+    ImageError
+        If the video ends before it, or is damaged.
+    """
+    name, before, following = getattr(_open, "video", (None, None, 0))
+    video: Any = before
+    if name != path or number < following:
+        if video is not None:
+            video.release()
+        video, following = _opened(path), 0
+    while following < number and video.grab():
+        following += 1
+    good, frame = video.read() if following == number else (False, None)
+    if not good or frame is None:
+        video.release()
+        _open.video = (None, None, 0)
+        raise ImageError(f"{path}: the video ends before frame {number}, or is damaged there")
+    _open.video = (path, video, number + 1)
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _opened(path: Path) -> Any:
+    video = cv2.VideoCapture(str(path))
+    if not video.isOpened():
+        raise ImageError(f"{path}: cannot be opened as a video; convert it to MP4 (H.264)")
+    return video

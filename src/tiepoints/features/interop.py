@@ -1,0 +1,183 @@
+"""Features and matches as others have them, OpenCV's objects and torch's tensors, to and from arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..checks import array, shown
+from ..errors import InvalidInputError
+from ..optional import require
+
+if TYPE_CHECKING:
+    import cv2
+
+__all__ = [
+    "from_dmatches",
+    "from_opencv",
+    "from_tensors",
+    "matches_from_tensors",
+    "tensors",
+    "to_arrays",
+    "to_dmatches",
+    "to_lightglue",
+    "to_opencv",
+    "unit",
+]
+
+Float32 = NDArray[np.float32]
+
+# Name of a field -> what others call it.
+_NAMES = {"scores": ("keypoint_scores", "detection_scores"), "angles": ("oris",)}
+
+
+def to_arrays(points: Sequence[cv2.KeyPoint]) -> Float32:
+    """OpenCV's key points as rows [x, y, size, angle in radians, response]; (N, 5) float32.
+
+    OpenCV gives angles in degrees, clockwise as seen (x right, y down), which is our sense too; -1 means none.
+    """
+    rows = np.array([(*p.pt, p.size, p.angle, p.response) for p in points], np.float32).reshape(-1, 5)
+    rows[:, 3] = np.deg2rad(rows[:, 3])
+    return rows
+
+
+def from_opencv(points: Sequence[cv2.KeyPoint]) -> tuple[Float32, Float32, Float32 | None, Float32]:
+    """Positions (N, 2), sizes, angles in radians (None where no key point has one) and responses of key points."""
+    try:
+        rows = to_arrays(points)
+        without = all(p.angle == -1 for p in points)
+    except (TypeError, AttributeError, ValueError):
+        raise InvalidInputError(
+            f"keypoints are {shown(points)}, but a sequence of cv2.KeyPoint is expected; "
+            "arrays of positions go to tiepoints.Features"
+        ) from None
+    return rows[:, :2], rows[:, 2], None if without else rows[:, 3], rows[:, 4]
+
+
+def to_opencv(
+    keypoints: Float32,
+    scores: Float32,
+    sets: NDArray[np.uint8] | None,
+    scales: Float32 | None,
+    angles: Float32 | None,
+) -> list[cv2.KeyPoint]:
+    """The inverse of `from_opencv`; the set is the key point's class_id."""
+    import cv2
+
+    n = len(keypoints)
+    sizes = np.ones(n) if scales is None else scales
+    degrees = np.full(n, -1.0) if angles is None else np.rad2deg(angles) % 360
+    classes = np.full(n, -1) if sets is None else sets
+    columns = (keypoints[:, 0], keypoints[:, 1], sizes, degrees, scores, np.zeros(n, int), classes)
+    return [cv2.KeyPoint(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def unit(descriptors: ArrayLike) -> NDArray[Any]:
+    """OpenCV's descriptors as ours: bits as they are, vectors of unit length; SIFT's of 128 bytes are vectors."""
+    given = np.asarray(descriptors)
+    if given.dtype == np.uint8 and given.shape[-1:] != (128,):
+        return given
+    vectors = array(given, "descriptors", ("N", "D"), np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
+
+
+def to_dmatches(indices: NDArray[np.int32], scores: Float32, bits: int | None) -> list[cv2.DMatch]:
+    """OpenCV's matches with the distance that a similarity stands for."""
+    import cv2
+
+    similarity = scores.astype(np.float64)
+    distance = np.sqrt(np.maximum(2 - 2 * similarity, 0)) if bits is None else np.rint((1 - similarity) / 2 * bits)
+    columns = (indices[:, 0].tolist(), indices[:, 1].tolist(), distance.tolist())
+    return [cv2.DMatch(*row) for row in zip(*columns, strict=True)]
+
+
+def from_dmatches(matches: Sequence[cv2.DMatch]) -> NDArray[np.int32]:
+    """Their row numbers, (M, 2)."""
+    try:
+        return np.array([(m.queryIdx, m.trainIdx) for m in matches], np.int32).reshape(-1, 2)
+    except (TypeError, AttributeError):
+        raise InvalidInputError(
+            f"matches are {shown(matches)}, but a sequence of cv2.DMatch is expected; "
+            "of knnMatch's rows take the first each, after a ratio test"
+        ) from None
+
+
+def tensors(values: Mapping[str, Any], device: str | None) -> dict[str, Any]:
+    """Copies as tensors of torch on a device."""
+    torch = require("torch", "tensors", "train")
+    return {name: torch.from_numpy(np.array(value)).to(device or "cpu") for name, value in values.items()}
+
+
+def _numpy(value: Any) -> NDArray[Any]:
+    """A tensor on any device, of any type and history, as an array; whatever else as NumPy reads it."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        if value.is_floating_point():
+            value = value.float()
+        value = value.numpy()
+    return np.asarray(value)
+
+
+def _single(value: Any, dimensions: int, what: str) -> NDArray[Any]:
+    """Without the dimension of the batch, which must be 1."""
+    values = _numpy(value)
+    if values.ndim == dimensions + 1:
+        if len(values) != 1:
+            raise InvalidInputError(f"{what} are a batch of {len(values)} images; convert one at a time")
+        values = values[0]
+    return values
+
+
+def from_tensors(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of Features that a dictionary of tensors holds, under our names or LightGlue's."""
+    if not isinstance(given, Mapping):
+        raise InvalidInputError(f"tensors are {shown(given)}, but a dictionary is expected")
+    found: dict[str, Any] = {}
+    sizes = {"keypoints": 2, "descriptors": 2, "scores": 1, "sets": 1, "scales": 1, "angles": 1, "image_size": 1}
+    for name, dimensions in sizes.items():
+        for theirs in (name, *_NAMES.get(name, ())):
+            if given.get(theirs) is not None:
+                found[name] = _single(given[theirs], dimensions, theirs)
+    missing = [name for name in ("keypoints", "descriptors") if name not in found]
+    if missing:
+        raise InvalidInputError(f"the dictionary has no {' and no '.join(missing)}, but {', '.join(map(str, given))}")
+    found.setdefault("scores", np.ones(len(found["keypoints"]), np.float32))
+    return found
+
+
+def matches_from_tensors(given: Mapping[str, Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Row numbers (M, 2) and scores (M,) of our dictionary or of LightGlue's."""
+    if not isinstance(given, Mapping):
+        raise InvalidInputError(f"tensors are {shown(given)}, but a dictionary is expected")
+    pairs = next((name for name in ("indices", "matches") if name in given), None)
+    if pairs is not None:
+        # LightGlue gives lists with a tensor for each pair of the batch
+        both = (given[pairs], given.get("scores"))
+        one, values = (v[0] if isinstance(v, list | tuple) and len(v) == 1 else v for v in both)
+        indices = _single(one, 2, pairs)
+        return indices, np.ones(len(indices)) if values is None else _single(values, 1, "scores")
+    if "matches0" in given:
+        partner = _single(given["matches0"], 1, "matches0")
+        scores0 = given.get("matching_scores0")
+        confidence = np.ones(len(partner)) if scores0 is None else _single(scores0, 1, "matching_scores0")
+        rows = np.flatnonzero(partner >= 0)
+        return np.stack([rows, partner[rows]], axis=1), confidence[rows]
+    raise InvalidInputError(f"the dictionary has no indices, matches or matches0, but {', '.join(map(str, given))}")
+
+
+def to_lightglue(
+    indices: NDArray[np.int32], scores: Float32, counts: tuple[int, int], device: str | None
+) -> dict[str, Any]:
+    """The dictionary that LightGlue returns for one pair of images of so many features."""
+    values: dict[str, NDArray[Any]] = {}
+    for side, n in enumerate(counts):
+        partner, confidence = np.full((1, n), -1, np.int64), np.zeros((1, n), np.float32)
+        partner[0, indices[:, side]] = indices[:, 1 - side]
+        confidence[0, indices[:, side]] = scores
+        values[f"matches{side}"], values[f"matching_scores{side}"] = partner, confidence
+    lists = tensors({"matches": indices.astype(np.int64), "scores": scores}, device)
+    return {**tensors(values, device), **{name: [tensor] for name, tensor in lists.items()}}

@@ -1,0 +1,211 @@
+"""The matches between the features of two images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..checks import array, frozen
+from ..errors import InvalidInputError
+from . import interop
+from .features import Features
+from .rows import index_of, is_number, locked
+
+if TYPE_CHECKING:
+    import cv2
+
+__all__ = ["Match", "Matches"]
+
+Float32 = NDArray[np.float32]
+
+
+class Match(NamedTuple):
+    """One row of `Matches`: what iterating over them and indexing them by a number gives."""
+
+    a: int
+    """Row in the first image's features."""
+    b: int
+    """Row in the second's."""
+    score: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Matches:
+    """Pairs of features of two images that show the same point.
+
+    They can be indexed by a number (a `Match`), a slice, a mask or numbers (`Matches`), and iterated.
+
+    Parameters
+    ----------
+    indices : (M, 2) int32
+        Row numbers [in the first image's features, in the second's], 0 or more.
+    scores : (M,) float32
+        Similarity of the two descriptors in [-1, 1]: the dot product of unit vectors, or for binary descriptors
+        1 - 2 * Hamming distance / number of bits. Matchers that are learned give their confidence.
+
+    Raises
+    ------
+    InvalidInputError
+        If a shape is wrong, an index is no whole number or negative, or a score is not finite.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> matches = tp.Matches([[0, 4], [3, 1]], [0.9, 0.8])
+    >>> [(match.a, match.b) for match in matches]
+    [(0, 4), (3, 1)]
+    >>> matches[:1]
+    Matches(1)
+    """
+
+    indices: NDArray[np.int32]
+    scores: Float32
+
+    def __post_init__(self) -> None:
+        indices = array(self.indices, "indices", ("M", 2), np.int32, least=0)
+        scores = array(self.scores, "scores", (len(indices),), np.float32)
+        object.__setattr__(self, "indices", frozen(indices))
+        object.__setattr__(self, "scores", frozen(scores))
+
+    @classmethod
+    def empty(cls) -> Matches:
+        """No matches."""
+        return cls(np.zeros((0, 2), np.int32), np.zeros(0, np.float32))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, which: int) -> Match: ...
+    @overload
+    def __getitem__(self, which: ArrayLike | slice) -> Matches: ...
+    def __getitem__(self, which: Any) -> Match | Matches:
+        """One `Match` by its number; `Matches` by a slice, a boolean mask (M,) or an array of numbers (K,)."""
+        if not is_number(which):
+            return self.select(which)
+        row = range(len(self))[which]
+        first, second = self.indices[row].tolist()
+        return Match(first, second, float(self.scores[row]))
+
+    def __iter__(self) -> Iterator[Match]:
+        return map(Match, self.indices[:, 0].tolist(), self.indices[:, 1].tolist(), self.scores.tolist())
+
+    def __repr__(self) -> str:
+        return f"Matches({len(self)})"
+
+    def _repr_html_(self) -> str:
+        """The first matches as a table, as a notebook shows them."""
+        rows = "".join(f"<tr><td>{i}</td><td>{j}</td><td>{score:.3f}</td></tr>" for i, j, score in self[:8])
+        more = f"<p>and {len(self) - 8} more</p>" if len(self) > 8 else ""
+        return f"<p>{len(self)} matches</p><table><tr><th>a</th><th>b</th><th>score</th></tr>{rows}</table>{more}"
+
+    def select(self, which: ArrayLike | slice) -> Matches:
+        """Those matches that a boolean mask (M,), an array of indices or a slice picks.
+
+        Raises
+        ------
+        InvalidInputError
+            If the mask has another length, or an index is no whole number or out of range.
+        """
+        index = index_of(which, len(self), "matches")
+        return Matches(locked(self.indices[index]), locked(self.scores[index]))
+
+    def points(self, a: Features, b: Features) -> tuple[Float32, Float32]:
+        """The matched keypoints of both images, row by row.
+
+        Returns
+        -------
+        points_a, points_b : (M, 2) float32
+            [x, y] in pixels, pixel-centre convention.
+
+        Raises
+        ------
+        InvalidInputError
+            If an index points outside `a` or `b`: the matches belong to other features.
+        """
+        self._check(a, b)
+        return a.keypoints[self.indices[:, 0]], b.keypoints[self.indices[:, 1]]
+
+    def _check(self, a: Features, b: Features) -> None:
+        if len(self) and (self.indices.max(axis=0) >= (len(a), len(b))).any():
+            raise InvalidInputError(
+                f"matches refer to keypoint {self.indices.max(axis=0).tolist()} but the features hold "
+                f"{len(a)} and {len(b)}: these matches were made from other features"
+            )
+
+    def to_opencv(self, a: Features | None = None) -> list[cv2.DMatch]:
+        """OpenCV's matches, for ``cv2.drawMatches`` and the like.
+
+        Parameters
+        ----------
+        a : Features, optional
+            The first image's. Where its descriptors are bits, a match's `distance` is Hamming's, a whole number;
+            otherwise it is Euclidean, of unit vectors.
+        """
+        bits = None if a is None or not a.binary else 8 * a.descriptors.shape[1]
+        return interop.to_dmatches(self.indices, self.scores, bits)
+
+    @classmethod
+    def from_opencv(cls, matches: Sequence[cv2.DMatch], a: Features, b: Features) -> Matches:
+        """Matches from OpenCV's; the scores are computed from the descriptors of `a` and `b`.
+
+        Parameters
+        ----------
+        matches : sequence of cv2.DMatch
+            As ``match`` returns them; of ``knnMatch`` the first of each row, after a ratio test.
+        a, b : Features
+            Of the query image and of the train image.
+
+        Raises
+        ------
+        InvalidInputError
+            If these are no DMatches, or they were made from other features.
+        """
+        indices = interop.from_dmatches(matches)
+        matched = cls(indices, np.zeros(len(indices), np.float32))
+        matched._check(a, b)
+        left, right = a.select(matched.indices[:, 0]).vectors(), b.select(matched.indices[:, 1]).vectors()
+        scores = np.einsum("md,md->m", left, right) / np.float32(left.shape[1] if a.binary else 1)
+        return cls(matched.indices, scores)
+
+    def to_torch(self, device: str | None = None) -> dict[str, Any]:
+        """Tensors ``indices`` (M, 2) int32 and ``scores`` (M,) float32.
+
+        Raises
+        ------
+        MissingDependencyError
+            If torch is not installed.
+        """
+        return interop.tensors({"indices": self.indices, "scores": self.scores}, device)
+
+    @classmethod
+    def from_torch(cls, tensors: Mapping[str, Any]) -> Matches:
+        """Matches from a dictionary of tensors: `to_torch`'s, or what LightGlue (its own, or kornia's) returns.
+
+        Raises
+        ------
+        InvalidInputError
+            If it holds neither ``indices`` nor ``matches`` nor ``matches0``, or several pairs.
+        """
+        return cls(*interop.matches_from_tensors(tensors))
+
+    def to_lightglue(self, a: Features, b: Features, device: str | None = None) -> dict[str, Any]:
+        """What LightGlue returns, with a batch of 1.
+
+        Returns
+        -------
+        tensors : dict
+            matches0 (1, N), matches1 (1, M), the row in the other image or -1; matching_scores0 and 1; and lists with
+            one tensor each, matches (K, 2) and scores (K,).
+
+        Raises
+        ------
+        InvalidInputError
+            If the matches belong to other features.
+        """
+        self._check(a, b)
+        return interop.to_lightglue(self.indices, self.scores, (len(a), len(b)), device)

@@ -1,0 +1,39 @@
+"""Picking rows, of features and of matches alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..checks import array
+from ..errors import InvalidInputError
+
+__all__ = ["index_of", "is_number", "locked"]
+
+
+def is_number(which: object) -> bool:
+    """Whether it picks one row."""
+    return isinstance(which, int | np.integer) and not isinstance(which, bool)
+
+
+def index_of(which: ArrayLike | slice, length: int, what: str) -> NDArray[Any] | slice:
+    """What picks rows: a slice, a mask of the right length, or numbers in range (negative ones count from the end)."""
+    if isinstance(which, slice):
+        return which
+    given = np.asarray(which)
+    if given.dtype == bool:
+        if given.shape != (length,):
+            raise InvalidInputError(f"the mask has shape {given.shape}, but there are {length} {what}")
+        return given
+    index = array(given if given.size else np.zeros(0), "row numbers", ("K",), np.intp)
+    if index.size and not -length <= index.min() <= index.max() < length:
+        raise InvalidInputError(f"row numbers reach {index.min()} to {index.max()}, but there are {length} {what}")
+    return index
+
+
+def locked(values: NDArray[Any]) -> NDArray[Any]:
+    """A fresh array (or a view of a frozen one) as read-only, so that it need not be copied again."""
+    values.flags.writeable = False
+    return values

@@ -1,0 +1,210 @@
+"""`run`: only what is missing is computed, nothing known is stale, and one bad item costs no other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiepoints as tp
+from tiepoints.collection import (
+    Collection,
+    Engine,
+    Extract,
+    Given,
+    Match,
+    Processes,
+    Serial,
+    Step,
+    Store,
+    Threads,
+    Verify,
+    exhaustive,
+    run,
+)
+
+COUNTED: list[str] = []
+
+
+class Brightness(Step):
+    """The mean of an image; counts its calls."""
+
+    def __init__(self, power: float = 1.0) -> None:
+        self.power = power
+
+    def __call__(self, photograph: Any) -> Any:
+        COUNTED.append(photograph.name)
+        if "bad" in photograph.name:
+            raise ValueError("cannot\nlook at this")
+        return {"mean": float(photograph.read().mean()) ** self.power, "name": photograph.name}
+
+
+class Difference(Step):
+    def __call__(self, a: Any, b: Any) -> Any:
+        return a["mean"] - b["mean"]
+
+
+class Poisoned(Step):
+    """Ends its process on some numbers."""
+
+    def __call__(self, value: int) -> int:
+        if value in (3, 5):
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        return value * value
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    photos = tmp_path / "photos"
+    (photos / "inner").mkdir(parents=True)
+    for i, name in enumerate(("a1.png", "a10.png", "a2.png", "inner/b.png")):
+        Image.new("L", (32, 24), 40 * (i + 1)).save(photos / name)
+    COUNTED.clear()
+    return photos
+
+
+ENGINES: list[Callable[[], Engine]] = [Serial, lambda: Threads(3)]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=["serial", "threads"])
+def test_what_is_known_is_not_computed_again(folder: Path, tmp_path: Path, engine: Callable[[], Engine]) -> None:
+    seen: list[tuple[int, int]] = []
+    with Store(tmp_path / "work") as store:
+        first = run(
+            Brightness(), Collection.from_folder(folder), store, engine=engine(), progress=lambda *n: seen.append(n)
+        )
+    assert list(first) == ["a1.png", "a2.png", "a10.png", "inner/b.png"], "numbers are in natural order"
+    assert first["a10.png"] == {"mean": 80.0, "name": "a10.png"}
+    assert seen == [(i, 4) for i in range(5)] and first.computed == 4 and not first.failed
+    shutil.copy(folder / "a1.png", folder / "copy.png")
+    (folder / "a2.png").rename(folder / "renamed.png")
+    with Store(tmp_path / "work") as store:
+        again = run(Brightness(), Collection.from_folder(folder), store, engine=engine())
+        assert len(again) == 5 and again.computed == 0 and len(COUNTED) == 4, "a copy and a new name change nothing"
+        other = run(Brightness(2.0), Collection.from_folder(folder), store, engine=engine())
+        assert other.computed == 4 and other["copy.png"]["mean"] == 1600.0, "equal photographs are computed once"
+        assert again["renamed.png"]["mean"] == 120.0
+        Image.new("L", (32, 24), 7).save(folder / "a1.png")
+        changed = run(Brightness(), Collection.from_folder(folder), store, engine=engine())
+        assert changed.computed == 1 and changed["a1.png"]["mean"] == 7.0 and changed["copy.png"]["mean"] == 40.0
+
+
+def test_one_bad_item_costs_no_other(folder: Path, tmp_path: Path) -> None:
+    (folder / "bad.png").write_bytes((folder / "a1.png").read_bytes() + b" ")
+    Image.new("L", (9, 9), 1).save(folder / "gone.png")
+    photos = Collection.from_folder(folder)
+    (folder / "gone.png").unlink()
+    with Store(tmp_path / "work") as store:
+        means = run(Brightness(), photos, store)
+        assert set(means.failed) == {"bad.png", "gone.png"} and len(means) == 4
+        assert means.failed["bad.png"] == "ValueError: cannot look at this"
+        assert "no such file" in means.failed["gone.png"]
+        pairs = exhaustive(photos)
+        differences = run(Difference(), pairs, store, means)
+        assert len(differences) == 6 and len(differences.skipped) == 9 and not differences.failed
+        assert differences["a1.png", "a10.png"] == -40.0
+        assert run(Brightness(), photos, store).computed == 0, "what failed is tried again, what is there is not"
+
+
+def test_pairs_and_results_are_items(examples: Path, tmp_path: Path) -> None:
+    photos = Collection.from_folder(examples)
+    extractor = tp.load("orb", max_keypoints=300)
+    with Store(tmp_path / "work") as store:
+        features = run(Extract(extractor), photos, store)
+        matches = run(Match(ratio=0.9), exhaustive(photos), store, features)
+        views = run(Verify("homography"), matches, store, features)
+        a, b = features["box.png"], features["box_in_scene.png"]
+        expected = tp.match(a, b, ratio=0.9)
+        np.testing.assert_array_equal(matches["box.png", "box_in_scene.png"].indices, expected.indices)
+        view = views["box.png", "box_in_scene.png"]
+        assert view and view.verified and len(view.inliers) == view.geometry.num_inliers > 5
+        assert not views["box.png", "desk_1.jpg"] and len(views["box.png", "desk_1.jpg"].inliers) == 0
+        assert run(Verify("homography"), matches, store, features).computed == 0
+        assert run(Verify("homography", threshold=2), matches, store, features).computed == 6
+    held = run(Match(ratio=0.9), exhaustive(photos), None, run(Extract(extractor), photos))
+    np.testing.assert_array_equal(held["box.png", "box_in_scene.png"].indices, expected.indices)
+
+
+class Sum(Step):
+    def __call__(self, values: Any, factor: Any) -> Any:
+        return values.sum() * factor
+
+
+def test_a_mapping_of_inputs_is_known_by_their_content() -> None:
+    items = {"x": (np.arange(3), 2), ("a", "b"): (np.arange(4), Given(0.5))}
+    results = run(Sum(), items)
+    assert dict(results.items()) == {"x": 6, ("a", "b"): 3.0}
+    with pytest.raises(tp.InvalidInputError, match="no pair of names"):
+        run(Sum(), [3])  # type: ignore[list-item]
+
+
+def test_a_call_that_ends_its_process_fails_alone(tmp_path: Path) -> None:
+    with Store(tmp_path / "work") as store:
+        results = run(Poisoned(), {str(i): (i,) for i in range(8)}, store, engine=Processes(2, own_shards=True))
+        assert dict(results.items()) == {str(i): i * i for i in (0, 1, 2, 4, 6, 7)}
+        assert set(results.failed) == {"3", "5"} and "process died" in results.failed["3"]
+        assert len(list(store.folder.glob("poisoned-*.sqlite"))) > 1, "each process has written its own shard"
+        assert run(Poisoned(), {"4": (4,)}, store).computed == 0, "shards are read as one"
+
+
+class Heavy(Step):
+    """Says how many calls run at once."""
+
+    now = 0
+    most = 0
+    lock = threading.Lock()
+    threads: tuple[int, ...] = ()
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def memory(self, *inputs: Any) -> int:
+        return self.size
+
+    def __call__(self, value: int) -> int:
+        with Heavy.lock:
+            Heavy.now += 1
+            Heavy.most = max(Heavy.most, Heavy.now)
+            Heavy.threads += (tp.threads.cores(),)
+        threading.Event().wait(0.02)
+        with Heavy.lock:
+            Heavy.now -= 1
+        return value
+
+
+@pytest.mark.parametrize(("size", "most"), [(10, 4), (45, 2), (1000, 1)])
+def test_calls_that_take_too_much_together_wait_for_each_other(
+    size: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    Heavy.most, Heavy.threads = 0, ()
+    results = run(Heavy(size), {str(i): (i,) for i in range(12)}, engine=Threads(4, memory=100))
+    assert len(results) == 12 and Heavy.most == most
+    assert set(Heavy.threads) == {4 if size == 1000 else 1}, "who runs alone has all threads"
+
+
+@pytest.mark.parametrize("workers", [float("nan"), 0, -1, 1.5, "2", True])
+def test_workers_are_checked(workers: Any) -> None:
+    for engine in (Threads, Processes):
+        with pytest.raises(tp.InvalidInputError, match="workers"):
+            engine(workers)
+
+
+def test_an_interrupt_ends_the_run_and_keeps_what_is_finished(tmp_path: Path) -> None:
+    def stop(done: int, every: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    items = {str(i): (i,) for i in range(40)}
+    with Store(tmp_path / "work") as store:
+        with pytest.raises(KeyboardInterrupt):
+            run(Heavy(1), items, store, engine=Threads(2), progress=stop)
+        assert 0 < run(Heavy(1), items, store).computed <= 36
