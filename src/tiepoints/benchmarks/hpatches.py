@@ -112,7 +112,7 @@ def evaluate_hpatches(
     data = read_sequences(roots)
     photos = Collection.from_paths(data.images)
     details: list[dict[str, Value]] = []
-    unreadable: dict[str, str] = {}
+    unreadable: dict[Any, str] = {}
     with nullcontext() if store is None else Store(store) as where:
         for one in chosen:
 
@@ -127,9 +127,8 @@ def evaluate_hpatches(
                 if pair.a in features and pair.b in features
             }
             scores = through(ScorePair(rules), pairs, f"{one.label}: pairs")
-            unreadable |= features.failed | {
-                str(pair): f"{' '.join(pair)}: {why}" for pair, why in scores.failed.items()
-            }
+            unreadable |= features.failed
+            unreadable |= {pair: f"{' '.join(pair)}: {why}" for pair, why in scores.failed.items()}
             for pair in data.pairs:
                 if (pair.a, pair.b) in scores:
                     about: dict[str, Value] = {"method": one.label, "split": pair.split, "sequence": pair.sequence}
@@ -157,6 +156,7 @@ def evaluate_hpatches(
         notes=tuple(notes),
         details=tuple(details),
         plots=_plots(labels, tables, complete),
+        incomplete=bool(unreadable),
         about=versions("opencv-contrib-python-headless", "numpy") | {one.label: repr(one.extractor) for one in chosen},
     )
 
