@@ -57,7 +57,7 @@ def verify(a: tp.Features, b: tp.Features, matches: tp.Matches, threshold: float
 
 def camera_of(path: Path, features: tp.Features, focal: float | None) -> tp.Camera:
     """The camera by its focal length, or else by the photograph's EXIF data; COLMAP refines it."""
-    return tp.camera_of(path) if focal is None else tp.Camera.from_focal(focal, features.image_size)
+    return tp.Camera.from_exif(path) if focal is None else tp.Camera.from_focal(focal, features.image_size)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .errors import TrainingError as TrainingError
     from .errors import UnknownExtractorError as UnknownExtractorError
     from .errors import WeightsError as WeightsError
+    from .exif import position_from_exif as position_from_exif
     from .extraction import Extractor as Extractor
     from .extraction import Metadata as Metadata
     from .extraction import extract_images as extract_images
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from .geometry import fundamental as fundamental
     from .geometry import homography as homography
     from .geometry import relative_pose as relative_pose
-    from .images import camera_of as camera_of
     from .images import read as read
     from .matching import match as match
     from .plot import plot_keypoints as plot_keypoints
@@ -61,7 +61,6 @@ _HOMES = {
     "UnknownExtractorError": "errors",
     "WeightsError": "errors",
     "absolute_pose": "geometry",
-    "camera_of": "images",
     "essential": "geometry",
     "extract_images": "extraction",
     "extractors": "extraction",
@@ -71,15 +70,21 @@ _HOMES = {
     "match": "matching",
     "plot_keypoints": "plot",
     "plot_matches": "plot",
+    "position_from_exif": "exif",
     "read": "images",
     "relative_pose": "geometry",
     "save_image": "plot",
 }
 
+# Modules that are public as a whole, imported at first use too: `tiepoints.storage.save_features`.
+_MODULES = frozenset({"collection", "extraction", "geometry", "matching", "metrics", "storage"})
+
 __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module 'tiepoints' has no attribute {name!r}")
     value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
@@ -88,4 +93,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*__all__, *_MODULES})

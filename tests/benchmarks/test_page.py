@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")  # the script sets them where nobody has
-    spec = importlib.util.spec_from_file_location("page", ROOT / "benchmarks" / "page.py")
+    spec = importlib.util.spec_from_file_location("page", ROOT / "tools" / "page.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "page", module)

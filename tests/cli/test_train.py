@@ -30,7 +30,7 @@ def invoke(*arguments: object) -> Result:
 
 
 def test_train_reports_resumes_and_logs(photographs: Path, tmp_path: Path) -> None:
-    common = ("--images", photographs, "--out", tmp_path, "--crop", 64, "--batch", 1, "--workers", 0)
+    common = ("--images", photographs, "--out", tmp_path, "--crop", 64, "--batch", 1)
     first = invoke(*common, "--steps", 2, "--sets", 3, "--loss", "peaky=0.7", "--json")
     assert first.exit_code == 0, first.output
     reports = [json.loads(line) for line in first.stdout.splitlines()]

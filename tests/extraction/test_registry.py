@@ -77,7 +77,7 @@ def test_unknown_names_get_a_suggestion() -> None:
     with pytest.raises(tp.UnknownExtractorError, match="did you mean 'rootsift'") as caught:
         tp.load("root-sift")
     assert isinstance(caught.value, KeyError) and not str(caught.value).startswith('"')
-    with pytest.raises(tp.UnknownExtractorError, match="there are mdnet, sift, rootsift"):
+    with pytest.raises(tp.UnknownExtractorError, match="there are mdnet, mdnet-large, sift, rootsift"):
         tp.load("zzz")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ KINDS = {metadata.paper if metadata.weights else metadata.name: metadata for met
 METADATA = {metadata.name: metadata for metadata in KINDS.values() if is_ready(metadata)}
 
 
+@functools.cache
 def blobs(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """(480, 640) with Gaussian blobs of sigma 2.8 to 6 px at random sub-pixel places (N, 2)."""
     rng = np.random.default_rng(seed)
@@ -30,6 +32,7 @@ def blobs(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), np.array(centres)
 
 
+@functools.cache
 def corners(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """(480, 640) with bright squares turned by any angle, drawn at 8 times the resolution; their corners and centres.
 

@@ -241,13 +241,6 @@ def test_bad_files_are_one_line(tmp_path, features):
     assert not (tmp_path / "none.db").exists()
 
 
-def test_a_camera_that_we_lack_is_one_line(tmp_path):
-    with pycolmap.Database.open(tmp_path / "a.db") as database:
-        database.write_camera(pycolmap.Camera(model="FOV", width=64, height=48, params=[50, 50, 32, 24, 0.5]))
-    with pytest.raises(StorageError, match=r"a\.db: camera model 'FOV' is unknown"):
-        read_colmap(tmp_path / "a.db")
-
-
 def test_a_log_of_the_old_database_does_not_get_into_the_new(tmp_path, features):
     path = tmp_path / "a.db"
     f = features(0, 3)

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="training needs the extra train")
+torch = pytest.importorskip("torch", reason="training needs the extra train")
 
-import tiepoints as tp
-from tiepoints.benchmarks import evaluate_hpatches
-from tiepoints.training.development import Development
-from tiepoints.training.pairs import Photographs
+import tiepoints as tp  # noqa: E402
+from tiepoints.benchmarks import evaluate_hpatches  # noqa: E402
+from tiepoints.training.cache import ArrayCache  # noqa: E402
+from tiepoints.training.development import Development  # noqa: E402
+from tiepoints.training.photographs import Photographs, prepare  # noqa: E402
 
 
 def held_out(folder: Path) -> Photographs:
-    return Photographs(sorted(folder.glob("*.png")))
+    return prepare(sorted(folder.glob("*.png")), ArrayCache(folder / "cache", 2**30), torch.device("cpu"))[0]
 
 
 def test_planar_figures_are_those_of_the_benchmark(photographs: Path, shared: Path) -> None:

@@ -13,9 +13,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra train")
 
+from click.testing import CliRunner  # noqa: E402
+
 import tiepoints as tp  # noqa: E402
+from tiepoints.cli import cli  # noqa: E402
 from tiepoints.extraction.model import released  # noqa: E402
-from tiepoints.training.export import read_model, save_model, sealed  # noqa: E402
+from tiepoints.training.export import read_model, read_network, save_model, sealed  # noqa: E402
 from tiepoints.training.network import Config, MDNet  # noqa: E402
 from tiepoints.training.run_time import extractor_of  # noqa: E402
 
@@ -45,17 +48,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[MDNet, Path]:
     return network, path
 
 
-def as_torch(path: Path) -> MDNet:
-    config, state, _ = read_model(path)
-    network = MDNet(config).eval()
-    missing = network.load_state_dict(state, strict=False)
-    assert not missing.unexpected_keys and all(key.endswith("num_batches_tracked") for key in missing.missing_keys)
-    return network
-
-
 def test_the_released_model_agrees_with_torch_on_ten_photographs(shared: Path) -> None:
     """Heatmaps and unit descriptors, of photographs of different sizes."""
-    network = extractor_of(as_torch(released()), sets=2)
+    network = extractor_of(read_network(released())[0], sets=2)
     extractor = tp.load("mdnet")
     photographs = sorted((shared / "data" / "oxford_affine").rglob("*.*g"))[:5]
     photographs += sorted((shared / "data" / "temple_ring").rglob("*.jpg"))[:5]
@@ -63,7 +58,8 @@ def test_the_released_model_agrees_with_torch_on_ten_photographs(shared: Path) -
     for path in photographs:
         image = tp.read(path)
         for ours, theirs in zip(extractor.dense(image), network.dense(image), strict=True):  # type: ignore[attr-defined]
-            assert np.abs(ours - theirs).max() < 1e-4, path.name
+            assert np.abs(ours - theirs).max() < 1e-3, path.name
+            assert np.abs(ours - theirs).mean() < 1e-5, path.name
 
 
 def test_height_and_width_are_free(exported: tuple[MDNet, Path]) -> None:
@@ -88,14 +84,19 @@ def test_the_file_tells_what_it_is_and_gives_the_weights_back(exported: tuple[MD
             assert torch.equal(state[name], value), name
     image = torch.rand(1, 1, 64, 96)
     with torch.inference_mode():
-        (theirs, _), (ours, _) = network(image), as_torch(path)(image)
+        (theirs, _), (ours, _) = network(image), read_network(path)[0](image)
     for k, logits in theirs.items():  # the last convolutions come back with equal biases, which the blur made of them
         torch.testing.assert_close(ours[k], logits, atol=1e-5, rtol=1e-5)
     assert b"site-packages" not in path.read_bytes(), "no traces of the machine that wrote it"
 
 
-def test_opencv_runs_it_too(exported: tuple[MDNet, Path]) -> None:
-    network, path = exported
+def test_opencv_runs_one_head_too(tmp_path: Path, exported: tuple[MDNet, Path]) -> None:
+    network, whole = exported
+    path = tmp_path / "three.onnx"
+    arguments = ["export", str(whole), "--sets", "3", "--out", str(path)]
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    assert CliRunner().invoke(cli, [*arguments[:3], "4", *arguments[4:]]).exit_code == 2
+    assert tp.load("mdnet", weights=path).sets == 3  # type: ignore[attr-defined]
     image = np.random.default_rng(1).random((1, 1, 64, 96), np.float32)
     net = cv2.dnn.readNetFromONNX(str(path))
     net.setInput(image)
@@ -116,7 +117,7 @@ def test_half_the_bytes_compute_nearly_the_same(tmp_path: Path, exported: tuple[
     for whole, half in zip(*both, strict=True):
         np.testing.assert_allclose(half, whole, atol=5e-3)
     assert any(not np.array_equal(whole, half) for whole, half in zip(*both, strict=True))
-    torch.testing.assert_close(as_torch(tmp_path / "half.onnx").basis, network.basis)
+    torch.testing.assert_close(read_network(tmp_path / "half.onnx")[0].basis, network.basis)
 
 
 def forged(path: Path, change: Callable[[Any], None], about: dict[str, Any] | None = None) -> bytes:
@@ -207,10 +208,6 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path, exported: tuple[MDNet, Path]) -> None:
-    from click.testing import CliRunner
-
-    from tiepoints.cli import cli
-
     out = tmp_path / "new" / "again.onnx"
     result = CliRunner().invoke(
         cli, ["export", str(exported[1]), "--out", str(out), "--about", "licence=MIT", "--json"]
@@ -225,10 +222,6 @@ def test_the_command(tmp_path: Path, exported: tuple[MDNet, Path]) -> None:
 
 
 def test_eight_bits(tmp_path: Path, photographs: Path, exported: tuple[MDNet, Path]) -> None:
-    from click.testing import CliRunner
-
-    from tiepoints.cli import cli
-
     out = tmp_path / "small.onnx"
     arguments = ["export", str(exported[1]), "--out", str(out), "--int8"]
     (photographs / "broken.png").write_bytes(b"no photograph")

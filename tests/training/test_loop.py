@@ -15,12 +15,15 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra train")
 
+from click.testing import CliRunner  # noqa: E402
+
 import tiepoints as tp  # noqa: E402
+from tiepoints.cli import cli  # noqa: E402
 from tiepoints.training.loop import Progress, train  # noqa: E402
 from tiepoints.training.network import Config  # noqa: E402
 from tiepoints.training.objective import Objective  # noqa: E402
-from tiepoints.training.pairs import Warps  # noqa: E402
 from tiepoints.training.recipe import Recipe  # noqa: E402
+from tiepoints.training.warps import Warps  # noqa: E402
 
 RECIPE = Recipe(
     network=Config(
@@ -31,12 +34,12 @@ RECIPE = Recipe(
         fused=16,
         descriptor_size=16,
     ),
-    objective=Objective(anchors=32, warm_up=2),
+    objective=Objective(anchors=32, peaks=16, warmup=2),
     warps=Warps(size=64),
     batch=2,
-    rise=3,
+    warmup=3,
 )
-QUICK = {"workers": 0, "report_seconds": 0.0}
+QUICK = {"report_seconds": 0.0}
 
 
 def run(images: Path, out: Path, steps: int, recipe: Recipe = RECIPE, **options: object) -> list[Progress]:
@@ -47,6 +50,20 @@ def run(images: Path, out: Path, steps: int, recipe: Recipe = RECIPE, **options:
 
 def checkpoint(folder: Path) -> dict[str, object]:
     return torch.load(folder / "checkpoint.pt", weights_only=True)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def two_steps(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of two steps, for `begun`."""
+    folder = tmp_path_factory.mktemp("two steps")
+    run(photographs, folder, 2)
+    return folder
+
+
+@pytest.fixture
+def begun(two_steps: Path, tmp_path: Path) -> Path:
+    """The folder of a training of two steps, to go on in or to damage."""
+    return Path(shutil.copytree(two_steps, tmp_path / "begun"))
 
 
 def same_training(a: Path, b: Path) -> None:
@@ -87,16 +104,15 @@ def test_a_training_leaves_a_model_that_the_extractor_runs(photographs: Path, tm
 
 
 def test_the_losses_fall(photographs: Path, tmp_path: Path) -> None:
-    reports = [p for p in run(photographs, tmp_path, 40, replace(RECIPE, learning_rate=3e-3)) if p.losses]
+    reports = [p for p in run(photographs, tmp_path, 24, replace(RECIPE, learning_rate=5e-3)) if p.losses]
     first, last = (sum(p.losses["entropy"] for p in part) / 5 for part in (reports[:5], reports[-5:]))
     assert last < 0.9 * first
 
 
-def test_it_starts_from_a_model_and_heads_only_leaves_the_rest(photographs: Path, tmp_path: Path) -> None:
-    run(photographs, tmp_path / "two", 3)
-    four = replace(RECIPE, network=replace(RECIPE.network, sets=(4,)), heads_only=True)
-    run(photographs, tmp_path / "four", 3, four, start=tmp_path / "two" / "best.onnx")
-    two, four_ = checkpoint(tmp_path / "two")["average"], checkpoint(tmp_path / "four")["weights"]
+def test_it_starts_from_a_model_and_heads_only_leaves_the_rest(photographs: Path, begun: Path, tmp_path: Path) -> None:
+    four = replace(RECIPE, network=replace(RECIPE.network, sets=(4,)), trunk_rate=0.0)
+    run(photographs, tmp_path / "four", 3, four, start=begun / "best.onnx")
+    two, four_ = checkpoint(begun)["average"], checkpoint(tmp_path / "four")["weights"]
     for name, value in two.items():  # type: ignore[attr-defined]
         if not name.startswith("detect") and value.is_floating_point():
             torch.testing.assert_close(value, four_[name], msg=name)  # type: ignore[index]
@@ -104,7 +120,74 @@ def test_it_starts_from_a_model_and_heads_only_leaves_the_rest(photographs: Path
     assert not torch.equal(two["detect.2.0.0.weight"], four_["detect.4.0.0.weight"])  # type: ignore[index]
     other = replace(RECIPE, network=Config())
     with pytest.raises(tp.InvalidInputError, match="another shape"):
-        run(photographs, tmp_path / "other", 3, other, start=tmp_path / "two" / "best.onnx")
+        run(photographs, tmp_path / "other", 3, other, start=begun / "best.onnx")
+
+
+def test_a_teacher_is_looked_at_once_and_its_directions_stay(
+    photographs: Path, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIEPOINTS_WEIGHTS", str(shared / "weights"))
+    four = tmp_path / "photographs"
+    four.mkdir()
+    for path in sorted(photographs.iterdir())[:4]:
+        shutil.copy(path, four)
+    recipe = replace(RECIPE, teachers=("aliked-n16",), places=40)
+    said: list[str] = []
+    run(four, tmp_path / "one", 2, recipe, say=said.append)
+    reports = run(four, tmp_path / "one", 3, resume=True, say=said.append)
+    assert sum("16 directions hold" in line for line in said) == 1
+    assert {"heights", "floor", "distance", "ranking"} < set(reports[0].losses)
+    saved = checkpoint(tmp_path / "one")
+    assert saved["network"]["teacher"] == "aliked-n16" and saved["recipe"]["teachers"] == ["aliked-n16"]  # type: ignore[index]
+    basis = saved["average"]["basis"]  # type: ignore[index]
+    torch.testing.assert_close(basis.T @ basis, torch.eye(16), atol=1e-5, rtol=0)
+    # another training that begins with this model speaks the same language, from the same cache
+    monkeypatch.setattr("tiepoints.training.teacher.Lessons.learn", None)
+    run(four, tmp_path / "two", 1, recipe, start=tmp_path / "one" / "best.onnx", say=said.append)
+    assert torch.equal(checkpoint(tmp_path / "two")["weights"]["basis"], basis)  # type: ignore[index]
+    assert sum("directions hold" in line for line in said) == 1
+    # one from photographs alone leaves it
+    run(four, tmp_path / "alone", 1, start=tmp_path / "one" / "best.onnx")
+    assert checkpoint(tmp_path / "alone")["weights"]["basis"].shape == (0, 16)  # type: ignore[index]
+
+
+def test_heads_of_several_numbers_of_sets_are_trained_together(photographs: Path, begun: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, network=replace(RECIPE.network, sets=(1, 2, 4)), trunk_rate=0.1)
+    before = checkpoint(begun)["average"]
+    run(photographs, tmp_path / "out", 2, recipe, start=begun / "checkpoint.pt")
+    after = checkpoint(tmp_path / "out")["weights"]
+    assert after["detect.4.1.weight"].shape[0] == 16  # type: ignore[index]
+    moved = {
+        name: (after[name] - before[name]).abs().mean().item()  # type: ignore[index]
+        for name in ("detect.2.0.0.weight", "stages.0.0.0.weight")
+    }
+    assert 0 < moved["stages.0.0.0.weight"] < 0.5 * moved["detect.2.0.0.weight"]
+    hidden = [after[f"detect.{k}.0.0.weight"] for k in (1, 4)]  # type: ignore[index]
+    for other in hidden:  # they began as the head of two sets
+        assert (other - before["detect.2.0.0.weight"]).abs().mean() < 0.01  # type: ignore[index]
+
+
+def test_shared_statistics_are_those_of_batch_normalisation_in_both_precisions(tmp_path: Path) -> None:
+    import torch.distributed as dist
+
+    from tiepoints.training.distributed import share_statistics
+
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    try:
+        for precision, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
+            x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).to(precision)
+            results = []
+            for shared in (False, True):
+                layer = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+                layer = share_statistics(layer, torch.device("cpu")) if shared else layer
+                y = layer(x.clone().requires_grad_())
+                y.float().square().sum().backward()
+                assert y.dtype == precision
+                results.append((y.float(), *layer.state_dict().values(), *(p.grad for p in layer.parameters())))
+            for one, other in zip(*results, strict=True):
+                torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_crops_too_small_for_the_windows_of_many_sets_are_refused(photographs: Path, tmp_path: Path) -> None:
@@ -113,17 +196,16 @@ def test_crops_too_small_for_the_windows_of_many_sets_are_refused(photographs: P
         run(photographs, tmp_path, 1, many)
 
 
-def test_an_earlier_training_is_not_overwritten(photographs: Path, tmp_path: Path) -> None:
-    run(photographs, tmp_path, 2)
+def test_an_earlier_training_is_not_overwritten(photographs: Path, begun: Path, tmp_path: Path) -> None:
     with pytest.raises(tp.StorageError, match="--resume"):
-        run(photographs, tmp_path, 2)
+        run(photographs, begun, 2)
     torch.save({"state_dict": {}}, tmp_path / "other.pt")
     for content in (b"PK nonsense", (tmp_path / "other.pt").read_bytes()):
-        (tmp_path / "checkpoint.pt").write_bytes(content)
+        (begun / "checkpoint.pt").write_bytes(content)
         with pytest.raises(
             tp.StorageError, match=r"checkpoint\.pt: not a checkpoint of `tiepoints train`, or damaged [^(]*--out$"
         ):
-            run(photographs, tmp_path, 2, resume=True)
+            run(photographs, begun, 2, resume=True)
 
 
 def test_it_says_what_it_begins_with_and_when_nothing_is_left(photographs: Path, tmp_path: Path) -> None:
@@ -135,31 +217,29 @@ def test_it_says_what_it_begins_with_and_when_nothing_is_left(photographs: Path,
 
 
 def test_the_best_starts_anew_where_it_is_judged_on_other_pictures(
-    photographs: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    photographs: Path, begun: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    run(photographs, tmp_path, 1)
     said: list[str] = []
-    run(photographs, tmp_path, 2, resume=True, say=said.append)
+    run(photographs, begun, 3, resume=True, say=said.append)
     assert not any("anew" in line for line in said)
-    state = checkpoint(tmp_path)
-    torch.save(state | {"best": 2.0}, tmp_path / "checkpoint.pt")  # nothing can be better
-    assert not run(photographs, tmp_path, 3, resume=True)[-1].best
+    state = checkpoint(begun)
+    torch.save(state | {"best": 2.0}, begun / "checkpoint.pt")  # nothing can be better
+    assert not run(photographs, begun, 4, resume=True)[-1].best
     others = tmp_path_factory.mktemp("others")
     for i, path in enumerate(sorted(photographs.iterdir())):
         shutil.copy(path, others / f"{(7 * i) % 10}{path.suffix}")
-    assert run(others, tmp_path, 4, resume=True, say=said.append)[-1].best
+    assert run(others, begun, 5, resume=True, say=said.append)[-1].best
     assert any("other pictures than before: the best model so far starts anew" in line for line in said)
 
 
-def test_a_loss_that_is_not_finite_ends_it_and_keeps_the_checkpoint(photographs: Path, tmp_path: Path) -> None:
-    run(photographs, tmp_path, 2)
-    content = checkpoint(tmp_path)
+def test_a_loss_that_is_not_finite_ends_it_and_keeps_the_checkpoint(photographs: Path, begun: Path) -> None:
+    content = checkpoint(begun)
     content["weights"]["stages.0.0.0.weight"][:] = float("nan")  # type: ignore[index]
-    torch.save(content, tmp_path / "checkpoint.pt")
-    before = (tmp_path / "checkpoint.pt").read_bytes()
+    torch.save(content, begun / "checkpoint.pt")
+    before = (begun / "checkpoint.pt").read_bytes()
     with pytest.raises(tp.TrainingError, match=r"step 2: the loss is not finite .*--learning-rate"):
-        run(photographs, tmp_path, 4, resume=True)
-    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+        run(photographs, begun, 4, resume=True)
+    assert (begun / "checkpoint.pt").read_bytes() == before
 
 
 def test_unreadable_photographs_are_named_and_left_out(photographs: Path, tmp_path: Path) -> None:
@@ -179,10 +259,9 @@ def test_unreadable_photographs_are_named_and_left_out(photographs: Path, tmp_pa
         run(folder, tmp_path / "none", 2)
 
 
-def test_a_full_disk_costs_a_checkpoint_but_not_the_training(photographs: Path, tmp_path: Path) -> None:
+def test_a_full_disk_costs_a_checkpoint_but_not_the_training(photographs: Path, begun: Path) -> None:
     """Files above a size are refused as a full disk refuses them."""
-    run(photographs, tmp_path, 2)
-    before = (tmp_path / "checkpoint.pt").read_bytes()
+    before = (begun / "checkpoint.pt").read_bytes()
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     warnings: list[str] = []
@@ -191,7 +270,7 @@ def test_a_full_disk_costs_a_checkpoint_but_not_the_training(photographs: Path, 
     try:
         with pytest.raises(tp.StorageError, match="cannot be written"):
             train(
-                sorted(photographs.iterdir()), tmp_path, RECIPE, steps=5, resume=True, checkpoint_minutes=0.0,
+                sorted(photographs.iterdir()), begun, RECIPE, steps=5, resume=True, checkpoint_minutes=0.0,
                 report=reports.append, say=warnings.append, **QUICK,  # type: ignore[arg-type]
             )  # fmt: skip
     finally:
@@ -199,17 +278,25 @@ def test_a_full_disk_costs_a_checkpoint_but_not_the_training(photographs: Path, 
         signal.signal(signal.SIGXFSZ, handler)
     assert any("training goes on" in line for line in warnings)
     assert max(p.step for p in reports) >= 4
-    assert (tmp_path / "checkpoint.pt").read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.onnx", "checkpoint.pt"]
+    assert (begun / "checkpoint.pt").read_bytes() == before
+    assert sorted(p.name for p in begun.iterdir()) == ["best.onnx", "checkpoint.pt"]
 
 
 def command(photographs: Path, out: Path, *options: object) -> list[str]:
     return [
         *("-m", "tiepoints", "train", "--images", str(photographs), "--out", str(out), "--crop", "64"),
-        *("--batch", "2", "--workers", "0", "--json", *map(str, options)),
+        *("--batch", "2", "--json", *map(str, options)),
     ]
 
 
+# `tiepoints` whose first report comes after the first step, not after seconds.
+EAGER = """
+from tiepoints.cli import main
+from tiepoints.training.loop import train
+
+train.__kwdefaults__["report_seconds"] = 0.0
+main()
+"""
 # `tiepoints` that says, when it leaves its group of processes, how many of torch's wrappers could still hold it.
 WATCHED = """
 import gc, sys
@@ -231,9 +318,10 @@ main()
 def test_two_processes_learn_what_one_with_the_double_batch_learns(photographs: Path, tmp_path: Path) -> None:
     """By torchrun on this machine, through the command line."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    one = [sys.executable, *command(photographs, tmp_path / "one", "--steps", 3)]
+    one = command(photographs, tmp_path / "one", "--steps", 3)[2:]
     one[one.index("--batch") + 1] = "4"
-    subprocess.run(one, env=env, check=True, capture_output=True, timeout=300)
+    alone = CliRunner().invoke(cli, one)
+    assert alone.exit_code == 0, alone.output
     runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     (tmp_path / "watched.py").write_text(WATCHED)
     two = [*runner, str(tmp_path / "watched.py"), *command(photographs, tmp_path / "two", "--steps", 3)[2:]]
@@ -246,7 +334,7 @@ def test_two_processes_learn_what_one_with_the_double_batch_learns(photographs: 
 
 
 def test_sigterm_saves_and_resume_goes_on(photographs: Path, tmp_path: Path) -> None:
-    arguments = [sys.executable, *command(photographs, tmp_path, "--hours", 10)]
+    arguments = [sys.executable, "-c", EAGER, *command(photographs, tmp_path, "--hours", 10)[2:]]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -164,3 +164,86 @@ def test_nothing_outside_the_mask_contributes(name: str) -> None:
     value = losses.similarity(x, other, nothing) if name == "similarity" else getattr(losses, name)(x, nothing)
     value.backward()
     assert torch.isfinite(value) and x.grad is not None and (x.grad == 0).all()
+
+
+def test_balance_is_the_matching_cost_above_that_of_equal_sets() -> None:
+    one, other = peaks(EVERY_WINDOW), peaks([(x - 3, y) for x, y in EVERY_WINDOW])
+    assert losses.balance(one, ALL).item() == pytest.approx(0, abs=1e-6)
+    assert losses.balance(torch.cat([one, other], 1), ALL).item() == pytest.approx(0, abs=1e-6)
+    assert losses.balance(torch.cat([one, 0 * other], 1), ALL).item() == pytest.approx(1, abs=1e-6)
+    # one of four fires three times as high: shares 1/2 and 1/6, so 4 (1/4 + 3/36) - 1
+    three = torch.cat([3 * one, one, one, one], 1) / 3
+    assert losses.balance(three, ALL).item() == pytest.approx(1 / 3, abs=1e-6)
+
+
+def test_reprojection_values() -> None:
+    at = torch.tensor([[[[20.0, 30.0], [20.25, 30.0]]]], dtype=torch.float64)
+    flat = torch.zeros(1, 1, S, S, dtype=torch.float64)
+    first, second = (torch.tensor([[w]], dtype=torch.float64) for w in ([1.0, 0.0], [0.0, 1.0]))
+    assert losses.reprojection(flat, at, first).item() == pytest.approx(4.394449, abs=1e-6), "log 81"
+    exact = 50 * peaks([(20, 30)])
+    assert losses.reprojection(exact, at, first).item() == pytest.approx(0, abs=1e-6)
+    # a quarter of the label lies on the next pixel
+    assert losses.reprojection(exact, at, second).item() == pytest.approx(12.5, abs=1e-6)
+    assert losses.reprojection(exact, at + 100, 0 * first).item() == 0, "outside, and not counted"
+
+
+def test_reprojection_leads_a_peak_to_the_place_between_pixels() -> None:
+    """Minimised over the logits of two pixels, their heights share the label as bilinear interpolation does."""
+    logits = torch.full((1, 1, S, S), -20.0)
+    free = torch.zeros(2, requires_grad=True)
+    optimiser = torch.optim.Adam([free], 0.1)
+    for _ in range(200):
+        u = logits.clone()
+        u[0, 0, 30, 20:22] = free
+        loss = losses.reprojection(u, torch.tensor([[[[20.25, 30.0]]]]), torch.ones(1, 1, 1))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert torch.softmax(free, 0).tolist() == pytest.approx([0.75, 0.25], abs=0.01)
+
+
+def test_heights_and_floor_values() -> None:
+    half, counted = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])
+    assert losses.heights(half, torch.tensor([[0.3, 1.0]]), counted).item() == pytest.approx(0.693147, abs=1e-5)
+    lowest = losses.heights(torch.logit(torch.tensor([[0.3]])), torch.tensor([[0.3]]), torch.ones(1, 1))
+    for other in (0.25, 0.35):
+        assert losses.heights(torch.logit(torch.tensor([[other]])), torch.tensor([[0.3]]), torch.ones(1, 1)) > lowest
+    d, scores = torch.tensor([[0.9, 0.1, 0.7]]), torch.tensor([[0.4, 0.6, 0.0]])
+    assert losses.floor(d, scores, torch.tensor([[1.0, 1.0, 0.0]])).item() == pytest.approx(0.25)
+
+
+def test_distance_and_ranking_values() -> None:
+    one, other = torch.eye(4, dtype=torch.float64)[:2]
+    taught = torch.stack([one, other, one])[None]
+    values = torch.stack([one, one, one])[None]
+    counted = torch.ones(1, 3, dtype=torch.float64)
+    assert losses.distance(values, taught, counted).item() == pytest.approx(1 / 3)
+    at = torch.tensor([[[0.0, 0.0], [50.0, 0.0], [3.0, 0.0]]], dtype=torch.float64)
+    e = torch.exp(torch.tensor(1 / 0.07, dtype=torch.float64))
+    # the third place is too near to the first to count as its rival; both are rivals of the second
+    first, second = torch.log((e + 1) / e), torch.log((1 + 2 * e) / 1)
+    expected = (2 * first + second) / 3
+    assert losses.ranking(values, taught, at, counted).item() == pytest.approx(expected.item())
+    # what does not count is nobody's rival either
+    alone = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
+    assert losses.ranking(values, taught, at, alone).item() == pytest.approx(0)
+
+
+def test_gradients_of_what_was_added() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+    counted = torch.tensor([[1.0, 0.0, 1.0]] * 2, dtype=torch.float64)
+    at = 7 + 3 * random(2, 1, 3, 2).detach()
+    values, taught = random(2, 3, 4), random(2, 3, 4).detach()
+    for function, inputs in (
+        (lambda x: losses.reprojection(x, at, counted[:, None]), random(2, 1, 16, 16)),
+        (lambda x: losses.heights(x, taught[..., 0], counted), random(2, 3)),
+        (lambda x: losses.distance(x, taught, counted), values),
+        (lambda x: losses.ranking(x, taught, 10 * taught[..., :2], counted), values),
+        (lambda x: losses.balance(x, torch.ones(2, 1, 32, 32)), random(2, 3, 32, 32)),
+    ):
+        assert torch.autograd.gradcheck(function, (inputs,), fast_mode=True)

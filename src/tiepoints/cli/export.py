@@ -11,10 +11,20 @@ import click
 from .options import Setting, json_option, output_option, print_json
 
 
-@click.command("export", epilog="Example: tiepoints export runs/mine/checkpoint.pt --out mine.onnx")
+@click.command(
+    "export",
+    epilog="Examples: tiepoints export checkpoint.pt --out mine.onnx; tiepoints export mdnet --sets 2 --out plain.onnx",
+)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @output_option("--out", required=True, what="The model's file (.onnx).")
 @click.option("--about", type=Setting(), multiple=True, help="What the file shall say, e.g. licence=CC0-1.0.")
+@click.option(
+    "--sets",
+    type=click.IntRange(1, 255),
+    multiple=True,
+    help="Write the head of so many sets only; repeatable. Other run-times want one: they compute all that there are.",
+)
+@click.option("--float16", is_flag=True, help="Store the weights in half the space; what is computed stays float32.")
 @click.option(
     "--int8",
     "photographs",
@@ -23,11 +33,19 @@ from .options import Setting, json_option, output_option, print_json
 )
 @json_option
 def command(
-    checkpoint: Path, out: Path, about: tuple[tuple[str, Any], ...], photographs: Path | None, as_json: bool
+    checkpoint: Path,
+    out: Path,
+    about: tuple[tuple[str, Any], ...],
+    sets: tuple[int, ...],
+    float16: bool,
+    photographs: Path | None,
+    as_json: bool,
 ) -> None:
-    """Write the network of CHECKPOINT (.pt, or .onnx) as one ONNX file that runs without torch.
+    """Write the network of CHECKPOINT (.pt, .onnx, or a released one by its name) as one ONNX file.
 
-    Load it with tiepoints.load("mdnet", weights="mine.onnx") or -O weights=mine.onnx.
+    It runs without torch, also in OpenCV, TensorRT and browsers: image (1, 1, H, W), grey in [0, 1], H and W multiples
+    of 32, becomes descriptors (1, H/4, W/4, 64) and for k sets cells_k (1, 4 k, H/2, W/2), the heatmaps' logits before
+    the pixel shuffle. Load it with tiepoints.load("mdnet", weights="mine.onnx") or -O weights=mine.onnx.
     """
     if out.suffix != ".onnx":
         raise click.BadParameter(f"{out} must end in .onnx", param_hint="--out")
@@ -36,15 +54,16 @@ def command(
     from ..optional import require
 
     require("torch", "export", "train")
-    from ..training.export import read_model, save_model
-    from ..training.network import MDNet
+    from ..extraction.model import RELEASED, released
+    from ..training.export import read_network, save_model
 
-    config, state, described = read_model(checkpoint)
-    network = MDNet(config)
-    network.load_state_dict(state, strict=False)
+    if str(checkpoint) in RELEASED and not checkpoint.exists():
+        checkpoint = released(str(checkpoint))
+    network, described = read_network(checkpoint, sets)
+    config = network.config
     described |= dict(about)
     if photographs is None:
-        save_model(network, out, described)
+        save_model(network, out, described, half=float16)
     else:
         from ..images import find_images
         from ..training.eight_bit import save_eight_bit
@@ -57,5 +76,5 @@ def command(
     if as_json:
         print_json({"out": str(out), "sets": list(config.sets), "descriptor_size": config.descriptor_size} | described)
     else:
-        sets = ", ".join(map(str, config.sets))
-        click.echo(f"wrote {out}: {sets} sets, {config.descriptor_size}-D, {out.stat().st_size / 1e6:.1f} MB")
+        heads = ", ".join(map(str, config.sets))
+        click.echo(f"wrote {out}: {heads} sets, {config.descriptor_size}-D, {out.stat().st_size / 1e6:.1f} MB")

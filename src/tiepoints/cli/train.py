@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,19 +38,45 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="How long in all.  [default: 8]")
 @click.option("--steps", type=click.IntRange(min=1), help="How long in all, in steps: repeatable to the last bit.")
 @click.option("--resume", is_flag=True, help="Go on from --out's checkpoint, with its recipe, if there is one.")
-@click.option("--sets", type=click.IntRange(1, 255), help="k, the number of complementary sets.  [default: 2]")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    help="An extractor whose descriptors and scores the network learns to predict, e.g. aliked-n16; repeatable.  "
+    "[default: learn from the photographs alone]",
+)
+@click.option(
+    "--network",
+    type=click.Choice(["mdnet", "mdnet-large"]),
+    default="mdnet",
+    show_default=True,
+    help="Shape of the network; --from brings its own.",
+)
+@click.option(
+    "--sets",
+    type=click.IntRange(1, 255),
+    multiple=True,
+    help="k, the number of complementary sets; repeatable: a head for each.  [default: 2, or those of --from]",
+)
 @click.option("--from", "start", type=click.Path(path_type=Path), help="Start with these weights (.onnx or .pt).")
-@click.option("--heads-only", is_flag=True, help="Train the detection head only, on the network of --from.")
+@click.option("--heads-only", is_flag=True, help="Train the detection heads only, on the network of --from.")
+@click.option(
+    "--trunk-rate",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Learning rate of all but the detection heads, as a share of --learning-rate; --heads-only is 0.",
+)
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Pairs a step and process.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=2e-3, show_default=True)
-@click.option("--crop", type=click.IntRange(min=64), default=192, show_default=True, help="Edge of the pairs, pixels.")
+@click.option("--crop", type=click.IntRange(min=64), default=256, show_default=True, help="Edge of the pairs, pixels.")
 @click.option(
     "--loss",
     "losses",
     type=Setting(),
     multiple=True,
     help="A loss and its weight, for instance intersections=0; repeatable. similarity, peaky, intersections, "
-    "unreliable, triplet, entropy.",
+    "unreliable, triplet, entropy, reprojection, balance; with a teacher heights, floor, distance, ranking.",
 )
 @click.option(
     "--dev",
@@ -61,7 +87,20 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
 )
 @click.option("--benchmark-minutes", type=click.FloatRange(min=0.1), default=15.0, show_default=True)
 @click.option("--checkpoint-minutes", type=click.FloatRange(min=0.01), default=3.0, show_default=True)
-@click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Processes that make pairs.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for decoded photographs and teachers' values, shared by runs.  [default: training-cache beside --out]",
+)
+@click.option("--cache-gb", type=click.FloatRange(min=0), default=40.0, show_default=True, help="Bound of --cache.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of the convolutions; auto is bfloat16 on CUDA and on CPUs with matrix units.",
+)
+@click.option("--compile", "compiled", is_flag=True, help="Translate the network by torch.compile first.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--about", type=Setting(), multiple=True, help="What the model's file shall say, e.g. licence=CC0-1.0.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document a line for each report instead of text.")
@@ -71,9 +110,12 @@ def command(
     hours: float | None,
     steps: int | None,
     resume: bool,
-    sets: int | None,
+    teachers: tuple[str, ...],
+    network: str,
+    sets: tuple[int, ...],
     start: Path | None,
     heads_only: bool,
+    trunk_rate: float,
     batch: int,
     learning_rate: float,
     crop: int,
@@ -81,7 +123,10 @@ def command(
     development: tuple[Path, ...],
     benchmark_minutes: float,
     checkpoint_minutes: float,
-    workers: int,
+    cache: Path | None,
+    cache_gb: float,
+    precision: str,
+    compiled: bool,
     seed: int,
     about: tuple[tuple[str, Any], ...],
     as_json: bool,
@@ -103,7 +148,20 @@ def command(
     from ..training.loop import train
 
     paths = find_images(images)
-    recipe = _recipe(start, sets, heads_only, batch, learning_rate, crop, losses, seed)
+    recipe = _recipe(
+        start,
+        network,
+        sets,
+        losses,
+        crop,
+        teachers=teachers,
+        trunk_rate=0.0 if heads_only else trunk_rate,
+        batch=batch,
+        learning_rate=learning_rate,
+        precision=precision,
+        seed=seed,
+    )
+    _keep_memory()
     if resume and (out / "checkpoint.pt").exists():
         _refuse_another_recipe(out / "checkpoint.pt", recipe)
     elif resume:
@@ -118,7 +176,9 @@ def command(
             start=start,
             resume=resume,
             development=list(development),
-            workers=workers,
+            cache=cache,
+            cache_bytes=int(cache_gb * 2**30),
+            compiled=compiled,
             checkpoint_minutes=checkpoint_minutes,
             benchmark_minutes=benchmark_minutes,
             about=dict(about),
@@ -137,40 +197,32 @@ def command(
 
 def _recipe(
     start: Path | None,
-    sets: int | None,
-    heads_only: bool,
-    batch: int,
-    learning_rate: float,
-    crop: int,
+    size: str,
+    sets: tuple[int, ...],
     losses: tuple[tuple[str, Any], ...],
-    seed: int,
+    crop: int,
+    **values: Any,
 ) -> Recipe:
     from dataclasses import replace
 
     from ..training.export import read_model
-    from ..training.network import Config
+    from ..training.network import SIZES
     from ..training.objective import LOSSES, Objective
-    from ..training.pairs import Warps
     from ..training.recipe import Recipe
+    from ..training.warps import Warps
 
     for name, value in losses:
         if name not in LOSSES:
             raise click.UsageError(f"--loss {name}: there is no such loss, only {', '.join(LOSSES)}")
         if not isinstance(value, int | float) or value < 0:
             raise click.UsageError(f"--loss {name}={value}: a weight is a number that is not negative")
-    network = Config() if start is None else read_model(start)[0]
-    if sets is not None or start is None:
-        network = replace(network, sets=(sets or 2,))
+    network = SIZES[size] if start is None else read_model(start)[0]
+    if sets or start is None:
+        network = replace(network, sets=sets or (2,))
     factors: dict[str, Any] = {name: float(value) for name, value in losses}
-    return Recipe(
-        network=network,
-        objective=replace(Objective(), **factors),
-        warps=replace(Warps(), size=crop - crop % 32),
-        batch=batch,
-        learning_rate=learning_rate,
-        heads_only=heads_only,
-        seed=seed,
-    )
+    # A teacher's values keep their meaning under stronger warps, which descriptors learn from photographs alone badly.
+    warps = Warps(size=crop - crop % 32, strong=0.4 if values["teachers"] else 0.0)
+    return Recipe(network=network, objective=replace(Objective(), **factors), warps=warps, **values)
 
 
 def _refuse_another_recipe(checkpoint: Path, recipe: Recipe) -> None:
@@ -182,6 +234,9 @@ def _refuse_another_recipe(checkpoint: Path, recipe: Recipe) -> None:
     both: dict[str, tuple[object, object]] = {
         "sets": (recipe.network.sets, saved.network.sets),
         "heads_only": (recipe.heads_only, saved.heads_only),
+        "trunk_rate": (recipe.trunk_rate, saved.trunk_rate),
+        "teachers": (recipe.teachers, saved.teachers),
+        "precision": (recipe.precision, saved.precision),
         "batch": (recipe.batch, saved.batch),
         "learning_rate": (recipe.learning_rate, saved.learning_rate),
         "crop": (recipe.warps.size, saved.warps.size),
@@ -191,12 +246,25 @@ def _refuse_another_recipe(checkpoint: Path, recipe: Recipe) -> None:
     context = click.get_current_context()
     for name, (wanted, had) in both.items():
         if wanted != had and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = "--loss" if name == "losses" else "--" + name.replace("_", "-")
-            was = "" if name in ("losses", "heads_only") else f", {had}"
+            options = {"losses": "--loss", "teachers": "--teacher"}
+            option = options.get(name, "--" + name.replace("_", "-"))
+            shown = ", ".join(map(str, had)) if isinstance(had, tuple) else had
+            was = "" if name in ("losses", "heads_only") else f", {shown or 'none'}"
             raise click.UsageError(
                 f"{option}: {checkpoint} was begun with another value{was}, and goes on with it; leave {option} out, "
                 "or start a new training in another --out"
             )
+
+
+def _keep_memory() -> None:
+    """Let glibc keep the big blocks that a step frees: faulting them in at every step takes a tenth of the time."""
+    import ctypes
+
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # of its malloc.h
+    with suppress(OSError, AttributeError):  # another system's C library
+        libc = ctypes.CDLL("libc.so.6")
+        for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**28)):
+            libc.mallopt(option, value)
 
 
 @contextmanager

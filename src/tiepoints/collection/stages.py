@@ -66,7 +66,9 @@ class Extract(Step):
 
     def __call__(self, photograph: Photograph) -> Features:
         """The features of a photograph, where its mask allows them."""
-        return self.extractor(photograph.read(), photograph.read_mask())
+        # A file itself, not its pixels: where it is transparent or without data nothing is to be found.
+        image = photograph.path if photograph.frame is None else photograph.read()
+        return self.extractor(image, photograph.read_mask())
 
     def memory(self, *inputs: Any) -> int:
         """Bytes for the decoding, and for the method on the image after `max_size`."""

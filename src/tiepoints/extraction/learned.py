@@ -94,6 +94,11 @@ class Learned(Extractor):
 
         self._network = build(self.network, self.variant, self._file, device)
 
+    @property
+    def weights_file(self) -> Path:
+        """The file that the network's weights came from."""
+        return self._file
+
     def dense(self, image: Tensor) -> Dense:
         """The network's score map, and its descriptors at any place: what a teacher of another network gives.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -10,15 +11,20 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import checks
 from ..errors import InvalidInputError
+from ..features import Features
 from ..images import as_image, to_grey
 from ..threads import scratch
 from .base import Detections, Extractor, Metadata
 from .model import STRIDE, load_model, released
 
-__all__ = ["MDNet"]
+__all__ = ["MDNet", "MDNetLarge"]
 
 Float32 = NDArray[np.float32]
+
+_LARGEST_RADIUS, _MOST_THREADS = 255, 1024
+_REACH = 8  # ours: pixels; between the squares of a checkerboard keypoints lie up to 5 px beside the corner
 
 
 class Network(Protocol):
@@ -27,6 +33,10 @@ class Network(Protocol):
     @property
     def sets(self) -> int:
         """K, the number of heatmaps."""
+
+    @property
+    def basis(self) -> Float32 | None:
+        """The teacher's directions (E, D), if it had one."""
 
     def __call__(self, image: Float32, /) -> tuple[Float32, Float32]: ...
 
@@ -39,31 +49,34 @@ class MDNet(Extractor):
     Parameters
     ----------
     sets : int, optional
-        k, one of the released 1, 2, 4 and 8; by default 2, or what `weights` holds.
+        k, one of those that the weights have a head for: 1, 2, 4 or 8 with the released ones. By default 2.
     weights : path, optional
         A model that `tiepoints export` wrote, instead of a released one.
     balanced : bool
         Take the best `max_keypoints` / k of each set, instead of the best of all sets together.
-    nms : int
+    nms_radius : int
         Keypoints of one set keep more than this many pixels apart, in x or in y.
-    nms_across : int
+    nms_radius_across : int
         The same between keypoints of different sets.
-    border : int
+    remove_borders : int
         No keypoint is nearer than this many pixels to the image's edge.
-    threshold : float
-        Least score of a keypoint: the heatmap's value in [0, 1].
+    detection_threshold : float
+        Least score of a keypoint: the heatmap's value in [0, 1).
     precision : {"float32", "int8"}
         The released weights with convolutions of 8 bits are faster on CPUs that multiply bytes (AVX-512 VNNI, ARM dot
         products), and a little less accurate: docs/performance.md.
+    device : str
+        Where the network runs: "cpu", or another of the providers that the installed ONNX Runtime has, such as "cuda",
+        "cuda:1", "tensorrt", "coreml", "directml" or "openvino".
     threads : int, optional
-        Threads of the network; all cores by default.
+        Threads of the network on a CPU; all cores by default.
     **options
         Those of `Extractor`.
 
     Raises
     ------
     InvalidInputError
-        If there are no released weights for so many sets, or an option is out of range.
+        If the weights have no head for so many sets, the ONNX Runtime has no such device, or an option is out of range.
     StorageError
         If the file of `weights` is missing, damaged or no such model.
     """
@@ -85,44 +98,38 @@ class MDNet(Extractor):
         sets: int | None = None,
         weights: str | Path | None = None,
         balanced: bool = False,
-        nms: int = 4,
-        nms_across: int = 2,
-        border: int = 4,
-        threshold: float = 0.0,
+        nms_radius: int = 4,
+        nms_radius_across: int = 2,
+        remove_borders: int = 4,
+        detection_threshold: float = 0.0,
         precision: str = "float32",
+        device: str = "cpu",
         threads: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        for name, value in (("nms", nms), ("nms_across", nms_across), ("border", border)):
-            if not _is_whole(value) or value < 0:
-                raise InvalidInputError(f"{name} is {value!r}, but must be a whole number of pixels, 0 or more")
-        if not isinstance(threshold, int | float) or not 0 <= threshold < 1:
-            raise InvalidInputError(f"threshold is {threshold!r}, but must be a number in [0, 1)")
-        if not isinstance(balanced, bool):
-            raise InvalidInputError(f"balanced is {balanced!r}, but must be true or false")
-        for name, number in (("threads", threads), ("sets", sets)):
-            if number is not None and (not _is_whole(number) or number < 1):
-                raise InvalidInputError(f"{name} is {number!r}, but must be a whole number, at least 1")
-        if weights is not None and not isinstance(weights, str | Path):
-            raise InvalidInputError(f"weights is {weights!r}, but must be the path of a file")
-        if precision != "float32" and weights is not None:
+        self.balanced = checks.flag(balanced, "balanced")
+        self.nms_radius = checks.count(nms_radius, "nms_radius", most=_LARGEST_RADIUS)
+        self.nms_radius_across = checks.count(nms_radius_across, "nms_radius_across", most=_LARGEST_RADIUS)
+        self.remove_borders = checks.count(remove_borders, "remove_borders")
+        self.detection_threshold = checks.number(detection_threshold, "detection_threshold", least=0, below=1)
+        self.precision = checks.choice(precision, "precision", ("float32", "int8"))
+        self.threads = None if threads is None else checks.count(threads, "threads", least=1, most=_MOST_THREADS)
+        self.weights = None if weights is None else checks.path(weights, "weights")
+        if not isinstance(device, str):
+            raise InvalidInputError(f"device is {checks.shown(device)}, but must be a name such as 'cpu' or 'cuda'")
+        self.device = device
+        if self.precision != "float32" and weights is not None:
             raise InvalidInputError("precision chooses among the released weights; files of your own have theirs")
-        self.precision = precision
-        self._network = self._open(sets, weights, threads)
+        if sets is not None:
+            sets = checks.count(sets, "sets", least=1)
+        self._network = self._open(sets, self.weights, self.threads)
         self.sets = self._network.sets
-        self.weights = weights
-        self.balanced = balanced
-        self.nms = nms
-        self.nms_across = nms_across
-        self.border = border
-        self.threshold = threshold
-        self.threads = threads
 
-    def _open(self, sets: int | None, weights: str | Path | None, threads: int | None) -> Network:
+    def _open(self, sets: int | None, weights: Path | None, threads: int | None) -> Network:
         #: What the features depend on, for those who keep them.
-        self._file = released(self.metadata.name, self.precision) if weights is None else Path(weights)
-        return load_model(self._file, sets, threads)
+        self._file = weights or released(self.metadata.name, self.precision)
+        return load_model(self._file, sets, threads, self.device)
 
     def with_threads(self, count: int) -> MDNet:
         """The same extractor with its network on so many threads, unless it was told how many."""
@@ -131,6 +138,38 @@ class MDNet(Extractor):
         other = copy.copy(self)
         other.threads, other._network = count, self._open(self.sets, self.weights or self._file, count)
         return other
+
+    def to_teacher(self, features: Features) -> Features:
+        """The features with descriptors in the space of the extractor that these weights learned from.
+
+        Each is its D numbers times the transpose of the basis on which the teacher's were projected, so that what was
+        trained on the teacher's descriptors, such as a matcher, can work with these.
+
+        Parameters
+        ----------
+        features : Features
+            Of this extractor; float32.
+
+        Returns
+        -------
+        features : Features
+            With (N, 128) descriptors of unit length for the released weights, whose teacher is ALIKED-n16.
+
+        Raises
+        ------
+        InvalidInputError
+            If the weights had no teacher, or the features are another extractor's.
+        """
+        basis = self._network.basis
+        if basis is None:
+            raise InvalidInputError(f"{self._file}: these weights learned from photographs alone, without a teacher")
+        descriptors = features.descriptors
+        if descriptors.dtype != np.float32 or descriptors.shape[1] != basis.shape[1]:
+            raise InvalidInputError(
+                f"descriptors are {descriptors.shape[1]} x {descriptors.dtype}, but these weights give "
+                f"{basis.shape[1]} x float32; hand over features of this extractor"
+            )
+        return replace(features, descriptors=descriptors @ basis.T)
 
     def dense(self, image: ArrayLike) -> tuple[Float32, Float32]:
         """The network's whole output, to look at or to build upon.
@@ -163,7 +202,9 @@ class MDNet(Extractor):
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         logits, described = self._run(image)
-        peaks = _peaks(logits, image, self.nms, self.nms_across, self.border, self.threshold, mask)
+        peaks = _peaks(
+            logits, image, self.nms_radius, self.nms_radius_across, self.remove_borders, self.detection_threshold, mask
+        )
         sets, y, x = _best(logits, peaks, self.max_keypoints, self.balanced)
         keypoints = _refined(logits, sets, y, x)
         return Detections(
@@ -174,8 +215,18 @@ class MDNet(Extractor):
         )
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+class MDNetLarge(MDNet):
+    """MD-Net with a larger network: more accurate, and takes one and a half times as long.
+
+    Parameters
+    ----------
+    **options
+        Those of `MDNet`.
+    """
+
+    metadata: ClassVar[Metadata] = replace(
+        MDNet.metadata, name="mdnet-large", summary="MD-Net with a larger network: more accurate, half as fast again"
+    )
 
 
 def sigmoid(x: Float32) -> Float32:
@@ -186,8 +237,8 @@ def sigmoid(x: Float32) -> Float32:
 def _peaks(
     logits: Float32,
     image: NDArray[np.uint8],
-    nms: int,
-    nms_across: int,
+    radius: int,
+    radius_across: int,
     border: int,
     threshold: float,
     mask: NDArray[np.uint8] | None,
@@ -197,18 +248,18 @@ def _peaks(
     logits = logits[:, :height, :width]
     allowed = np.zeros((height, width), bool)
     inner = slice(border, max(height - border, border)), slice(border, max(width - border, border))
-    # A patch of one grey holds nothing to find: there the network sees its own padding and offsets.
-    cross = np.ones((5, 5), np.uint8)
-    np.greater(cv2.dilate(image, cross)[inner], cv2.erode(image, cross)[inner], out=allowed[inner])
+    # Far from any change of grey there is nothing to find: there the network sees its own padding and offsets.
+    around_it = np.ones((2 * _REACH + 1,) * 2, np.uint8)
+    np.not_equal(cv2.morphologyEx(image, cv2.MORPH_GRADIENT, around_it)[inner], 0, out=allowed[inner])
     if mask is not None:
         allowed &= mask != 0
     around = None
-    if len(logits) > 1 and nms_across > 0:
+    if len(logits) > 1 and radius_across > 0:
         strongest = np.maximum.reduce(logits, axis=0, out=scratch("strongest", (height, width)))
-        around = _greatest(strongest, nms_across, "around")
+        around = _greatest(strongest, radius_across, "around")
     peaks = np.empty(logits.shape, bool)
     for m, heat in enumerate(logits):
-        np.equal(heat, _greatest(heat, nms, "dilated"), out=peaks[m])
+        np.equal(heat, _greatest(heat, radius, "dilated"), out=peaks[m])
         peaks[m] &= allowed
         if around is not None:
             peaks[m] &= heat >= around

@@ -12,17 +12,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import InvalidInputError, StorageError
 from ..files import read_bytes
 from ..threads import cores, scratch
 from .onnx_file import OnnxFile
 
-__all__ = ["STRIDE", "Model", "load_model", "released"]
+__all__ = ["RELEASED", "STRIDE", "Model", "load_model", "released"]
 
 Float32 = NDArray[np.float32]
+Provider = str | tuple[str, dict[str, str]]
 
 #: Height and width of what goes in must be multiples of this: five halvings.
 STRIDE = 32
+
+#: The names of the released networks.
+RELEASED = ("mdnet", "mdnet-large")
 
 _DEFAULT_SETS = 2
 _FORMAT = 2  # of what is written by this version
@@ -41,8 +46,10 @@ class Model:
         K, the number of heatmaps of the head that is run.
     session : onnxruntime.InferenceSession
     threads : int, optional
-    provider : str, optional
+    device : str
         As `load_model` was told.
+    basis : (E, D) float32, optional
+        Directions in the space of the teacher's descriptors: D numbers times its transpose are the teacher's E.
     """
 
     path: Path
@@ -50,7 +57,8 @@ class Model:
     sets: int
     session: Any
     threads: int | None = None
-    provider: str | None = None
+    device: str = "cpu"
+    basis: Float32 | None = None
 
     def __call__(self, image: Float32) -> tuple[Float32, Float32]:
         """Heatmap logits (1, k, H, W) and descriptors (1, H / 4, W / 4, D), not normalised.
@@ -62,7 +70,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Sessions cannot be pickled; a process that gets an extractor opens the file on its own.
-        return load_model, (self.path, self.sets, self.threads, self.provider)
+        return load_model, (self.path, self.sets, self.threads, self.device)
 
 
 def _pixels(cells: Float32) -> Float32:
@@ -93,7 +101,7 @@ def released(name: str = "mdnet", precision: str = "float32") -> Path:
     return path
 
 
-def load_model(path: Path, sets: int | None = None, threads: int | None = None, provider: str | None = None) -> Model:
+def load_model(path: Path, sets: int | None = None, threads: int | None = None, device: str = "cpu") -> Model:
     """Open a model; no code in it is run, and nothing is unpickled.
 
     Parameters
@@ -104,26 +112,26 @@ def load_model(path: Path, sets: int | None = None, threads: int | None = None, 
         Which of its heads; by default the one of 2 sets, or else the first.
     threads : int, optional
         By default `tiepoints.threads.cores`.
-    provider : str, optional
-        What computes: one of ONNX Runtime's installed providers, for instance "CUDA"; by default the CPU.
+    device : str
+        What computes: the name of one of ONNX Runtime's installed providers, with a number where there are several.
 
     Raises
     ------
     StorageError
         If there is no such file, or it is no model of MD-Net, damaged or truncated.
     InvalidInputError
-        If it has no head of so many sets, or there is no such provider.
+        If it has no head of so many sets, or there is no such device.
     """
     data = read_bytes(path, remedy="give an .onnx file that `tiepoints export` wrote")
     if data.startswith(b"PK") and b"/data.pkl" in data[:256]:  # a zip archive that begins with a pickle: torch's own
         raise StorageError(
             f"{path}: this is a training checkpoint; `tiepoints export {path} --out FILE.onnx` makes a model of it"
         )
-    providers = [_provider(provider)]
+    providers = _providers(device)
     try:
         model = OnnxFile(data)
         about = model.about
-        heads = _heads(model, about)
+        heads, basis = _heads(model, about), model.weights.get("basis")
         chosen = sets if sets is not None else _DEFAULT_SETS if _DEFAULT_SETS in heads else heads[0]
         session = (
             None if chosen not in heads else _session(model.cut([f"cells_{chosen}", "descriptors"]), threads, providers)
@@ -137,7 +145,7 @@ def load_model(path: Path, sets: int | None = None, threads: int | None = None, 
             f"{path}: the model has heads of {', '.join(map(str, heads))} sets, none of {sets}; take one of these, or "
             "train your own with `tiepoints train --sets`"
         )
-    return Model(path, about, chosen, session, threads, provider)
+    return Model(path, about, chosen, session, threads, device, basis)
 
 
 def _heads(model: OnnxFile, about: dict[str, Any]) -> list[int]:
@@ -153,7 +161,7 @@ def _heads(model: OnnxFile, about: dict[str, Any]) -> list[int]:
     return heads
 
 
-def _session(data: bytes, threads: int | None, providers: Sequence[str]) -> Any:
+def _session(data: bytes, threads: int | None, providers: Sequence[Provider]) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -164,18 +172,21 @@ def _session(data: bytes, threads: int | None, providers: Sequence[str]) -> Any:
     return onnxruntime.InferenceSession(data, options, providers=list(providers))
 
 
-def _provider(name: str | None) -> str:
-    """ONNX Runtime's name of a provider, with or without its ending, in any case."""
+def _providers(device: str) -> list[Provider]:
+    """ONNX Runtime's providers for a device, and the CPU for what that one lacks."""
     import onnxruntime
 
     there: dict[str, str] = {
-        full.removesuffix("ExecutionProvider"): full for full in onnxruntime.get_available_providers()
+        name.removesuffix("ExecutionProvider"): name for name in onnxruntime.get_available_providers()
     }
-    wanted = (name or "CPU").lower().removesuffix("executionprovider")
-    for short, full in there.items():
-        if short.lower() == wanted:
-            return full
-    raise InvalidInputError(
-        f"device is {name!r}, but the installed ONNX Runtime has {', '.join(there)}; another build of it has more "
-        "(https://onnxruntime.ai/docs/execution-providers)"
-    )
+    kind, _, number = device.partition(":")
+    short = {"directml": "dml", "gpu": "cuda"}.get(kind.lower(), kind.lower())
+    full = next((there[name] for name in there if name.lower() == short), None)
+    if full is None or (number and not number.isdecimal()):
+        names = ", ".join(name.lower() for name in there if name != "Azure")  # which computes elsewhere
+        raise InvalidInputError(
+            f"device is {checks.shown(device)}, but the ONNX Runtime installed here has {names}; another build "
+            "of it, such as onnxruntime-gpu, has more"
+        )
+    chosen: list[Provider] = [(full, {"device_id": number}) if number else full]
+    return chosen if short == "cpu" else [*chosen, there["CPU"]]

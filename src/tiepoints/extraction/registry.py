@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
 from functools import cache
@@ -12,6 +11,7 @@ from importlib.util import find_spec
 from inspect import Parameter, cleandoc, signature
 from typing import Any, NamedTuple
 
+from ..checks import did_you_mean, shown
 from ..errors import InvalidInputError, UnknownExtractorError
 from ..weights import accepted, find
 from .base import Extractor, Metadata
@@ -24,6 +24,7 @@ GROUP = "tiepoints.extractors"
 # Name -> module and class; imported when asked for, so that one method's packages cost nothing to users of another.
 _OURS: dict[str, tuple[str, str]] = {
     "mdnet": ("mdnet", "MDNet"),
+    "mdnet-large": ("mdnet", "MDNetLarge"),
     "sift": ("sift", "SIFT"),
     "rootsift": ("sift", "RootSIFT"),
     "upright-sift": ("sift", "UprightSIFT"),
@@ -39,9 +40,9 @@ def load(name: str, **options: Any) -> Extractor:
     Parameters
     ----------
     name : str
-        One of `extractors()`.
+        One of `extractors()`; case does not matter.
     **options
-        `max_keypoints` and `max_size` for all of them, and those of the method's own class.
+        `max_keypoints`, `max_size` and `device` for all of them, and those of the method's own class.
 
     Returns
     -------
@@ -178,6 +179,10 @@ def is_ready(metadata: Metadata) -> bool:
 
 
 def _find(name: str) -> type[Extractor]:
+    if not isinstance(name, str):
+        raise InvalidInputError(f"the extractor's name is {shown(name)}, but must be a text such as 'mdnet'")
+    known = _names()
+    name = next((each for each in known if each.lower() == name.lower()), name)
     if name in _OURS:
         module, attribute = _OURS[name]
         return getattr(import_module(f"{__package__}.{module}"), attribute)  # type: ignore[no-any-return]
@@ -186,10 +191,7 @@ def _find(name: str) -> type[Extractor]:
     plugin = _plugins().get(name)
     if plugin is not None:
         return plugin.load()  # type: ignore[no-any-return]
-    known = _names()
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-    raise UnknownExtractorError(f"no extractor is called {name!r}: {hint}")
+    raise UnknownExtractorError(f"no extractor is called {shown(name)}: {did_you_mean(name, known)}")
 
 
 @cache

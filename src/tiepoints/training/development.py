@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..datasets.planar import read_sequences
@@ -16,7 +17,10 @@ from ..extraction import Extractor
 from ..features import Features
 from ..images import read
 from ..metrics.planar import PlanarScores, Profile, score_planar_pair
-from .pairs import Photographs, Warps, make_pair
+from .cache import content_key
+from .pairs import Batch, Pairs
+from .photographs import Photographs
+from .warps import Warps
 
 __all__ = ["Development", "Figures"]
 
@@ -55,14 +59,17 @@ class Development:
     """
 
     def __init__(self, held_out: Photographs, folders: Sequence[Path]) -> None:
-        warps = Warps(size=320, bend=0.0)
-        self._synthetic = [make_pair(held_out[i], warps, np.random.default_rng((0, i))) for i in range(len(held_out))]
+        pairs = Pairs(held_out, Warps(size=320, bend=0.0), seed=0)
+        self._synthetic = [pairs.batch([number]) for number in range(len(held_out))]
         self._planar = read_sequences(folders) if folders else None
         digest = hashlib.sha256()
         for pair in self._synthetic:
-            digest.update(pair.image_a.tobytes())
-        for planar in self._planar.pairs if self._planar is not None else ():
-            digest.update(f"{planar.a} {planar.b}\n".encode())
+            digest.update(pair.images.cpu().numpy().tobytes())
+        if self._planar is not None:
+            for planar in self._planar.pairs:
+                for name in (planar.a, planar.b):
+                    digest.update(content_key(self._planar.images[name]).encode())
+                digest.update(np.asarray(planar.homography, np.float64).tobytes())
         self.digest = digest.hexdigest()
         """Tells whether the figures of two trainings can be compared."""
 
@@ -74,8 +81,8 @@ class Development:
         """Figures by the benchmark's name: "synthetic", and "planar" where there are folders."""
         warped = []
         for pair in self._synthetic:
-            a, b = (extractor((image * 255).astype(np.uint8)) for image in (pair.image_a, pair.image_b))
-            warped.append(score_planar_pair(a, b, _homography(pair.b_from_a), _PROTOCOL))
+            a, b = (extractor(image) for image in (pair.images[:, 0].cpu().numpy() * 255).astype(np.uint8))
+            warped.append(score_planar_pair(a, b, _homography(pair), _PROTOCOL))
         results = {"synthetic": _mean(warped)}
         if self._planar is not None:
             results["planar"] = self._sequences(extractor)
@@ -95,12 +102,13 @@ class Development:
         return _mean(scores)
 
 
-def _homography(field: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The homography behind a field (S, S, 2) that has no bend, from its corners."""
-    last = len(field) - 1
-    corners = np.array([[0, 0], [last, 0], [last, last], [0, last]], np.float32)
-    mapped = np.array([field[y, x] for x, y in corners.astype(int)], np.float32)
-    return np.asarray(cv2.getPerspectiveTransform(corners, mapped), np.float64)
+def _homography(pair: Batch) -> NDArray[np.float64]:
+    """The homography from a to b of the only pair of a batch, which has no bend, from four of its points."""
+    low, high = 0.25 * pair.images.shape[-1], 0.75 * pair.images.shape[-1]
+    corners = torch.tensor([[[low, low], [high, low], [high, high], [low, high]]], device=pair.images.device)
+    mapped = pair.b.from_photo(pair.a.to_photo(corners))
+    there, back = (points[0].cpu().numpy().astype(np.float32) for points in (corners, mapped))
+    return np.asarray(cv2.getPerspectiveTransform(there, back), np.float64)
 
 
 def _mean(scores: list[PlanarScores]) -> Figures:

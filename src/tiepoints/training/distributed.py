@@ -6,14 +6,15 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce  # the one that gradients pass through
 
 __all__ = ["World", "agree", "share_statistics", "world"]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class World(NamedTuple):
@@ -56,23 +57,46 @@ def agree(values: list[float], where: World) -> list[float]:
     return [float(value) for value in tensor]
 
 
-def share_statistics(network: nn.Module) -> None:
+def share_statistics(network: Network, device: torch.device) -> Network:
     """Let every batch normalisation see the batches of all processes, as one process with all of them would.
 
-    torch's own SyncBatchNorm does so on CUDA only.
+    By torch's own SyncBatchNorm on CUDA, the only device that it supports.
     """
+    if device.type == "cuda":
+        converted: Network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        return converted
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.__class__ = _SharedBatchNorm
+    return network
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, through which gradients pass: that of each term is the sum of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
 class _SharedBatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
+        # Statistics are of float32 whatever the precision, and so is what the processes tell each other.
+        precision, x = x.dtype, x.float()
         # every process holds equally many values of each channel
         mean_of = torch.stack([x.mean(dim=(0, 2, 3)), x.square().mean(dim=(0, 2, 3))])
-        mean, square = all_reduce(mean_of) / dist.get_world_size()  # type: ignore[no-untyped-call]
+        total: Tensor = _Sum.apply(mean_of)  # type: ignore[no-untyped-call]
+        mean, square = total / dist.get_world_size()
         variance = square - mean * mean
         with torch.no_grad():
             count = x.numel() / x.shape[1] * dist.get_world_size()
@@ -83,4 +107,4 @@ class _SharedBatchNorm(nn.BatchNorm2d):
             self.running_var.lerp_(variance.detach() * count / (count - 1), self.momentum)
         scale = torch.rsqrt(variance + self.eps) * self.weight
         normalised: Tensor = (x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
-        return normalised
+        return normalised.to(precision)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import StorageError
+from ..errors import InvalidInputError, StorageError
 from ..extraction.onnx_file import CHECKSUM, METADATA, OnnxFile, checksum
 from ..files import read_bytes, write_whole
 from ..optional import require
 from .network import CELL, STRIDE, Config, MDNet
 
-__all__ = ["read_model", "save_model", "sealed"]
+__all__ = ["read_model", "read_network", "save_model", "sealed"]
 
 _OPSET = 18  # ours: OpenCV 4.10, TensorRT 10 and ONNX Runtime 1.14 read it
 _IR = 9
@@ -85,6 +87,8 @@ def save_model(network: MDNet, path: Path, about: dict[str, Any], *, half: bool 
 def sealed(model: Any, about: dict[str, Any]) -> bytes:
     """An onnx.ModelProto as the bytes of a file, with its description and the checksum of both."""
     onnx = require("onnx", "export", "train")
+    for value in model.graph.initializer:  # as raw bytes, which is one of two ways
+        value.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(value), value.name))
     text = json.dumps(about)
     digest = checksum(model.graph.SerializeToString(), text)
     onnx.helper.set_model_props(model, {METADATA: text, CHECKSUM: digest})
@@ -214,6 +218,33 @@ def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
             f"{path}: an 8-bit model cannot be trained or exported again; give the model or checkpoint it was made of"
         )
     return config, state, about
+
+
+def read_network(path: Path, sets: Sequence[int] = ()) -> tuple[MDNet, dict[str, Any]]:
+    """The network of a model or a checkpoint, in evaluation mode, and its description.
+
+    Parameters
+    ----------
+    path : path
+        As `read_model` takes it.
+    sets : sequence of int
+        Leave out all heads but those of so many sets; empty keeps all.
+
+    Raises
+    ------
+    StorageError
+        As `read_model`.
+    InvalidInputError
+        If there is no such head.
+    """
+    config, state, about = read_model(path)
+    if lacking := sorted(set(sets) - set(config.sets)):
+        there, wanted = (", ".join(map(str, found)) for found in (config.sets, lacking))
+        raise InvalidInputError(f"{path}: it has heads of {there} sets, none of {wanted}")
+    network = MDNet(replace(config, sets=tuple(sorted(set(sets))) or config.sets))
+    own = network.state_dict()
+    network.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
+    return network.eval(), about
 
 
 def _state(model: OnnxFile, config: Config) -> dict[str, Tensor]:

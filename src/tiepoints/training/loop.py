@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,19 @@ import torch
 
 from ..errors import ImageError, InvalidInputError, StorageError
 from ..files import one_line
-from .data import LEAST_EDGE, Pairs, batches, split
+from .cache import ArrayCache
 from .development import Development, Figures
 from .distributed import World, agree, world
 from .export import read_model, save_model
-from .network import MDNet
-from .pairs import Photographs
+from .network import Config, MDNet
+from .pairs import Pairs
+from .photographs import LEAST_EDGE, Photographs, prepare, split
 from .recipe import Recipe, recipe_as_dict, recipe_from
 from .run_time import extractor_of
 from .state import State, load_checkpoint
+from .teacher import Lessons, open_teacher, principal_directions, study
 
 __all__ = ["Progress", "train"]
-
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 
 @dataclass
@@ -47,7 +46,7 @@ class Progress:
         Means since the last report, by name.
     pairs_per_second : float
     waited : float
-        Share of the time spent waiting for data.
+        Share of the time spent on making pairs.
     figures : dict
         Of the development benchmark, by name, where it has just run; else empty.
     best : bool
@@ -75,7 +74,9 @@ def train(
     start: Path | None = None,
     resume: bool = False,
     development: Sequence[Path] = (),
-    workers: int = 1,
+    cache: Path | None = None,
+    cache_bytes: int = 40 * 2**30,
+    compiled: bool = False,
     checkpoint_minutes: float = 3.0,
     benchmark_minutes: float = 15.0,
     report_seconds: float = 10.0,
@@ -103,8 +104,11 @@ def train(
     development : list of path
         Folders in HPatches' layout on which the weights are judged, besides photographs that are held out. Where a
         resumed training is judged on something else than before, the best model so far starts anew.
-    workers : int
-        Processes that make pairs.
+    cache : path, optional
+        Folder for decoded photographs and teachers' values, which runs share; by default `training-cache` beside
+        `out`. What was used longest ago is deleted where it grows beyond `cache_bytes`.
+    compiled : bool
+        Let torch.compile translate the network: minutes at the start for less time a step.
     checkpoint_minutes, benchmark_minutes, report_seconds : float
         How often.
     about : dict, optional
@@ -131,8 +135,8 @@ def train(
     """
     if (hours is None) == (steps is None):
         raise InvalidInputError("give either hours or steps")
-    _keep_memory()
     with world() as where, _stopping() as stopped, ExitStack() as stack:
+        tell: Callable[[str], None] = say if where.rank == 0 else lambda message: None
         checkpoint = out / "checkpoint.pt"
         saved = load_checkpoint(checkpoint) if resume and checkpoint.exists() else None
         if saved is None and checkpoint.exists():
@@ -141,82 +145,130 @@ def train(
             )
         if saved is not None:
             recipe = recipe_from(saved["recipe"])
-        most = max(recipe.network.sets)
-        window = recipe.objective.window_of(most)
-        if 2 * window > recipe.warps.size:
-            raise InvalidInputError(
-                f"pairs of {recipe.warps.size} px are too small for windows of {window} px, which "
-                f"{most} sets need; give a crop of at least {2 * window}"
-            )
-        main = where.rank == 0
+            if _share(saved["step"], saved["seconds"], hours, steps) >= 1:
+                option = "hours" if steps is None else "steps"
+                done = f"{saved['seconds'] / 3600:.2f}" if steps is None else saved["step"]
+                tell(f"{done} {option} are done already; a greater --{option} prolongs the training")
+                return True
+        _check_size(recipe)
+        begin = read_model(start)[:2] if start is not None and saved is None else None
+        teachers = [open_teacher(name, where.device) for name in recipe.teachers]
+
+        store = ArrayCache(out.absolute().parent / "training-cache" if cache is None else cache, cache_bytes)
+        photographs, held_out = _photographs(images, store, where, tell)
+        learned, lessons = photographs.chosen(split(photographs.paths)[0]), None
+        network = recipe.network
+        if teachers:
+            lessons = study(learned, teachers, where, stopped=stopped, say=tell)
+            if lessons is None:
+                tell("the teacher's values so far are kept")
+                return False
+            if saved is None:
+                network = _with_teacher(network, recipe.teachers, lessons, begin, tell)
+        elif saved is None and not recipe.heads_only:
+            network = replace(network, teacher="", teacher_size=0)
+        recipe = replace(recipe, network=network)
         torch.manual_seed(recipe.seed)
-        network = MDNet(recipe.network)
-        if start is not None and saved is None:
-            _start_from(network, start)
-        state = State(network, recipe, where)
+        model = MDNet(network)
+        if begin is not None and start is not None:
+            _start_from(model, begin[1], start)
+        if lessons is not None and lessons.basis is not None:
+            model.basis.copy_(lessons.basis)
+        state = State(model, recipe, where, compiled=compiled)
         stack.callback(state.part)
         if saved is not None:
             state.restore(saved)
-        if state.share(hours, steps) >= 1:
-            option = "hours" if steps is None else "steps"
-            done = f"{state.seconds / 3600:.2f}" if steps is None else state.step
-            if main:
-                say(f"{done} {option} are done already; a greater --{option} prolongs the training")
-            return True
+        if lessons is not None:
+            lessons = Lessons(learned, lessons.keys, state.network.basis)
 
-        photographs = Photographs(images)
-        for message in photographs.drop_unreadable(LEAST_EDGE):
-            if main:
-                say(f"left out: {message}")
-        if not photographs.paths:
-            raise ImageError(
-                f"{images[0].parent}: no usable photograph is left; they must be readable images of at least "
-                f"{LEAST_EDGE} pixels along the short edge"
-            )
-        photographs.paths, held_out = split(photographs.paths)
-
-        benchmark = Development(Photographs(held_out), development) if main else None
+        benchmark = Development(held_out, development) if where.rank == 0 else None
         if benchmark is not None:
             if state.judged_on not in ("", benchmark.digest):
                 say("the weights are judged on other pictures than before: the best model so far starts anew")
                 state.best = -math.inf
             state.judged_on = benchmark.digest
             say(
-                f"{len(photographs.paths)} photographs to learn from, judged on {benchmark} every "
+                f"{len(learned)} photographs to learn from, judged on {benchmark} every "
                 f"{benchmark_minutes:g} minutes; on {_devices(where)}"
             )
         about = {
             "recipe": recipe_as_dict(recipe),
-            "training_data": f"{len(photographs.paths)} photographs, synthetic pairs",
+            "training_data": f"{len(learned)} photographs, synthetic pairs"
+            + (f", values of {' and '.join(recipe.teachers)}" if recipe.teachers else ""),
         } | (about or {})
         return _steps(
-            state, photographs, out, benchmark, about,
-            hours=hours, steps=steps, workers=workers, stopped=stopped, report=report, say=say,
+            state, Pairs(learned, recipe.warps, recipe.seed, lessons, recipe.places), out, benchmark, about,
+            hours=hours, steps=steps, stopped=stopped, report=report, say=say,
             every=(checkpoint_minutes * 60, benchmark_minutes * 60, report_seconds),
         )  # fmt: skip
 
 
+def _share(step: int, seconds: float, hours: float | None, steps: int | None) -> float:
+    """How much of a training of so many hours or steps is done, 0 to 1."""
+    return min(1.0, step / steps if steps is not None else seconds / ((hours or 0) * 3600))
+
+
+def _check_size(recipe: Recipe) -> None:
+    most = max(recipe.network.sets)
+    window = recipe.objective.window_of(most)
+    if 2 * window > recipe.warps.size:
+        raise InvalidInputError(
+            f"pairs of {recipe.warps.size} px are too small for windows of {window} px, which {most} sets need; give a "
+            f"crop of at least {2 * window}"
+        )
+
+
+def _photographs(
+    images: list[Path], cache: ArrayCache, where: World, say: Callable[[str], None]
+) -> tuple[Photographs, Photographs]:
+    """All usable photographs, and those of them that are held out."""
+    photographs, wrong = prepare(images, cache, where.device, rank=where.rank, world=where.size)
+    for message in wrong:
+        say(f"left out: {message}")
+    if not len(photographs):
+        raise ImageError(
+            f"{images[0].parent}: no usable photograph is left; they must be readable images of at least "
+            f"{LEAST_EDGE} pixels along the short edge"
+        )
+    return photographs, photographs.chosen(split(photographs.paths)[1])
+
+
+def _with_teacher(
+    network: Config,
+    names: Sequence[str],
+    lessons: Lessons,
+    begin: tuple[Config, dict[str, torch.Tensor]] | None,
+    say: Callable[[str], None],
+) -> Config:
+    """The network's shape with its teacher; the lessons get the basis of the model to start with, or their own."""
+    teacher = "+".join(names)
+    if begin is not None and begin[0].teacher == teacher and begin[0].descriptor_size == network.descriptor_size:
+        basis = begin[1]["basis"].float()
+    else:
+        basis, held = principal_directions(lessons, network.descriptor_size)
+        say(f"{network.descriptor_size} directions hold {held:.3f} of what {teacher} says")
+    lessons.basis = basis
+    return replace(network, teacher=teacher, teacher_size=len(basis))
+
+
 def _steps(
     state: State,
-    photographs: Photographs,
+    pairs: Pairs,
     out: Path,
     benchmark: Development | None,
     about: dict[str, Any],
     *,
     hours: float | None,
     steps: int | None,
-    workers: int,
     stopped: Callable[[], bool],
     report: Callable[[Progress], None],
     say: Callable[[str], None],
     every: tuple[float, float, float],
 ) -> bool:
     recipe, where = state.recipe, state.where
-    pairs = Pairs(photographs, recipe.warps, recipe.seed)
-    stream = batches(pairs, recipe.batch, state.step, rank=where.rank, world=where.size, workers=workers)
     before, begun = state.seconds, time.monotonic()
     saved = judged = told = begun
-    tally, count, waited = dict[str, float](), 0, 0.0
+    tally, count, waited = dict[str, torch.Tensor](), 0, 0.0
 
     def tell(figures: dict[str, Figures], best: bool) -> None:
         nonlocal tally, count, waited, told
@@ -224,7 +276,7 @@ def _steps(
         spent = max(now - told, 1e-9)
         progress = Progress(
             state.step, state.step * recipe.batch * where.size, state.seconds, share,
-            {name: value / max(count, 1) for name, value in tally.items()},
+            {name: float(value) / max(count, 1) for name, value in tally.items()},
             count * recipe.batch * where.size / spent, waited / spent, figures, best,
         )  # fmt: skip
         tally, count, waited, told = {}, 0, 0.0, now
@@ -251,7 +303,7 @@ def _steps(
         if benchmark is not None and count and time.monotonic() - told > every[2]:
             tell({}, False)
         state.seconds = before + time.monotonic() - begun
-        share, stop = agree([state.share(hours, steps), float(stopped())], where)
+        share, stop = agree([_share(state.step, state.seconds, hours, steps), float(stopped())], where)
         now = time.monotonic()
         if benchmark is not None:
             over = share >= 1
@@ -271,10 +323,11 @@ def _steps(
         if share >= 1 or stop:
             return share >= 1
         asked = time.monotonic()
-        batch = next(stream)
+        first = (state.step * where.size + where.rank) * recipe.batch
+        batch = pairs.batch(range(first, first + recipe.batch))
         waited += time.monotonic() - asked
         for name, value in state.advance(batch, share).items():
-            tally[name] = tally.get(name, 0.0) + float(value)
+            tally[name] = tally[name] + value if name in tally else value  # on the device: nothing waits for it
         count += 1
 
 
@@ -286,23 +339,23 @@ def _devices(where: World) -> str:
     return each if where.size == 1 else f"{where.size} processes, each on {each}"
 
 
-def _start_from(network: MDNet, path: Path) -> None:
-    """Take over all tensors but those of a detection head for another number of sets."""
-    _, state, _ = read_model(path)
+def _start_from(network: MDNet, state: dict[str, torch.Tensor], path: Path) -> None:
+    """Take over all tensors but those of detection heads for other numbers of sets, which begin as the nearest head."""
     own = network.state_dict()
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     for name, value in own.items():
-        if value.is_floating_point() and name not in fitting and not name.startswith("detect"):
+        part = name.split(".")
+        if part[0] == "basis" or (part[0] == "detect" and name not in state):
+            continue
+        if value.is_floating_point() and (name not in state or state[name].shape != value.shape):
             raise InvalidInputError(f"{path}: its network has another shape ({name}); start with one of the same shape")
-    network.load_state_dict(fitting, strict=False)
-
-
-def _keep_memory() -> None:
-    """Let glibc keep the big blocks that a step frees: faulting them in at every step takes a tenth of the time."""
-    with suppress(OSError, AttributeError):  # another system's C library
-        libc = ctypes.CDLL("libc.so.6")
-        for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**28)):
-            libc.mallopt(option, value)
+    known = {name.split(".")[1] for name in state if name.startswith("detect.")}
+    for k in network.config.sets:
+        if str(k) not in known and known:
+            near = min(known, key=lambda other: abs(math.log(int(other) / k)))
+            layer = f"detect.{near}.0."  # the hidden layer does not depend on the number of sets
+            own.update({f"detect.{k}.0." + n[len(layer) :]: v for n, v in state.items() if n.startswith(layer)})
+    own.update({name: v for name, v in state.items() if name in own and own[name].shape == v.shape})
+    network.load_state_dict(own)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The losses of MD-Net (Santellani et al., ICPR 2022), each a function of its own.
+"""The losses of MD-Net (Santellani et al., ICPR 2022) and those that were added to them, each a function of its own.
 
 D stands for one image's heatmaps (B, k, H, W) in [0, 1], D' for those of the other image resampled into the first
 one's frame by the known map, and `mask` (B, 1, H, W) is 1 where the map is valid. p runs over windows P that lie wholly
@@ -13,12 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["intersections", "peaky", "similarity", "triplet", "unreliable"]
+__all__ = [
+    "balance", "distance", "floor", "heights", "intersections", "peaky", "ranking", "reprojection", "similarity",
+    "triplet", "unreliable",
+]  # fmt: skip
 
 WINDOW = 16  # paper: 16 x 16 windows
 # ours: windows advance by half their edge, where the paper slides them by a pixel: the mean is nearly the same, the
 # cost 1/64. The caller shifts the maps by chance, so that no place keeps its part of the window.
 MARGIN = 0.5  # paper: "for example"
+TEMPERATURE = 0.07  # ours: of cross-entropies among descriptors
+REACH = 4  # ours: pixels to each side in which a peak is looked for in the other image
 _EPS = 1e-8
 
 
@@ -109,6 +114,112 @@ def triplet(positive: Tensor, negative: Tensor, usable: Tensor, margin: float = 
         1 where the anchor counts, else 0.
     """
     return _mean(F.relu(margin - positive + negative), usable)
+
+
+def balance(d: Tensor, mask: Tensor, window: int = WINDOW) -> Tensor:
+    """Sets must fire alike: k sum over m of q_m^2 - 1, q_m the share of set m in the sum of all windows' maxima (ours).
+
+    Where n_m of n keypoints are of set m in both images, matching costs sum over m of (n_m / n)^2 of all comparisons,
+    which is 1 / k for equal sets: this is the share that is paid above it, with heights for counts.
+
+    Returns
+    -------
+    loss : ()
+        0 for equal sums, or for one set; k - 1 where one set alone fires.
+    """
+    k = d.shape[1]
+    heights = (_maximum(d, window) * _whole(mask, window)).sum(dim=(2, 3))  # (B, k)
+    share = heights / heights.sum(dim=1, keepdim=True).clamp_min(_EPS)
+    excess = k * share.square().sum(dim=1) - 1
+    return torch.where(heights.sum(dim=1) > 0, excess, 0 * excess).mean()
+
+
+def reprojection(logits: Tensor, at: Tensor, weight: Tensor) -> Tensor:
+    """The other image must peak exactly where this one does: the mean of -sum over q of l(q) log p(q) (ours).
+
+    p is the softmax of the other image's logits over the 9 x 9 pixels around the place to which the known map carries
+    a peak of this one; l shares a label of 1 bilinearly between the four pixels around that place.
+
+    Parameters
+    ----------
+    logits : (B, k, H, W)
+        Of the other image.
+    at : (B, k, N, 2)
+        Places [x, y] in it.
+    weight : (B, k, N)
+        How much each counts; 0 for those nearer than 5 pixels to the edge.
+
+    Returns
+    -------
+    loss : ()
+        0 for one infinitely high pixel exactly there, log 81 for a flat map.
+    """
+    height, width = logits.shape[2:]
+    along = torch.arange(-REACH, REACH + 1, device=logits.device)
+    dy, dx = (v.reshape(-1) for v in torch.meshgrid(along, along, indexing="ij"))
+    centre = at.detach().round().long()
+    x = centre[..., 0, None].clamp(REACH, width - 1 - REACH) + dx  # (B, k, N, 81)
+    y = centre[..., 1, None].clamp(REACH, height - 1 - REACH) + dy
+    window = logits.flatten(2).gather(2, (y * width + x).flatten(2)).view(x.shape)
+    label = (1 - (x - at[..., :1]).abs()).clamp_min(0) * (1 - (y - at[..., 1:]).abs()).clamp_min(0)
+    return _mean(-(label * F.log_softmax(window, dim=3)).sum(dim=3), weight)
+
+
+def heights(logits: Tensor, scores: Tensor, counted: Tensor) -> Tensor:
+    """A peak is as high as the teacher thinks the place worth: cross-entropy of sigmoid(logit) and its score (ours).
+
+    The peaky loss drives every peak to 1, so that their order would say nothing.
+
+    Parameters
+    ----------
+    logits, scores, counted : (B, N)
+        At peaks of the heatmaps; scores in [0, 1].
+    """
+    return _mean(F.binary_cross_entropy_with_logits(logits, scores, reduction="none"), counted)
+
+
+def floor(d: Tensor, scores: Tensor, counted: Tensor) -> Tensor:
+    """No keypoint where the teacher sees none: the mean of max(0, D - score) over random pixels (ours).
+
+    Parameters
+    ----------
+    d, scores, counted : (B, N)
+        The heatmap and the teacher's score at random pixels.
+    """
+    return _mean(F.relu(d - scores), counted)
+
+
+def distance(values: Tensor, taught: Tensor, counted: Tensor) -> Tensor:
+    """The descriptors are the teacher's: the mean of 1 - S(f, t) (as in knowledge distillation; weight ours).
+
+    Parameters
+    ----------
+    values, taught : (B, N, D)
+        Unit descriptors of the network and of the teacher at the same places.
+    counted : (B, N)
+        1 where there is a value, else 0.
+    """
+    return _mean(1 - (values * taught).sum(dim=2), counted)
+
+
+def ranking(values: Tensor, taught: Tensor, at: Tensor, counted: Tensor, exclusion: float = 6.0) -> Tensor:
+    """A descriptor is nearest to the teacher's of its own place: cross-entropy of S / 0.07 over the image (ours).
+
+    The mean of -log(exp(S(f_i, t_i) / T) / sum over j of exp(S(f_i, t_j) / T)), where j runs over the image's places
+    that are i or at least `exclusion` pixels from it.
+
+    Parameters
+    ----------
+    values, taught : (B, N, D)
+    at : (B, N, 2)
+    counted : (B, N)
+    exclusion : float
+    """
+    scores = values @ taught.transpose(1, 2) / TEMPERATURE  # (B, N, N)
+    barred = (torch.cdist(at, at) < exclusion) | (counted == 0)[:, None]
+    barred &= ~torch.eye(at.shape[1], dtype=torch.bool, device=at.device)
+    own = scores.diagonal(dim1=1, dim2=2)
+    return _mean(scores.masked_fill(barred, -torch.inf).logsumexp(dim=2) - own, counted)
 
 
 def _average(x: Tensor, window: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""All losses of MD-Net on a batch of pairs: where anchors and negatives come from, and how the parts are weighed."""
+"""All losses of MD-Net on a batch of pairs: where they look, and how they are weighed."""
 
 from __future__ import annotations
 
@@ -12,34 +12,45 @@ from torch import Tensor
 
 from . import losses
 from .network import CELL
+from .pairs import Batch
 
-__all__ = ["LOSSES", "Batch", "Objective", "objective"]
+__all__ = ["LOSSES", "Objective", "objective", "sample"]
 
-#: The losses by name: the paper's five, and the cross-entropy that starts the descriptors off.
-LOSSES = ("similarity", "peaky", "intersections", "unreliable", "triplet", "entropy")
+#: The losses by name: the paper's five; of our own, what needs nothing but photographs, and what needs a teacher.
+LOSSES = (
+    "similarity", "peaky", "intersections", "unreliable", "triplet",
+    "entropy", "reprojection", "balance",
+    "heights", "floor", "distance", "ranking",
+)  # fmt: skip
 
-
-TEMPERATURE = 0.07  # ours: of the cross-entropy among candidates
 SPACING = 2  # ours: every second pixel of the descriptor map, 8 px of the image, is a candidate
+_PEAK_CELL = 4  # ours: pixels; a peak is the greatest of 3 x 3 such cells
+_SOFT = 0.5  # ours: temperature of the soft-argmax that refines a peak
+_FLOORS = 256  # ours: pixels of each image at which `floor` looks
 
 
 @dataclass(frozen=True)
 class Objective:
     """How much each loss counts; 0 switches it off. All ours: the paper gives none.
 
+    Those that need a teacher have no effect without one.
+
     Parameters
     ----------
-    similarity, peaky, intersections, unreliable, triplet : float
+    similarity, peaky, intersections, unreliable, triplet, reprojection, balance, heights, floor, distance, ranking : \
+float
         Factors of the losses of these names.
     entropy : float
         Factor of the cross-entropy of the true counterpart among all candidates (ours): it uses every negative, where
         the triplet loss uses the hardest one.
-    warm_up : int
+    warmup : int
         Steps before the triplet loss is blended in, over as many steps again: hardest negatives from the first step end
         with all descriptors equal.
     anchors : int
         Places a pair at which descriptors are compared; half of them at random (paper), half at peaks of the heatmaps
         (ours), where keypoints will be.
+    peaks : int
+        Peaks of each set and image at which `reprojection` and `heights` look.
     window : int, optional
         Edge of the windows of the similarity, peaky and intersections losses (paper: 16), an even number. By default
         16, and for k > 2 sets 16 sqrt(k / 2) in steps of 8 (ours): every window must hold a peak of every set, and so
@@ -54,8 +65,15 @@ class Objective:
     unreliable: float = 0.5
     triplet: float = 0.5
     entropy: float = 0.3
-    warm_up: int = 150
+    reprojection: float = 0.3
+    balance: float = 1.0
+    heights: float = 1.0
+    floor: float = 2.0
+    distance: float = 4.0
+    ranking: float = 0.6
+    warmup: int = 150
     anchors: int = 256
+    peaks: int = 96
     window: int | None = None
     exclusion: float = 8.0
 
@@ -64,93 +82,193 @@ class Objective:
         return self.window or max(losses.WINDOW, 8 * round(2 * math.sqrt(sets / 2)))
 
 
-class Batch(NamedTuple):
-    """B pairs as tensors; see `pairs.Pair`."""
-
-    image_a: Tensor  # (B, 1, S, S) in [0, 1]
-    image_b: Tensor  # (B, 1, S, S)
-    b_from_a: Tensor  # (B, S, S, 2) [x, y] in pixels
-    valid_a: Tensor  # (B, 1, S, S), 1 or 0
-    noise: Tensor  # (B, S, S) in [0, 1): the lot of each pixel of a, for drawing anchors
-
-
 def objective(
-    outputs: tuple[Tensor, Tensor, Tensor, Tensor], batch: Batch, weights: Objective, step: int
+    logits: dict[int, Tensor], described: Tensor, batch: Batch, weights: Objective, step: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of all losses, and each by its name.
 
+    Of several detection heads, the mean of each loss counts.
+
     Parameters
     ----------
-    outputs : logits of a and of b (B, k, S, S), descriptors of a and of b (B, D, S / 4, S / 4)
-        Descriptors not normalised.
+    logits : dict of (2 B, k, S, S)
+        By k: of the images a, then of the images b.
+    described : (2 B, D, S / 4, S / 4)
+        Not normalised.
     batch : Batch
     weights : Objective
     step : int
         For the warm-up of the descriptors, and for the shift of the windows.
     """
-    logits_a, logits_b, described_a, described_b = outputs
-    heat_a, heat_b = torch.sigmoid(logits_a.float()), torch.sigmoid(logits_b.float())
-    size = heat_a.shape[-1]
-    grid = batch.b_from_a * (2 / (size - 1)) - 1
-    heat_ba = F.grid_sample(heat_b, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-
-    window = weights.window_of(heat_a.shape[1])
-    half = window // 2
-    left, top = step % half, step // half % half
-    a, b, mask = (x[..., top:, left:] for x in (heat_a, heat_ba, batch.valid_a))
+    heads = {k: values.float() for k, values in logits.items()}
+    heats = {k: torch.sigmoid(values) for k, values in heads.items()}
+    described = described.float()
+    lots = _Lots(batch.lots)
+    first = heats[2] if 2 in heats else next(iter(heats.values()))
+    scores = _compare(first[: len(batch)], described, batch, weights, lots)
+    each = [_detection(heads[k], heat, scores, batch, weights, step, lots.again()) for k, heat in heats.items()]
     parts = {
-        "similarity": losses.similarity(a, b, mask, window),
-        "peaky": (losses.peaky(a, mask, window) + losses.peaky(b, mask, window)) / 2,
+        name: torch.stack([part[name] for part in each if name in part]).mean()
+        for name in LOSSES
+        if any(name in part for part in each)
     }
-    if heat_a.shape[1] > 1:
-        parts["intersections"] = losses.intersections(a, mask, window=window)
-    scores = _compare(heat_a, described_a.float(), described_b.float(), batch, weights)
-    parts["unreliable"] = losses.unreliable(scores.detected, scores.positive, scores.hardest, scores.usable)
-    parts["triplet"] = losses.triplet(scores.positive, scores.hardest, scores.usable)
-    parts["entropy"] = scores.entropy
-    blend = min(max(step / max(weights.warm_up, 1) - 1, 0), 1)
+    parts |= {"triplet": losses.triplet(scores.positive, scores.hardest, scores.usable), "entropy": scores.entropy}
+    if batch.places is not None and (weights.distance or weights.ranking):
+        at, taught, counted = batch.places
+        values = sample(described, at)
+        parts["distance"] = losses.distance(values, taught, counted)
+        parts["ranking"] = losses.ranking(values, taught, at, counted)
     factors = {name: getattr(weights, name) for name in parts}
-    factors["triplet"] *= blend
+    factors["triplet"] *= min(max(step / max(weights.warmup, 1) - 1, 0), 1)
     total = torch.stack([factor * parts[name] for name, factor in factors.items() if factor]).sum()
     for name, score in (("positive", scores.positive), ("negative", scores.hardest)):
         parts[name] = (score * scores.usable).sum() / scores.usable.sum().clamp_min(1)
     return total, {name: value.detach() for name, value in parts.items()}
 
 
+class _Lots:
+    """The lots of a batch, taken one after the other."""
+
+    def __init__(self, lots: Tensor, taken: int = 0) -> None:
+        self._lots, self._taken = lots, taken
+
+    def take(self, count: int) -> Tensor:
+        """The next ones (B, count) in [0, 1)."""
+        self._taken += count
+        assert self._taken <= self._lots.shape[1], "lots_of() is too small"
+        return self._lots[:, self._taken - count : self._taken]
+
+    def again(self) -> _Lots:
+        """Those that are left, for each of several takers."""
+        return _Lots(self._lots, self._taken)
+
+
+# -- detection -------------------------------------------------------------------------------------------------------
+
+
+def _detection(
+    logits: Tensor, heat: Tensor, scores: _Scores, batch: Batch, weights: Objective, step: int, lots: _Lots
+) -> dict[str, Tensor]:
+    """The losses of one head's heatmaps (2 B, k, S, S)."""
+    count, k = len(batch), heat.shape[1]
+    heat_a, heat_b = heat.chunk(2)
+    heat_ba = F.grid_sample(heat_b, batch.grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    window = weights.window_of(k)
+    half = window // 2
+    left, top = step % half, step // half % half
+    a, b, mask = (x[..., top:, left:] for x in (heat_a, heat_ba, batch.valid[:count, None].float()))
+    parts = {
+        "similarity": losses.similarity(a, b, mask, window),
+        "peaky": (losses.peaky(a, mask, window) + losses.peaky(b, mask, window)) / 2,
+    }
+    if k > 1:
+        parts["intersections"] = losses.intersections(a, mask, window=window)
+        parts["balance"] = (losses.balance(a, mask, window) + losses.balance(b, mask, window)) / 2
+    rows = torch.arange(count, device=heat.device)[:, None]
+    detected = heat_a[rows, :, scores.at[..., 1], scores.at[..., 0]].amax(dim=2)
+    parts["unreliable"] = losses.unreliable(detected, scores.positive, scores.hardest, scores.usable)
+    taught = batch.scores is not None and bool(weights.heights or weights.floor)
+    if weights.reprojection or taught:
+        parts |= _at_peaks(logits, batch, weights, lots)
+    if taught:
+        parts["floor"] = _floor(heat, batch, lots)
+    return parts
+
+
+def _at_peaks(logits: Tensor, batch: Batch, weights: Objective, lots: _Lots) -> dict[str, Tensor]:
+    """`reprojection` in both directions, and `heights`, at peaks of each set (2 B, k, N)."""
+    count, size = len(batch), logits.shape[2]
+    cells = (size // _PEAK_CELL) ** 2
+    luck = torch.cat([lots.take(cells), lots.take(cells)])
+    with torch.no_grad():
+        index, at, weight = _peaks(logits, batch.valid, luck, weights.peaks)
+        photo_a, photo_b = (view.to_photo(at[half].flatten(1, 2)) for view, half in batch.halves())
+        other = torch.cat([batch.b.from_photo(photo_a), batch.a.from_photo(photo_b)]).view(at.shape)
+        reach = losses.REACH + 1
+        inside = ((other > reach) & (other < size - 1 - reach)).all(dim=3)
+    swapped = torch.cat([logits[count:], logits[:count]])
+    parts = {"reprojection": losses.reprojection(swapped, other, (weight * inside).sqrt())}
+    if batch.scores is not None:
+        taught = batch.scores.at(torch.cat([photo_a, photo_b]))  # (2 B, k N)
+        peaks = logits.flatten(2).gather(2, index).flatten(1)
+        parts["heights"] = losses.heights(peaks, taught, (weight > 0).flatten(1))
+    return parts
+
+
+def _peaks(logits: Tensor, valid: Tensor, luck: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Local maxima of each map, drawn by height and luck: index and weight (2 B, k, N), refined places (2 B, k, N, 2).
+
+    The weight is 0 for what is no peak or not valid.
+    """
+    size = logits.shape[2]
+    top, index = F.max_pool2d(logits, _PEAK_CELL, return_indices=True)  # (2 B, k, S / 4, S / 4)
+    peak = (top >= F.max_pool2d(top, 3, 1, 1)).flatten(2)
+    top, index = top.flatten(2), index.flatten(2)
+    allowed = valid.flatten(1)[:, None].expand(-1, index.shape[1], -1).gather(2, index)
+    preference = torch.sigmoid(top) * (0.3 + luck[:, None]) * (peak & allowed)
+    weight, chosen = preference.topk(min(count, preference.shape[2]), dim=2)
+    index = index.gather(2, chosen)
+    # the soft-argmax of the 3 x 3 pixels around it
+    x, y = index % size, index // size
+    weight = weight * ((x > 0) & (y > 0) & (x < size - 1) & (y < size - 1))
+    along = torch.arange(-1, 2, device=logits.device)
+    dy, dx = (v.reshape(-1) for v in torch.meshgrid(along, along, indexing="ij"))
+    around = (y.clamp(1, size - 2)[..., None] + dy) * size + x.clamp(1, size - 2)[..., None] + dx
+    share = F.softmax(logits.flatten(2).gather(2, around.flatten(2)).view(around.shape) / _SOFT, dim=3)
+    return index, torch.stack([x + (share * dx).sum(3), y + (share * dy).sum(3)], dim=3), weight
+
+
+def _floor(heat: Tensor, batch: Batch, lots: _Lots) -> Tensor:
+    """`floor` at random pixels of all images."""
+    size = heat.shape[2]
+    places = (lots.take(4 * _FLOORS).view(len(batch), 2, _FLOORS, 2).transpose(0, 1).flatten(0, 1) * size).long()
+    photo = torch.cat([view.to_photo(places[half].float()) for view, half in batch.halves()])
+    assert batch.scores is not None
+    index = places[..., 1] * size + places[..., 0]  # (2 B, N)
+    d = heat.flatten(2).gather(2, index[:, None].expand(-1, heat.shape[1], -1)).flatten(1)
+    counted, scores = (
+        x[:, None].expand(-1, heat.shape[1], -1).flatten(1)
+        for x in (batch.valid.flatten(1).gather(1, index), batch.scores.at(photo))
+    )
+    return losses.floor(d, scores, counted)
+
+
+# -- description -----------------------------------------------------------------------------------------------------
+
+
 class _Scores(NamedTuple):
-    detected: Tensor  # (B, N) the heatmap at the anchors, of the set that fires most
+    at: Tensor  # (B, N, 2) the anchors, whole pixels [x, y] of a
     positive: Tensor  # (B, N) scores of the true counterparts
     hardest: Tensor  # (B, N) scores of the hardest negatives
     entropy: Tensor  # () of the true counterpart among all candidates
     usable: Tensor  # (B, N) 1 where the anchor is seen in both images, else 0
 
 
-def _compare(heat: Tensor, described_a: Tensor, described_b: Tensor, batch: Batch, weights: Objective) -> _Scores:
+def _compare(heat: Tensor, described: Tensor, batch: Batch, weights: Objective, lots: _Lots) -> _Scores:
     """Descriptors at anchors of a against those of b, and their counterparts' against those of a.
 
     The negatives of an anchor are the other anchors' counterparts and a grid over the whole of the other image, both
     without the neighbours of its own counterpart.
     """
-    places, usable = _anchors(heat.detach(), batch, weights.anchors)  # (B, N, 2) whole pixels, (B, N)
-    rows = torch.arange(len(heat), device=heat.device)[:, None]
-    x, y = places.unbind(2)
-    at_a, at_b = places.to(heat.dtype), batch.b_from_a[rows, y, x]
+    described_a, described_b = described.chunk(2)
+    places, usable = _anchors(heat.detach(), batch, weights.anchors, lots)  # (B, N, 2) whole pixels, (B, N)
+    at_a = places.to(heat.dtype)
+    at_b = batch.b.from_photo(batch.a.to_photo(at_a))
     fa, fb = sample(described_a, at_a), sample(described_b, at_b)  # (B, N, D)
     positive = (fa * fb).sum(2)
     hardest, entropy = [], []
-    for anchors, candidates, at, described in ((fa, fb, at_b, described_b), (fb, fa, at_a, described_a)):
-        grid, grid_at = _grid(described)
+    for anchors, candidates, at, other in ((fa, fb, at_b, described_b), (fb, fa, at_a, described_a)):
+        grid, grid_at = _grid(other)
         scores = anchors @ torch.cat([candidates, grid], dim=1).transpose(1, 2)  # (B, N, N + M)
         barred = torch.cdist(at, torch.cat([at, grid_at.expand(len(at), -1, -1)], dim=1)) < weights.exclusion
         barred[..., : at.shape[1]] |= (usable == 0)[:, None]
         scores = scores.masked_fill(barred, -2.0)
         hardest.append(scores.amax(dim=2))
-        everything = torch.cat([positive[..., None], scores], dim=2) / TEMPERATURE
-        entropy.append(everything.logsumexp(dim=2) - positive / TEMPERATURE)
+        everything = torch.cat([positive[..., None], scores], dim=2) / losses.TEMPERATURE
+        entropy.append(everything.logsumexp(dim=2) - positive / losses.TEMPERATURE)
     mean = torch.stack(entropy).mean(0) * usable
-    detected = heat[rows, :, y, x].amax(dim=2)
     return _Scores(
-        detected,
+        places,
         positive,
         torch.maximum(*hardest).clamp_min(-1),
         (mean.sum(1) / usable.sum(1).clamp_min(1)).mean(),
@@ -158,20 +276,22 @@ def _compare(heat: Tensor, described_a: Tensor, described_b: Tensor, batch: Batc
     )
 
 
-def _anchors(heat: Tensor, batch: Batch, count: int) -> tuple[Tensor, Tensor]:
-    """Places [x, y] (B, count, 2) at whole pixels, and 1 for those that are valid (B, count).
+def _anchors(heat: Tensor, batch: Batch, count: int, lots: _Lots) -> tuple[Tensor, Tensor]:
+    """Places [x, y] (B, count, 2) at whole pixels of a, and 1 for those that are valid (B, count).
 
-    Half are drawn at random; half are the places of greatest response, by the luck of their lot, in cells of the image.
+    Half are drawn at random, valid ones first; half are the places of greatest response in cells of the image.
     """
     size = heat.shape[-1]
-    valid, noise = batch.valid_a.flatten(1), batch.noise.flatten(1)  # (B, S * S)
-    random = (noise + valid).topk(count // 2, dim=1).indices
-    response = heat.amax(dim=1, keepdim=True) * (0.5 + batch.noise[:, None]) * batch.valid_a
+    valid = batch.valid[: len(batch)].flatten(1)  # (B, S S)
+    tries = (lots.take(2 * count) * (size * size)).long().clamp(max=size * size - 1)  # (B, 4 count / 2)
+    first = valid.gather(1, tries).float().topk(count // 2, dim=1).indices
+    random = tries.gather(1, first)
+    response = heat.amax(dim=1, keepdim=True) * valid.view(len(heat), 1, size, size)
     peak, where = F.max_pool2d(response, 8, 8, return_indices=True)
-    lot = (peak.flatten(1) > 0).to(noise.dtype) + noise[:, : peak[0].numel()]
+    lot = (peak.flatten(1) > 0).to(heat.dtype) + lots.take(peak[0].numel())
     chosen = lot.topk(min(count - count // 2, lot.shape[1]), dim=1).indices
     index = torch.cat([random, where.flatten(1).gather(1, chosen)], dim=1)
-    return torch.stack([index % size, index // size], dim=2), (valid.gather(1, index) > 0.5).to(heat.dtype)
+    return torch.stack([index % size, index // size], dim=2), valid.gather(1, index).to(heat.dtype)
 
 
 def _grid(described: Tensor) -> tuple[Tensor, Tensor]:

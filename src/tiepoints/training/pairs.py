@@ -1,339 +1,220 @@
-"""Training pairs from single photographs: two warped, photometrically changed crops and the exact map between them.
+"""Training pairs: two warped, photometrically changed crops of a photograph and the exact map between them.
 
-Every range below is ours; those that follow a published recipe name it.
+Pair number n is the same, but for rounding, whenever and in whichever batch it is made: all its chance comes from
+(seed, n). Its few numbers are drawn on the CPU; its pixels are made in torch on the device that the network is on.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from ..errors import ImageError
-from ..images import read, resize_to
+from .light import Light, draw_light, relit
+from .photographs import Photographs
+from .places import Places, ScoreMaps, choose_places
+from .teacher import Lessons
+from .warps import Bend, Bends, Drawn, View, Warps, draw_bend, draw_views
 
-__all__ = ["Pair", "Photographs", "Warps", "make_pair", "warp_points"]
+__all__ = ["Batch", "Pairs", "lots_of"]
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Warps:
-    """How strongly the two crops of a pair differ.
-
-    Parameters
-    ----------
-    size : int
-        Edge of the crops in pixels.
-    rotation : float
-        Most degrees between the two images of an ordinary pair.
-    any_rotation : float
-        Share of the pairs that are turned by any angle instead.
-    scale : float
-        Largest ratio of the scales of the two images.
-    perspective : float
-        Most displacement of a corner, as a share of the edge.
-    bend : float
-        Share of the pairs that are also bent by a smooth, locally non-rigid displacement.
-    photometric : float
-        Strength of the changes of light, noise, blur and compression; 0 for none.
-    """
-
-    size: int = 192
-    rotation: float = 30.0
-    any_rotation: float = 0.1
-    scale: float = 2.0
-    perspective: float = 0.2
-    bend: float = 0.2
-    photometric: float = 1.0
+#: ours: from this many photograph pixels to a crop's pixel on, the photograph is halved first, against aliasing.
+_HALVED = 1.5
+_GREY = (4.0, 8.0, 3.0)  # ours: of the Dirichlet distribution of the three channels' shares; its mean is near the luma
 
 
-class Pair(NamedTuple):
-    """Two images of the same photograph, and where each pixel of one lies in the other.
+@dataclass
+class Batch:
+    """B pairs as tensors: all images a, then all images b."""
 
-    `b_from_a[y, x]` is the place [x, y] in image b of the pixel (x, y) of image a, in pixels with centres at whole
-    numbers; it may lie outside of b. `valid_a` tells where both ends lie inside both images and the photograph.
-    """
-
-    image_a: Float32  # (S, S), grey in [0, 1]
-    image_b: Float32
-    b_from_a: Float32  # (S, S, 2)
-    a_from_b: Float32
-    valid_a: NDArray[np.bool_]  # (S, S)
-    valid_b: NDArray[np.bool_]
-
-
-class Photographs(Sequence[NDArray[np.uint8]]):
-    """The photographs of a folder, decoded once and kept in memory up to a bound.
-
-    Parameters
-    ----------
-    paths : sequence of path
-    max_edge : int
-        Larger ones are shrunk to this long edge.
-    max_bytes : int
-        Memory for decoded images; beyond it the ones used longest ago are decoded again when needed.
-    """
-
-    def __init__(self, paths: Sequence[Path], *, max_edge: int = 800, max_bytes: int = 2 * 2**30) -> None:
-        self.paths = list(paths)
-        self.max_edge = max_edge
-        self.max_bytes = max_bytes
-        self._cache: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
-        self._held = 0
+    images: Tensor  # (2 B, 1, S, S) grey in [0, 1]
+    grid: Tensor  # (B, S, S, 2) where each pixel of a lies in b: -1 and 1 are the centres of b's outermost pixels
+    valid: Tensor  # (2 B, S, S) bool: in a, what b shows too and the photograph holds; in b, what the photograph holds
+    lots: Tensor  # (B, L) in [0, 1): the chance of all draws in the losses
+    a: View
+    b: View
+    places: Places | None = None  # where a teacher's values are known
+    scores: ScoreMaps | None = None  # of the teacher
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.grid)
 
-    def __getitem__(self, index: int) -> NDArray[np.uint8]:  # type: ignore[override] # slices make no sense here
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        image, _ = resize_to(read(self.paths[index]), self.max_edge)
-        self._cache[index] = image
-        self._held += image.nbytes
-        while self._held > self.max_bytes and len(self._cache) > 1:
-            self._held -= self._cache.popitem(last=False)[1].nbytes
-        return image
-
-    def drop_unreadable(self, least_edge: int) -> list[str]:
-        """Leave out what cannot be read or is smaller than `least_edge`; what was wrong with each, a line an image."""
-        good, wrong = [], []
-        for path in self.paths:
-            try:
-                image = read(path)
-            except ImageError as error:  # noqa: PERF203 - one bad file must not end the training
-                wrong.append(str(error))
-            else:
-                if min(image.shape[:2]) < least_edge:
-                    wrong.append(f"{path}: {image.shape[1]}x{image.shape[0]} pixels are less than {least_edge}")
-                else:
-                    good.append(path)
-        self.paths = good
-        return wrong
+    def halves(self) -> tuple[tuple[View, slice], tuple[View, slice]]:
+        """Both views and their rows in what is stacked as `images` is."""
+        return (self.a, slice(None, len(self))), (self.b, slice(len(self), None))
 
 
-def make_pair(photograph: NDArray[np.uint8], warps: Warps, rng: np.random.Generator) -> Pair:
-    """Cut two crops out of an RGB photograph (H, W, 3) and change each on its own.
+class _Plan(NamedTuple):
+    """One pair before any pixel is touched."""
 
-    Image a is seen through the homography `a_from_photo`, image b through `b_from_photo` after a bend of its own frame:
-    the pixel q of b shows what `b_from_photo` would show at q + bend(q). Both maps are exact: a to b is solved for q by
-    fixed-point iteration, to less than 1e-3 px.
+    photograph: int
+    mirrored: bool
+    drawn: Drawn
+    bend: Bend | None
+    grey: tuple[np.ndarray, np.ndarray]
+    lights: tuple[Light, Light]
+    seed: int
+
+
+def lots_of(size: int) -> int:
+    """How many lots a pair of crops of this edge has: enough for every draw in `objective`."""
+    return 3 * (size // 4) ** 2 + 4096
+
+
+class Pairs:
+    """The endless list of training pairs.
+
+    Every photograph is used once before any is used again.
+
+    Parameters
+    ----------
+    photographs : Photographs
+    warps : Warps
+    seed : int
+    lessons : Lessons, optional
+        A teacher's values for the same photographs.
+    places : int
+        An image: at most so many of the teacher's values.
     """
-    size = warps.size
-    if rng.uniform() < 0.5:  # mirrored photographs are photographs too
-        photograph = np.ascontiguousarray(photograph[:, ::-1])
-    a_from_photo, b_from_photo = _views(photograph.shape[:2], warps, rng)
-    bend = _bend(size, rng) if rng.uniform() < warps.bend else None
-    grid = _grid(size)
 
-    photo_at_a = warp_points(np.linalg.inv(a_from_photo), grid)
-    straight = grid if bend is None else grid + bend(grid)
-    photo_at_b = warp_points(np.linalg.inv(b_from_photo), straight)
-    a_from_b = warp_points(a_from_photo, photo_at_b)
-    b_from_a = warp_points(b_from_photo, photo_at_a)
-    if bend is not None:
-        b_from_a = _solve_bend(b_from_a, bend)
+    def __init__(
+        self, photographs: Photographs, warps: Warps, seed: int, lessons: Lessons | None = None, places: int = 320
+    ) -> None:
+        self.photographs, self.warps, self.seed = photographs, warps, seed
+        self.lessons, self.places = lessons, places
+        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+        self._generator = torch.Generator(photographs.device)
 
-    # Grey as different filters and sensors would see the same colours; on average near the weights of the luma.
-    grey = [_mixed(photograph, rng.dirichlet((4.0, 8.0, 3.0))) for _ in range(2)]
-    image_a, image_b = (_sampled(g, at) for g, at in zip(grey, (photo_at_a, photo_at_b), strict=True))
-    shown_a, shown_b = _within(photo_at_a, photograph.shape[:2]), _within(photo_at_b, photograph.shape[:2])
-    valid_a = shown_a & _within(b_from_a, (size, size)) & _shown_at(shown_b, b_from_a)
-    valid_b = shown_b & _within(a_from_b, (size, size)) & _shown_at(shown_a, a_from_b)
-    return Pair(
-        _relit(image_a, warps.photometric, rng),
-        _relit(image_b, warps.photometric, rng),
-        b_from_a,
-        a_from_b,
-        valid_a,
-        valid_b,
-    )
+    def batch(self, numbers: Sequence[int]) -> Batch:
+        """The pairs with these numbers."""
+        return self._made([self._plan(number) for number in numbers])
 
+    def _photograph(self, number: int) -> int:
+        round_, place = divmod(number, len(self.photographs))
+        if self._order[0] != round_:
+            self._order = round_, np.random.default_rng((self.seed, 0, round_)).permutation(len(self.photographs))
+        return int(self._order[1][place])
 
-def warp_points(homography: NDArray[Any], points: NDArray[np.floating]) -> Float32:
-    """Map points (..., 2) [x, y] by a 3x3 homography."""
-    flat = np.ascontiguousarray(points, np.float32).reshape(-1, 1, 2)
-    return np.asarray(cv2.perspectiveTransform(flat, homography), np.float32).reshape(points.shape)
+    def _plan(self, number: int) -> _Plan:
+        index = self._photograph(number)
+        rng = np.random.default_rng((self.seed, 1, number))
+        _, height, width = self.photographs[index].shape
+        warps = self.warps
+        mirrored = bool(rng.random() < 0.5)  # mirrored photographs are photographs too
+        drawn = draw_views(width, height, warps, rng)
+        bend = draw_bend(warps.size, rng) if rng.random() < warps.bend else None
+        # Grey as different filters and sensors would see the same colours.
+        grey = rng.dirichlet(_GREY), rng.dirichlet(_GREY)
+        lights = draw_light(warps.photometric, rng), draw_light(warps.photometric, rng)
+        return _Plan(index, mirrored, drawn, bend, grey, lights, int(rng.integers(2**62)))
+
+    def _made(self, plans: list[_Plan]) -> Batch:
+        device, size, count = self.photographs.device, self.warps.size, len(plans)
+        photographs = [self.photographs[plan.photograph] for plan in plans]
+        limits = torch.tensor([[p.shape[2] - 1, p.shape[1] - 1] for p in photographs], dtype=torch.float32).to(device)
+        bent = {i: plan.bend for i, plan in enumerate(plans) if plan.bend is not None}
+        bends = Bends(list(bent), list(bent.values()), device) if bent else None
+        homographies = np.stack([plan.drawn.photo_from_view for plan in plans])  # (B, 2, 3, 3)
+        a, b = View(homographies[:, 0], device), View(homographies[:, 1], device, bends)
+
+        pixels = _pixels(size, device).expand(count, -1, -1)
+        at = torch.cat([a.planes_to_photo(pixels), b.planes_to_photo(pixels)])  # (2 B, 2, S S)
+        middle = limits.repeat(2, 1)[..., None] / 2
+        shown = ((at - middle).abs_() <= middle).all(dim=1)  # in the photograph
+        grid = b.planes_from_photo(at[:count]).mul_(2 / (size - 1)).sub_(1)
+        shown[:count] &= (grid.abs() <= 1).all(dim=1)
+
+        both = list(zip(plans, photographs, strict=True))
+        boxes = [_box(plan, view, size, photograph) for view in (0, 1) for plan, photograph in both]
+        images = _crops(photographs * 2, plans * 2, boxes, at.view(2 * count, 2, size, size))
+        lots, noise = self._chances(plans, device)
+        images = relit(images, [plan.lights[view] for view in (0, 1) for plan in plans], noise)
+        batch = Batch(
+            images[:, None],
+            grid.view(count, 2, size, size).permute(0, 2, 3, 1),
+            shown.view(2 * count, size, size),
+            lots[:, : lots_of(size)],
+            a,
+            b,
+        )
+        if self.lessons is not None:
+            taught = [self.lessons[plan.photograph, plan.mirrored] for plan in plans]
+            batch.places = choose_places(taught, a, b, size, self.places, lots[:, lots_of(size) :])
+            batch.scores = ScoreMaps([lesson.scores for lesson in taught * 2], boxes)
+        return batch
+
+    def _chances(self, plans: list[_Plan], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Lots in [0, 1) (B, L) and normally distributed noise (2 B, S, S), each pair's from its own seed."""
+        size = self.warps.size
+        length = lots_of(size) + (2 * self.lessons.most if self.lessons is not None else 0)
+        lots = torch.empty(len(plans), length, device=device)
+        noise = torch.zeros(2, len(plans), size, size, device=device)
+        for i, plan in enumerate(plans):
+            self._generator.manual_seed(plan.seed)
+            torch.rand(length, generator=self._generator, out=lots[i])
+            for view in (0, 1):
+                if plan.lights[view].noise is not None:
+                    noise[view, i].normal_(generator=self._generator)
+        return lots, noise.flatten(0, 1)
 
 
 @cache
-def _grid(size: int) -> Float32:
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32)
-    return np.stack([x, y], axis=-1)
+def _pixels(size: int, device: torch.device) -> Tensor:
+    """All x and all y of a crop, (1, 2, S S)."""
+    along = torch.arange(size, device=device, dtype=torch.float32)
+    return torch.stack(torch.meshgrid(along, along, indexing="xy")).view(1, 2, -1)
 
 
-def _views(shape: tuple[int, ...], warps: Warps, rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """The homographies from the photograph to both crops; tried until both mostly lie inside it."""
-    height, width = shape[0], shape[1]
-    size = warps.size
-    for attempt in range(20):
-        # How many photograph pixels a crop pixel spans in each of the two images; the larger one is cut from the middle
-        # of the possible range, so that small photographs work too.
-        largest = min(height, width) / size
-        ratio = np.exp(rng.uniform(0, np.log(warps.scale)))
-        base = np.exp(rng.uniform(np.log(min(0.6, largest)), np.log(max(0.6, min(largest, 2.0)))))
-        spans = np.array([base, base / ratio])[rng.permutation(2)] if attempt < 15 else np.array([base, base])
-        turn = rng.uniform(-180, 180) if rng.uniform() < warps.any_rotation else rng.uniform(-1, 1) * warps.rotation
-        share = rng.uniform()  # who is turned how much: both images get their part
-        angles = np.deg2rad([share * turn, (share - 1) * turn])
-        room = size * spans.max() / 2
-        centre = np.array([_inside(rng, width, room), _inside(rng, height, room)])
-        views = []
-        for span, angle in zip(spans, angles, strict=True):
-            shift = rng.uniform(-0.15, 0.15, 2) * size * span
-            views.append(_view(size, centre + shift, span, angle, warps.perspective, rng))
-        corners = np.array([[0, 0], [size - 1, 0], [size - 1, size - 1], [0, size - 1]], np.float64)
-        seen = [_within(warp_points(np.linalg.inv(view), _grid(size)[::16, ::16]), shape[:2]).mean() for view in views]
-        overlap = _within(warp_points(views[1] @ np.linalg.inv(views[0]), corners * 0.5 + size / 4), (size, size))
-        if min(seen) > 0.75 and overlap.any():
-            return views[0], views[1]
-    return views[0], views[1]
+def _box(plan: _Plan, view: int, size: int, photograph: Tensor) -> tuple[int, int, int, int]:
+    """Columns and rows x0, y0, x1, y1 (not included) of the photograph that a crop shows."""
+    height, width = photograph.shape[1:]
+    reach = 0.0 if plan.bend is None or view == 0 else float(np.linalg.norm(plan.bend.amplitude, axis=1).sum())
+    low, high = -reach, size - 1 + reach
+    corners = np.array([[low, high, high, low], [low, low, high, high], [1, 1, 1, 1]])
+    x, y, depth = plan.drawn.photo_from_view[view] @ corners
+    if depth.min() <= 0:
+        return 0, 0, width, height
+    (left, right), (top, bottom) = ((int(v.min()) - 1, int(v.max()) + 3) for v in (x / depth, y / depth))
+    left, top = min(max(left, 0), width - 2), min(max(top, 0), height - 2)
+    return left, top, max(min(right, width), left + 2), max(min(bottom, height), top + 2)
 
 
-def _inside(rng: np.random.Generator, length: int, room: float) -> float:
-    low, high = min(room, length / 2), max(length - room, length / 2)
-    return float(rng.uniform(low, high))
+def _crops(photographs: list[Tensor], plans: list[_Plan], boxes: list[tuple[int, int, int, int]], at: Tensor) -> Tensor:
+    """Grey crops (2 B, S, S) in [0, 1]: the photographs at the places `at` (2 B, 2, S, S), bilinear.
 
-
-def _view(
-    size: int, centre: Float64, span: float, angle: float, perspective: float, rng: np.random.Generator
-) -> Float64:
-    """The homography photograph -> crop: similarity, then its corners are moved (as SuperPoint's homographies)."""
-    corners = np.array([[0, 0], [size - 1, 0], [size - 1, size - 1], [0, size - 1]], np.float64)
-    centred = (corners - (size - 1) / 2) * span
-    c, s = np.cos(angle), np.sin(angle)
-    source = centred @ np.array([[c, s], [-s, c]]) + centre
-    source += rng.uniform(-1, 1, (4, 2)) * perspective * rng.uniform() * size * span / 2
-    return np.asarray(
-        cv2.getPerspectiveTransform(source.astype(np.float32), corners.astype(np.float32)), dtype=np.float64
-    )
-
-
-class _Bend(NamedTuple):
-    """A smooth displacement of the plane: a few sine waves, exact at every place without interpolation."""
-
-    amplitude: Float32  # (waves, 2), pixels
-    frequency: Float32  # (waves, 2), radians a pixel
-    phase: Float32  # (waves,)
-
-    def __call__(self, points: Float32) -> Float32:
-        """The displacement (..., 2) at points (..., 2)."""
-        total = np.zeros_like(points)
-        for amplitude, frequency, phase in zip(*self, strict=True):
-            wave = np.sin(points[..., 0] * frequency[0] + points[..., 1] * frequency[1] + phase)
-            total += wave[..., None] * amplitude
-        return total
-
-
-def _bend(size: int, rng: np.random.Generator) -> _Bend:
-    """Three waves whose gradients sum up to less than 0.3: one to one, and the iteration of the inverse converges."""
-    directions = rng.uniform(0, 2 * np.pi, 3)
-    frequency = rng.uniform(0.5, 1.5, 3)[:, None] * 2 * np.pi / size
-    wave = frequency * np.stack([np.cos(directions), np.sin(directions)], axis=1)
-    turned = rng.uniform(0, 2 * np.pi, 3)
-    steepness = rng.uniform(0.02, 0.1, 3)[:, None]
-    amplitude = steepness / frequency * np.stack([np.cos(turned), np.sin(turned)], axis=1)
-    phase = rng.uniform(0, 2 * np.pi, 3)
-    return _Bend(amplitude.astype(np.float32), wave.astype(np.float32), phase.astype(np.float32))
-
-
-def _solve_bend(target: Float32, bend: _Bend) -> Float32:
-    """The q with q + bend(q) = target, for points (S, S, 2)."""
-    q = target - bend(target)
-    for _ in range(8):  # the error shrinks to less than 0.3 of itself a step: from 10 px to below 1e-3 px
-        q = target - bend(q)
-    return q
-
-
-def _within(points: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Whether points (..., 2) lie between the centres of the outermost pixels of an image (H, W)."""
-    x, y = points[..., 0], points[..., 1]
-    return np.asarray((x >= 0) & (y >= 0) & (x <= shape[1] - 1) & (y <= shape[0] - 1))
-
-
-def _shown_at(shown: NDArray[np.bool_], at: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """The mask's value at the pixel nearest to each place; False outside."""
-    size = shown.shape[0]
-    x, y = (np.clip(np.rint(at[..., i]), -1, size).astype(int) for i in (0, 1))
-    inside = (x >= 0) & (y >= 0) & (x < size) & (y < size)
-    return np.asarray(inside & shown[np.clip(y, 0, size - 1), np.clip(x, 0, size - 1)])
-
-
-_NO_MAP: Any = None  # `at` holds x and y together
-
-
-def _sampled(grey: NDArray[np.uint8], at: Float32) -> Float32:
-    """The image in [0, 1] at the places `at` (S, S, 2); smoothed first where it is shrunk, against aliasing."""
-    middle = at.shape[0] // 2
-    step = float(np.linalg.norm(at[middle, middle] - at[middle, middle - 1]))
-    if step > 1.2:
-        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), 0.5 * np.sqrt(step**2 - 1)), np.uint8)
-    sampled = cv2.remap(grey, at, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return np.asarray(sampled, np.float32) / np.float32(255)
-
-
-# -- light, noise, blur, compression ---------------------------------------------------------------------------------
-
-
-def _mixed(photograph: NDArray[np.uint8], weights: Float64) -> NDArray[np.uint8]:
-    """Grey (H, W) in 0..255 as a weighted sum of the three channels; the weights sum up to 1."""
-    return np.asarray(cv2.transform(photograph, weights.reshape(1, 3)), np.uint8)
-
-
-def _relit(image: Float32, strength: float, rng: np.random.Generator) -> Float32:
-    """Shadow, gamma, contrast, brightness, blur, noise and JPEG, each with its own chance; (S, S) in [0, 1]."""
-    image = np.clip(image, 0, 1)
-    if strength <= 0:
-        return image
-
-    def chance(p: float) -> bool:
-        return bool(rng.uniform() < p * min(strength, 1))
-
-    if chance(0.3):
-        image = _shadowed(image, rng)
-    if chance(0.5):
-        image = image ** np.float32(np.exp(rng.uniform(-0.7, 0.7) * strength))
-    if chance(0.8):
-        gain, offset = np.exp(rng.uniform(-0.5, 0.4) * strength), rng.uniform(-0.15, 0.15) * strength
-        image = (image - 0.5) * np.float32(gain) + np.float32(0.5 + offset)
-    if chance(0.4):
-        image = _blurred(image, strength, rng)
-    if chance(0.5):
-        deviation = rng.uniform(0, 0.04) * strength
-        image = image + rng.standard_normal(image.shape, np.float32) * np.float32(deviation)
-    image = np.clip(image, 0, 1).astype(np.float32)
-    if chance(0.25):
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))]
-        _, code = cv2.imencode(".jpg", (image * 255).astype(np.uint8), quality)
-        image = np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE), np.float32) / np.float32(255)
-    return image
-
-
-def _shadowed(image: Float32, rng: np.random.Generator) -> Float32:
-    """Darken or brighten one side of a soft, slanted edge."""
-    size = image.shape[0]
-    angle, offset, width = rng.uniform(0, 2 * np.pi), rng.uniform(-0.4, 0.4) * size, rng.uniform(2, 40)
-    y, x = np.ogrid[0:size, 0:size]
-    side = (x - size / 2) * np.cos(angle) + (y - size / 2) * np.sin(angle) - offset
-    ramp = 1 / (1 + np.exp(np.clip(-side / width, -30, 30)))
-    return np.asarray(image * (1 - ramp * rng.uniform(-0.4, 0.7)), np.float32)
-
-
-def _blurred(image: Float32, strength: float, rng: np.random.Generator) -> Float32:
-    """Out of focus, or moved in a straight line during the exposure."""
-    if rng.uniform() < 0.6:
-        return np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.6) * strength + 1e-3), np.float32)
-    length, angle = rng.uniform(1, 6) * strength, rng.uniform(0, np.pi)
-    kernel = np.zeros((9, 9), np.float32)
-    for t in np.linspace(-0.5, 0.5, 33):
-        kernel[round(4 + t * length * np.sin(angle)), round(4 + t * length * np.cos(angle))] += 1
-    return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT_101), np.float32)
+    Only the parts in the boxes are touched. Beyond the photograph its edge goes on.
+    """
+    device, half = at.device, len(plans) // 2
+    parts, frames = [], []
+    for n, (photograph, plan, (x0, y0, x1, y1)) in enumerate(zip(photographs, plans, boxes, strict=True)):
+        view = n // half
+        weights = torch.from_numpy((plan.grey[view] / 255).astype(np.float32)).to(device)
+        if plan.mirrored:
+            width = photograph.shape[2]
+            part = photograph[:, y0:y1, width - x1 : width - x0].flip(2)
+        else:
+            part = photograph[:, y0:y1, x0:x1]
+        grey = torch.tensordot(weights, part.float(), dims=1)
+        shrunk = plan.drawn.spans[view] > _HALVED and min(grey.shape) >= 4
+        if shrunk:
+            grey = F.avg_pool2d(grey[None], 2)[0]
+        share, start = (0.5, 0.25) if shrunk else (1.0, 0.0)  # pixel i of the halved photograph is centred on 2 i + 0.5
+        parts.append(grey)
+        frames.append((share, -x0 * share - start, -y0 * share - start, grey.shape[1] - 1, grey.shape[0] - 1))
+    height, width = (max(part.shape[axis] for part in parts) for axis in (0, 1))
+    padded = torch.zeros(len(parts), 1, height, width, device=device)
+    for n, part in enumerate(parts):
+        padded[n, 0, : part.shape[0], : part.shape[1]] = part
+    # from the photograph's pixels to -1 ... 1 over the padded parts, and no farther than each part reaches
+    frame = torch.tensor(frames, dtype=torch.float32).to(device)
+    unit = torch.tensor([2 / (width - 1), 2 / (height - 1)], device=device)
+    scale, shift, last = ((frame[:, n] * unit)[..., None, None] for n in ([0, 0], [1, 2], [3, 4]))  # (2 B, 2, 1, 1)
+    places = torch.addcmul(shift - 1, at, scale)
+    places = torch.minimum(places.clamp_min_(-1), last - 1).permute(0, 2, 3, 1)
+    return F.grid_sample(padded, places, mode="bilinear", align_corners=True)[:, 0]

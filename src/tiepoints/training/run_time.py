@@ -38,6 +38,7 @@ class _Training(Extractor):
 class _Torch:
     def __init__(self, network: MDNet, sets: int) -> None:
         self.network, self.sets = network, sets
+        self.basis = network.basis.cpu().numpy() if len(network.basis) else None
 
     def __call__(self, image: NDArray[np.float32], /) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         self.network.eval()

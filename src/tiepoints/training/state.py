@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +16,47 @@ from ..errors import StorageError, TrainingError
 from ..files import read_bytes, write_whole
 from .distributed import World, share_statistics
 from .network import MDNet
-from .objective import Batch, objective
+from .objective import objective
+from .pairs import Batch
 from .recipe import Recipe, recipe_as_dict
 
 __all__ = ["State", "load_checkpoint"]
+
+_CHECKED = 20  # ours: steps
 
 
 class State:
     """The network, its moving average, the optimiser, and how far the training is."""
 
-    def __init__(self, network: MDNet, recipe: Recipe, where: World) -> None:
+    def __init__(self, network: MDNet, recipe: Recipe, where: World, *, compiled: bool = False) -> None:
         self.recipe, self.where = recipe, where
-        if where.size > 1:
-            share_statistics(network)
-        self.network = network.to(where.device)
-        for parameter in self.network.parameters():
+        network = network.to(where.device)
+        for parameter in network.parameters():
             if parameter.dim() == 4:  # the convolutions' weights; what goes through them is laid out the same way
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.average = copy.deepcopy(network).eval().requires_grad_(False)
+        self.network = share_statistics(network, where.device) if where.size > 1 else network
+        heads = list(self.network.detect.parameters())
+        trunk = [p for name, p in self.network.named_parameters() if not name.startswith("detect.")]
+        groups: list[dict[str, Any]] = [{"params": heads, "share": 1.0}]
         if recipe.heads_only:
-            for name, parameter in self.network.named_parameters():
-                parameter.requires_grad_(name.startswith("detect"))
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(trained, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+            for parameter in trunk:
+                parameter.requires_grad_(False)
+        else:
+            groups.append({"params": trunk, "share": recipe.trunk_rate})
+        self.trained = [parameter for group in groups for parameter in group["params"]]
+        self.optimiser = torch.optim.AdamW(groups, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+        self.objective = recipe.objective
+        if recipe.heads_only:  # nothing that is trained changes the descriptors
+            self.objective = replace(recipe.objective, triplet=0.0, entropy=0.0, distance=0.0, ranking=0.0)
         self.parallel: nn.Module = self.network
         if where.size > 1:
             self.parallel = nn.parallel.DistributedDataParallel(self.network, broadcast_buffers=False)
-        # bf16 halves the time on CUDA and on CPUs with matrix units, and costs a third more on other CPUs.
-        self.bf16 = where.device.type == "cuda" or bool(torch.cpu._is_amx_tile_supported())
+        if compiled:
+            self.parallel.compile()
+        # bfloat16 halves the time on CUDA and on CPUs with matrix units, and costs a third more on other CPUs.
+        fast = where.device.type == "cuda" or bool(torch.cpu._is_amx_tile_supported())
+        self.bfloat16 = fast if recipe.precision == "auto" else recipe.precision == "bfloat16"
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.judged_on = ""  # what `best` was reached on, see Development.digest
 
@@ -50,25 +64,21 @@ class State:
         """One step: the losses by name, and "total"."""
         recipe = self.recipe
         self.network.train()
-        if recipe.heads_only:
-            for name, module in self.network.named_children():
-                module.train(name.startswith("detect"))
-        rate = recipe.learning_rate * min((self.step + 1) / recipe.rise, 1) * min((1 - share) / recipe.fall, 1)
+        if recipe.heads_only:  # the trunk keeps its statistics too
+            self.network.eval()
+            self.network.detect.train()
+        rate = recipe.learning_rate * min((self.step + 1) / recipe.warmup, 1) * min((1 - share) / recipe.cooldown, 1)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        batch = Batch(*(x.to(self.where.device, non_blocking=True) for x in batch))
-        both = torch.cat([batch.image_a, batch.image_b]).to(memory_format=torch.channels_last)
-        with torch.autocast(self.where.device.type, torch.bfloat16, enabled=self.bf16):
-            heads, described = self.parallel(both)
-        total, parts = torch.zeros((), device=both.device), dict[str, Tensor]()
-        for k, logits in heads.items():
-            loss, of_head = objective((*logits.chunk(2), *described.chunk(2)), batch, recipe.objective, self.step)
-            total = total + loss / len(heads)
-            parts |= of_head if len(heads) == 1 else {f"{name}_{k}": value for name, value in of_head.items()}
+            group["lr"] = rate * group["share"]
+        images = batch.images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.where.device.type, torch.bfloat16, enabled=self.bfloat16):
+            logits, described = self.parallel(images)
+        total, parts = objective(logits, described, batch, self.objective, self.step)
         self.optimiser.zero_grad()
         torch.autograd.backward(total)
-        norm = nn.utils.clip_grad_norm_(self.optimiser.param_groups[0]["params"], recipe.clip)
-        if not torch.isfinite(norm):  # of the gradient, so of the loss too; the same in all processes
+        norm = nn.utils.clip_grad_norm_(self.trained, recipe.grad_clip)
+        # Of the gradient, so of the loss too; the same in all processes. On CUDA to look is to wait.
+        if (self.where.device.type == "cpu" or self.step % _CHECKED == 0) and not torch.isfinite(norm):
             bad = [name for name, value in parts.items() if not torch.isfinite(value)]
             raise TrainingError(
                 f"step {self.step}: the loss is not finite ({', '.join(bad) or 'its gradient'}); the last checkpoint "
@@ -76,25 +86,34 @@ class State:
             )
         self.optimiser.step()
         # The average follows the weights closely at first, when they change most.
-        decay = min(recipe.average, (self.step + 1) / (self.step + 10))
+        decay = min(recipe.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
+            means, values = [], []
             for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
                 if mean.is_floating_point():
-                    mean.lerp_(value, 1 - decay)
+                    means.append(mean)
+                    values.append(value)
                 else:
                     mean.copy_(value)
+            torch._foreach_lerp_(means, values, 1 - decay)
         self.step += 1
         return parts | {"total": total.detach()}
+
+    def check(self) -> None:
+        """Refuse weights that are not finite, before they are kept."""
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.trained):
+            raise TrainingError(
+                f"step {self.step}: the weights are not finite; the last checkpoint is kept: train again with a lower "
+                "--learning-rate"
+            )
 
     def part(self) -> None:
         """Let go of the other processes, before their group is left; no step can be made any more."""
         self.parallel = self.network
 
-    def share(self, hours: float | None, steps: int | None) -> float:
-        """How much of a training of so many hours or steps is done, 0 to 1."""
-        return min(1.0, self.step / steps if steps is not None else self.seconds / ((hours or 0) * 3600))
-
     def save(self, path: Path, about: dict[str, Any]) -> None:
+        """Write a checkpoint."""
+        self.check()
         content = {
             "network": self.recipe.network.as_dict(),
             "recipe": recipe_as_dict(self.recipe),

@@ -16,7 +16,6 @@ from tiepoints.collection import Given
 from tiepoints.datasets.scenes import find_scenes, read_scene
 from tiepoints.errors import InvalidInputError, MissingDependencyError
 from tiepoints.features import Matches
-from tiepoints.images import camera_of
 from tiepoints.metrics.poses import mean_average_accuracy, pairwise_errors
 from tiepoints.metrics.trajectories import rms_after_alignment
 
@@ -44,7 +43,9 @@ def verify(scene, features, matches, intrinsics="estimated"):
     cameras = [
         (
             name,
-            tp.Camera.from_matrix(view.K, features[name].image_size) if intrinsics == "known" else camera_of(view.path),
+            tp.Camera.from_matrix(view.K, features[name].image_size)
+            if intrinsics == "known"
+            else tp.Camera.from_exif(view.path),
         )
         for name, view in scene.views.items()
         if name in features

@@ -20,7 +20,6 @@ from ...errors import InvalidInputError, StorageError
 from ...extraction import Extractor
 from ...features import Features
 from ...files import PathLike, sha256_of
-from ...images import camera_of
 from ...metrics.depth import depth_at
 from ...metrics.poses import CamFromWorld, pairwise_errors
 from ...metrics.trajectories import rms_after_alignment, robust_ate
@@ -350,7 +349,7 @@ def _multiview(
 def _camera(scene: Scene, name: str, features: Features, intrinsics: Intrinsics) -> Camera:
     """What COLMAP starts from: the true calibration, or a guess from EXIF or the image's size."""
     view = scene.views[name]
-    return Camera.from_matrix(view.K, features.image_size) if intrinsics == "known" else camera_of(view.path)
+    return Camera.from_matrix(view.K, features.image_size) if intrinsics == "known" else Camera.from_exif(view.path)
 
 
 def _bag_record(

@@ -1,6 +1,6 @@
 """What each loss of MD-Net buys: equal short trainings with one loss switched off, judged on the same pairs.
 
-    python benchmarks/ablation.py PHOTOGRAPHS OUT [FOLDER IN HPATCHES' LAYOUT ...] --steps 600 --seeds 1
+    python tools/ablation.py PHOTOGRAPHS OUT [FOLDER IN HPATCHES' LAYOUT ...] --steps 600 --seeds 1
 
 A training that is there already is not repeated. Prints the table of docs/training.md.
 """
@@ -18,8 +18,8 @@ import tiepoints
 from tiepoints.images import find_images
 from tiepoints.training.loop import Progress, train
 from tiepoints.training.objective import LOSSES, Objective
-from tiepoints.training.pairs import Warps
 from tiepoints.training.recipe import Recipe
+from tiepoints.training.warps import Warps
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
 
 def overlap(model: Path, photographs: list[Path]) -> float:
     """The share of the keypoints within 2 px of one of another set, when nothing is suppressed across the sets."""
-    extractor = tiepoints.load("mdnet", weights=model, nms_across=0)
+    extractor = tiepoints.load("mdnet", weights=model, nms_radius_across=0)
     near, count = 0, 0
     for photograph in photographs:
         features = extractor(tiepoints.read(photograph))

@@ -1,0 +1,141 @@
+"""The photographs of a training: decoded once, kept as arrays, some held out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import ImageError, InvalidInputError
+from ..images import read, resize_to
+from .cache import ArrayCache, content_key
+
+__all__ = ["LEAST_EDGE", "MAX_EDGE", "Photographs", "Resident", "prepare", "split"]
+
+LEAST_EDGE = 128  # ours: pixels; smaller photographs hold too little for two different crops
+MAX_EDGE = 640  # ours: pixels; larger photographs are shrunk to this long edge
+_PART = f"photo{MAX_EDGE}"
+
+
+def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Photographs to train on, and a few that training never sees; the same ones at every call.
+
+    Held out are 3 %, at most 30; of few photographs 5 or a third, whichever is less, but at least one. Ours.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are fewer than two photographs.
+    """
+    if len(paths) < 2:
+        raise InvalidInputError(f"{paths[0].parent}: one photograph is too few; give at least two, better hundreds")
+    order = sorted(paths)
+    random.Random(0).shuffle(order)  # noqa: S311 - no secret
+    held = max(1, min(round(0.03 * len(order)), 30), min(5, len(order) // 3))
+    return sorted(order[held:]), sorted(order[:held])
+
+
+class Photographs:
+    """Photographs that were decoded into a cache, by number.
+
+    Parameters
+    ----------
+    paths, keys : list
+        What `prepare` found usable, and the keys of their contents.
+    cache : ArrayCache
+    device : torch.device
+        Where they are wanted. On the CPU files are mapped and the system's page cache keeps them; on another device
+        they stay there, once used, up to a bound.
+    """
+
+    def __init__(self, paths: Sequence[Path], keys: Sequence[str], cache: ArrayCache, device: torch.device) -> None:
+        self.paths, self.keys = list(paths), list(keys)
+        self.cache, self.device = cache, device
+        self.resident = Resident(device)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """RGB (3, H, W) uint8 on the device."""
+        return self.resident.get((self.keys[index], _PART), lambda: self.cache.read(self.keys[index], _PART))
+
+    def chosen(self, paths: Sequence[Path]) -> Photographs:
+        """Those with these paths."""
+        key = dict(zip(self.paths, self.keys, strict=True))
+        return Photographs(paths, [key[path] for path in paths], self.cache, self.device)
+
+
+class Resident:
+    """Arrays that were asked for, as tensors on a device that is not the CPU, as long as there is room.
+
+    Parameters
+    ----------
+    device : torch.device
+    share : float
+        Of the device's free memory that may be taken.
+    """
+
+    def __init__(self, device: torch.device, share: float = 0.4) -> None:
+        self.device = device
+        self._left = 0
+        if device.type == "cuda":
+            self._left = int(torch.cuda.mem_get_info(device)[0] * share)
+        self._kept: dict[tuple[str, str], Tensor] = {}
+
+    def get(self, name: tuple[str, str], load: Callable[[], NDArray[np.generic]]) -> Tensor:
+        """The tensor of this name, loaded where it is not held."""
+        if name in self._kept:
+            return self._kept[name]
+        tensor = torch.from_numpy(load())
+        if self.device.type == "cpu":
+            return tensor
+        tensor = tensor.to(self.device)
+        if tensor.nbytes <= self._left:
+            self._left -= tensor.nbytes
+            self._kept[name] = tensor
+        return tensor
+
+
+def prepare(
+    paths: Sequence[Path], cache: ArrayCache, device: torch.device, *, rank: int = 0, world: int = 1
+) -> tuple[Photographs, list[str]]:
+    """Decode what is not in the cache yet; several processes share the work.
+
+    Returns
+    -------
+    photographs : Photographs
+        Those that can be read and are large enough.
+    wrong : list of str
+        What is wrong with each of the others, a line each.
+    """
+    mine: list[tuple[int, str, str]] = []  # number, key, what is wrong
+    for number in range(rank, len(paths), world):
+        path = paths[number]
+        key, wrong = "", ""
+        try:
+            key = content_key(path)
+            if not cache.use(key, _PART):
+                image, _ = resize_to(read(path), MAX_EDGE)
+                height, width = image.shape[:2]
+                if min(height, width) < LEAST_EDGE:
+                    raise ImageError(f"{path}: {width}x{height} pixels are less than {LEAST_EDGE}")
+                cache.write(key, _PART, np.ascontiguousarray(image.transpose(2, 0, 1)))
+        except (ImageError, OSError) as error:
+            wrong = str(error)
+        mine.append((number, key, wrong))
+    if world > 1:
+        everyone: list[list[tuple[int, str, str]]] = [[]] * world
+        torch.distributed.all_gather_object(everyone, mine)
+        mine = sorted(entry for part in everyone for entry in part)
+    good = [(paths[number], key) for number, key, wrong in mine if not wrong]
+    cache.trim({key for _, key, _ in mine})
+    return (
+        Photographs([path for path, _ in good], [key for _, key in good], cache, device),
+        [wrong for *_, wrong in mine if wrong],
+    )
