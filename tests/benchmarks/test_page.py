@@ -77,6 +77,9 @@ def test_a_page_is_written(
     assert after.partition(begin)[0] == before.partition(begin)[0]
     assert after.partition(end)[2] == before.partition(end)[2]
     section = after.partition(begin)[2].partition(end)[0]
-    assert re.search(r"\| overall \| orb \| (1\.000|\.\d{3}) ", section) and "| overall | mdnet |" in section
+    assert (
+        re.search(r"\| overall = viewpoint \| orb \| (1\.000|\.\d{3}) ", section)
+        and "| overall = viewpoint | mdnet |" in section
+    )
     assert "MD-Net's paper (ICPR 2022), 540 pairs" in section, "published figures stand beside"
     assert str(tmp_path) not in section, "no folders of this machine"

@@ -40,16 +40,10 @@ def test_bags_are_drawn_by_seed(scene_folder: Path) -> None:
 
 def verify(scene, features, matches, intrinsics="estimated"):
     """COLMAP's database of the scene, and how many matches of each pair are kept."""
-    cameras = [
-        (
-            name,
-            tp.Camera.from_matrix(view.K, features[name].image_size)
-            if intrinsics == "known"
-            else tp.Camera.from_exif(view.path),
-        )
-        for name, view in scene.views.items()
-        if name in features
-    ]
+    cameras = []
+    for name in (name for name in scene.views if name in features):
+        known = tp.Camera.from_matrix(scene.views[name].K, features[name].image_size)
+        cameras.append((name, known if intrinsics == "known" else tp.Camera.from_exif(scene.views[name].path)))
     inputs = [Given(features[name]) for name, _ in cameras] + [Given(some) for some in matches.values()]
     found = VerifyScene(0)(cameras, list(matches), *inputs)
     return found, dict(zip(matches, found["kept"].tolist(), strict=True))
