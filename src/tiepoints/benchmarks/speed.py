@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidInputError, MissingDependencyError
-from ..extraction import Extractor, extractors, is_installed
+from ..extraction import Extractor, extractors, is_ready
 from ..matching import match
 from .memory import peak_memory
 from .methods import Method, method, methods_of
@@ -50,10 +50,10 @@ class Timed:
 
 
 def installed_methods(max_keypoints: int = 2048) -> list[Method]:
-    """Every registered extractor whose packages and weights are there."""
+    """Every registered extractor whose packages and weights are there and whose licence is accepted."""
     found = []
     for metadata in extractors():
-        if not is_installed(metadata):
+        if not is_ready(metadata):
             continue
         try:
             found.append(method(metadata.name, max_keypoints=max_keypoints))
