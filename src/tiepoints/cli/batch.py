@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import output_option
+from .options import is_quiet, output_option
 
 if TYPE_CHECKING:
     from ..collection import Collection, Engine
@@ -48,12 +48,12 @@ def work_folder(out: Path, store: Path | None) -> Path:
     return out.with_name(f"{out.name}.work") if store is None else store
 
 
-def found(sources: Iterable[str], mask: Path | None, every: int, quiet: bool) -> Collection:
+def found(sources: Iterable[str | Path], mask: Path | None, every: int, quiet: bool) -> Collection:
     """The photographs of the command line's sources; files that are left out are named."""
     from ..collection import Collection
 
     photographs = Collection.from_sources(sources, masks=mask, every=every)
-    if photographs.left_out and not quiet:
+    if photographs.left_out and not quiet and not is_quiet():
         names = ", ".join(shown(path.name) for path in photographs.left_out[:_SHOWN])
         more = f" and {len(photographs.left_out) - _SHOWN} more" if len(photographs.left_out) > _SHOWN else ""
         click.echo(
@@ -92,7 +92,7 @@ def explained_interrupt(kept: Path | None) -> Iterator[None]:
 @contextmanager
 def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on the terminal; nothing for machines, or where standard error is a file."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or is_quiet() or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

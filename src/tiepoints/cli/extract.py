@@ -31,6 +31,8 @@ from .options import (
     output_option,
     picture_option,
     print_json,
+    quiet_option,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 @jobs_option
 @store_option
 @json_option
+@quiet_option
 def command(
     images: tuple[str, ...],
     name: str,
@@ -203,7 +206,7 @@ def _held(out: Path, step: Extract) -> dict[str, str]:
     with FeatureReader(out) as old:
         if old.attribute("fingerprint") != step.fingerprint:
             before, now = old.made_with, repr(step.extractor)
-            was = "something else" if not before else " and not ".join(differences(before, now))
+            was = "something else" if not before else ", not ".join(differences(before, now))
             if before == now:
                 was = "other weights or versions of its packages"
             raise StorageError(
@@ -239,20 +242,20 @@ def _tell(
         return
     if len(done.images) == 1 and done.new:
         ((image, about),) = done.new.items()
-        click.echo(
+        say(
             f"{about['keypoints']:6d} {name} keypoints in {shown(paths[image])} "
             f"({about['width']}x{about['height']}), {1000 * seconds:.0f} ms"
         )
     elif done.new:
         total = sum(about["keypoints"] for about in done.new.values())
         each = 1000 * seconds / len(done.new)
-        click.echo(f"{total} {name} keypoints in {len(done.new)} images, {each:.0f} ms an image")
+        say(f"{total} {name} keypoints in {len(done.new)} images, {each:.0f} ms an image")
     if len(done.images) > len(done.new):
         there = len(done.images) - len(done.new)
-        click.echo(f"{there} of {len(done.images)} were there already (--overwrite starts anew)")
+        say(f"{there} of {len(done.images)} were there already (--overwrite starts anew)")
     if done.failed:
         every = len(done.images) + len(done.failed)
-        click.echo(f"{len(done.failed)} of {every} images failed and are left out", err=True)
+        say(f"{len(done.failed)} of {every} images failed and are left out", err=True)
     for path in (out, plot):
         if path is not None and done.new:
-            click.echo(f"wrote {shown(path)}")
+            say(f"wrote {shown(path)}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,33 +13,36 @@ import click
 
 from .batch import (
     engine_of,
+    every_option,
     explained_interrupt,
     found,
+    jobs_option,
+    mask_option,
     progress_bar,
     say_failures,
     shown,
+    store_option,
     work_folder,
 )
-from .options import check_not_an_input, print_json
+from .options import check_not_an_input, print_json, say
 
 if TYPE_CHECKING:
     from ..collection import Collection, Results, Store
     from ..collection.steps import Step
     from ..extraction import Extractor
 
-SUFFIXES = (".db", ".h5", ".hdf5")
 CAMERA_MODES = ("equal", "single", "per-folder", "per-image")
 
 
 class Wanted(NamedTuple):
     """What the command line asks for."""
 
-    sources: tuple[str, ...]
+    sources: list[Path]
     out: Path
     pairs: str
     ratio: float | None
     min_similarity: float | None
-    geometry: str
+    geometry: Any
     threshold: float | None
     seed: int
     mask: Path | None
@@ -49,7 +54,39 @@ class Wanted(NamedTuple):
     as_json: bool
 
 
-def match_folder(extractor: Extractor, wanted: Wanted) -> bool:
+def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that only a FOLDER takes."""
+    for option in (
+        store_option,
+        jobs_option,
+        every_option,
+        mask_option,
+        click.option(
+            "--focal",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Of a FOLDER: focal length in pixels, if known.",
+        ),
+        click.option(
+            "--camera-mode",
+            type=click.Choice(CAMERA_MODES),
+            default="equal",
+            show_default=True,
+            help="Of a FOLDER: which images share a camera in COLMAP: those of equal size and focal length, all, ...",
+        ),
+        click.option(
+            "--pairs",
+            metavar="KIND|FILE",
+            default="exhaustive",
+            show_default=True,
+            help="Of a FOLDER: exhaustive; sequential or sequential:N for videos, each image with the N (10) that "
+            "follow it in natural order and with some far ones; or a file with two names on each line.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def match_folder(make: Callable[[], Extractor], sources: list[Path], options: dict[str, Any]) -> bool:
     """Extract, match, verify, write, and tell.
 
     Returns
@@ -57,6 +94,16 @@ def match_folder(extractor: Extractor, wanted: Wanted) -> bool:
     good : bool
         Whether nothing failed and at least one pair is verified.
     """
+    out = options["out"]
+    if len(sources) == 1 and _is_image(sources[0]):
+        raise click.UsageError("Missing argument 'IMAGE_B': give two images, or a folder")
+    if out is None or out.suffix not in (".db", ".h5", ".hdf5"):
+        raise click.UsageError(
+            f"a folder needs --out FILE.db (COLMAP) or FILE.h5 (hloc){'' if out is None else f', not {out}'}"
+        )
+    if options["geometry"] == "none":
+        raise click.UsageError("a folder's matches are verified: --geometry is fundamental or homography")
+    wanted = Wanted(sources, **options)
     from ..collection import Extract, Match, Store, Verify, run
     from ..errors import ImageError
     from ..files import write_lock
@@ -66,9 +113,9 @@ def match_folder(extractor: Extractor, wanted: Wanted) -> bool:
     check_not_an_input((wanted.out,), (one.path for one in photographs.values()))
     listed = _pairs(wanted.pairs, photographs)
     steps = (
-        Extract(extractor),
+        Extract(extractor := make()),
         Match(ratio=wanted.ratio, min_similarity=wanted.min_similarity),
-        Verify(wanted.geometry, threshold=wanted.threshold, seed=wanted.seed),  # type: ignore[arg-type]
+        Verify(wanted.geometry, threshold=wanted.threshold, seed=wanted.seed),
     )
     folder, engine, quiet = work_folder(wanted.out, wanted.store), engine_of(wanted.jobs), wanted.as_json
     with explained_interrupt(folder), write_lock(folder), Store(folder) as store:
@@ -105,6 +152,13 @@ def match_folder(extractor: Extractor, wanted: Wanted) -> bool:
     else:
         _print(content)
     return not failed and verified > 0
+
+
+def _is_image(source: Path) -> bool:
+    """Whether a source is one photograph, rather than a folder, a list, a pattern or a video."""
+    from ..images import SUFFIXES
+
+    return source.suffix.lower() in SUFFIXES and not source.is_dir() and not glob.has_magic(str(source))
 
 
 def _pairs(wanted: str, photographs: Collection) -> list[tuple[str, str]]:
@@ -168,14 +222,14 @@ def _write(wanted: Wanted, photographs: Collection, features: Results, views: Re
 
 def _print(content: dict[str, Any]) -> None:
     known = content["images"] - content["computed"]["features"]
-    click.echo(f"{content['images']:6d} images, {known} of them extracted before")
+    say(f"{content['images']:6d} images, {known} of them extracted before")
     known = content["pairs"] - content["computed"]["geometry"]
-    click.echo(f"{content['pairs']:6d} pairs matched, {known} of them before")
-    click.echo(f"{content['verified']:6d} pairs verified, {content['inliers']} inliers")
+    say(f"{content['pairs']:6d} pairs matched, {known} of them before")
+    say(f"{content['verified']:6d} pairs verified, {content['inliers']} inliers")
     if content["failed"]:
-        click.echo(f"{len(content['failed'])} images or pairs failed and are left out", err=True)
+        say(f"{len(content['failed'])} images or pairs failed and are left out", err=True)
     if not content["verified"]:
-        click.echo("       NOT VERIFIED: no pair has more inliers than chance would give", err=True)
+        say("       NOT VERIFIED: no pair has more inliers than chance would give", err=True)
     for path in content["out"]:
-        click.echo(f"wrote {shown(path)}")
-    click.echo(f"finished work is kept in {shown(content['store'])} (may be deleted), {content['seconds']:.1f} s")
+        say(f"wrote {shown(path)}")
+    say(f"finished work is kept in {shown(content['store'])} (may be deleted), {content['seconds']:.1f} s")

@@ -10,7 +10,6 @@ from ..camera import Camera
 from ..errors import InvalidInputError
 from ..features import Features, Matches
 from ..files import PathLike
-from ..images import camera_of
 from ..storage import FeatureWriter, MatchWriter, TwoView, save_features, write_colmap
 from ..storage.colmap_checks import CameraMode
 from .orientation import stored_camera, stored_features, stored_from_upright, stored_matrix
@@ -86,7 +85,7 @@ class _Images(Mapping[str, tuple[Features, Camera]]):
         elif one.frame is not None:
             camera = Camera.from_focal(1.2 * max(found.image_size), found.image_size, known=False)
         else:
-            camera = camera_of(one.path)
+            camera = Camera.from_exif(one.path)
         return stored_features(found, orientation), stored_camera(camera, orientation)
 
     def __iter__(self) -> Iterator[str]:
