@@ -49,7 +49,9 @@ class Vocabulary:
             raise InvalidInputError(f"words has shape {self.words.shape}: a vocabulary needs at least one word")
 
     @classmethod
-    def learn(cls, several: Iterable[Features], words: int = _WORDS, *, samples: int = 50_000, seed: int = 0) -> Vocabulary:
+    def learn(
+        cls, several: Iterable[Features], words: int = _WORDS, *, samples: int = 50_000, seed: int = 0
+    ) -> Vocabulary:
         """Learn the words of some images by k-means (Lloyd's algorithm, from random descriptors).
 
         Parameters
@@ -146,7 +148,8 @@ def nearest_images(queries: ArrayLike, vectors: ArrayLike, top: int) -> tuple[ND
         Cosines.
     """
     count(top, "top", least=1)
-    q, v = (array(x, name, shape=("K", "D"), dtype=np.float32) for x, name in ((queries, "queries"), (vectors, "vectors")))
+    q = array(queries, "queries", shape=("Q", "C"), dtype=np.float32)
+    v = array(vectors, "vectors", shape=("N", "C"), dtype=np.float32)
     kept = min(top, len(v))
     found, scores = np.zeros((len(q), kept), np.int64), np.zeros((len(q), kept), np.float32)
     if not kept:
@@ -160,7 +163,7 @@ def nearest_images(queries: ArrayLike, vectors: ArrayLike, top: int) -> tuple[ND
     return found, scores
 
 
-def retrieval(vectors: Mapping[str, Float32], top: int = 20) -> list[Pair]:
+def retrieval(vectors: Mapping[Any, Float32], top: int = 20) -> list[Pair]:
     """Every image with those most like it.
 
     Parameters
@@ -188,8 +191,8 @@ def _numbers(features: Features) -> Float32:
     """Descriptors as float32 of unit length; bits as 0 and 1 first."""
     values = features.descriptors
     if values.dtype == np.uint8:
-        values = np.unpackbits(values, axis=1)
-    numbers = values.astype(np.float32)
+        values = np.unpackbits(np.asarray(values, np.uint8), axis=1)
+    numbers = np.asarray(values, np.float32)
     return np.asarray(numbers / np.maximum(np.linalg.norm(numbers, axis=1, keepdims=True), 1e-12), np.float32)
 
 

@@ -38,6 +38,7 @@ __all__ = ["Localization", "Localizer", "build_map"]
 
 # Focal lengths that are tried where it is not known, as shares of the long edge: from wide angle to tele. Ours.
 _FOCALS = (0.55, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0)
+_FINER = (1.09, 1.03, 1.01)  # the best one is then moved up and down by these factors in turn
 # A pose is accepted where unrelated images give one with so many inliers in less than 10^-10 of the cases. Ours,
 # chosen on lund_door and fox: right poses are below -20, wrong ones above -5.
 _LOG_NFA = -10.0
@@ -161,27 +162,26 @@ class Localizer:
         rows, points = self._correspondences(features, nearest[0])
         if camera is None:
             camera = self.map.cameras.get((width, height))
-        tried = [camera] if camera is not None else [
-            Camera.from_focal(share * max(width, height), (width, height), known=False) for share in _FOCALS
-        ]  # fmt: skip
         pixels, world = features.keypoints[rows], self.map.xyz[points]
-        best: tuple[int, Pose, Camera] | None = None
-        for one in tried:
-            pose = absolute_pose(pixels, world, one, threshold=self.threshold, min_inliers=4)
-            inliers = len(np.unique(points[pose.inliers]))
-            if pose and (best is None or inliers > best[0]):
-                best = inliers, pose, one
+        if camera is not None:
+            tried, known = 1, camera
+            pose = absolute_pose(pixels, world, known, threshold=self.threshold, min_inliers=4)
+        else:
+            tried = len(_FOCALS) + 2 * len(_FINER)
+            pose, known = _with_unknown_focal(pixels, world, (width, height), self.threshold)
         every = len(np.unique(points))
         none = Pose(None, None, np.zeros(len(rows), bool))
-        if best is None:
-            reason = "too few of its keypoints look like points of the map" if every < 12 else "no pose fits the matches"
-            return Localization(none, tried[0], 0, every, math.inf, images, reason)
-        inliers, pose, camera = best
-        log_nfa = _log_nfa(inliers, len(rows), self.threshold, (width, height), len(tried))
+        if not pose:
+            reason = (
+                "too few of its keypoints look like points of the map" if every < 12 else "no pose fits the matches"
+            )
+            return Localization(none, known, 0, every, math.inf, images, reason)
+        inliers = len(np.unique(points[pose.inliers]))
+        log_nfa = _log_nfa(inliers, len(rows), self.threshold, (width, height), tried)
         if log_nfa > _LOG_NFA:
             reason = f"{inliers} inliers of {every} matched points are not more than chance may give"
-            return Localization(none, camera, inliers, every, log_nfa, images, reason)
-        return Localization(pose, camera, inliers, every, log_nfa, images)
+            return Localization(none, known, inliers, every, log_nfa, images, reason)
+        return Localization(pose, known, inliers, every, log_nfa, images)
 
     def _correspondences(
         self, features: Features, images: NDArray[np.int64]
@@ -275,11 +275,40 @@ def build_map(
     return found, made
 
 
+def _with_unknown_focal(
+    pixels: NDArray[np.float32], world: NDArray[np.float64], size: tuple[int, int], threshold: float
+) -> tuple[Pose, Camera]:
+    """The pose and the focal length that explain the matches best: tried one by one, then ever nearer to the best."""
+
+    def attempt(focal: float) -> tuple[float, float, Pose, Camera]:
+        camera = Camera.from_focal(focal, size, known=False)
+        pose = absolute_pose(pixels, world, camera, threshold=threshold, min_inliers=4)
+        return _truncated(pose, camera, pixels, world, threshold), focal, pose, camera
+
+    best = max((attempt(share * max(size)) for share in _FOCALS), key=lambda one: one[0])
+    for factor in _FINER:
+        best = max(best, attempt(best[1] * factor), attempt(best[1] / factor), key=lambda one: one[0])
+    return best[2], best[3]
+
+
+def _truncated(
+    pose: Pose, camera: Camera, pixels: NDArray[np.float32], world: NDArray[np.float64], threshold: float
+) -> float:
+    """How well a pose explains the matches, by a pinhole camera: sum of 1 - (error / threshold)^2 over the inliers, as
+    MSAC (Torr and Zisserman 2000) weighs them.
+    """
+    if pose.rotation is None or pose.translation is None:
+        return 0.0
+    seen = (world[pose.inliers] @ pose.rotation.T + pose.translation) @ camera.matrix.T
+    errors = np.linalg.norm(seen[:, :2] / seen[:, 2:] - pixels[pose.inliers], axis=1)
+    return float(np.maximum(1 - (errors / threshold) ** 2, 0).sum())
+
+
 def _options_of(extractor: Extractor) -> dict[str, Any]:
     """What makes the same extractor again, as JSON can say it; threads are this machine's matter."""
     from ..extraction import options_of
 
-    known = set(options_of(extractor.metadata.name)) - {"threads", "device"}
+    known = {option.name for option in options_of(extractor.metadata.name)} - {"threads", "device"}
     return {
         name: str(value) if isinstance(value, Path) else value
         for name, value in vars(extractor).items()
@@ -290,8 +319,9 @@ def _options_of(extractor: Extractor) -> dict[str, Any]:
 def _log_nfa(inliers: int, pairs: int, threshold: float, size: tuple[int, int], models: int) -> float:
     """log10 of the expected number of poses with so many inliers among random pairs of pixels and points.
 
-    As `tiepoints.geometry.false_alarms` counts (Moisan and Stival 2004): a sample of three pairs gives up to four poses,
-    and a random point is projected within the threshold of its pixel with the share of the image that a disc takes.
+    As `tiepoints.geometry` counts for two views (Moisan and Stival 2004): a sample of three pairs gives up to four
+    poses, and a random point is projected within the threshold of its pixel with the share of the image that a disc of
+    that radius takes.
     """
     if inliers <= 3:
         return math.inf
@@ -312,12 +342,12 @@ def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, flo
     if k == 0:
         q = np.array([1 + t[0], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]])
     else:
-        i, j, l = k - 1, k % 3, (k + 1) % 3
+        a, b, c = k - 1, k % 3, (k + 1) % 3
         q = np.zeros(4)
-        q[0] = m[l, j] - m[j, l]
-        q[1 + i] = 1 + m[i, i] - m[j, j] - m[l, l]
-        q[1 + j] = m[j, i] + m[i, j]
-        q[1 + l] = m[l, i] + m[i, l]
+        q[0] = m[c, b] - m[b, c]
+        q[1 + a] = 1 + m[a, a] - m[b, b] - m[c, c]
+        q[1 + b] = m[b, a] + m[a, b]
+        q[1 + c] = m[c, a] + m[a, c]
     q /= np.linalg.norm(q)
     q = -q if q[0] < 0 else q
     return float(q[0]), float(q[1]), float(q[2]), float(q[3])

@@ -71,6 +71,11 @@ def run_mapper(job: Mapping[str, Any], progress: Callable[[int], None] | None = 
     return models
 
 
+def _say(**content: int) -> None:
+    sys.stdout.write(f"{json.dumps(content)}\n")
+    sys.stdout.flush()
+
+
 def _main() -> None:
     import pycolmap
 
@@ -82,7 +87,7 @@ def _main() -> None:
     def tell(*_: Any) -> None:
         nonlocal registered
         registered += 1
-        print(json.dumps({"registered": registered}), flush=True)
+        _say(registered=registered)
 
     out = Path(job["out"])
     out.mkdir(parents=True, exist_ok=True)
@@ -92,18 +97,20 @@ def _main() -> None:
         )
         models = {0: model}
     elif job["mapper"] == "global":
-        options = pycolmap.GlobalPipelineOptions()
-        models = pycolmap.global_mapping(job["database"], job["images"], str(out), options)
+        whole = pycolmap.GlobalPipelineOptions()
+        whole.random_seed = job.get("seed", 0)
+        models = pycolmap.global_mapping(job["database"], job["images"], str(out), whole)
     else:
         options = pycolmap.IncrementalPipelineOptions()
         options.min_model_size = job.get("min_model_size", 3)
+        options.random_seed = job.get("seed", 0)
         options.num_threads = job.get("threads", -1)
         options.ba_refine_focal_length = job.get("refine_focal", True)
         options.ba_refine_extra_params = job.get("refine_extra", True)
         models = pycolmap.incremental_mapping(
             job["database"], job["images"], str(out), options, next_image_callback=tell
         )
-    print(json.dumps({"models": len(models)}), flush=True)
+    _say(models=len(models))
 
 
 if __name__ == "__main__":

@@ -249,12 +249,8 @@ def _check(found: Map) -> None:
 
 def _cameras(model: Any) -> list[dict[str, Any]]:
     """The cameras of sizes that have one only, in the pixel-centre convention."""
-    by_size: dict[tuple[int, int], list[Any]] = {}
-    for camera in model.cameras.values():
-        by_size.setdefault((camera.width, camera.height), []).append(camera)
-    found = []
-    for (width, height), several in by_size.items():
-        if len(several) == 1:
-            camera = Camera(several[0].model.name, width, height, tuple(several[0].params)).shifted(-0.5)
-            found.append(camera.as_dict())
-    return found
+    by_size: dict[tuple[int, int], set[Camera]] = {}
+    for one in model.cameras.values():
+        camera = Camera(one.model.name, one.width, one.height, tuple(one.params)).shifted(-0.5)
+        by_size.setdefault((one.width, one.height), set()).add(camera)
+    return [several.pop().as_dict() for several in by_size.values() if len(several) == 1]

@@ -55,7 +55,7 @@ def transforms_of(model: Any, photographs: Collection) -> dict[str, Any]:
         matrix = np.eye(4)
         matrix[:3] = image.cam_from_world().inverse().matrix()
         calibration = camera.calibration_matrix()
-        one = photographs[image.name] if image.name in photographs else None
+        one = photographs.get(image.name)
         frames.append(
             {
                 "file_path": str(one.path) if one is not None else image.name,

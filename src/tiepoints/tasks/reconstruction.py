@@ -156,11 +156,10 @@ def reconstruct(
         )
         database = folder / "database.db"
         export_colmap(database, given, found.features, found.views, camera_mode=camera_mode, focal=focal)
-        verified: dict[str, int] = dict.fromkeys(found.features, 0)
-        for (a, b), view in found.views.items():
-            if view:
-                verified[a] += 1
-                verified[b] += 1
+        verified = {str(name): 0 for name in found.features}
+        for pair, view in found.views.items():
+            for name in pair if view else ():
+                verified[name] += 1
         job = {"mapper": mapper, "database": str(database), "seed": seed, "refine_focal": focal is None}
         models = _map(job, given, folder, len(verified), progress) if any(verified.values()) else []
     result = _result(folder, given, models, verified, len(found.views), dict(found.failed))
@@ -168,9 +167,7 @@ def reconstruct(
     return result
 
 
-def _map(
-    job: dict[str, Any], photographs: Collection, folder: Path, count: int, progress: Report | None
-) -> list[Any]:
+def _map(job: dict[str, Any], photographs: Collection, folder: Path, count: int, progress: Report | None) -> list[Any]:
     """The models, largest first, in folder/sparse; an old result is replaced when the new one is whole."""
     import pycolmap
 
@@ -224,7 +221,7 @@ def _result(
     models: list[Any],
     verified: dict[str, int],
     pairs: int,
-    failed: dict[str | Pair, str],
+    failed: dict[Any, str],
 ) -> Reconstruction:
     registered = {models[0].image(i).name for i in models[0].reg_image_ids()} if models else set()
     others = {model.image(i).name for model in models[1:] for i in model.reg_image_ids()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ..checks import choice
 from ..collection import Collection, Engine, Extract, Match, Results, Store, Verify, exhaustive, run, sequential, union
@@ -47,7 +48,7 @@ class VerifiedPairs:
     features: Results
     views: Results
     vectors: Results | None
-    failed: dict[str | Pair, str]
+    failed: dict[Any, str]
 
 
 def verified_pairs(
@@ -107,7 +108,7 @@ def verified_pairs(
         if kind == "retrieval":
             step = Describe(vocabulary_of(extractor, features))
             vectors = run(step, features, store, engine=engine, progress=told("describing images"))
-        pairs = choose_pairs(kind, list(features), vectors=vectors, top=top, window=window)
+        pairs = choose_pairs(kind, map(str, features), vectors=vectors, top=top, window=window)
     matches = run(match or Match(), pairs, store, features, engine=engine, progress=told("matching"))
     views = run(verify or Verify("fundamental"), matches, store, features, engine=engine, progress=told("verifying"))
     failed = {**features.failed, **matches.failed, **views.failed}
@@ -117,7 +118,7 @@ def verified_pairs(
 def choose_pairs(
     kind: str, names: Iterable[str], *, vectors: Results | None = None, top: int = 20, window: int = 10
 ) -> list[Pair]:
-    """Pairs of these images: "exhaustive", "sequential" (with far ones for loops), or "retrieval" by their `vectors`."""
+    """Pairs of these images: "exhaustive", "sequential" with far ones for loops, or "retrieval" by their `vectors`."""
     if kind == "sequential":
         return sequential(names, window, loops=True)
     if kind == "retrieval" and vectors is not None:
