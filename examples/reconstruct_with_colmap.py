@@ -18,7 +18,7 @@ from pathlib import Path
 import pycolmap
 
 import tiepoints as tp
-from tiepoints.geometry import false_alarms
+from tiepoints.geometry import log_nfa
 from tiepoints.images import find_images
 from tiepoints.storage import FeatureReader, FeatureWriter, MatchReader, MatchWriter, TwoView, write_colmap
 
@@ -50,7 +50,7 @@ def match(extractor: tp.Extractor, features: FeatureReader, pairs: list[Pair], r
 def verify(a: tp.Features, b: tp.Features, matches: tp.Matches, threshold: float = 1.0) -> TwoView | None:
     """The matches that agree with one fundamental matrix; None if chance alone would give as many."""
     model = tp.fundamental(a, b, matches, threshold=threshold)
-    if not model or false_alarms(model, threshold, b.image_size) > 0:
+    if not model or log_nfa(model, threshold, b.image_size) > 0:
         return None
     return TwoView(matches.select(model.inliers), "uncalibrated", model.matrix, proposed=matches)
 

@@ -134,9 +134,9 @@ def _verify(geometry: str, a: Any, b: Any, matches: Any, threshold: float | None
 
 
 def _is_chance(model: Any, threshold: Any, size: tuple[int, int]) -> bool:
-    from ..geometry import false_alarms
+    from ..geometry import log_nfa
 
-    return false_alarms(model, threshold, size) > 0
+    return log_nfa(model, threshold, size) > 0
 
 
 def _write(out: Path, a: Any, b: Any, matches: Any, model: Any) -> None:
