@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from .geometry import relative_pose as relative_pose
     from .images import read as read
     from .matching import match as match
+    from .pair import match_images as match_images
     from .plot import plot_keypoints as plot_keypoints
     from .plot import plot_matches as plot_matches
+    from .plot import plot_overlay as plot_overlay
     from .plot import save_image as save_image
 
 __version__ = "0.1.0.dev0"
@@ -68,8 +70,10 @@ _HOMES = {
     "homography": "geometry",
     "load": "extraction",
     "match": "matching",
+    "match_images": "pair",
     "plot_keypoints": "plot",
     "plot_matches": "plot",
+    "plot_overlay": "plot",
     "position_from_exif": "exif",
     "read": "images",
     "relative_pose": "geometry",
