@@ -269,6 +269,13 @@ def test_pil_images_and_tensors_are_read_as_files_are(tmp_path: Path, scene: NDA
             with_mask(wrong)
 
 
+def test_what_is_read_is_an_array_that_notebooks_show(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 5, 4), np.uint8)).save(tmp_path / "a.png")
+    picture: Any = tp.read(tmp_path / "a.png")
+    assert isinstance(picture, np.ndarray) and not picture.mask.any() and picture[::-1].mask is None
+    assert picture._repr_png_().startswith(b"\x89PNG")
+
+
 def test_what_is_read_may_be_written_to(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "a.png")
     for grey in (True, False):
