@@ -17,10 +17,11 @@ from tiepoints.extraction import is_ready, options_of
 METADATA = {metadata.name: metadata for metadata in tp.extractors()}
 # Of the published models of one network, the first proves the kind.
 KINDS = {metadata.paper if metadata.weights else metadata.name: metadata.name for metadata in reversed(tp.extractors())}
+SLOW = ("superpoint", "disk", "r2d2", "alike-")  # on a CPU; test_learned has what they do not share with the others
 BYTES = {"float32": 4, "int8": 1}
 
 
-@pytest.fixture(params=sorted(KINDS.values()), scope="module")
+@pytest.fixture(params=sorted(name for name in KINDS.values() if not name.startswith(SLOW)), scope="module")
 def name(request: pytest.FixtureRequest) -> str:
     if not is_ready(METADATA[request.param]):
         pytest.skip(f"{request.param} needs {METADATA[request.param].requires} and its weights (TIEPOINTS_WEIGHTS)")

@@ -1,6 +1,6 @@
 """What each loss of MD-Net buys: equal short trainings with one loss switched off, judged on the same pairs.
 
-    python benchmarks/ablation.py PHOTOGRAPHS OUT [FOLDER IN HPATCHES' LAYOUT ...] --steps 600 --seeds 1
+    python tools/ablation.py PHOTOGRAPHS OUT [FOLDER IN HPATCHES' LAYOUT ...] --steps 600 --seeds 1
 
 A training that is there already is not repeated. Prints the table of docs/training.md.
 """
