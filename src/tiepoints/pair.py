@@ -182,9 +182,9 @@ def match_images(
     elif not isinstance(extractor, Extractor):
         extractor = extractor()
     lap("load")
-    (pixels_a, shown_a), (pixels_b, shown_b) = with_mask(image_a), with_mask(image_b)
+    (pixels_a, mask_a), (pixels_b, mask_b) = with_mask(image_a), with_mask(image_b)
     lap("read")
-    a, b = extractor(pixels_a, shown_a), extractor(pixels_b, shown_b)
+    a, b = extractor(pixels_a, mask_a), extractor(pixels_b, mask_b)
     lap("extract")
     matches = match(a, b, matcher=matcher)
     lap("match")
