@@ -15,7 +15,7 @@ from .drawing import Picture
 from .errors import InvalidInputError
 from .extraction import Extractor, load
 from .features import Features, Matches
-from .geometry import Geometry, false_alarms, fundamental, homography
+from .geometry import Geometry, fundamental, homography, log_nfa
 from .geometry.outline import corners
 from .images import with_mask
 from .matching import Matcher, match
@@ -192,6 +192,6 @@ def match_images(
     if kind is not None and threshold is not None:
         estimate: Any = homography if kind == "homography" else fundamental
         model = estimate(a, b, matches, threshold=threshold, seed=seed)
-        verified = bool(false_alarms(model, threshold, b.image_size) <= 0)
+        verified = bool(log_nfa(model, threshold, b.image_size) <= 0)
     lap("verify")
     return MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times)

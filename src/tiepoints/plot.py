@@ -16,7 +16,7 @@ from .drawing import Colour, Picture, circle, line, palette
 from .errors import InvalidInputError, StorageError, one_line
 from .features import Features, Matches
 from .files import replacing
-from .geometry import Geometry, Pose
+from .geometry import Geometry
 from .geometry.outline import corners
 from .images import with_mask
 
@@ -43,7 +43,7 @@ def plot_matches(
     a: Features,
     b: Features,
     matches: Matches,
-    geometry: Geometry | Pose | ArrayLike | None = None,
+    geometry: Geometry | ArrayLike | None = None,
     *,
     outliers: bool = False,
     legend: bool = True,
@@ -63,7 +63,7 @@ def plot_matches(
         Of these images.
     matches : Matches
         Between `a` and `b`.
-    geometry : Geometry, Pose or (M,) bool, optional
+    geometry : Geometry or (M,) bool, optional
         What was estimated from these matches, or which of them are inliers: only inliers are drawn. None: all matches,
         coloured by their score (blue: low, yellow: high).
     outliers : bool
