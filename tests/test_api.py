@@ -19,12 +19,12 @@ SOURCE = Path(tp.__file__).parent
 # Floors of the house: a module imports only from floors below its own, or from its own room.
 FLOORS = {
     "errors": -1, "checks": 0, "optional": 0, "drawing": 0, "progress": 0,
-    "features": 1, "camera": 1, "files": 1, "threads": 1, "images": 2,
+    "decode": 0.2, "exif": 0.4, "features": 1, "camera": 1, "files": 1, "threads": 1, "images": 2,
     "fetch": 2, "weights": 2.5,
-    "extraction": 3, "matching": 3, "geometry": 3, "storage": 3, "plot": 3,
-    "metrics": 4, "datasets": 4,
-    "collection": 5,
-    "training": 6,
+    "extraction": 3, "matching": 3, "geometry": 3, "storage": 3,
+    "plot": 4, "metrics": 4, "datasets": 4,
+    "pair": 5, "collection": 5,
+    "compare": 6, "doctor": 6, "training": 6,
     "benchmarks": 7,
     "cli": 8,
 }  # fmt: skip

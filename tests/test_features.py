@@ -182,5 +182,5 @@ def test_camera() -> None:
         tp.Camera("PINHOLE", 1, 1, (1,))
     with pytest.raises(tp.InvalidInputError, match="not positive"):
         tp.Camera("PINHOLE", 1, 1, (0, 1, 1, 1))
-    with pytest.raises(tp.InvalidInputError, match="3x3"):
+    with pytest.raises(tp.InvalidInputError, match="calibration matrix"):
         tp.Camera.from_matrix(np.eye(2), (1, 1))

@@ -15,7 +15,7 @@ from PIL import Image
 
 import tiepoints as tp
 from tiepoints.errors import ImageError, InvalidInputError
-from tiepoints.images import as_image, camera_of, find_images, resize_to, to_grey
+from tiepoints.images import as_image, find_images, resize_to, to_grey
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_deep_grey_keeps_its_contrast(tmp_path: Path, bits: int) -> None:
     for suffix in (".png", ".tif"):
         Image.fromarray(deep).save(tmp_path / f"deep{suffix}")
         image = tp.read(tmp_path / f"deep{suffix}", grey=True)
-        np.testing.assert_allclose(image, deep / top * 255, atol=0.51)
+        np.testing.assert_allclose(image, deep / top * 255, atol=1)  # a thousandth is cut off at either end
 
 
 def test_sixteen_bit_rgb(tmp_path: Path, rgb: np.ndarray) -> None:
@@ -139,18 +139,22 @@ def test_sixteen_bit_rgb(tmp_path: Path, rgb: np.ndarray) -> None:
     header = struct.pack(">IIBBBBB", rgb.shape[1], rgb.shape[0], 16, 2, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
     (tmp_path / "deep.png").write_bytes(png)
-    np.testing.assert_allclose(tp.read(tmp_path / "deep.png"), rgb, atol=1)
+    image = tp.read(tmp_path / "deep.png", value_range=(0, 65535))
+    np.testing.assert_allclose(image, rgb, atol=1)
+    stretched = tp.read(tmp_path / "deep.png").astype(float)  # the same but for one scale and one offset
+    gain, offset = np.polyfit(rgb.ravel(), stretched.ravel(), 1)
+    assert np.abs(stretched - (gain * rgb + offset)).mean() < 1
 
 
 def test_float_tiff(tmp_path: Path) -> None:
     ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
     for name, values in (("unit", ramp), ("kelvin", 250 + 80 * ramp)):
         Image.fromarray(values).save(tmp_path / f"{name}.tif")
-        np.testing.assert_allclose(tp.read(tmp_path / f"{name}.tif", grey=True), ramp * 255, atol=0.51)
+        np.testing.assert_allclose(tp.read(tmp_path / f"{name}.tif", grey=True), ramp * 255, atol=1)
     holes = ramp.copy()
     holes[0, 0], holes[0, 1] = np.nan, np.inf
     Image.fromarray(holes).save(tmp_path / "holes.tif")
-    assert tp.read(tmp_path / "holes.tif", grey=True)[0].tolist()[:3] == [0, 255, 2]
+    assert tp.read(tmp_path / "holes.tif", grey=True)[0].tolist()[:4] == [0, 0, 0, 1]
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tif")
     with pytest.raises(ImageError, match=r"nan\.tif: no pixel holds a finite number"):
         tp.read(tmp_path / "nan.tif")
@@ -287,23 +291,3 @@ def test_find_images(tmp_path: Path, rgb: np.ndarray) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(ImageError, match="no images"):
         find_images([tmp_path / "none"])
-
-
-def test_camera_from_exif(tmp_path: Path, rgb: np.ndarray) -> None:
-    Image.fromarray(rgb).save(tmp_path / "bare.jpg")
-    guess = camera_of(tmp_path / "bare.jpg")
-    assert not guess.focal_is_known and guess.params == (1.2 * 60, 29.5, 19.5, 0.0)
-
-    exif = Image.Exif()
-    exif.get_ifd(0x8769)[0xA405] = 36  # 35 mm equivalent
-    exif[0x0112] = 6
-    Image.fromarray(rgb).save(tmp_path / "phone.jpg", exif=exif)
-    camera = camera_of(tmp_path / "phone.jpg")
-    assert camera.focal_is_known and (camera.width, camera.height) == (40, 60)
-    # the angle of view across the diagonal is that of film: 2 atan(43.27 / 2 / 36)
-    np.testing.assert_allclose(np.hypot(60, 40) / 2 / camera.params[0], np.hypot(36, 24) / 2 / 36)
-
-    exif = Image.Exif()
-    exif.get_ifd(0x8769).update({0x920A: 5.0, 0xA20E: 200.0, 0xA210: 3})  # 5 mm, 200 pixels a centimetre
-    Image.fromarray(rgb).save(tmp_path / "camera.jpg", exif=exif)
-    assert camera_of(tmp_path / "camera.jpg").params[0] == pytest.approx(100.0)

@@ -18,7 +18,7 @@ from tiepoints.extraction.model import released
 from tiepoints.extraction.onnx_file import OnnxFile
 
 
-@pytest.mark.parametrize(("k", "gigaflop"), [(1, 5.02), (2, 5.11), (4, 5.29), (8, 5.64)])
+@pytest.mark.parametrize(("k", "gigaflop"), [(2, 5.11), (4, 5.29), (8, 5.64)])
 def test_the_network_computes_no_more_than_it_did(k: int, gigaflop: float) -> None:
     torch = pytest.importorskip("torch", reason="counting needs the extra train")
     from torch.utils.flop_counter import FlopCounterMode
@@ -31,7 +31,7 @@ def test_the_network_computes_no_more_than_it_did(k: int, gigaflop: float) -> No
     assert counter.get_total_flops() / 1e9 == pytest.approx(gigaflop, rel=0.01)
 
 
-@pytest.mark.parametrize("k", [1, 2, 4, 8])
+@pytest.mark.parametrize("k", [2, 4, 8])
 def test_run_times_fold_all_that_can_be_folded(k: int, tmp_path: Path) -> None:
     """No batch normalisation remains beside the convolutions, no pixel shuffle, and nothing of the other heads."""
     onnx = pytest.importorskip("onnx", reason="reading the graph needs the extra train")
@@ -75,4 +75,4 @@ def test_sets_meet_only_their_own(examples: Path) -> None:
         features = tp.load("mdnet", sets=k)(image)
         assert features.sets is not None
         counts = np.bincount(features.sets).astype(float)
-        assert (counts**2).sum() < 1.15 / k * len(features) ** 2
+        assert (counts**2).sum() < 1.05 / k * len(features) ** 2

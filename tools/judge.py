@@ -5,7 +5,7 @@
 
 DATA holds sets in the layouts of HPatches, WxBS and `cameras.csv`, and folders of one view in other light; see
 `tiepoints.training.judges`. A run is judged by its best.onnx, or its checkpoint where there is none. Features are kept
-in the store: a second look at the same model takes seconds. Prints a row for each kind of set, or with --groups for each set.
+in the store: a second look at the same model takes seconds. Prints a row for each method, with --groups for each set.
 """
 
 from __future__ import annotations

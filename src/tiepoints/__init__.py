@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .camera import Camera as Camera
+    from .collection import extract_images as extract_images
     from .errors import ImageError as ImageError
     from .errors import InvalidInputError as InvalidInputError
     from .errors import LicenceError as LicenceError
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from .errors import TrainingError as TrainingError
     from .errors import UnknownExtractorError as UnknownExtractorError
     from .errors import WeightsError as WeightsError
+    from .exif import position_from_exif as position_from_exif
     from .extraction import Extractor as Extractor
     from .extraction import Metadata as Metadata
-    from .extraction import extract_images as extract_images
     from .extraction import extractors as extractors
     from .extraction import load as load
     from .features import Features as Features
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
     from .geometry import fundamental as fundamental
     from .geometry import homography as homography
     from .geometry import relative_pose as relative_pose
-    from .images import camera_of as camera_of
     from .images import read as read
     from .matching import match as match
+    from .pair import match_images as match_images
     from .plot import plot_keypoints as plot_keypoints
     from .plot import plot_matches as plot_matches
+    from .plot import plot_overlay as plot_overlay
     from .plot import save_image as save_image
 
 __version__ = "0.1.0.dev0"
@@ -61,16 +63,18 @@ _HOMES = {
     "UnknownExtractorError": "errors",
     "WeightsError": "errors",
     "absolute_pose": "geometry",
-    "camera_of": "images",
     "essential": "geometry",
-    "extract_images": "extraction",
+    "extract_images": "collection",
     "extractors": "extraction",
     "fundamental": "geometry",
     "homography": "geometry",
     "load": "extraction",
     "match": "matching",
+    "match_images": "pair",
     "plot_keypoints": "plot",
     "plot_matches": "plot",
+    "plot_overlay": "plot",
+    "position_from_exif": "exif",
     "read": "images",
     "relative_pose": "geometry",
     "save_image": "plot",

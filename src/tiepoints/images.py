@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import glob
-import math
 import os
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image
 
-from .camera import Camera
-from .errors import ImageError, InvalidInputError
+from . import checks
+from .decode import Mask, decode, opened, orientation_of, pixel_limit, turned, upright_size
+from .errors import ImageError, InvalidInputError, one_line
 
-__all__ = ["camera_of", "find_images", "read", "resize_to", "to_grey"]
+__all__ = ["as_image", "find_images", "read", "resize_to", "to_grey", "with_mask"]
 
 UInt8 = NDArray[np.uint8]
 PathLike = str | os.PathLike[str]
@@ -30,23 +28,47 @@ SUFFIXES = frozenset(
     + [".heic", ".heif"]
 )
 
-#: Larger images are refused before they are decoded, unless told otherwise: 2**28 pixels, a 16,384-pixel square, holds
-#: the largest phone pictures (200 megapixels) and takes 0.8 GB once decoded.
-MAX_PIXELS = 2**28
 
-_EXIF_IFD = 0x8769
-_ORIENTATION, _FOCAL, _FOCAL_35MM = 0x0112, 0x920A, 0xA405
-_PLANE_X_RESOLUTION, _PLANE_UNIT = 0xA20E, 0xA210
-_open_lock = threading.Lock()
-
-
-def read(path: PathLike, *, grey: bool = False, max_pixels: int | None = None) -> UInt8:
+@overload
+def read(
+    path: PathLike,
+    *,
+    grey: bool = False,
+    upright: bool = True,
+    with_mask: Literal[False] = False,
+    value_range: tuple[float, float] | None = None,
+    max_pixels: int | None = None,
+) -> UInt8: ...
+@overload
+def read(
+    path: PathLike,
+    *,
+    grey: bool = False,
+    upright: bool = True,
+    with_mask: Literal[True],
+    value_range: tuple[float, float] | None = None,
+    max_pixels: int | None = None,
+) -> tuple[UInt8, Mask | None]: ...
+def read(
+    path: PathLike,
+    *,
+    grey: bool = False,
+    upright: bool = True,
+    with_mask: bool = False,
+    value_range: tuple[float, float] | None = None,
+    max_pixels: int | None = None,
+) -> UInt8 | tuple[UInt8, Mask | None]:
     """Read a photograph as it is meant to be looked at.
 
     The EXIF orientation is applied. Palette, CMYK and other colour spaces become RGB; what is transparent is laid on
-    white. Deeper images are brought to 8 bits linearly: integers by the smallest whole number of bits that holds their
-    maximum (a 12-bit sensor's values in a 16-bit file keep their full contrast), floats from [0, 1], or from their own
-    range where they leave it. Of several pages or frames the first is read.
+    white. Of several pages or frames the first is read.
+
+    Images of more than 8 bits, whole numbers and floats, are stretched linearly, all channels by the same scale: the
+    percentiles 0.1 and 99.9 of the pixels that hold data become black and white, except for outliers beyond a quarter
+    of the range of the middle 98 %, which are cut off. So the scale depends neither on the number of bits nor on single
+    pixels; `value_range` sets it for frames that are to be on exactly one. No data are NaN, infinity, the value that
+    GDAL's tag names, else -9999, -32768 and the like, and 0 or the type's largest number where they lie far from all
+    other values; they become 0.
 
     Parameters
     ----------
@@ -54,29 +76,50 @@ def read(path: PathLike, *, grey: bool = False, max_pixels: int | None = None) -
         JPEG, PNG, TIFF, WebP, AVIF, BMP, PNM, JPEG 2000, GIF, and HEIC with the extra ``heif``.
     grey : bool
         Return one channel (luma, ITU-R BT.601) instead of RGB.
+    upright : bool
+        Whether to apply the EXIF orientation; False gives the pixels as they are stored, as COLMAP reads them.
+    with_mask : bool
+        Return also where there is a picture.
+    value_range : (float, float), optional
+        The values that become 0 and 255 in images of more than 8 bits.
     max_pixels : int, optional
         Refuse larger images before decoding them; by default the environment's TIEPOINTS_MAX_PIXELS, else 2**28.
 
     Returns
     -------
     image : (H, W, 3) or (H, W) uint8
-        RGB or grey, C-contiguous.
+        RGB or grey, C-contiguous, the caller's own.
+    mask : (H, W) bool or None
+        With `with_mask`: False where the picture is wholly transparent or holds no data; None where it is neither
+        anywhere. A fourth band counts as transparency where it is mostly 0 or 255, as masks are.
 
     Raises
     ------
     ImageError
         If there is no such file, or it is empty, truncated, damaged, too large or no image; one line, naming the file.
+    InvalidInputError
+        If an argument is none of the above.
     """
-    path = Path(path)
-    limit = _pixel_limit(max_pixels)
-    with _opened(path, limit) as image:
-        pixels = _decode(path, image)
-        turn = _orientation(image)
+    path = checks.path(path, "path")
+    limits = None
+    if value_range is not None:
+        low, high = (float(v) for v in checks.array(value_range, "value_range", (2,)))
+        if not low < high:
+            raise InvalidInputError(f"value_range is {checks.shown(value_range)}, but must be (low, high), low < high")
+        limits = low, high
+    with opened(path, pixel_limit(max_pixels)) as image:
+        pixels, mask, turn = decode(image, str(path), limits)
+    pixels, mask = _finished(pixels, mask, turn if upright else 1, grey)
+    return (pixels, mask) if with_mask else pixels
+
+
+def _finished(pixels: UInt8, mask: Mask | None, turn: int, grey: bool) -> tuple[UInt8, Mask | None]:
     if grey:
         pixels = to_grey(pixels)
     elif pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    return np.ascontiguousarray(_upright(pixels, turn))
+    pixels = np.require(turned(pixels, turn), requirements=["C", "W", "O"])  # a copy where Pillow owns the memory
+    return pixels, None if mask is None else np.ascontiguousarray(turned(mask, turn))
 
 
 def to_grey(image: UInt8) -> UInt8:
@@ -144,50 +187,57 @@ def _images_of(source: PathLike) -> list[Path]:
     if not glob.has_magic(str(source)):
         raise ImageError(f"{path}: no such file or folder")
     hits = glob.glob(str(source), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-    files = sorted(p for p in map(Path, hits) if p.is_file())
+    files = sorted(p for p in map(Path, hits) if not p.is_dir())
     if not files:
         raise ImageError(f"{source}: no file fits this pattern")
     return files
 
 
-def camera_of(path: PathLike, *, default_focal: float = 1.2) -> Camera:
-    """The camera that made a photograph, from its EXIF data.
-
-    The focal length is taken from its 35 mm equivalent, else from the focal length and the density of the sensor's
-    pixels. Where EXIF has neither, it is guessed as `default_focal` times the long edge and `focal_is_known` is False
-    (COLMAP guesses the same).
-
-    Returns
-    -------
-    camera : Camera
-        SIMPLE_RADIAL for the upright image, with the principal point in the middle and no distortion.
-
-    Raises
-    ------
-    ImageError
-        If the file cannot be opened as an image.
-    """
-    path = Path(path)
-    with _opened(path, _pixel_limit(None)) as image:
-        width, height = image.size
-        if _orientation(image) >= 5:
-            width, height = height, width
-        focal = _exif_focal(image)
-    if focal is None:
-        return Camera.from_focal(default_focal * max(width, height), (width, height), known=False)
-    return Camera.from_focal(focal, (width, height))
-
-
 def as_image(image: Any) -> UInt8:
-    """Check what was handed over as an image: (H, W) or (H, W, 3) uint8, at least one pixel; C-contiguous.
+    """What was handed over as an image, as (H, W) or (H, W, 3) uint8 with at least one pixel; C-contiguous.
+
+    Parameters
+    ----------
+    image : array, PIL image or torch tensor
+        An array is uint8 already. A PIL image of any mode is decoded as `read` does, its EXIF orientation applied. A
+        tensor is (H, W), (H, W, C) or (C, H, W) with 1 or 3 channels, uint8 or floats in [0, 1], on any device.
 
     Raises
     ------
     InvalidInputError
         For any other shape or type; the message says how to convert it.
     """
-    array = np.asarray(image)
-    if array.dtype == np.bool_ or array.dtype != np.uint8:
+    return with_mask(image)[0]
+
+
+def with_mask(image: Any) -> tuple[UInt8, Mask | None]:
+    """An image as `as_image` takes it, or the path of one, and where it shows something.
+
+    Returns
+    -------
+    pixels : (H, W) or (H, W, 3) uint8
+    mask : (H, W) bool or None
+        As `read` returns it: False where a file or a PIL image is transparent or holds no data.
+
+    Raises
+    ------
+    ImageError
+        If a file cannot be read.
+    InvalidInputError
+        If it is nothing of the kind.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read(image, with_mask=True)
+    if isinstance(image, Image.Image):
+        try:
+            pixels, mask, turn = decode(image, "the PIL image")
+        except ImageError:
+            raise
+        except Exception as error:  # a lazy one's file may be damaged, or closed
+            raise InvalidInputError(f"the PIL image cannot be decoded ({one_line(error)})") from error
+        return np.ascontiguousarray(turned(pixels, turn)), None if mask is None else turned(mask, turn)
+    array = _of_tensor(image) if hasattr(image, "detach") and hasattr(image, "numpy") else _as_array(image)
+    if array.dtype != np.uint8:
         hint = "multiply floats in [0, 1] by 255 and" if array.dtype.kind == "f" else "scale it to 0..255 and"
         raise InvalidInputError(f"an image must be uint8, but this one is {array.dtype}: {hint} use .astype('uint8')")
     if array.ndim == 3 and array.shape[2] == 1:
@@ -198,149 +248,30 @@ def as_image(image: Any) -> UInt8:
         raise InvalidInputError(f"an image is (H, W) or (H, W, 3) RGB, but this one has shape {array.shape}: {hint}")
     if array.size == 0:
         raise InvalidInputError(f"an image of shape {array.shape} has no pixels")
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array), None
 
 
-def _pixel_limit(max_pixels: int | None) -> int:
-    if max_pixels is not None:
-        return max_pixels
-    setting = os.environ.get("TIEPOINTS_MAX_PIXELS", "")
-    if not setting:
-        return MAX_PIXELS
+def _as_array(image: Any) -> NDArray[Any]:
     try:
-        return int(setting)
-    except ValueError:
-        raise InvalidInputError(f"TIEPOINTS_MAX_PIXELS is {setting!r}, but must be a whole number of pixels") from None
+        return np.asarray(image)
+    except Exception as error:  # whatever a foreign object's __array__ raises
+        raise InvalidInputError(f"the image cannot be read as an array: {one_line(error)}") from None
 
 
-@contextmanager
-def _opened(path: Path, limit: int) -> Iterator[Image.Image]:
-    """The file opened by Pillow, its header checked; whatever goes wrong inside becomes an ImageError."""
+def _of_tensor(tensor: Any) -> NDArray[Any]:
+    """(H, W) or (H, W, C) of a torch tensor, which has its channels first or last; floats in [0, 1] become uint8."""
     try:
-        if path.is_file() and path.stat().st_size == 0:
-            raise ImageError(f"{path}: the file is empty (0 bytes)")
-        with _open(path) as image:
-            width, height = image.size
-            if width * height > limit:
-                raise ImageError(
-                    f"{path}: {width}x{height} pixels are more than the limit of {limit}; if you trust the file, "
-                    f"raise the limit with TIEPOINTS_MAX_PIXELS={width * height}"
-                )
-            yield image
-    except (ImageError, InvalidInputError):
-        raise
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ImageError(f"{path}: this is a folder, not an image") from None
-    except PermissionError:
-        raise ImageError(f"{path}: not readable (permission denied)") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"{path}: {_why_unknown(path)}") from None
-    except MemoryError:
-        raise ImageError(f"{path}: not enough memory to decode this image") from None
-    except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{path}: the image is damaged or truncated ({reason})") from None
-
-
-def _open(path: Path) -> Image.Image:
-    if path.suffix.lower() in (".heic", ".heif"):
-        try:
-            from pillow_heif import register_heif_opener
-        except ImportError:
-            pass  # `_why_unknown` names the remedy
-        else:
-            register_heif_opener()
-    # Pillow's own limit is one global for the whole process and warns below it; ours is per call, checked right after.
-    with _open_lock:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(path)
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
-
-
-def _why_unknown(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(16)
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heim", b"heis", b"hevc"):
-        return "HEIC needs one more package: pip install 'tiepoints[heif]'"
-    return "not an image of a known kind, or damaged at its beginning; convert it to JPEG, PNG or TIFF"
-
-
-def _decode(path: Path, image: Image.Image) -> UInt8:
-    """(H, W) or (H, W, 3) uint8, not yet turned upright."""
-    if isinstance(image, ImageFile.ImageFile):
-        image.load()
-    mode = image.mode
-    if mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
-    if mode == "F" or mode.startswith("I"):
-        return _to_8_bits(path, np.asarray(image))
-    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        return _on_white(np.asarray(image.convert("RGBA")))
-    return np.asarray(image.convert("RGB"))
-
-
-def _to_8_bits(path: Path, deep: NDArray[Any]) -> UInt8:
-    if deep.dtype.kind == "f":
-        finite = deep[np.isfinite(deep)]
-        if not finite.size:
-            raise ImageError(f"{path}: no pixel holds a finite number")
-        low, high = min(0.0, float(finite.min())), max(1.0, float(finite.max()))
-        if low < 0 or high > 1:
-            low, high = float(finite.min()), float(finite.max())
-        deep = np.nan_to_num(deep, nan=low, posinf=high, neginf=low)
-    else:
-        low, high = min(0, int(deep.min())), int(deep.max())
-        if low == 0:
-            high = 2 ** max(8, high.bit_length()) - 1
-    return np.asarray(np.rint((deep.astype(np.float64) - low) * (255 / max(high - low, 1e-12))), dtype=np.uint8)
-
-
-def _on_white(rgba: UInt8) -> UInt8:
-    """RGBA (H, W, 4) over a white ground -> RGB (H, W, 3)."""
-    alpha = rgba[:, :, 3:].astype(np.uint16)
-    return np.asarray((rgba[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255, dtype=np.uint8)
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation 1..8; 1 (upright) where it is missing or nonsense."""
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-        return int(value) if 1 <= int(value) <= 8 else 1
-    except Exception:  # damaged EXIF data must not cost the image
-        return 1
-
-
-def _upright(image: UInt8, orientation: int) -> UInt8:
-    """Undo the camera's rotation; the 8 cases of EXIF 2.3, tag Orientation."""
-    if orientation >= 5:
-        image = image.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return image
-
-
-def _exif_focal(image: Image.Image) -> float | None:
-    """The focal length in pixels, or None where EXIF does not tell."""
-    long_edge = max(image.size)
-    try:
-        exif = image.getexif()
-        details = exif.get_ifd(_EXIF_IFD)
-        if float(details.get(_FOCAL_35MM, 0)) > 0:
-            # "35 mm equivalent" compares diagonals (CIPA DCG-001); film is 36 x 24 mm.
-            focal = float(details[_FOCAL_35MM]) * math.hypot(*image.size) / math.hypot(36, 24)
-        else:
-            millimetres = {2: 25.4, 3: 10.0, 4: 1.0}[int(details.get(_PLANE_UNIT, 2))]
-            focal = float(details[_FOCAL]) * float(details[_PLANE_X_RESOLUTION]) / millimetres
-    except Exception:  # missing or damaged tags: the caller guesses
-        return None
-    # Images that were resized after the fact keep a sensor resolution that no longer fits: accept the plausible only.
-    return focal if math.isfinite(focal) and 0.1 * long_edge < focal < 100 * long_edge else None
+        tensor = tensor.detach().cpu()
+        array = np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+    except Exception as error:  # sparse or quantized ones, those of the device meta
+        raise InvalidInputError(f"the tensor cannot be read as an image: {one_line(error)}") from None
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
+    if array.dtype.kind == "f" and array.size:
+        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+            raise InvalidInputError("a tensor of floats is an image in [0, 1], but this one has other values")
+        array = np.rint(array * np.float32(255)).astype(np.uint8)
+    return array
 
 
 class Header(NamedTuple):
@@ -360,7 +291,5 @@ def header_of(path: PathLike) -> Header:
     ImageError
         If the file cannot be opened as an image.
     """
-    with _opened(Path(path), _pixel_limit(None)) as image:
-        width, height = image.size
-        orientation = _orientation(image)
-    return Header((height, width) if orientation >= 5 else (width, height), orientation)
+    with opened(checks.path(path, "path"), pixel_limit(None)) as image:
+        return Header(upright_size(image), orientation_of(image))

@@ -19,6 +19,9 @@ def require(module: str, what: str, extra: str) -> Any:
         If it is not installed, or cannot be imported.
     """
     try:
+        if module == "pycolmap":
+            # pycolmap's zlib, if it is loaded first, takes the place of Pillow's: writing a PNG then ends the process.
+            import_module("PIL.Image")
         return import_module(module)
     except ImportError as error:
         raise MissingDependencyError(

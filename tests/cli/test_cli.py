@@ -19,7 +19,7 @@ import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.storage import FeatureReader, load_features, load_matches
 
-COMMANDS = ["match", "extract", "bench", "extractors", "train", "export", "completion"]
+COMMANDS = ["match", "extract", "compare", "bench", "extractors", "train", "export", "doctor", "completion"]
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -46,10 +46,10 @@ def test_match_finds_and_writes_everything(examples: Path, tmp_path: Path) -> No
     assert result.returncode == 0 and result.stderr == ""
     answer = json.loads(result.stdout)
     assert answer["images"][0]["keypoints"] > 800
-    assert answer["matches"] > 400 and answer["inliers"] > 200 and answer["more_than_chance"] is True
+    assert answer["matches"] > 400 and answer["inliers"] > 200 and answer["verified"] is True
     assert np.array(answer["model"]).shape == (3, 3)
     assert set(answer["times_ms"]) == {"load", "read", "extract", "match", "verify"}
-    assert tp.read(picture).shape == (480, 640 + 8 + 640, 3)
+    assert tp.read(picture).shape[1] == 640 + 8 + 640
     with np.load(arrays) as stored:
         assert stored["points_a"].shape == (answer["matches"], 2)
         assert stored["inliers"].sum() == answer["inliers"]
@@ -69,17 +69,82 @@ def test_match_in_words(examples: Path, tmp_path: Path) -> None:
     assert sum(int(row["inlier"]) for row in rows) > 15
 
 
-def test_match_without_geometry_and_without_overlap(examples: Path) -> None:
+def test_match_tells_the_homography_and_where_the_template_lies(examples: Path, tmp_path: Path) -> None:
+    box, scene, overlay = examples / "box.png", examples / "box_in_scene.png", tmp_path / "o.png"
+    options = ("-e", "rootsift", "--geometry", "homography", "--overlay", overlay)
+    answer = json.loads(run("match", box, scene, *options, "--json").stdout)
+    assert answer["overlay"] == str(overlay) and tp.read(overlay).shape == (384, 512, 3)
+    found = np.array(answer["corners"])
+    np.testing.assert_allclose(found, [[118, 160], [284, 175], [269, 298], [93, 271]], atol=8)  # seen in the photograph
+    H = np.array(answer["model"])
+    first = H @ (0, 0, 1)
+    np.testing.assert_allclose(first[:2] / first[2], found[0], atol=1e-2)
+    words = run("match", box, scene, *options).stdout
+    assert "corners of the first image in the second: (" in words and f"wrote {overlay}" in words
+    wrong = run("match", box, scene, "--overlay", overlay)
+    assert wrong.returncode == 2 and "--geometry homography" in wrong.stderr
+
+
+def inliers_of(table: Path) -> list[str]:
+    return [row["inlier"] for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines())]
+
+
+def test_match_without_geometry(examples: Path) -> None:
     bare = run("match", examples / "box.png", examples / "box_in_scene.png", "--geometry", "none", "--json")
-    assert json.loads(bare.stdout)["inliers"] is None
-    blank = run("match", examples / "box.png", examples / "desk_1.jpg", "-n", 20, "--ratio", 0.5)
-    assert blank.returncode == 0 and "NOT VERIFIED" in blank.stdout
-    assert "or -e rootsift if one is turned" in blank.stdout
-    other = run("match", examples / "box.png", examples / "desk_1.jpg", "-e", "orb", "-n", 20, "--ratio", 0.5)
+    assert bare.returncode == 0
+    answer = json.loads(bare.stdout)
+    assert answer["inliers"] is None and answer["verified"] is None
+
+
+def test_what_is_not_verified_fails_and_has_no_inliers(examples: Path, tmp_path: Path) -> None:
+    pair = (examples / "box.png", examples / "desk_1.jpg")
+    table, arrays, picture, overlay = (tmp_path / name for name in ("m.csv", "m.npz", "m.png", "o.png"))
+    plenty = run("match", *pair, "--json", "--out", table, "--plot", picture)
+    answer = json.loads(plenty.stdout)
+    assert plenty.returncode == 1 and answer["verified"] is False
+    assert answer["agreeing"] > 8, "chance finds a fundamental matrix ..."
+    assert answer["inliers"] == 0 and answer["model"] is None, "... and that is told"
+    assert picture.exists() and set(inliers_of(table)) == {"0"}
+    options = ("--geometry", "homography", "--overlay", overlay, "--out", arrays, "-n", 50, "-e", "orb")
+    none = run("match", *pair, *options, "--json")
+    assert none.returncode == 1 and json.loads(none.stdout)["overlay"] is None and not overlay.exists()
+    with np.load(arrays) as stored:
+        assert not stored["inliers"].any() and "model" not in stored
+    blank = run("match", *pair, "-n", 20, "--ratio", 0.5)
+    assert (
+        blank.returncode == 1 and "NOT VERIFIED" in blank.stdout and "or -e rootsift if one is rotated" in blank.stdout
+    )
+    other = run("match", *pair, "-e", "orb", "-n", 20, "--ratio", 0.5)
     assert "NOT VERIFIED" in other.stdout and "rootsift" not in other.stdout
-    plenty = run("match", examples / "box.png", examples / "desk_1.jpg", "--json")
-    assert json.loads(plenty.stdout)["inliers"] > 8, "chance finds a fundamental matrix ..."
-    assert json.loads(plenty.stdout)["more_than_chance"] is False, "... and that is told"
+
+
+def test_quiet_and_standard_output(examples: Path) -> None:
+    pair = (examples / "box.png", examples / "box_in_scene.png", "-e", "orb")
+    quiet = run("match", *pair, "-q")
+    assert quiet.returncode == 0 and quiet.stdout == quiet.stderr == ""
+    stream = run("match", *pair, "--out", "-")
+    rows = list(csv.DictReader(stream.stdout.splitlines()))
+    assert len(rows) > 30 and set(rows[0]) == {"xa", "ya", "xb", "yb", "score", "inlier"}
+    assert "putative matches" in stream.stderr
+    assert run("match", *pair, "--out", "-", "--json").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("match", "gone.png", "gone.png"), 1, "gone.png: no such file"),
+        (("match", "gone.png"), 2, "IMAGE_B"),
+        (("match", "a.png", "b.png", "-e", "sfit"), 2, "did you mean 'sift'"),
+        (("extract", "gone.png"), 1, "gone.png"),
+        (("extractors", "sfit"), 2, "did you mean 'sift'"),
+        (("nonsense",), 2, "nonsense"),
+    ],
+)
+def test_errors_are_json_where_json_was_asked_for(arguments: tuple[str, ...], code: int, text: str) -> None:
+    result = run(*arguments, "--json")
+    answer = json.loads(result.stdout)
+    assert result.returncode == answer["exit_code"] == code
+    assert text in answer["error"] and text in result.stderr
 
 
 def test_options_of_the_method(examples: Path) -> None:
@@ -92,7 +157,7 @@ def test_options_of_the_method(examples: Path) -> None:
     assert "mdnet has no option nonsense; it takes sets, weights, balanced" in wrong.stderr
     assert run("extract", examples / "box.png", "-O", "nonsense").returncode == 2
     kind = run("extract", examples / "box.png", "-e", "sift", "-O", "contrast_threshold=abc")
-    assert kind.returncode == 2 and len(kind.stderr.splitlines()) == 1 and "contrastThreshold" in kind.stderr
+    assert kind.returncode == 2 and len(kind.stderr.splitlines()) == 1 and "contrast_threshold" in kind.stderr
 
 
 def test_extract_one_image(examples: Path, tmp_path: Path) -> None:
@@ -304,6 +369,6 @@ def test_completion(shell: str) -> None:
 def test_match_with_as_many_sets_as_asked_for(examples: Path) -> None:
     result = run("match", examples / "desk_1.jpg", examples / "desk_2.jpg", "-O", "sets=4", "--json")
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["more_than_chance"] is True
+    assert json.loads(result.stdout)["verified"] is True
     wrong = run("match", examples / "desk_1.jpg", examples / "desk_2.jpg", "-O", "sets=3")
-    assert wrong.returncode == 2 and "only with" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+    assert wrong.returncode == 2 and "1, 2, 4, 8 sets" in wrong.stderr and len(wrong.stderr.splitlines()) == 1

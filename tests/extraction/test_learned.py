@@ -78,3 +78,31 @@ def test_extractors_are_copied_to_other_processes(texture: NDArray[np.uint8]) ->
     one = extractor.with_threads(1)
     assert one.threads == 1 and extractor.threads is None
     np.testing.assert_allclose(one(texture).keypoints, extractor(texture).keypoints, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["superpoint", "alike", "disk", "r2d2"])
+def test_the_slower_networks_on_a_small_image(name: str, texture: NDArray[np.uint8]) -> None:
+    """Names without a model, an odd size, a mask, a blank image: the rest they share with the faster networks."""
+    if not is_ready(metadata_of(name)):
+        pytest.skip(f"the weights of {name} are not in TIEPOINTS_WEIGHTS")
+    image = texture[:101, :123]
+    extractor = tp.load(name, max_keypoints=40, threads=1)
+    features = extractor(image)
+    assert 20 < len(features) <= 40 and features.descriptors.shape[1] == extractor.metadata.descriptor_size
+    np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1, atol=1e-3)
+    assert (features.keypoints >= 0).all() and (features.keypoints <= (122, 100)).all()
+    mask = np.zeros(image.shape, np.uint8)
+    mask[:, :60] = 1
+    masked = extractor(image, mask=mask)
+    assert len(masked) > 10 and (np.rint(masked.keypoints[:, 0]) < 60).all()
+    assert len(extractor(np.zeros((40, 50), np.uint8))) == 0
+
+
+def test_non_commercial_weights_need_consent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TIEPOINTS_ACCEPT_LICENCE")
+    monkeypatch.setenv("TIEPOINTS_CACHE", str(tmp_path))
+    for name, licence in (("superpoint", "LicenseRef-MagicLeap"), ("r2d2", "CC-BY-NC-SA-3.0")):
+        assert not is_ready(metadata_of(name)) and not metadata_of(name).commercial
+        with pytest.raises(tp.LicenceError, match=f"{licence}.*tiepoints weights fetch {name}.* --accept-licence"):
+            tp.load(name)
+    assert {"superpoint", "r2d2-waf-n16"}.isdisjoint(m.name for m in tp.extractors(commercial=True))

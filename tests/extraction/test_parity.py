@@ -5,6 +5,7 @@ The files of ``parity`` hold the outputs, and for each map the rounding: how far
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def parity(shared: Path) -> Path:
 
 
 def network(module: str, variant: str, file: str) -> Any:
+    torch.set_num_threads(1)
     path = find(WeightFile(file, "", ""))
     if path is None:
         pytest.skip(f"{file} is not in TIEPOINTS_WEIGHTS")
@@ -56,11 +58,11 @@ def check_keypoints(stored: Any, prefix: str, xy: NDArray[np.float32], scores: N
     np.testing.assert_allclose(ours[near], stored[f"{prefix}scores"][near], rtol=1e-3, atol=1e-4)
 
 
-def check_descriptors(stored: Any, prefix: str, dense: Any, shift: float = 0.0) -> None:
+def check_descriptors(
+    stored: Any, prefix: str, dense: Any, ours_from_theirs: Callable[[Any], Any] = lambda xy: xy
+) -> None:
     """At the official keypoints, which each in its own way may cut to a pixel: one in 500 may be another."""
-    xy = torch.tensor(stored[f"{prefix}keypoints"]) + shift
-    with torch.inference_mode():
-        (ours,) = dense.describe([xy])
+    (ours,) = dense.describe([ours_from_theirs(torch.tensor(stored[f"{prefix}keypoints"]))])
     off = np.abs(ours.numpy() - stored[f"{prefix}descriptors"]).max(axis=1)
     assert np.sort(off)[-2] < 1e-3
 
@@ -78,3 +80,106 @@ def test_aliked(variant: str, image: str, parity: Path) -> None:
         (found,) = net.keypoints(dense, 500, 0.0)
         check_keypoints(stored, f"{variant}_", found.xy.numpy(), found.scores.numpy())
         check_descriptors(stored, f"{variant}_", dense)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+@pytest.mark.parametrize("variant", ["t", "n", "l"])
+def test_alike(variant: str, image: str, parity: Path) -> None:
+    net = network("alike", variant, f"alike-{variant}.pth")
+    with np.load(parity / f"alike_{image}.npz") as stored, torch.inference_mode():
+        given = torch.tensor(stored["input"])
+        descriptor_map, score_map = net.maps(given)
+        check_map(stored, f"{variant}_score_map", score_map)
+        check_map(stored, f"{variant}_descriptor_map", descriptor_map)
+        dense = net(given)
+        (found,) = net.keypoints(dense, 500, 0.0)
+        check_keypoints(stored, f"{variant}_", found.xy.numpy(), found.scores.numpy())
+        check_descriptors(stored, f"{variant}_", dense)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_superpoint(image: str, parity: Path) -> None:
+    net = network("superpoint", "", "superpoint_v1.pth")
+    with np.load(parity / f"superpoint_v1_{image}.npz") as stored, torch.inference_mode():
+        given = torch.tensor(stored["input"])
+        logits, raw = net.maps(given)
+        check_map(stored, "logits", logits)
+        check_map(stored, "descriptor_map_raw", raw)
+        dense = net(given)
+        (found,) = net.keypoints(dense, 500, net.threshold)
+        check_keypoints(stored, "", found.xy.numpy(), found.scores.numpy())
+        check_descriptors(stored, "", dense)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_disk(image: str, parity: Path) -> None:
+    net = network("disk", "", "disk-depth-save.pth")
+    with np.load(parity / f"disk-depth_{image}.npz") as stored, torch.inference_mode():
+        given = torch.tensor(stored["input"])
+        raw, heat = net.maps(given)
+        check_map(stored, "heatmap", heat)
+        check_map(stored, "descriptor_map_raw", raw)
+        dense = net(given)
+        (found,) = net.keypoints(dense, 500, net.threshold)
+        check_keypoints(stored, "", found.xy.numpy(), found.scores.numpy())
+        check_descriptors(stored, "", dense)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_xfeat(image: str, parity: Path) -> None:
+    """The file's image is resized already; `ratio_hw` takes places of a network of it back to the photograph."""
+    net = network("xfeat", "", "xfeat.pt")
+    with np.load(parity / f"xfeat_{image}.npz") as stored, torch.inference_mode():
+        given = torch.tensor(stored["input"])
+        for key, ours in zip(("M1", "K1", "H1"), net.maps(given), strict=True):
+            check_map(stored, key, ours)
+        dense = net(given)
+        (found,) = net.keypoints(dense, 500, net.threshold)
+        ratio = np.asarray(stored["ratio_hw"][::-1], np.float32)
+        check_keypoints(stored, "", found.xy.numpy() * ratio, found.scores.numpy())
+        check_descriptors(stored, "", dense, lambda xy: xy / torch.tensor(ratio))
+
+
+@pytest.mark.parametrize("image", IMAGES)
+@pytest.mark.parametrize("variant", ["T32", "S64", "E64"])
+def test_edgepoint2(variant: str, image: str, parity: Path) -> None:
+    """Places are taken back from the resized image by its outermost pixels; the authors take the ratio of the sizes."""
+    net = network("edgepoint2", variant, f"edgepoint2-{variant}.pth")
+    with np.load(parity / f"edgepoint2_{image}.npz") as stored, torch.inference_mode():
+        given = torch.tensor(stored["input"])
+        size = np.array(given.shape[:1:-1])
+        small = size // 32 * 32
+        resized = torch.nn.functional.interpolate(given, tuple(small[::-1]), mode="bilinear", align_corners=True)
+        raw, score = net.maps(resized)
+        check_map(stored, f"{variant}_score_map", score)
+        check_map(stored, f"{variant}_descriptor_map_raw", raw)
+        dense = net(given)
+        (found,) = net.keypoints(dense, 500, net.threshold)
+        theirs_from_ours = np.asarray((size / small) / ((size - 1) / (small - 1)), np.float32)
+        check_keypoints(stored, f"{variant}_", found.xy.numpy() * theirs_from_ours, found.scores.numpy())
+        check_descriptors(stored, f"{variant}_", dense, lambda xy: xy / torch.tensor(theirs_from_ours))
+
+
+@pytest.mark.parametrize("image", IMAGES)
+@pytest.mark.parametrize("variant", ["WASF_N16", "WAF_N16", "WASF_N8_big"])
+def test_r2d2(variant: str, image: str, parity: Path) -> None:
+    """The authors leave out half a pixel where they take places back from a smaller level."""
+    net = network("r2d2", variant, f"r2d2_{variant}.pt")
+    mean, std = (torch.tensor(values)[:, None, None] for values in (net.mean, net.std))
+    with np.load(parity / f"r2d2_{image}.npz") as stored, torch.inference_mode():
+        given = torch.tensor(stored["input"]) * std + mean
+        maps = net.maps(given)
+        for key, ours in zip(("descriptor_map", "reliability", "repeatability"), maps, strict=True):
+            check_map(stored, f"{variant}_{key}", ours)
+        if variant != "WASF_N16":
+            return
+        (found,) = net.keypoints(net(given), 500, net.threshold)
+        size = np.array(given.shape[:1:-1])
+        level = np.rint(size * 32 / found.scales.numpy()[:, None])
+        theirs = np.asarray(found.xy.numpy() - 0.5 * (size / level - 1), np.float32)
+        check_keypoints(stored, "WASF_N16_", theirs, found.scores.numpy())
+        official = stored["WASF_N16_keypoints"]
+        nearest = np.linalg.norm(official[:, None] - theirs[None], axis=2).argmin(axis=1)
+        np.testing.assert_allclose(found.scales.numpy()[nearest], stored["WASF_N16_keypoint_sizes"], rtol=1e-3)
+        off = np.abs(found.descriptors.numpy()[nearest] - stored["WASF_N16_descriptors"]).max(axis=1)
+        assert np.sort(off)[-2] < 1e-3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -17,34 +19,56 @@ __all__ = ["main"]
 _COMMANDS: dict[str, tuple[str, str]] = {
     "match": ("match", "Find verified tie points between two photographs."),
     "extract": ("extract", "Extract the features of one photograph or many."),
-    "bench": ("bench", "Measure extractors by the field's protocols."),
+    "compare": ("compare", "Compare extractors on your own photographs."),
+    "bench": ("bench", "Evaluate extractors by the field's protocols."),
     "extractors": ("extractors", "List the extractors with their licences, or the options of one."),
     "weights": ("weights", "List, fetch and find the weights of published methods."),
     "train": ("train", "Train MD-Net on your own photographs."),
     "export": ("export", "Write a trained network as one file that runs without torch."),
+    "doctor": ("doctor", "Check the installation: versions, devices, caches, memory, conflicts."),
     "completion": ("completion", "Print the script that completes commands in your shell."),
 }
 
 
 class _Commands(LazyGroup):
-    """The whole command line: an error of tiepoints ends it with one line."""
+    """The whole command line: an error of tiepoints ends it with one line, and with --json with JSON too."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        given = list(sys.argv[1:] if args is None else args)
+        if "--json" not in given:
+            return super().main(given, *rest, **extra)
+        try:
+            code = super().main(given, *rest, **extra | {"standalone_mode": False, "obj": "json"})
+        except click.ClickException as error:  # wrong usage
+            _print_error(error.format_message(), error.exit_code)
+            error.show()
+            code = error.exit_code
+        except click.Abort:
+            _print_error("interrupted", 1)
+            code = 1
+        sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (UnknownExtractorError, InvalidInputError) as error:
-            print(f"tiepoints: {error}", file=sys.stderr)
-            ctx.exit(2)
         except TiepointsError as error:
+            code = 2 if isinstance(error, UnknownExtractorError | InvalidInputError) else 1
+            if ctx.obj == "json":
+                _print_error(str(error), code)
             print(f"tiepoints: {error}", file=sys.stderr)
-            ctx.exit(1)
+            ctx.exit(code)
+
+
+def _print_error(message: str, code: int) -> None:
+    """What --json prints where there is no result."""
+    print(json.dumps({"error": message, "exit_code": code}, indent=2))
 
 
 @click.group(
     cls=_Commands,
     lazy={name: (f"{__name__}.{module}", line) for name, (module, line) in _COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: tiepoints match a.jpg b.jpg --plot matches.png",
+    epilog="Example: tiepoints match a.jpg b.jpg --max-size 1600 --plot matches.png",
 )
 @click.version_option(__version__, package_name="tiepoints")
 def cli() -> None:

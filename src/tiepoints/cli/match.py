@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .match_folder import folder_options, match_folder
 from .options import (
     check_not_an_input,
     extractor_options,
@@ -16,12 +16,22 @@ from .options import (
     output_option,
     picture_option,
     print_json,
+    quiet_option,
+    say,
 )
 
+if TYPE_CHECKING:
+    from ..pair import MatchedPair
 
-@click.command("match", epilog="Example: tiepoints match a.jpg b.jpg --plot matches.png --out matches.npz")
+
+@click.command(
+    "match",
+    epilog="Examples: tiepoints match a.jpg b.jpg --max-size 1600 --plot matches.png --out matches.npz; "
+    "tiepoints match template.png photo.jpg --geometry homography --overlay overlay.png; "
+    "tiepoints match photos/ --max-size 1600 --out database.db; tiepoints match frames/ --pairs sequential --out m.h5",
+)
 @click.argument("image_a", type=click.Path(path_type=Path))
-@click.argument("image_b", type=click.Path(path_type=Path))
+@click.argument("image_b", type=click.Path(path_type=Path), required=False)
 @extractor_options
 @click.option(
     "--ratio",
@@ -34,20 +44,29 @@ from .options import (
     type=click.Choice(["fundamental", "homography", "none"]),
     default="fundamental",
     show_default=True,
-    help="What verifies the matches: fundamental for any rigid scene, homography for a plane or a turning camera.",
+    help="The geometric verification (by RANSAC): fundamental for any rigid scene, homography for a plane or a camera "
+    "that only rotates.",
 )
 @click.option(
     "--threshold",
     type=click.FloatRange(min=0, min_open=True),
-    help="How far, in pixels, an inlier may lie from the model.  [default: 1 for fundamental, 3 for homography]",
+    help="Inlier threshold in pixels.  [default: 1 for fundamental, 3 for homography]",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random samples of the verification.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of RANSAC's random samples.")
 @picture_option("Write a picture of the inliers (.png, .jpg).")
-@output_option("--out", what="Write the matches: .npz (arrays), or .csv (a row each: xa, ya, xb, yb, score, inlier).")
+@click.option("--outliers", is_flag=True, help="Draw the other matches too, in red.")
+@picture_option("Write IMAGE_A laid on IMAGE_B by the homography.", "--overlay")
+@output_option(
+    "--out",
+    what="Write the matches: .npz (arrays), .csv (a row each: xa, ya, xb, yb, score, inlier), or - for CSV to standard "
+    "output; of a FOLDER: .db or .h5.",
+)
+@folder_options
 @json_option
+@quiet_option
 def command(
     image_a: Path,
-    image_b: Path,
+    image_b: Path | None,
     name: str,
     max_keypoints: int,
     max_size: int | None,
@@ -58,123 +77,159 @@ def command(
     threshold: float | None,
     seed: int,
     plot: Path | None,
+    outliers: bool,
+    overlay: Path | None,
     out: Path | None,
     as_json: bool,
+    **many: Any,
 ) -> None:
-    """Find verified tie points between IMAGE_A and IMAGE_B.
+    """Find verified tie points between IMAGE_A and IMAGE_B, or between all photographs of a FOLDER.
 
-    Features of both images are matched by mutual nearest neighbours and verified by a geometric model; what agrees with
-    it are the inliers. Where they are no more than unrelated images would give, the last line says so.
+    The features of both images are matched by mutual nearest neighbours: the putative matches. RANSAC verifies them
+    by a geometric model; what agrees with it are the inliers. If there are no more of them than chance would give, the
+    pair is not verified and the exit code is 1.
+
+    Instead of two images, one FOLDER (or a list, a quoted pattern or a video, as for `tiepoints extract`) is matched
+    pair by pair into --out: a COLMAP database (.db), or hloc's files (.h5, with the features beside it). Finished work
+    is kept, and the same command goes on with it, also when photographs were added.
     """
-    if out is not None and out.suffix not in (".npz", ".csv"):
-        raise click.BadParameter(f"{out} must end in .npz or .csv", param_hint="--out")
-    check_not_an_input((plot, out), (image_a, image_b))
+    if image_b is None or image_a.is_dir():
+        if plot is not None or overlay is not None or outliers:
+            raise click.UsageError("--plot, --overlay and --outliers take two images")
+        if not match_folder(
+            lambda: make_extractor(name, max_keypoints, max_size, settings),
+            [image for image in (image_a, image_b) if image is not None],
+            {"out": out, "ratio": ratio, "min_similarity": min_similarity, "geometry": geometry}
+            | many
+            | {"threshold": threshold, "seed": seed, "as_json": as_json},
+        ):
+            raise SystemExit(1)
+        return
+    stream = str(out) == "-"
+    if out is not None and not stream and out.suffix not in (".npz", ".csv"):
+        raise click.BadParameter(f"{out} must end in .npz or .csv, or be -", param_hint="--out")
+    if stream and as_json:
+        raise click.UsageError("--out - and --json both write to standard output; give --out a file")
+    if overlay is not None and geometry != "homography":
+        raise click.UsageError("--overlay needs --geometry homography")
+    check_not_an_input((plot, overlay, None if stream else out), (image_a, image_b))
 
-    from ..images import read
-    from ..matching import match
+    from ..matching import Nearest
+    from ..pair import match_images
 
-    times: dict[str, float] = {}
-    clock = time.perf_counter()
-
-    def lap(stage: str) -> None:
-        nonlocal clock
-        now = time.perf_counter()
-        times[stage] = times.get(stage, 0.0) + (now - clock) * 1000
-        clock = now
-
-    extractor = make_extractor(name, max_keypoints, max_size, settings)
-    lap("load")
-    pixels_a, pixels_b = read(image_a), read(image_b)
-    lap("read")
-    a, b = extractor(pixels_a), extractor(pixels_b)
-    lap("extract")
-    matches = match(a, b, ratio=ratio, min_similarity=min_similarity)
-    lap("match")
-    threshold = {"fundamental": 1.0, "homography": 3.0}.get(geometry) if threshold is None else threshold
-    model = _verify(geometry, a, b, matches, threshold, seed)
-    chance = None if model is None else _is_chance(model, threshold, b.image_size)
-    lap("verify")
-
-    if plot is not None:
-        from ..plot import plot_matches, save_image
-
-        inliers = None if model is None else model.inliers
-        save_image(plot, plot_matches(pixels_a, pixels_b, a, b, matches, inliers))
-    if out is not None:
-        _write(out, a, b, matches, model)
-
-    result: dict[str, Any] = {
-        "extractor": name,
-        "images": [
-            {"path": str(path), "width": f.image_size[0], "height": f.image_size[1], "keypoints": len(f)}
-            for path, f in ((image_a, a), (image_b, b))
-        ],
-        "matches": len(matches),
-        "geometry": geometry,
-        "inliers": None if model is None else model.num_inliers,
-        "model": None if model is None or model.matrix is None else model.matrix.tolist(),
-        "more_than_chance": None if chance is None else not chance,
-        "times_ms": {stage: round(value, 2) for stage, value in times.items()},
-        "plot": None if plot is None else str(plot),
-        "out": None if out is None else str(out),
-    }
+    pair = match_images(
+        image_a,
+        image_b,
+        extractor=lambda: make_extractor(name, max_keypoints, max_size, settings),
+        matcher=Nearest(ratio=ratio, min_similarity=min_similarity),
+        geometry=geometry,
+        threshold=threshold,
+        seed=seed,
+    )
+    written = _write(pair, plot, outliers, overlay, out)
+    result = _as_dict(pair, (image_a, image_b), name, geometry) | written
     if as_json:
         print_json(result)
     else:
-        _print(result)
+        _print(result, name, to_error=stream)
+    if pair.verified is False:
+        raise SystemExit(1)
 
 
-def _verify(geometry: str, a: Any, b: Any, matches: Any, threshold: float | None, seed: int) -> Any:
-    if geometry == "none":
-        return None
-    from .. import geometry as models
+def _as_dict(pair: MatchedPair, paths: tuple[Path, Path], name: str, geometry: str) -> dict[str, Any]:
+    """What --json prints, but for the files."""
+    model, corners = pair.geometry, pair.corners
+    known = pair.verified and model is not None and model.matrix is not None
+    return {
+        "extractor": name,
+        "images": [
+            {"path": str(path), "width": f.image_size[0], "height": f.image_size[1], "keypoints": len(f)}
+            for path, f in zip(paths, (pair.a, pair.b), strict=True)
+        ],
+        "matches": len(pair.matches),
+        "geometry": geometry,
+        "verified": pair.verified,
+        "inliers": None if model is None else len(pair.inliers),
+        "agreeing": None if model is None else model.num_inliers,
+        "model": model.matrix.tolist() if known and model is not None and model.matrix is not None else None,
+        "corners": None if corners is None else corners.round(3).tolist(),
+        "times_ms": {stage: round(value, 2) for stage, value in pair.times_ms.items()},
+    }
 
-    estimate: Any = models.homography if geometry == "homography" else models.fundamental
-    return estimate(a, b, matches, threshold=threshold, seed=seed)
+
+def _write(
+    pair: MatchedPair, plot: Path | None, outliers: bool, overlay: Path | None, out: Path | None
+) -> dict[str, str | None]:
+    """Write what was asked for, and say what was: there is no overlay without a verified homography."""
+    from ..plot import save_image
+
+    if plot is not None:
+        save_image(plot, pair.plot(outliers=outliers))
+    if overlay is not None:
+        if pair.verified:
+            save_image(overlay, pair.overlay())
+        else:
+            overlay = None
+    if out is not None:
+        _write_matches(out, pair)
+    files = {"plot": plot, "overlay": overlay, "out": out}
+    return {kind: None if path is None else str(path) for kind, path in files.items()}
 
 
-def _is_chance(model: Any, threshold: Any, size: tuple[int, int]) -> bool:
-    from ..geometry import false_alarms
+def _write_matches(out: Path, pair: MatchedPair) -> None:
+    import numpy as np
 
-    return false_alarms(model, threshold, size) > 0
-
-
-def _write(out: Path, a: Any, b: Any, matches: Any, model: Any) -> None:
+    model, matches = pair.geometry, pair.matches
+    # What is not verified has no inliers, whatever agrees with the best model.
+    inliers = None if model is None else model.inliers if pair.verified else np.zeros(len(matches), bool)
+    points_a, points_b = matches.points(pair.a, pair.b)
     if out.suffix == ".npz":
         from ..storage import save_matches
 
-        points_a, points_b = matches.points(a, b)
-        known = {} if model is None else {"inliers": model.inliers, "model": model.matrix}
+        known = {} if model is None else {"inliers": inliers, "model": model.matrix if pair.verified else None}
         save_matches(out, matches, points_a=points_a, points_b=points_b, **known)
         return
     import csv
+    import io
 
-    from ..files import replacing
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow(["xa", "ya", "xb", "yb", "score", "inlier"])
+    marks = [""] * len(matches) if inliers is None else inliers.astype(int).tolist()
+    for (xa, ya), (xb, yb), score, mark in zip(points_a, points_b, matches.scores, marks, strict=True):
+        rows.writerow([f"{xa:.3f}", f"{ya:.3f}", f"{xb:.3f}", f"{yb:.3f}", f"{score:.4f}", mark])
+    if str(out) == "-":
+        click.echo(text.getvalue(), nl=False)
+        return
+    from ..files import write_whole
 
-    inliers = [""] * len(matches) if model is None else model.inliers.astype(int)
-    with replacing(out) as temporary, temporary.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["xa", "ya", "xb", "yb", "score", "inlier"])
-        for (xa, ya), (xb, yb), score, inlier in zip(*matches.points(a, b), matches.scores, inliers, strict=True):
-            rows.writerow([f"{xa:.3f}", f"{ya:.3f}", f"{xb:.3f}", f"{yb:.3f}", f"{score:.4f}", inlier])
+    write_whole(out, text.getvalue().encode())
 
 
-def _print(result: dict[str, Any]) -> None:
-    times = result["times_ms"]
+def _print(result: dict[str, Any], name: str, to_error: bool) -> None:
+    def tell(text: str) -> None:
+        say(text, err=to_error)
+
     for image in result["images"]:
-        click.echo(f"{image['keypoints']:6d} keypoints in {image['path']} ({image['width']}x{image['height']})")
-    click.echo(f"{result['matches']:6d} matches, mutual nearest neighbours of {result['extractor']}")
-    if result["inliers"] is not None:
+        tell(f"{image['keypoints']:6d} keypoints in {image['path']} ({image['width']}x{image['height']})")
+    tell(f"{result['matches']:6d} putative matches, mutual nearest neighbours of {name}")
+    if result["verified"]:
         share = 100 * result["inliers"] / max(result["matches"], 1)
-        click.echo(f"{result['inliers']:6d} inliers ({share:.0f} %) of one {result['geometry']} matrix")
-        if not result["more_than_chance"]:
-            # MD-Net knows about 30 degrees of rotation and one scale: docs/models.md.
-            turned = ", or -e rootsift if one is turned or of another scale" if result["extractor"] == "mdnet" else ""
-            click.echo(
-                "       NOT VERIFIED: chance alone gives as many; the images may not show the same "
-                f"(try --ratio 0.8{turned})"
-            )
-    click.echo("times: " + ", ".join(f"{stage} {value:.0f} ms" for stage, value in times.items()))
-    for kind in ("plot", "out"):
-        if result[kind]:
-            click.echo(f"wrote {result[kind]}")
+        tell(f"{result['inliers']:6d} inliers ({share:.0f} %) of one {result['geometry']} matrix")
+    elif result["verified"] is False:
+        # MD-Net knows about 30 degrees of rotation and one scale: docs/models.md.
+        hint = ", or -e rootsift if one is rotated or of another scale" if name == "mdnet" else ""
+        tell(
+            f"NOT VERIFIED: {result['agreeing']} matches agree with one {result['geometry']} matrix, as many as chance "
+            f"gives; the images may not show the same (try --ratio 0.8{hint})"
+        )
+    if result["geometry"] == "homography" and result["model"] is not None:
+        for row in result["model"]:
+            tell("       " + "".join(f"{value:14.6g}" for value in row))
+        if result["corners"] is not None:
+            places = ", ".join(f"({x:.1f}, {y:.1f})" for x, y in result["corners"])
+            tell(f"corners of the first image in the second: {places}")
+    tell("times: " + ", ".join(f"{stage} {value:.0f} ms" for stage, value in result["times_ms"].items()))
+    for kind in ("plot", "overlay", "out"):
+        if result[kind] not in (None, "-"):
+            tell(f"wrote {result[kind]}")

@@ -67,7 +67,7 @@ def extractor_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(min=1),
             default=2048,
             show_default=True,
-            help="The best so many.",
+            help="Max. number of keypoints, the best by score.",
         ),
         click.option(
             "-e",
@@ -101,15 +101,15 @@ def output_option(*names: str, what: str, **settings: Any) -> Callable[[Callable
     return click.option(*names, help=f"{what} Its folder is made if missing.", **settings)
 
 
-def picture_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """--plot, a picture to be written."""
-    return output_option("--plot", what=what, callback=_check_picture)
+def picture_option(what: str, name: str = "--plot") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option that names a picture to be written."""
+    return output_option(name, what=what, callback=_check_picture)
 
 
 def _check_picture(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a picture's name before the work is done, not after it."""
     if path is not None and path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"):
-        raise click.BadParameter(f"{path} must end in .png, .jpg, .webp or .tif", param_hint="--plot")
+        raise click.BadParameter(f"{path} must end in .png, .jpg, .webp or .tif", param_hint=option.opts[0])
     return path
 
 
@@ -119,6 +119,27 @@ def check_not_an_input(outputs: Iterable[Path | None], inputs: Iterable[Path]) -
     for path in outputs:
         if path is not None and path.resolve() in photographs:
             raise click.UsageError(f"{path} is one of the images; write to another file")
+
+
+def _set_quiet(context: click.Context, option: click.Parameter, value: bool) -> None:
+    context.find_root().meta["tiepoints.quiet"] = value
+
+
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet, help="Print nothing but errors."
+)
+
+
+def is_quiet() -> bool:
+    """Whether the command was given --quiet."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.find_root().meta.get("tiepoints.quiet"))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """A line for people; nothing with --quiet."""
+    if not is_quiet():
+        click.echo(text, err=err)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of text.")

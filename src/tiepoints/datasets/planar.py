@@ -73,6 +73,13 @@ class Pair:
     homography: Float64 | None = None
     correspondences: Float64 | None = None
 
+    @property
+    def truth(self) -> Float64:
+        """The homography, or the correspondences where there is none."""
+        truth = self.correspondences if self.homography is None else self.homography
+        assert truth is not None  # a pair has one of them
+        return truth
+
 
 @dataclass(frozen=True, eq=False)
 class Sequences:

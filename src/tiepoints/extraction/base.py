@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import checks
 from ..errors import InvalidInputError
 from ..features import Features
-from ..images import as_image, resize_to, to_grey
+from ..images import resize_to, to_grey, with_mask
 from .metadata import Metadata, WeightFile
 
 __all__ = ["Detections", "Extractor", "Metadata", "WeightFile"]
@@ -74,13 +74,14 @@ class Extractor(ABC):
             it, but then finds fewer than `max_keypoints`.
         """
 
-    def __call__(self, image: ArrayLike, mask: ArrayLike | None = None) -> Features:
+    def __call__(self, image: Any, mask: ArrayLike | None = None) -> Features:
         """Extract the features of an image.
 
         Parameters
         ----------
-        image : (H, W) or (H, W, 3) uint8
-            Grey, or RGB as `tiepoints.read` returns it.
+        image : (H, W) or (H, W, 3) uint8, path, PIL image or torch tensor
+            Grey or RGB, as `tiepoints.read` returns it; or the path of a photograph; or an image of PIL or torch, see
+            `tiepoints.images.as_image`. Of files and PIL images, what is transparent or without data has no keypoints.
         mask : (H, W), optional
             Keypoints are kept where it is not 0.
 
@@ -91,12 +92,16 @@ class Extractor(ABC):
 
         Raises
         ------
+        ImageError
+            If the file cannot be read.
         InvalidInputError
             If the image is not uint8 or has another shape, or the mask's size differs from the image's.
         """
-        pixels = as_image(image)
+        pixels, shown = with_mask(image)
         height, width = pixels.shape[:2]
         wanted = _as_mask(mask, (height, width))
+        if shown is not None:
+            wanted = _as_mask(shown if wanted is None else shown & (wanted != 0), (height, width))
         if self.wants_colour:
             pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
         else:

@@ -119,7 +119,7 @@ class Learned(Extractor):
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         if image.min() == image.max():  # of equal scores everywhere each pixel is a maximum
             return self._nothing()
-        from .torch.base import extract
+        from .torch.base import as_array, extract
 
         (found,) = extract(
             self._network,
@@ -130,7 +130,14 @@ class Learned(Extractor):
             half=self.half,
             threads=self.threads,
         )
-        return Detections(found.keypoints, found.descriptors, found.scores, scales=found.scales)
+        descriptors, scales = found.descriptors, found.scales
+        assert descriptors is not None
+        return Detections(
+            as_array(found.xy),
+            as_array(descriptors),
+            as_array(found.scores),
+            scales=None if scales is None else as_array(scales),
+        )
 
     def _nothing(self) -> Detections:
         empty = np.zeros(0, np.float32)

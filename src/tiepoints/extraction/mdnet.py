@@ -49,11 +49,12 @@ class MDNet(Extractor):
     Parameters
     ----------
     sets : int, optional
-        k, one of those that the weights have a head for: 1, 2, 4 or 8 with the released ones. By default 2.
+        k: 1, 2, 4 or 8 with the released weights; by default 2. One set is the two taken together.
     weights : path, optional
         A model that `tiepoints export` wrote, instead of a released one.
-    balanced : bool
-        Take the best `max_keypoints` / k of each set, instead of the best of all sets together.
+    balanced : bool, optional
+        Take the best `max_keypoints` / k of each set, instead of the best of all together: matching then costs 1 / k.
+        By default for more than 2 sets, whose shares would differ.
     nms_radius : int
         Keypoints of one set keep more than this many pixels apart, in x or in y.
     nms_radius_across : int
@@ -76,7 +77,7 @@ class MDNet(Extractor):
     Raises
     ------
     InvalidInputError
-        If the weights have no head for so many sets, the ONNX Runtime has no such device, or an option is out of range.
+        If the weights do not give so many sets, the ONNX Runtime has no such device, or an option is out of range.
     StorageError
         If the file of `weights` is missing, damaged or no such model.
     """
@@ -97,7 +98,7 @@ class MDNet(Extractor):
         *,
         sets: int | None = None,
         weights: str | Path | None = None,
-        balanced: bool = False,
+        balanced: bool | None = None,
         nms_radius: int = 4,
         nms_radius_across: int = 2,
         remove_borders: int = 4,
@@ -108,7 +109,6 @@ class MDNet(Extractor):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.balanced = checks.flag(balanced, "balanced")
         self.nms_radius = checks.count(nms_radius, "nms_radius", most=_LARGEST_RADIUS)
         self.nms_radius_across = checks.count(nms_radius_across, "nms_radius_across", most=_LARGEST_RADIUS)
         self.remove_borders = checks.count(remove_borders, "remove_borders")
@@ -124,7 +124,8 @@ class MDNet(Extractor):
         if sets is not None:
             sets = checks.count(sets, "sets", least=1)
         self._network = self._open(sets, self.weights, self.threads)
-        self.sets = self._network.sets
+        self.sets = sets or self._network.sets
+        self.balanced = self.sets > 2 if balanced is None else checks.flag(balanced, "balanced")
 
     def _open(self, sets: int | None, weights: Path | None, threads: int | None) -> Network:
         #: What the features depend on, for those who keep them.
@@ -205,13 +206,13 @@ class MDNet(Extractor):
         peaks = _peaks(
             logits, image, self.nms_radius, self.nms_radius_across, self.remove_borders, self.detection_threshold, mask
         )
-        sets, y, x = _best(logits, peaks, self.max_keypoints, self.balanced)
-        keypoints = _refined(logits, sets, y, x)
+        heats, y, x = _best(logits, peaks, self.max_keypoints, self.sets if self.balanced else 1)
+        keypoints = _refined(logits, heats, y, x)
         return Detections(
             keypoints,
             sampled(described, keypoints),
-            sigmoid(logits[sets, y, x]),
-            sets=sets.astype(np.uint8) if self.sets > 1 else None,
+            sigmoid(logits[heats, y, x]),
+            sets=(heats * self.sets // len(logits)).astype(np.uint8) if self.sets > 1 else None,
         )
 
 
@@ -275,18 +276,18 @@ def _greatest(values: Float32, radius: int, name: str) -> Float32:
 
 
 def _best(
-    logits: Float32, peaks: NDArray[np.bool_], count: int, balanced: bool
+    logits: Float32, peaks: NDArray[np.bool_], count: int, groups: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Set, row and column of the `count` strongest peaks, over all sets or balanced between them."""
+    """Heatmap, row and column of the `count` strongest peaks, as many of each of so many groups of heatmaps."""
     k = len(peaks)
     places = [cv2.findNonZero(allowed.view(np.uint8)) for allowed in peaks]  # ten times as fast as numpy.nonzero
     found = [np.zeros((0, 2), np.intp) if p is None else p.reshape(-1, 2).astype(np.intp) for p in places]
     sets = np.repeat(np.arange(k), [len(p) for p in found])
     x, y = np.concatenate(found).T
     values = logits[sets, y, x]
-    if balanced and k > 1:
-        rows = [np.flatnonzero(sets == m) for m in range(k)]
-        share = [count // k + (m < count % k) for m in range(k)]
+    if groups > 1:
+        rows = [np.flatnonzero(sets * groups // k == m) for m in range(groups)]
+        share = [count // groups + (m < count % groups) for m in range(groups)]
         keep = np.concatenate([_largest(values, r, n) for r, n in zip(rows, share, strict=True)])
     else:
         keep = _largest(values, np.arange(len(values)), count)

@@ -18,7 +18,7 @@ from ..files import read_bytes
 from ..threads import cores, scratch
 from .onnx_file import OnnxFile
 
-__all__ = ["RELEASED", "STRIDE", "Model", "load_model", "released"]
+__all__ = ["RELEASED", "STRIDE", "Model", "head_for", "load_model", "released"]
 
 Float32 = NDArray[np.float32]
 Provider = str | tuple[str, dict[str, str]]
@@ -43,7 +43,7 @@ class Model:
     about : dict
         What `tiepoints export` wrote into it: sets, descriptor_size, recipe, licence, training data, figures.
     sets : int
-        K, the number of heatmaps of the head that is run.
+        How many heatmaps the head has that is run.
     session : onnxruntime.InferenceSession
     threads : int, optional
     device : str
@@ -109,7 +109,7 @@ def load_model(path: Path, sets: int | None = None, threads: int | None = None, 
     path : path
         An ONNX file that `tiepoints export` wrote.
     sets : int, optional
-        Which of its heads; by default the one of 2 sets, or else the first.
+        How many complementary sets are wanted, see `head_for`; by default 2, or else what the first head has.
     threads : int, optional
         By default `tiepoints.threads.cores`.
     device : str
@@ -132,20 +132,28 @@ def load_model(path: Path, sets: int | None = None, threads: int | None = None, 
         model = OnnxFile(data)
         about = model.about
         heads, basis = _heads(model, about), model.weights.get("basis")
-        chosen = sets if sets is not None else _DEFAULT_SETS if _DEFAULT_SETS in heads else heads[0]
-        session = (
-            None if chosen not in heads else _session(model.cut([f"cells_{chosen}", "descriptors"]), threads, providers)
-        )
+        head = head_for(sets, heads)
+        session = None if not head else _session(model.cut([f"cells_{head}", "descriptors"]), threads, providers)
     except Exception as error:  # the run-time has a dozen exceptions of its own, which share no base
         raise StorageError(
             f"{path}: not a model of MD-Net, or damaged or truncated; give an .onnx file that `tiepoints export` wrote"
         ) from error
     if session is None:
         raise InvalidInputError(
-            f"{path}: the model has heads of {', '.join(map(str, heads))} sets, none of {sets}; take one of these, or "
-            "train your own with `tiepoints train --sets`"
+            f"{path}: the model has heads of {', '.join(map(str, heads))} sets, which make no {sets}; take one of "
+            "these, or train your own with `tiepoints train --sets`"
         )
-    return Model(path, about, chosen, session, threads, device, basis)
+    return Model(path, about, head, session, threads, device, basis)
+
+
+def head_for(sets: int | None, heads: Sequence[int]) -> int:
+    """Which of the heads, by their numbers of sets, gives so many sets; 0 if none does.
+
+    A head of twice as many sets does as well: its sets are taken together in pairs. By default the one of 2 sets.
+    """
+    if sets is None:
+        return _DEFAULT_SETS if _DEFAULT_SETS in heads else heads[0]
+    return min((head for head in heads if head % sets == 0), default=0)
 
 
 def _heads(model: OnnxFile, about: dict[str, Any]) -> list[int]:

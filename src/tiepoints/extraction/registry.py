@@ -15,7 +15,7 @@ from ..checks import did_you_mean, shown
 from ..errors import InvalidInputError, UnknownExtractorError
 from ..weights import accepted, find
 from .base import Extractor, Metadata
-from .published import CLASSES
+from .published import ALIASES, CLASSES
 
 __all__ = ["Option", "extractors", "is_installed", "is_ready", "load", "metadata_of", "options_of"]
 
@@ -182,7 +182,8 @@ def _find(name: str) -> type[Extractor]:
     if not isinstance(name, str):
         raise InvalidInputError(f"the extractor's name is {shown(name)}, but must be a text such as 'mdnet'")
     known = _names()
-    name = next((each for each in known if each.lower() == name.lower()), name)
+    name = next((each for each in [*known, *ALIASES] if each.lower() == name.lower()), name)
+    name = ALIASES.get(name, name)
     if name in _OURS:
         module, attribute = _OURS[name]
         return getattr(import_module(f"{__package__}.{module}"), attribute)  # type: ignore[no-any-return]

@@ -7,7 +7,7 @@ A folder's layout tells how it is judged; a folder of folders may hold several k
 | planar | `1.*`, `2.*`, `H_1_2` (HPatches') | MMA, MS, repeatability by the profile `d2net` |
 | wide | `1.*`, `2.*`, `corrs.txt` (WxBS's) | mAA: correspondences within 1 to 10 px of the estimated F's lines |
 | pose | `images/` and `cameras.csv` | mAA@10 of the estimated E, precision: matches within 3 px of the true E's lines |
-| static | `1.*`, `2.*` ... and no truth: one view in other light | MMA and MS at 3 px, where every pixel's counterpart is itself |
+| static | `1.*`, `2.*` ... and no truth: one view in other light | MMA, MS at 3 px: each pixel is its own counterpart |
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ..metrics.correspondences import score_correspondences
 from ..metrics.planar import Profile, score_planar_pair
 from ..metrics.poses import mean_average_accuracy, relative_pose_between
 
-__all__ = ["Judged", "Judgement", "find_judged", "judge"]
+__all__ = ["Judged", "Judgement", "find_judged", "judge", "planar_figures", "score_of"]
 
 _PLANAR = Profile("development", "d2net without its homographies", estimator=None)
 _PRECISE = 3.0  # pixels: of a right match, as for the planar pairs
@@ -139,7 +139,7 @@ def _add_static(folder: Path, name: str, images: dict[str, Path], pairs: list[Pa
         pairs.extend(Pair("static", name, f"{name}/1", f"{name}/{other}", np.eye(3)) for other in others)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Judgement:
     """What came out.
 
@@ -156,11 +156,17 @@ class Judgement:
 
     @property
     def score(self) -> float:
-        """What decides which of two models is better; ours: all kinds count alike, and in each its main figures."""
-        return float(np.mean([np.mean([f[name] for name in _MAIN[kind]]) for kind, f in self.figures.items()]))
+        """What decides which of two models is better."""
+        return score_of(self.figures)
+
+
+def score_of(figures: Mapping[str, Mapping[str, float]]) -> float:
+    """The mean over the kinds of the mean of each one's main figures; ours: poses count as much as planar pairs."""
+    return float(np.mean([np.mean([found[name] for name in _MAIN[kind]]) for kind, found in figures.items()]))
 
 
 _MAIN = {
+    "synthetic": ("mma_1", "mma_3", "ms_3"),
     "planar": ("mma_1", "mma_3", "ms_3"),
     "wide": ("maa",),
     "pose": ("maa_10", "precision"),
@@ -187,7 +193,7 @@ def judge(
         held = {name: held[name] if name in held else features[name] for name in (pair.a, pair.b)}
         a, b = held[pair.a], held[pair.b]
         if pair.homography is not None:
-            row = _planar(a, b, pair.homography)
+            row = planar_figures(a, b, pair.homography)
         elif pair.correspondences is not None:
             shares, matches, _ = score_correspondences(a, b, pair.correspondences)
             row = {"maa": float(shares.mean()), "matches": float(matches)}
@@ -212,7 +218,8 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _planar(a: Features, b: Features, homography: NDArray[np.float64]) -> dict[str, float]:
+def planar_figures(a: Features, b: Features, homography: NDArray[np.float64]) -> dict[str, float]:
+    """Figures of a pair whose homography b_from_a is known, by the profile `d2net`."""
     scores = score_planar_pair(a, b, homography, _PLANAR)
     return {
         "mma_1": float(scores.mma[0]), "mma_2": float(scores.mma[1]), "mma_3": float(scores.mma[2]),

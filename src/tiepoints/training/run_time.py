@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from ..errors import InvalidInputError
 from ..extraction.mdnet import MDNet as Extractor
 from ..extraction.mdnet import Network
+from ..extraction.model import head_for
 from .network import MDNet
 
 __all__ = ["extractor_of"]
@@ -19,16 +21,20 @@ __all__ = ["extractor_of"]
 def extractor_of(network: MDNet, *, sets: int | None = None, **options: Any) -> Extractor:
     """An extractor that runs this very network; options as those of `tiepoints.load("mdnet")`.
 
-    By default with 2 sets, or the first head where there is none of 2.
+    Raises
+    ------
+    InvalidInputError
+        If no head gives so many sets, or an option is out of range.
     """
-    if sets is None:
-        sets = 2 if 2 in network.config.sets else network.config.sets[0]
-    return _Training(network, sets, **options)
+    head = head_for(sets, network.config.sets)
+    if not head:
+        raise InvalidInputError(f"the network has heads of {network.config.sets} sets, which make no {sets}")
+    return _Training(_Torch(network, head), sets, **options)
 
 
 class _Training(Extractor):
-    def __init__(self, network: MDNet, sets: int, **options: Any) -> None:
-        self._given = _Torch(network, sets)
+    def __init__(self, given: _Torch, sets: int | None, **options: Any) -> None:
+        self._given = given
         super().__init__(sets=sets, **options)
 
     def _open(self, sets: int | None, weights: object, threads: int | None) -> Network:

@@ -10,7 +10,7 @@ Frame: (0, 0) is the centre of the top-left pixel, x to the right, y down, in pi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .base import Dense, Found, Network, choose, sample, suppress
 
-__all__ = ["ALIKED", "detect", "make"]
+__all__ = ["ALIKED", "Block", "detect", "make", "upsample"]
 
 STRIDE = 32  # of the deepest block: images are padded to a multiple of it
 
@@ -65,10 +65,22 @@ class DeformableConv(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions with batch normalisation and SELU; with a ``downsample`` convolution it is a residual block."""
+    """Two convolutions with batch normalisation; with a ``downsample`` convolution it is a residual block.
 
-    def __init__(self, channels_in: int, channels: int, *, residual: bool, deformable: bool) -> None:
+    ALIKE's have ReLU in the place of SELU.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels: int,
+        *,
+        residual: bool,
+        deformable: bool = False,
+        gate: Callable[[Tensor], Tensor] = F.selu,
+    ) -> None:
         super().__init__()
+        self.gate = gate
 
         def conv(n: int) -> nn.Module:
             return DeformableConv(n, channels) if deformable else nn.Conv2d(n, channels, 3, padding=1, bias=False)
@@ -78,8 +90,8 @@ class Block(nn.Module):
         self.downsample = nn.Conv2d(channels_in, channels, 1) if residual else None
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.bn2(self.conv2(F.selu(self.bn1(self.conv1(x)))))
-        return F.selu(out if self.downsample is None else out + self.downsample(x))
+        out = self.bn2(self.conv2(self.gate(self.bn1(self.conv1(x)))))
+        return self.gate(out if self.downsample is None else out + self.downsample(x))
 
 
 class DescriptorHead(nn.Module):
@@ -124,8 +136,8 @@ class ALIKED(Network):
         super().__init__()
         size = SIZES[name]
         c = size.blocks
-        self.block1 = Block(3, c[0], residual=False, deformable=False)
-        self.block2 = Block(c[0], c[1], residual=True, deformable=False)
+        self.block1 = Block(3, c[0], residual=False)
+        self.block2 = Block(c[0], c[1], residual=True)
         self.block3 = Block(c[1], c[2], residual=True, deformable=True)
         self.block4 = Block(c[2], c[3], residual=True, deformable=True)
         quarter = size.dim // 4
@@ -161,7 +173,7 @@ class ALIKED(Network):
         x4 = self.block4(F.avg_pool2d(x3, 4))
         size = padded.shape[-2:]
         levels = ((self.conv1, x1), (self.conv2, x2), (self.conv3, x3), (self.conv4, x4))
-        full = torch.cat([_upsample(F.selu(conv(x)), size) for conv, x in levels], dim=1)
+        full = torch.cat([upsample(F.selu(conv(x)), size) for conv, x in levels], dim=1)
         score_map = torch.sigmoid(self.score_head(full).float())
         inside = (..., slice(top, top + h), slice(left, left + w))
         return F.normalize(full[inside].float(), dim=1), score_map[inside]
@@ -176,7 +188,8 @@ def make(variant: str) -> ALIKED:
     return ALIKED(variant)
 
 
-def _upsample(x: Tensor, size: torch.Size) -> Tensor:
+def upsample(x: Tensor, size: torch.Size) -> Tensor:
+    """The map at another size, its outermost pixels' centres where they were."""
     return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=True)
 
 

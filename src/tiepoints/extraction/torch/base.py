@@ -6,7 +6,7 @@ import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ...errors import InvalidInputError, WeightsError
 from ...files import one_line
 
-__all__ = ["Dense", "Found", "Network", "build", "choose", "extract", "read_tensors", "sample", "suppress"]
+__all__ = ["Dense", "Found", "Network", "as_array", "build", "choose", "extract", "read_tensors", "sample", "suppress"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Dense:
     describe : callable
         From places, for each image (N, 2) [x, y] in pixels of the image, (0, 0) the centre of the top-left one, to
         descriptors, for each image (N, D) of unit length. Any place inside the image will do.
-    extra : Tensor, optional
-        A second map that the method's choice of keypoints needs.
+    state : optional
+        What else the method's choice of keypoints needs.
     """
 
     score_map: Tensor
     describe: Callable[[Sequence[Tensor]], list[Tensor]]
-    extra: Tensor | None = None
+    state: Any = None
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,22 @@ class Found:
         (N, 2), in pixels, (0, 0) the centre of the top-left one.
     scores : Tensor
         (N,).
+    scales : Tensor, optional
+        (N,): diameter in pixels of the region.
+    descriptors : Tensor, optional
+        (N, D), where the method has them before `Dense.describe` is asked.
     """
 
     xy: Tensor
     scores: Tensor
+    scales: Tensor | None = None
+    descriptors: Tensor | None = None
+
+    def select(self, rows: Tensor) -> Found:
+        """Those that an index (K,) picks."""
+        scales = None if self.scales is None else self.scales[rows]
+        descriptors = None if self.descriptors is None else self.descriptors[rows]
+        return Found(self.xy[rows], self.scores[rows], scales, descriptors)
 
 
 class Network(nn.Module, ABC):
@@ -134,16 +146,6 @@ def _short(error: BaseException) -> str:
     return text if len(text) < 160 else f"{text[:157]}..."
 
 
-@dataclass(frozen=True)
-class Extracted:
-    """`Found` with descriptors, as NumPy arrays."""
-
-    keypoints: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    descriptors: NDArray[np.float32]
-    scales: NDArray[np.float32] | None = None
-
-
 def extract(
     network: Network,
     images: Sequence[NDArray[np.uint8]],
@@ -153,8 +155,8 @@ def extract(
     threshold: float | None = None,
     half: bool = False,
     threads: int | None = None,
-) -> list[Extracted]:
-    """Keypoints and descriptors of images of one size, as one batch.
+) -> list[Found]:
+    """Keypoints with descriptors of images of one size, as one batch.
 
     Parameters
     ----------
@@ -181,11 +183,15 @@ def extract(
         found = [
             _masked(each, mask, count) for each, mask in zip(network.keypoints(dense, most, least), masks, strict=True)
         ]
-        descriptors = dense.describe([each.xy for each in found])
-    return [
-        Extracted(_numpy(each.xy), _numpy(each.scores), _numpy(vectors))
-        for each, vectors in zip(found, descriptors, strict=True)
-    ]
+        if found[0].descriptors is None:
+            vectors = dense.describe([each.xy for each in found])
+            found = [replace(each, descriptors=those) for each, those in zip(found, vectors, strict=True)]
+    return found
+
+
+def as_array(values: Tensor) -> NDArray[np.float32]:
+    """A tensor on any device and of any precision as a NumPy array."""
+    return np.asarray(values.float().cpu().numpy(), np.float32)
 
 
 def _masked(found: Found, mask: NDArray[np.uint8] | None, count: int) -> Found:
@@ -196,11 +202,7 @@ def _masked(found: Found, mask: NDArray[np.uint8] | None, count: int) -> Found:
     h, w = allowed.shape
     keep = allowed[row.clamp(0, h - 1), column.clamp(0, w - 1)].nonzero()[:, 0]
     best = keep[found.scores[keep].topk(min(count, len(keep))).indices]
-    return Found(found.xy[best], found.scores[best])
-
-
-def _numpy(values: Tensor) -> NDArray[np.float32]:
-    return np.asarray(values.float().cpu().numpy(), np.float32)
+    return found.select(best)
 
 
 @contextmanager

@@ -1,0 +1,136 @@
+"""`tiepoints compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import ImageError
+from .options import check_not_an_input, json_option, picture_option, print_json, quiet_option, say
+
+if TYPE_CHECKING:
+    from ..compare import Compared, Comparison
+
+
+@click.command(
+    "compare",
+    epilog="Examples: tiepoints compare a.jpg b.jpg --max-size 1600 --plot compared.png; "
+    "tiepoints compare photos/ --methods mdnet,rootsift,orb",
+)
+@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--methods",
+    default="mdnet,rootsift,orb",
+    show_default=True,
+    help="Names of extractors, separated by commas; options of one behind a colon: mdnet:sets=4.",
+)
+@click.option("-n", "--max-keypoints", type=click.IntRange(min=1), default=2048, show_default=True, help="Of an image.")
+@click.option("--max-size", type=click.IntRange(min=1), help="Shrink images to this long edge in pixels first.")
+@click.option("--ratio", type=click.FloatRange(0, 1, min_open=True), help="Ratio test of all methods.")
+@click.option(
+    "--geometry",
+    type=click.Choice(["fundamental", "homography"]),
+    default="fundamental",
+    show_default=True,
+    help="The geometric verification.",
+)
+@click.option(
+    "--pairs", type=click.IntRange(min=1), default=10, show_default=True, help="At most so many pairs, evenly chosen."
+)
+@picture_option("Write a picture of the first pair's inliers by each method.")
+@json_option
+@quiet_option
+def command(
+    images: tuple[str, ...],
+    methods: str,
+    max_keypoints: int,
+    max_size: int | None,
+    ratio: float | None,
+    geometry: str,
+    pairs: int,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare extractors on your own photographs: IMAGES are two or more files, or a folder.
+
+    Each photograph is matched with the next one by name. Inliers are those of verified pairs; coverage is the share of
+    the image's cells (10 x 10) with an inlier; time is the median of a pair, extraction to verification.
+    """
+    from ..compare import Comparison, compare
+    from ..images import find_images
+    from ..matching import Nearest
+    from ..progress import shown_progress
+    from .bench.options import make_methods
+
+    paths = find_images(images)
+    if len(paths) < 2:
+        raise ImageError(f"{images[0]}: one photograph only; a comparison needs two")
+    check_not_an_input((plot,), paths)
+    specs = [spec.strip() for spec in _split(methods)]
+    made = {one.label: one.extractor for one in make_methods(specs, max_keypoints, max_size)}
+    steps = compare(paths, made, matcher=Nearest(ratio=ratio), geometry=geometry, most_pairs=pairs)
+    result = None
+    for step in shown_progress(steps, range(min(pairs, len(paths) - 1)), "comparing"):
+        result = step if isinstance(step, Comparison) else result
+    assert result is not None
+    for message in result.failed.values():
+        click.echo(f"tiepoints: {message}", err=True)
+    if plot is not None:
+        from ..plot import save_image
+
+        save_image(plot, result.plot(max_size=800))
+    if as_json:
+        print_json(result.as_dict() | {"plot": None if plot is None else str(plot)})
+    else:
+        _print(result, plot)
+    if result.failed:
+        raise SystemExit(1)
+
+
+def _split(methods: str) -> list[str]:
+    """Commas separate methods, and options of one: what has a = and no : before it belongs to the one before."""
+    parts: list[str] = []
+    for part in methods.split(","):
+        if parts and "=" in part.partition(":")[0]:
+            parts[-1] += f",{part}"
+        else:
+            parts.append(part)
+    return parts
+
+
+def _cells(row: Compared) -> list[tuple[float, str]]:
+    """What a row shows, and how good that is: the more the better."""
+    return [
+        (row.keypoints, f"{row.keypoints:.0f}"),
+        (row.matches, f"{row.matches:.0f}"),
+        (row.inliers, f"{row.inliers:.0f}"),
+        (row.coverage, f"{100 * row.coverage:.0f} %"),
+        (-row.milliseconds, f"{row.milliseconds:.0f} ms"),
+    ]
+
+
+def _print(result: Comparison, plot: Path | None) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from .options import is_quiet
+
+    if is_quiet():
+        return
+    names = ("keypoints", "putative matches", "inliers", "coverage", "time")
+    table = Table("method", *names, "verified", box=None, pad_edge=False)
+    rows = [_cells(row) for row in result.rows]
+    best = [max(column) for column in zip(*([value for value, _ in row] for row in rows), strict=True)]
+    for compared, row in zip(result.rows, rows, strict=True):
+        cells = zip(row, best, strict=True)
+        marked = [f"[bold]{text}[/bold]" if value == most and len(rows) > 1 else text for (value, text), most in cells]
+        table.add_row(escape(compared.method), *marked, f"{compared.verified} of {compared.pairs}")
+    Console().print(table)
+    first, second = result.pairs[0]
+    several = f" and {len(result.pairs) - 1} more pairs" if len(result.pairs) > 1 else ""
+    say(f"{first} - {second}{several}; figures are means of an image or a pair, time is the median of a pair")
+    if plot is not None:
+        say(f"wrote {plot}")

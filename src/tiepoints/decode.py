@@ -1,0 +1,382 @@
+"""A picture file opened and decoded: what is wrong with it in one line, its pixels as 8 bits, and where it has none.
+
+Bit depth, bands and pixels without data are taken from what the file says, or from the bulk of its values, never from
+its largest one: one hot pixel, or -9999 where nothing was measured, must not decide how the rest looks.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from . import checks
+from .errors import ImageError, InvalidInputError, one_line
+
+__all__ = ["Mask", "decode", "opened", "orientation_of", "pixel_limit", "to_8_bits", "turned", "upright_size"]
+
+UInt8 = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+#: Larger images are refused before they are decoded, unless told otherwise: 2**28 pixels, a 16,384-pixel square, holds
+#: the largest phone pictures (200 megapixels) and takes 0.8 GB once decoded.
+MAX_PIXELS = 2**28
+
+_ORIENTATION, _BITS, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _NODATA, _DNG = 0x0112, 258, 338, 339, 42113, 50706
+# What programs write where nothing was measured: GDAL and ESRI (-9999, -3.4e38, the least 16-bit integers), others.
+_NO_VALUES = (-9999.0, -99999.0, -32767.0, -32768.0, float(-(2**31)))
+_SUFFICES = 2**20  # values from which the range of a picture is measured
+_open_lock = threading.Lock()
+
+
+class Decoded(NamedTuple):
+    """A picture as it is stored.
+
+    pixels: (H, W) or (H, W, 3) uint8; mask: (H, W) bool, where there is a picture, or None if everywhere; orientation:
+    what `turned` takes to turn both upright.
+    """
+
+    pixels: UInt8
+    mask: Mask | None
+    orientation: int
+
+
+def pixel_limit(max_pixels: int | None) -> int:
+    """The most pixels that are decoded: as asked for, else the environment's TIEPOINTS_MAX_PIXELS, else 2**28."""
+    if max_pixels is not None:
+        return checks.count(max_pixels, "max_pixels", least=1, most=2**62)
+    setting = os.environ.get("TIEPOINTS_MAX_PIXELS", "")
+    if not setting:
+        return MAX_PIXELS
+    try:
+        return int(setting)
+    except ValueError:
+        raise InvalidInputError(f"TIEPOINTS_MAX_PIXELS is {setting!r}, but must be a whole number of pixels") from None
+
+
+@contextmanager
+def opened(path: Path, limit: int) -> Iterator[Image.Image]:
+    """The file opened by Pillow, its header checked; whatever goes wrong inside becomes an ImageError."""
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
+            raise ImageError(f"{path}: not a regular file, but a pipe or a device")  # it could be waited for for ever
+        if stat.S_ISREG(about.st_mode) and about.st_size == 0:
+            raise ImageError(f"{path}: the file is empty (0 bytes)")
+        with _open(path) as image:
+            width, height = image.size
+            if width * height > limit:
+                raise ImageError(
+                    f"{path}: {width}x{height} pixels are more than the limit of {limit}; if you trust the file, "
+                    f"raise the limit with TIEPOINTS_MAX_PIXELS={width * height}"
+                )
+            yield image
+    except (ImageError, InvalidInputError):
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path}: this is a folder, not an image") from None
+    except PermissionError:
+        raise ImageError(f"{path}: not readable (permission denied)") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: {_why_unknown(path)}") from None
+    except MemoryError:
+        raise ImageError(f"{path}: not enough memory to decode this image") from None
+    except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
+        if isinstance(error, OSError) and error.errno:
+            raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ImageError(f"{path}: the image is damaged or truncated ({one_line(error)})") from None
+
+
+def _open(path: Path) -> Image.Image:
+    if path.suffix.lower() in (".heic", ".heif"):
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            pass  # `_why_unknown` names the remedy
+        else:
+            register_heif_opener()
+    # Pillow's own limit is one global for the whole process and warns below it; ours is per call, checked right after.
+    with _open_lock:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _why_unknown(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(16)
+        if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heim", b"heis", b"hevc"):
+            return "HEIC needs one more package: pip install 'tiepoints[heif]'"
+        if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            try:
+                return _kind_of_tiff(file)
+            except Exception:  # a damaged directory
+                return "a TIFF that is damaged at its beginning"
+    if head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3"):
+        return "a video, or another container that holds no picture; take single frames out of it first"
+    return "not an image of a known kind, or damaged at its beginning; convert it to JPEG, PNG or TIFF"
+
+
+def _kind_of_tiff(file: Any) -> str:
+    """What a TIFF that Pillow does not know holds."""
+    file.seek(0)
+    head = file.read(8)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(head + (file.read(8) if 43 in head[2:4] else b""))  # 43: BigTIFF
+    file.seek(tags.next)
+    tags.load(file)
+    bits = tags.get(_BITS, (1,))
+    bands, form = tags.get(277, len(bits)), tags.get(_SAMPLE_FORMAT, (1,))[0]
+    kind = {2: ", signed", 3: ", floating point", 5: ", complex integers", 6: ", complex"}.get(form, "")
+    return (
+        f"TIFF of {bands} band{'s' if bands != 1 else ''} of {bits[0]} bits{kind}, which tiepoints does not read: "
+        "save one band (8, 16 or 32 bits), or red, green and blue of 8 or 16 bits, for instance with "
+        f"gdal_translate {'-ot Float32' if bits[0] > 32 else '-b 1 -b 2 -b 3'} IN OUT"
+    )
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation 1..8; 1 (upright) where it is missing or nonsense.
+
+    Of a TIFF it must be asked for before the pixels are loaded: Pillow then turns them, and forgets the tag.
+    """
+    try:
+        value = int(image.getexif().get(_ORIENTATION, 1))
+        return value if 1 <= value <= 8 else 1
+    except Exception:  # damaged EXIF data must not cost the image
+        return 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an opened image, upright, before its pixels are loaded."""
+    width, height = image.size
+    # Pillow gives the size of a TIFF as it is upright, and of the others as they are stored.
+    return (height, width) if orientation_of(image) >= 5 and image.format != "TIFF" else (width, height)
+
+
+def decode(image: Image.Image, where: str, value_range: tuple[float, float] | None = None) -> Decoded:
+    """The pixels of an opened image as 8 bits, as they are stored: not yet turned upright.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    where : str
+        Its name, for messages.
+    value_range : (float, float), optional
+        What becomes black and white in images of more than 8 bits; by default their own range: see `to_8_bits`.
+
+    Raises
+    ------
+    ImageError
+        If no pixel holds a number, or it is a camera's raw file.
+    """
+    tags: Any = getattr(image, "tag_v2", {})
+    if _DNG in tags:
+        raise ImageError(
+            f"{where}: a camera's raw file, of which this would be the preview; develop it to JPEG or TIFF"
+        )
+    deep = _deep_colour(image)  # first: asking a PNG for its orientation loads its pixels
+    orientation = orientation_of(image)
+    turn = orientation if image.format == "TIFF" else 1
+    nodata, extra, wide = tags.get(_NODATA), tags.get(_EXTRA_SAMPLES, (2,)), tags.get(_BITS) == (32,)
+    unsigned = tags.get(_SAMPLE_FORMAT, (1,)) == (1,)
+    premultiplied = deep is not None and 1 in extra
+    if deep is None:
+        if isinstance(image, ImageFile.ImageFile):
+            # Pillow divides premultiplied colours by the alpha, which garbles them if the band is none.
+            premultiplied = "'RGBa'" in str(image.tile)
+            if premultiplied:
+                tiles: Any = image.tile
+                image.tile = [tile._replace(args=("RGBA", *tile.args[1:])) for tile in tiles]
+            image.load()
+        stored = _stored(np.asarray(image), turn) if image.mode == "F" or image.mode.startswith("I") else None
+        if stored is not None and wide and unsigned and stored.dtype == np.int32:
+            stored = stored.view(np.uint32)  # Pillow has only signed ones
+        deep = stored
+    if deep is not None:
+        colours, alpha = (deep[:, :, :3], deep[:, :, 3]) if deep.ndim == 3 and deep.shape[2] == 4 else (deep, None)
+        mask = _measured(colours, _number(nodata))
+        visible = None if alpha is None or 0 in extra else _visible((alpha >> 8).astype(np.uint8))
+        if not mask.any():
+            raise ImageError(f"{where}: no pixel holds a finite number")
+        pixels = to_8_bits(colours, mask, value_range)
+        return Decoded(*_laid(pixels, visible, None if mask.all() else mask, premultiplied), orientation)
+    bands = image.getbands()
+    hidden = "transparency" in image.info and image.mode in ("P", "L", "RGB", "1")
+    if hidden or "A" in bands or "a" in bands:
+        array = np.asarray(image.convert("RGBA"))
+        visible, colours = _visible(array[:, :, 3]), array[:, :, :3]
+    else:
+        visible = None
+        colours = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    colours = np.asarray(_stored(colours, turn), np.uint8)
+    visible = None if visible is None else np.asarray(_stored(visible, turn), np.uint8)
+    value = _number(nodata)
+    mask = _measured(colours, value) if value is not None else np.ones(1, bool)
+    mask_or_none = None if mask.all() or not mask.any() else mask
+    return Decoded(*_laid(colours, visible, mask_or_none, premultiplied), orientation)
+
+
+def _stored(pixels: NDArray[Any], turn: int) -> NDArray[Any]:
+    """Undo the turning upright that Pillow does to TIFFs as it loads them."""
+    return pixels if turn == 1 else turned(pixels, {6: 8, 8: 6}.get(turn, turn))
+
+
+def turned(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """A stored image (H, W, ...) turned upright; the 8 cases of EXIF 2.3, tag Orientation."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return image
+
+
+def _deep_colour(image: Image.Image) -> NDArray[Any] | None:
+    """(H, W, 3) RGB or (H, W, 4) RGBA of 16 bits, of which Pillow would keep the upper 8; None for other images."""
+    path = getattr(image, "filename", "")
+    if image.mode not in ("RGB", "RGBA", "RGBX", "LA") or not path or not isinstance(image, ImageFile.ImageFile):
+        return None
+    tiles: Any = image.tile
+    said = str([tile[3] for tile in tiles])
+    if image.format == "JPEG2000":
+        is_deep = _bits_of_jpeg_2000(path) > 8
+    else:
+        is_deep = ";16" in said or (image.format == "PPM" and tiles[0][0] == "ppm" and tiles[0][3][1] > 255)
+    if not is_deep:
+        return None
+    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.dtype != np.uint16 or array.ndim != 3:
+        raise OSError("OpenCV cannot decode its 16 bits a colour")
+    order = cv2.COLOR_BGR2RGB if array.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    return np.asarray(cv2.cvtColor(array, order))
+
+
+def _bits_of_jpeg_2000(path: str) -> int:
+    """The bits of the first component, from the marker SIZ (ISO/IEC 15444-1, A.5.1)."""
+    with Path(path).open("rb") as file:
+        head = file.read(2**16)
+    at = head.find(b"\xff\x4f\xff\x51")
+    return (head[at + 42] & 0x7F) + 1 if 0 <= at < len(head) - 42 else 8
+
+
+def _number(text: Any) -> float | None:
+    """The number in GDAL's tag, a text such as '-9999'."""
+    try:
+        return float(str(text).strip().strip("\0"))
+    except ValueError:
+        return None
+
+
+def _measured(values: NDArray[Any], nodata: float | None) -> Mask:
+    """(H, W) where something was measured: finite, and none of the values that stand for nothing."""
+    missing = np.zeros(values.shape, bool)
+    if values.dtype.kind == "f":
+        missing |= ~(np.abs(values) < 1e30)  # NaN, infinity, and the largest floats with either sign
+    if nodata is not None:
+        missing |= values == (np.float32(nodata) if values.dtype == np.float32 else nodata)
+    elif values.dtype.kind in "fi":
+        for value in _NO_VALUES:
+            missing |= values == value
+    missing_all: Mask = np.asarray(missing if missing.ndim == 2 else missing.all(axis=2), bool)
+    if nodata is None and values.dtype.itemsize > 1:
+        missing_all |= _far_end(values, ~missing_all)
+    return ~missing_all
+
+
+def _far_end(values: NDArray[Any], valid: Mask) -> Mask:
+    """Where an image holds 0, or the largest number of its type, which lie farther from all others than these spread.
+
+    Such as the black frame around an elevation model of 1,200 to 1,500 m.
+    """
+    ends = [0] if values.dtype.kind == "f" else [0, np.iinfo(values.dtype).max]
+    none = np.zeros(valid.shape, bool)
+    for end in ends:
+        at = values == end
+        at_all = valid & (at if at.ndim == 2 else at.all(axis=2))
+        rest = values[valid & ~at_all]
+        if at_all.mean() < 1e-3 or rest.size < 16:
+            continue
+        low, first, last, high = _quantiles(rest, (0.1, 1, 99, 99.9))
+        if first < last and (end < low - (high - low) or end > high + (high - low)):
+            none |= at_all
+    return none
+
+
+def _quantiles(values: NDArray[Any], percent: tuple[float, ...]) -> tuple[float, ...]:
+    flat = values.reshape(-1)
+    return tuple(float(q) for q in np.percentile(flat[:: max(1, flat.size // _SUFFICES)], percent))
+
+
+def to_8_bits(values: NDArray[Any], valid: Mask, value_range: tuple[float, float] | None = None) -> UInt8:
+    """Deep pixels to 8 bits by one linear scale for all channels, which a few pixels cannot change.
+
+    Black and white are the percentiles 0.1 and 99.9 of the valid pixels, but at most a quarter of the range of the
+    middle 98 % beyond it. So full contrast needs no knowledge of the sensor's bits, neither an offset (temperatures in
+    1/100 K) nor hot pixels take it, and it moves no more than the picture does from frame to frame.
+
+    Parameters
+    ----------
+    values : (H, W) or (H, W, 3) array of any type
+    valid : (H, W) bool
+        The other pixels become 0.
+    value_range : (float, float), optional
+        What becomes 0 and 255, for frames that are to be on one scale.
+    """
+    if value_range is None:
+        inside = values[valid]
+        lowest, first, last, highest = _quantiles(inside, (0.1, 1, 99, 99.9))
+        low, high = max(lowest, first - (last - first) / 4), min(highest, last + (last - first) / 4)
+        if not high > low:  # nearly all pixels are the same
+            low, high = float(inside.min()), float(inside.max())
+    else:
+        low, high = value_range
+    factor = 255 / (high - low) if high > low else 0.0
+    if values.dtype == np.uint16:
+        steps = np.arange(2**16, dtype=np.float64)
+        table = np.rint(np.clip((steps - low) * factor, 0, 255)).astype(np.uint8)
+        out = np.asarray(table[values], np.uint8)
+    else:
+        out = np.empty(values.shape, np.uint8)
+        for row in range(0, len(values), 256):  # a block at a time, for the memory
+            block = np.where(np.isfinite(values[row : row + 256]), values[row : row + 256], low).astype(np.float64)
+            out[row : row + 256] = np.rint(np.clip((block - low) * factor, 0, 255))
+    out[~valid] = 0
+    return out
+
+
+def _visible(alpha: UInt8) -> UInt8 | None:
+    """The band itself if it says what is transparent, else None.
+
+    A mask is 0 and 255 but for its edges. What is neither over most of the picture is another band under this name, as
+    the near infrared in aerial images that GDAL wrote; what is 0 everywhere would leave nothing to look at.
+    """
+    if (alpha == 255).all() or not (alpha == 255).any():
+        return None
+    return alpha if ((alpha == 0) | (alpha == 255)).mean() >= 0.5 else None
+
+
+def _laid(pixels: UInt8, alpha: UInt8 | None, mask: Mask | None, premultiplied: bool) -> tuple[UInt8, Mask | None]:
+    """On white where transparent; the mask of what is there."""
+    if alpha is None:
+        return pixels, mask
+    share = alpha.astype(np.uint16)
+    if pixels.ndim == 3:
+        share = share[:, :, None]
+    coloured = pixels * np.uint16(255) if premultiplied else pixels * share
+    laid = np.asarray(np.minimum(coloured + 255 * (255 - share) + 127, 65535) // 255, dtype=np.uint8)
+    shown: Mask = alpha > 0
+    return laid, shown if mask is None else shown & mask

@@ -1,0 +1,201 @@
+"""Two photographs in one call: features, matches and verified geometry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .checks import choice, count, number
+from .drawing import Picture
+from .errors import InvalidInputError
+from .extraction import Extractor, load
+from .features import Features, Matches
+from .geometry import Geometry, false_alarms, fundamental, homography
+from .geometry.outline import corners
+from .images import as_image, read
+from .matching import Matcher, match
+from .plot import plot_matches, plot_overlay
+
+__all__ = ["MatchedPair", "match_images"]
+
+#: Inlier threshold in pixels where none is given.
+THRESHOLDS = {"fundamental": 1.0, "homography": 3.0}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MatchedPair:
+    """Two photographs, their features, and the matches between them; true if these were verified.
+
+    It unpacks into the matched points of both photographs: ``points_a, points_b = match_images(...)``.
+
+    Parameters
+    ----------
+    image_a, image_b : (H, W, 3) or (H, W) uint8
+    a, b : Features
+    matches : Matches
+        The putative ones, before verification.
+    geometry : Geometry or None
+        What agrees with one epipolar geometry or homography; None where it was not asked for.
+    verified : bool or None
+        Whether the inliers are more than chance gives; None without geometry.
+    times_ms : dict
+        Milliseconds of each stage: load, read, extract, match, verify.
+    """
+
+    image_a: NDArray[np.uint8]
+    image_b: NDArray[np.uint8]
+    a: Features
+    b: Features
+    matches: Matches
+    geometry: Geometry | None
+    verified: bool | None
+    times_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def inliers(self) -> Matches:
+        """The verified matches: none where the geometry is not verified, all where none was asked for."""
+        if self.geometry is None:
+            return self.matches
+        return self.matches.select(self.geometry.inliers) if self.verified else Matches.empty()
+
+    @property
+    def corners(self) -> NDArray[np.float64] | None:
+        """(4, 2) where the corners of image a lie in image b, see `corners`; None without a verified homography."""
+        found = self.geometry is not None and self.verified and self.geometry.kind == "homography"
+        return corners(self.geometry, self.a.image_size) if found and self.geometry is not None else None
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return iter(self.inliers.points(self.a, self.b))
+
+    def __bool__(self) -> bool:
+        return bool(len(self.matches)) if self.verified is None else self.verified
+
+    def plot(self, **options: Any) -> Picture:
+        """A picture of both photographs and the inliers; of all matches where they are not verified.
+
+        Options are those of `plot_matches`.
+        """
+        model = self.geometry if self.verified else None
+        return plot_matches(self.image_a, self.image_b, self.a, self.b, self.matches, model, **options)
+
+    def overlay(self) -> Picture:
+        """Image a laid on image b by the homography; see `plot_overlay`.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no homography.
+        """
+        if self.geometry is None:
+            raise InvalidInputError("an overlay needs a homography: match_images(..., geometry='homography')")
+        return plot_overlay(self.image_a, self.image_b, self.geometry)
+
+    def _repr_png_(self) -> bytes | None:
+        return self.plot()._repr_png_()
+
+    def __repr__(self) -> str:
+        if self.geometry is None:
+            return f"MatchedPair({len(self.matches)} matches)"
+        state = "verified" if self.verified else "not verified"
+        inliers = f"{self.geometry.num_inliers} of {len(self.matches)} matches are inliers"
+        return f"MatchedPair({inliers} of one {self.geometry.kind}, {state})"
+
+
+def match_images(
+    image_a: Any,
+    image_b: Any,
+    *,
+    extractor: str | Extractor | Callable[[], Extractor] = "mdnet",
+    matcher: str | Matcher = "nearest",
+    geometry: str | None = "fundamental",
+    threshold: float | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> MatchedPair:
+    """Find verified tie points between two photographs: extract, match, verify by RANSAC.
+
+    Parameters
+    ----------
+    image_a, image_b : path, array, ...
+        Whatever an extractor takes.
+    extractor : str, Extractor or callable
+        A name, see `extractors`; an extractor that was made before, or what makes one.
+    matcher : str or Matcher
+        See `match`.
+    geometry : {"fundamental", "homography", None}
+        The geometric verification: "fundamental" for any rigid scene, "homography" for a plane or a camera that only
+        rotates, None for none.
+    threshold : float, optional
+        Inlier threshold in pixels; by default 1 for "fundamental", 3 for "homography".
+    seed : int
+        Of RANSAC's random samples.
+    **options
+        Those of the extractor, where it is given by its name, such as `max_keypoints` and `max_size`.
+
+    Returns
+    -------
+    pair : MatchedPair
+        True if it is verified, that is, if there are more inliers than chance gives.
+
+    Raises
+    ------
+    ImageError
+        If a file cannot be read.
+    InvalidInputError
+        If an argument is wrong.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> pair = tp.match_images("examples/box.png", "examples/box_in_scene.png", geometry="homography")
+    >>> pair.verified
+    True
+    >>> points_a, points_b = pair  # the verified matches, row by row
+    >>> points_a.shape == points_b.shape == (pair.geometry.num_inliers, 2)
+    True
+    """
+    kind = None if geometry is None else choice(geometry, "geometry", [*THRESHOLDS, "none"])
+    kind = None if kind == "none" else kind
+    if threshold is not None:
+        threshold = number(threshold, "threshold", above=0)
+    elif kind is not None:
+        threshold = THRESHOLDS[kind]
+    seed = count(seed, "seed")
+    times: dict[str, float] = {}
+    clock = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        times[stage] = (now - clock) * 1000
+        clock = now
+
+    if isinstance(extractor, str):
+        extractor = load(extractor, **options)
+    elif options:
+        raise InvalidInputError(f"{', '.join(options)}: {extractor!r} has its options already")
+    elif not isinstance(extractor, Extractor):
+        extractor = extractor()
+    lap("load")
+    pixels_a, pixels_b = (_pixels(image) for image in (image_a, image_b))
+    lap("read")
+    a, b = extractor(pixels_a), extractor(pixels_b)
+    lap("extract")
+    matches = match(a, b, matcher=matcher)
+    lap("match")
+    model = verified = None
+    if kind is not None and threshold is not None:
+        estimate: Any = homography if kind == "homography" else fundamental
+        model = estimate(a, b, matches, threshold=threshold, seed=seed)
+        verified = bool(false_alarms(model, threshold, b.image_size) <= 0)
+    lap("verify")
+    return MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times)
+
+
+def _pixels(image: Any) -> NDArray[np.uint8]:
+    return read(image) if isinstance(image, str) or hasattr(image, "__fspath__") else as_image(image)

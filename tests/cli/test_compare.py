@@ -1,0 +1,87 @@
+"""`tiepoints compare` on photographs of one's own, and `tiepoints doctor`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.metadata import distributions
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import tiepoints as tp
+from tiepoints import doctor
+from tiepoints.cli import cli
+from tiepoints.compare import coverage
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(cli, list(map(str, arguments)), prog_name="tiepoints", env={"COLUMNS": "160"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_methods_side_by_side(examples: Path, tmp_path: Path) -> None:
+    pair, plot = (examples / "box.png", examples / "box_in_scene.png"), tmp_path / "c.png"
+    methods = "rootsift,orb:levels=4,scale_factor=1.3"
+    result = run("compare", *pair, "--methods", methods, "-n", 500, "--plot", plot, "--json")
+    assert result.exit_code == 0, result.output
+    rows = {row["method"]: row for row in json.loads(result.stdout)["methods"]}
+    assert list(rows) == ["rootsift", "orb levels=4 scale_factor=1.3"]
+    alone = tp.match_images(*pair, extractor="rootsift", max_keypoints=500)
+    assert rows["rootsift"]["matches"] == len(alone.matches)
+    assert rows["rootsift"]["inliers"] == len(alone.inliers) > 10
+    assert 0 < rows["rootsift"]["coverage"] < 1 and rows["rootsift"]["milliseconds"] > 1
+    assert tp.read(plot).shape[0] > 2 * 384
+    words = run("compare", *pair, "--methods", "rootsift,orb", "-n", 500).stdout
+    assert "coverage" in words and "1 of 1" in words
+
+
+def test_a_folder_is_compared_neighbour_by_neighbour(examples: Path, tmp_path: Path) -> None:
+    for k in range(3):
+        shutil.copy(examples / "box.png", tmp_path / f"{k}.png")
+    (tmp_path / "9.jpg").write_text("no image", encoding="utf-8")
+    result = run("compare", tmp_path, "--methods", "orb", "-n", 200, "--json")
+    answer = json.loads(result.stdout)
+    assert result.exit_code == 1 and list(answer["failed"]) == [str(tmp_path / "9.jpg")]
+    assert [[Path(p).name for p in pair] for pair in answer["pairs"]] == [["0.png", "1.png"], ["1.png", "2.png"]]
+    assert answer["methods"][0]["verified"] == 2
+    some = run("compare", tmp_path / "*.png", "--methods", "orb", "-n", 200, "--pairs", 1, "--json")
+    assert len(json.loads(some.stdout)["pairs"]) == 1
+    for arguments, message in (
+        ((tmp_path / "0.png",), "needs two"),
+        ((tmp_path, "--methods", "orb,orb"), "orb"),
+        ((tmp_path, "--methods", "obr"), "did you mean 'orb'"),
+    ):
+        wrong = run("compare", *arguments)
+        assert wrong.exit_code in (1, 2) and message in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+
+
+def test_coverage_counts_cells() -> None:
+    corners = np.array([[-0.5, -0.5], [99.4, 49.4], [0, 0], [50, 25]])
+    assert coverage(corners, (100, 50)) == 0.03
+    assert coverage(np.zeros((0, 2)), (100, 50)) == 0
+
+
+def test_doctor_tells_what_is_there() -> None:
+    result = run("doctor", "--json")
+    answer = json.loads(result.stdout)
+    said = {finding["what"]: finding["value"] for finding in answer["findings"]}
+    assert said["tiepoints"] == tp.__version__ and "CPU" in said["ONNX Runtime computes on"]
+    assert {"free memory", "cores", "cache", "OpenCV"} <= set(said)
+    assert (result.exit_code == 1) == (answer["faults"] > 0)
+
+
+def test_doctor_names_packages_that_overwrite_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [SimpleNamespace(metadata={"Name": name}) for name in ("opencv-python", "opencv_contrib_python_headless")]
+    others = [d for d in distributions() if not (d.metadata["Name"] or "").startswith("opencv")]
+    monkeypatch.setattr(doctor, "distributions", lambda: [*others, *both])
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "overwrite each other: opencv-contrib-python-headless, opencv-python" in result.stdout
+    assert "pip uninstall -y opencv-contrib-python-headless opencv-python && " in result.stdout
+    assert "pip install --no-deps opencv-contrib-python " in result.stdout
