@@ -221,6 +221,8 @@ class Report:
         For the HTML report.
     about : mapping
         How the figures were made: versions, options, folders.
+    incomplete : bool
+        Whether an image or pair could not be judged; the notes name it.
     """
 
     title: str
@@ -232,6 +234,7 @@ class Report:
     plots: tuple[Plot, ...] = ()
     pictures: tuple[Picture, ...] = ()
     about: Mapping[str, str] = field(default_factory=dict)
+    incomplete: bool = False
 
     @property
     def table(self) -> Table:

@@ -212,11 +212,11 @@ class Collection(Mapping[str, Photograph]):
 
     def __getitem__(self, name: str) -> Photograph:
         if name not in self._items:
-            return self._items[self._forms[_composed(name)]]
+            return self._items[self._forms[composed(name)]]
         return self._items[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._items or (isinstance(name, str) and _composed(name) in self._forms)
+        return name in self._items or (isinstance(name, str) and composed(name) in self._forms)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
@@ -231,7 +231,7 @@ class Collection(Mapping[str, Photograph]):
     @cached_property
     def _forms(self) -> dict[str, str]:
         """Names by their composed form: macOS writes them decomposed, and they look the same."""
-        return {_composed(name): name for name in self._items}
+        return {composed(name): name for name in self._items}
 
     def select(self, names: Iterable[str]) -> Collection:
         """Those of these names."""
@@ -308,5 +308,6 @@ _recent: dict[tuple[str, str], str] = {}
 _recent_lock = threading.Lock()
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
+    """The composed form of a name: macOS writes names decomposed, and they look the same."""
     return unicodedata.normalize("NFC", name)

@@ -38,7 +38,7 @@ from .options import (
     type=click.Choice(["d2net", "aslfeat", "strek"]),
     default="d2net",
     show_default=True,
-    help="Whose definitions count, see above.",
+    help="Protocol, see above.",
 )
 @click.option(
     "--time/--no-time",
@@ -57,7 +57,7 @@ def command(
     max_keypoints: int,
     max_size: int | None,
     store: Path | None,
-    jobs: int,
+    jobs: int | None,
     outs: tuple[Path, ...],
     details: Path | None,
     as_json: bool,
@@ -73,13 +73,16 @@ def command(
     """
     check_reports(outs, details)
     from ...benchmarks import default_store, evaluate_hpatches
-    from ...benchmarks.planar.illustrations import with_examples, with_time
+    from ...benchmarks.hpatches import with_examples, with_time
+    from ...collection import Threads
 
     methods = make_methods(specs, max_keypoints, max_size)
     folder = default_store() if store is None else store
     html = any(path.suffix.lower() == ".html" for path in outs)
     with progress_bar(quiet=as_json) as progress:
-        report = evaluate_hpatches(methods, roots, profile=profile, store=folder, jobs=jobs, progress=progress)
+        report = evaluate_hpatches(
+            methods, roots, profile=profile, store=folder, engine=Threads(jobs), progress=progress
+        )
         if html:
             report = with_examples(report, methods, roots, store=folder)
         if timed or (timed is None and html):

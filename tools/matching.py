@@ -1,8 +1,8 @@
-"""Time exact matching side by side with its peers, in turns, and print medians, ratios and agreement.
+"""Time exact matching beside its peers, alternately, and print medians, ratios and agreement.
 
-    python benchmarks/matching.py                      # 2048 and 8192 descriptors of 128 floats, 2 threads
-    python benchmarks/matching.py --sets 1 2 4 8 16 --dimensions 64  # how the time falls with the number of sets
-    python benchmarks/matching.py --sizes 1024 --json
+    python tools/matching.py                      # 2048 and 8192 descriptors of 128 floats, 2 threads
+    python tools/matching.py --sets 1 2 4 8 16 --dimensions 64  # how the time falls with the number of sets
+    python tools/matching.py --sizes 1024 --json
 
 Peers: faiss's exact search (IndexFlatIP) in both directions with the mutual check, and OpenCV's BFMatcher with
 crossCheck. All get unit float32 descriptors made from photograph-like clusters, so that there are true neighbours.
@@ -26,9 +26,9 @@ import cv2
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from tiepoints.benchmarks.speed.timing import in_turns, ratio
 
 import tiepoints as tp
-from tiepoints.benchmarks.speed.timing import in_turns, ratio
 
 Pairs = NDArray[np.int64]
 
@@ -128,7 +128,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{THREADS} threads, {options.runs} runs in turns, ms; ratios pair by pair")
+    print(f"{THREADS} threads, {options.runs} alternating runs, ms; ratios pair by pair")
     print(f"{'descriptors':>12}  {'method':22}{'median':>9}{'min':>9}{'max':>9}{'/ faiss':>9}{'/ OpenCV':>9}")
     for row in rows:
         print(

@@ -1,6 +1,6 @@
 """Many images of one size: one in each core (`tiepoints.extract_images`), against all cores on one after another.
 
-    OMP_NUM_THREADS=2 python benchmarks/stream.py PHOTOGRAPH [-e mdnet] [--runs 9]
+    OMP_NUM_THREADS=2 python tools/stream.py PHOTOGRAPH [-e mdnet] [--runs 9]
 
 Prints the table of docs/performance.md. Images are in memory, as frames of a camera are.
 """
@@ -14,9 +14,9 @@ from functools import partial
 
 import cv2
 import numpy as np
+from tiepoints.benchmarks.speed.timing import in_turns, ratio
 
 import tiepoints as tp
-from tiepoints.benchmarks.speed.timing import in_turns, ratio
 
 COUNT = 16
 

@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 import tiepoints as tp
-from tiepoints.extraction import Detections, Extractor, extract_images
+from tiepoints.collection import extract_images
+from tiepoints.extraction import Detections, Extractor
 
 
 @pytest.fixture
@@ -55,8 +56,8 @@ def test_images_in_memory_and_files_may_be_mixed(images: list[Path]) -> None:
     assert [one.path for one in found] == [None, images[0], None]
     assert all(one.features is not None for one in found)
     np.testing.assert_array_equal(found[0].features.keypoints, found[1].features.keypoints)  # type: ignore[union-attr]
-    with pytest.raises(tp.InvalidInputError):
-        list(extract_images(extractor, [array[0, 0]]))
+    wrong, right = extract_images(extractor, [array[0, 0], array])
+    assert wrong.features is None and "(H, W)" in str(wrong.error) and right.features is not None
 
 
 class Counting(Extractor):
@@ -64,8 +65,8 @@ class Counting(Extractor):
 
     metadata = tp.load("sift").metadata
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: int) -> None:
+        super().__init__(**options)
         self.now, self.most, self.done, self.lock = 0, 0, 0, threading.Lock()
 
     def _detect(self, image: NDArray[np.uint8], mask: Any) -> Detections:
@@ -85,12 +86,15 @@ def small_and_large(folder: Path, count: int, size: tuple[int, int]) -> Iterator
         yield folder / f"{i}.png"
 
 
-def test_small_images_are_worked_on_together_and_large_ones_alone(tmp_path: Path) -> None:
-    together, alone = Counting(), Counting()
+def test_large_images_wait_for_each_other_by_their_size_after_max_size(tmp_path: Path) -> None:
+    together, alone, shrunk = Counting(), Counting(), Counting(max_size=500)
     assert len(list(extract_images(together, small_and_large(tmp_path, 8, (50, 50)), workers=4))) == 8
     assert 2 <= together.most <= 4
-    assert len(list(extract_images(alone, small_and_large(tmp_path, 4, (4000, 4100)), workers=4))) == 4
-    assert alone.most == 1
+    large = list(small_and_large(tmp_path, 4, (2000, 2100)))
+    assert len(list(extract_images(alone, large, workers=4))) == 4
+    assert alone.most == 1, "each takes more than half of what all may take"
+    assert len(list(extract_images(shrunk, large, workers=4))) == 4
+    assert shrunk.most > 1, "decoding takes little beside the work"
 
 
 def test_whoever_stops_early_does_not_pay_for_the_rest(tmp_path: Path) -> None:
@@ -102,10 +106,16 @@ def test_whoever_stops_early_does_not_pay_for_the_rest(tmp_path: Path) -> None:
     assert extractor.done < 10
 
 
-def test_an_error_of_the_method_is_raised(tmp_path: Path) -> None:
+def test_an_error_of_the_method_is_each_images(tmp_path: Path) -> None:
     class Broken(Counting):
         def _detect(self, image: NDArray[np.uint8], mask: Any) -> Detections:
-            raise tp.InvalidInputError("nothing goes")
+            raise ZeroDivisionError("nothing goes")
 
-    with pytest.raises(tp.InvalidInputError, match="nothing goes"):
-        list(extract_images(Broken(), small_and_large(tmp_path, 5, (50, 50)), workers=2))
+    found = list(extract_images(Broken(), small_and_large(tmp_path, 5, (50, 50)), workers=2))
+    assert [str(one.error) for one in found] == ["ZeroDivisionError: nothing goes"] * 5
+
+
+@pytest.mark.parametrize("workers", [float("nan"), 0, "2"])
+def test_workers_are_checked(workers: Any) -> None:
+    with pytest.raises(tp.InvalidInputError, match="workers"):
+        extract_images(Counting(), [np.zeros((50, 50), np.uint8)], workers=workers)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the released weights anew: benchmarks/make_weights.sh PHOTOGRAPHS OUT [FOLDER IN HPATCHES' LAYOUT ...]
+# Makes the released weights anew: tools/make_weights.sh PHOTOGRAPHS OUT [FOLDER IN HPATCHES' LAYOUT ...]
 # MD-Net with 2 sets first, then the heads of 1, 4 and 8 sets on the same network. Run it again after an interruption.
 set -euo pipefail
 photographs=$1 out=$2

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 import tiepoints as tp
 from tiepoints.benchmarks import Method, evaluate_speed, method
-from tiepoints.benchmarks.speed.benchmark import installed_methods
-from tiepoints.benchmarks.speed.memory import peak_memory
-from tiepoints.benchmarks.speed.timing import (
+from tiepoints.benchmarks.memory import peak_memory
+from tiepoints.benchmarks.speed import installed_methods
+from tiepoints.benchmarks.timing import (
     ORB,
     SIFT,
-    in_turns,
+    alternating,
     opencv_match,
     opencv_orb,
     opencv_sift,
@@ -25,9 +25,9 @@ from tiepoints.benchmarks.speed.timing import (
 from tiepoints.errors import InvalidInputError
 
 
-def test_everyone_runs_in_turns_after_a_warm_up() -> None:
+def test_everyone_runs_alternating_after_a_warm_up() -> None:
     order: list[str] = []
-    times = in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
+    times = alternating({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
     assert order == ["a", "b"] * 4
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
     assert all(value >= 0 for values in times.values() for value in values)
@@ -99,7 +99,7 @@ def test_the_report() -> None:
 
 
 def test_the_growth_is_the_slope_of_the_logarithms() -> None:
-    from tiepoints.benchmarks.speed.benchmark import _exponent
+    from tiepoints.benchmarks.speed import _exponent
 
     assert _exponent([100, 200, 400], [3, 6, 12]) == pytest.approx(1)
     assert _exponent([100, 200, 400], [1, 4, 16]) == pytest.approx(2)

@@ -7,40 +7,41 @@ import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InvalidInputError, MissingDependencyError
-from ...extraction import Extractor, extractors, is_ready
-from ...features import Features
-from ...matching import match
-from ..methods import Method, method, participants
-from ..report import Column, Plot, Report, Row, Series, Table, Value, less, versions
+from ..errors import InvalidInputError, MissingDependencyError
+from ..extraction import Extractor, extractors, is_ready
+from ..matching import match
 from .memory import peak_memory
-from .timing import ORB, SIFT, in_turns, opencv_match, opencv_orb, opencv_sift, ratio, scene
+from .methods import Method, method, methods_of
+from .report import Column, Plot, Report, Row, Series, Table, Value, less, versions
+from .timing import ORB, SIFT, alternating, opencv_match, opencv_orb, opencv_sift, ratio, scene
 
 __all__ = ["Timed", "evaluate_speed", "installed_methods", "time_methods", "usual_table"]
 
 UInt8 = NDArray[np.uint8]
+K = TypeVar("K")
 #: (width, height) and the number of keypoints.
 _Task = tuple[tuple[int, int], int]
 #: Called with what is being timed, how many of them are done, and how many there are.
 Progress = Callable[[str, int, int], None]
 
 _DESCRIPTION = (
-    "Extraction and exact mutual matching, image already decoded, everyone in turns (A B A B ...) after a warm-up; "
+    "Extraction and exact mutual matching, image already decoded, methods alternating (A B A B ...) after a warm-up; "
     "medians of {runs} runs, ratios run by run, {threads} threads. OpenCV's SIFT has its contrast threshold lowered "
     "until it returns as many keypoints; its descriptors and ORB's are matched by OpenCV's BFMatcher with crossCheck, "
-    "everyone else's by tiepoints. Ratios carry over to other machines, milliseconds do not."
+    "all others by tiepoints. Ratios carry over to other machines, milliseconds do not."
 )
 
 
 @dataclass(frozen=True)
 class Timed:
-    """One contestant at one size and number of keypoints."""
+    """One method at one size and number of keypoints."""
 
     name: str
     keypoints: int
@@ -79,8 +80,8 @@ def evaluate_speed(
     Parameters
     ----------
     methods : iterable of str, Extractor or Method, optional
-        Who takes part; by default all that are installed. For the growth with the number of keypoints a method must be
-        made from a specification; an extractor object takes part in the rest.
+        Specifications or extractors; by default all that are installed. The growth with the number of keypoints leaves
+        extractor objects as they are, since it needs a specification.
     photograph : (H, W) or (H, W, 3) uint8, optional
         What is extracted, brought to each size; without it a synthetic texture.
     size, count : (int, int), int
@@ -113,15 +114,21 @@ def evaluate_speed(
         raise InvalidInputError("sizes, numbers of keypoints and threads must be positive")
     if len({width * height for width, height in {size, *sizes}}) < len({size, *sizes}):
         raise InvalidInputError("two of the sizes have equally many pixels: the growth is over these")
-    contestants = installed_methods(count) if methods is None else participants(methods, max_keypoints=count)
-    contestants = [one.with_threads(threads) for one in contestants]
+    chosen = installed_methods(count) if methods is None else methods_of(methods, max_keypoints=count)
+    chosen = [one.with_threads(threads) for one in chosen]
     tasks = [(size, count)]
     tasks += [(s, count) for s in sizes if s != size] + [(size, n) for n in counts if n != count]
     before = cv2.getNumThreads()
     cv2.setNumThreads(threads)
     try:
-        timed = _time_all(tasks, contestants, photograph, count, runs, progress)
-        peaks = _peaks(contestants, scene(photograph, size)[0], count, threads, progress) if memory else {}
+        calls: dict[_Task, list[_Calls]] = {}
+        for done, (s, n) in enumerate(tasks, start=1):
+            those = chosen if n == count else [one.with_options(max_keypoints=n) for one in chosen]
+            calls[s, n] = _calls(those, scene(photograph, s), n)
+            if progress is not None:
+                progress("preparing", done, len(tasks))
+        timed = _measure(calls, runs, progress)
+        peaks = _peaks(chosen, scene(photograph, size)[0], count, threads, progress) if memory else {}
     finally:
         cv2.setNumThreads(before)
     by_size = {s[0] * s[1]: timed[s, count] for s in sorted({size, *sizes}, key=lambda s: s[0] * s[1])}
@@ -143,92 +150,67 @@ def evaluate_speed(
         protocol="side by side",
         description=_DESCRIPTION.format(runs=runs, threads=threads),
         tables=tuple(tables),
-        notes=_notes(timed[size, count], contestants, count, photograph is None, threads),
+        notes=_notes(timed[size, count], chosen, count, photograph is None, threads),
         details=_details(timed),
         plots=tuple(plots),
         about=versions("opencv-contrib-python-headless", "numpy")
         | {"cores": str(os.cpu_count()), "load before": _load()}
-        | {c.label: repr(c.extractor) for c in contestants},
+        | {one.label: repr(one.extractor) for one in chosen},
     )
 
 
 def time_methods(methods: Sequence[Method], views: tuple[UInt8, UInt8], count: int, runs: int) -> list[Timed]:
     """Time extraction and matching of two views by every method, OpenCV's SIFT and ORB first; one entry each."""
-    keypoints, extraction, matching = _contestants(methods, views, count)
-    extract_times, match_times = in_turns(extraction, runs), in_turns(matching, runs)
-    return [Timed(name, keypoints[name], tuple(extract_times[name]), tuple(match_times[name])) for name in extraction]
+    return _measure({0: _calls(methods, views, count)}, runs)[0]
 
 
-def _time_all(
-    tasks: Sequence[_Task],
-    contestants: Sequence[Method],
-    photograph: UInt8 | None,
-    usual: int,
-    runs: int,
-    progress: Progress | None,
-) -> dict[_Task, list[Timed]]:
-    """Every size and number of keypoints takes its turn too, so that a growth is no matter of when it was measured."""
-    extraction: dict[tuple[_Task, str], Callable[[], Any]] = {}
-    matching: dict[tuple[_Task, str], Callable[[], Any]] = {}
-    keypoints: dict[tuple[_Task, str], int] = {}
-    for done, task in enumerate(tasks, start=1):
-        size, count = task
-        methods = contestants if count == usual else [one.remade(max_keypoints=count) for one in contestants]
-        found, to_extract, to_match = _contestants(methods, scene(photograph, size), count)
-        keypoints |= {(task, name): number for name, number in found.items()}
-        extraction |= {(task, name): call for name, call in to_extract.items()}
-        matching |= {(task, name): call for name, call in to_match.items()}
-        if progress is not None:
-            progress("preparing", done, len(tasks))
+@dataclass(frozen=True)
+class _Calls:
+    """What is timed: the extraction of the first view, and the matching of both."""
+
+    name: str
+    keypoints: int
+    extract: Callable[[], Any]
+    match: Callable[[], Any]
+
+
+def _calls(methods: Sequence[Method], views: tuple[UInt8, UInt8], count: int) -> list[_Calls]:
+    a, b = views
+    found = []
+    for name, peer in ((SIFT, opencv_sift), (ORB, opencv_orb)):
+        extract = peer(a, count)
+        keypoints, descriptors = extract()
+        found.append(_Calls(name, keypoints, extract, opencv_match(descriptors, peer(b, count)()[1])))
+    for one in methods:
+        first, second = one.extractor(a), one.extractor(b)
+        found.append(_Calls(one.label, len(first), partial(one.extractor, a), partial(match, first, second)))
+    return found
+
+
+def _measure(tasks: Mapping[K, Sequence[_Calls]], runs: int, progress: Progress | None = None) -> dict[K, list[Timed]]:
+    """Every task is in the same rounds, so that a growth is no matter of when it was measured."""
 
     def moving(what: str) -> Callable[[int, int], None] | None:
         return None if progress is None else (lambda done, total: progress(what, done, total))
 
-    extract_times = in_turns(extraction, runs, moving("extraction"))
-    match_times = in_turns(matching, runs, moving("matching"))
-    timed: dict[_Task, list[Timed]] = {task: [] for task in tasks}
-    for key in extraction:
-        task, name = key
-        timed[task].append(Timed(name, keypoints[key], tuple(extract_times[key]), tuple(match_times[key])))
-    return timed
-
-
-def _contestants(
-    methods: Sequence[Method], views: tuple[UInt8, UInt8], count: int
-) -> tuple[dict[str, int], dict[str, Callable[[], Any]], dict[str, Callable[[], Any]]]:
-    """By name: the keypoints of the first view, what extracts it, and what matches both."""
-    a, b = views
-    extraction: dict[str, Callable[[], Any]] = {SIFT: opencv_sift(a, count), ORB: opencv_orb(a, count)}
-    extraction |= {m.label: _call(m.extractor, a) for m in methods}
-    matching: dict[str, Callable[[], Any]] = {}
-    keypoints: dict[str, int] = {}
-    for name, peer in ((SIFT, opencv_sift), (ORB, opencv_orb)):
-        keypoints[name], first = extraction[name]()
-        matching[name] = opencv_match(first, peer(b, count)()[1])
-    for m in methods:
-        first, second = m.extractor(a), m.extractor(b)
-        keypoints[m.label] = len(first)
-        matching[m.label] = _matcher(first, second)
-    return keypoints, extraction, matching
-
-
-def _call(extractor: Extractor, image: UInt8) -> Callable[[], Features]:
-    return lambda: extractor(image)
-
-
-def _matcher(a: Features, b: Features) -> Callable[[], object]:
-    return lambda: match(a, b)
+    every = {(task, calls.name): calls for task, several in tasks.items() for calls in several}
+    extract = alternating({key: calls.extract for key, calls in every.items()}, runs, moving("extraction"))
+    matching = alternating({key: calls.match for key, calls in every.items()}, runs, moving("matching"))
+    return {
+        task: [Timed(c.name, c.keypoints, tuple(extract[task, c.name]), tuple(matching[task, c.name])) for c in several]
+        for task, several in tasks.items()
+    }
 
 
 def _peaks(
-    contestants: Sequence[Method], image: UInt8, count: int, threads: int, progress: Progress | None
+    methods: Sequence[Method], image: UInt8, count: int, threads: int, progress: Progress | None
 ) -> dict[str, float | None]:
-    everyone: list[tuple[str, Method | str]] = [(SIFT, "sift"), (ORB, "orb"), *((c.label, c) for c in contestants)]
+    several: list[tuple[str, Method | str]] = [(SIFT, "sift"), (ORB, "orb"), *((m.label, m) for m in methods)]
     peaks = {}
-    for done, (name, who) in enumerate(everyone, start=1):
-        peaks[name] = peak_memory(who, image, count, threads)
+    for done, (name, one) in enumerate(several, start=1):
+        peaks[name] = peak_memory(one, image, count, threads)
         if progress is not None:
-            progress("memory", done, len(everyone))
+            progress("memory", done, len(several))
     return peaks
 
 
@@ -281,11 +263,11 @@ def _growth(title: str, timed: dict[int, list[Timed]], names: dict[int, str], wh
     for place, first in enumerate(next(iter(timed.values()))):
         values: dict[str, Value] = {}
         medians = []
-        for key, everyone in timed.items():
-            times = getattr(everyone[place], what)
+        for key, timed_all in timed.items():
+            times = getattr(timed_all[place], what)
             medians.append(statistics.median(times))
             values[f"ms_{key}"] = medians[-1]
-            values[f"to_sift_{key}"] = ratio(times, getattr(everyone[0], what))
+            values[f"to_sift_{key}"] = ratio(times, getattr(timed_all[0], what))
         values["exponent"] = _exponent(_abscissae(timed, place, unit), medians)
         rows.append(Row(first.name, values))
     return Table(title, tuple(columns), tuple(rows))
@@ -293,7 +275,7 @@ def _growth(title: str, timed: dict[int, list[Timed]], names: dict[int, str], wh
 
 def _abscissae(timed: dict[int, list[Timed]], place: int, unit: str) -> list[float]:
     """What the cost is plotted over: pixels, or the keypoints that were really found."""
-    return [float(key if unit == "pixels" else everyone[place].keypoints) for key, everyone in timed.items()]
+    return [float(key if unit == "pixels" else timed_all[place].keypoints) for key, timed_all in timed.items()]
 
 
 def _exponent(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -307,13 +289,13 @@ def _exponent(x: Sequence[float], y: Sequence[float]) -> float | None:
 def _plot(title: str, x_label: str, timed: dict[int, list[Timed]], what: str) -> Plot:
     series = []
     for place, first in enumerate(next(iter(timed.values()))):
-        medians = tuple(statistics.median(getattr(everyone[place], what)) for everyone in timed.values())
+        medians = tuple(statistics.median(getattr(timed_all[place], what)) for timed_all in timed.values())
         series.append(Series(first.name, tuple(float(key) for key in timed), medians, reference=place < 2))
     return Plot(title, x_label, "median, ms", tuple(series), log_x=True, log_y=True)
 
 
 def _notes(
-    usual: Sequence[Timed], contestants: Sequence[Method], count: int, synthetic: bool, threads: int
+    usual: Sequence[Timed], methods: Sequence[Method], count: int, synthetic: bool, threads: int
 ) -> tuple[str, ...]:
     notes = []
     if synthetic:
@@ -321,7 +303,7 @@ def _notes(
     fewer = [f"{t.name} {t.keypoints}" for t in usual if t.keypoints < 0.98 * count]
     if fewer:
         notes.append(f"fewer than {count} keypoints, which flatters the time: {', '.join(fewer)}")
-    own = {one.label: getattr(one.extractor, "threads", threads) for one in contestants}
+    own = {one.label: getattr(one.extractor, "threads", threads) for one in methods}
     notes += [f"{name} ran on {n or 'all'} threads, not on {threads}" for name, n in own.items() if n != threads]
     if os.environ.get("OMP_NUM_THREADS") != str(threads):
         notes.append(f"OMP_NUM_THREADS is not {threads}: the BLAS may have used another number of threads")
@@ -333,8 +315,8 @@ def _notes(
 
 def _details(timed: dict[_Task, list[Timed]]) -> tuple[dict[str, Value], ...]:
     records: list[dict[str, Value]] = []
-    for (size, count), everyone in timed.items():
-        for t in everyone:
+    for (size, count), timed_all in timed.items():
+        for t in timed_all:
             about: dict[str, Value] = {"method": t.name, "width": size[0], "height": size[1], "asked": count}
             about["keypoints"] = t.keypoints
             for run, (extract, matching) in enumerate(zip(t.extract, t.match, strict=True), start=1):

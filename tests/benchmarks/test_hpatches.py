@@ -15,7 +15,8 @@ from PIL import Image
 
 import tiepoints as tp
 from tiepoints.benchmarks import Method, Report, evaluate_hpatches, method
-from tiepoints.benchmarks.planar.illustrations import with_examples, with_time
+from tiepoints.benchmarks.hpatches import with_examples, with_time
+from tiepoints.collection import Processes, Serial, Threads
 from tiepoints.errors import InvalidInputError
 from tiepoints.extraction.base import Detections
 from tiepoints.geometry import epipolar_error, homography_error
@@ -64,8 +65,8 @@ def test_means_over_the_pairs(data: Path) -> None:
 
 def test_the_store_changes_nothing(data: Path, tmp_path: Path) -> None:
     fresh = evaluate_hpatches("sift", data)
-    for jobs in (2, 1):
-        kept = evaluate_hpatches("sift", data, store=tmp_path / "store", jobs=jobs)
+    for engine in (Threads(2), Serial(), Processes(2)):
+        kept = evaluate_hpatches("sift", data, store=tmp_path / "store", engine=engine)
         assert kept.details == fresh.details
 
 
@@ -271,7 +272,7 @@ def test_wide_baselines_of_the_development_set(shared: Path) -> None:
 
 
 def test_labels_are_what_the_tables_say(data: Path) -> None:
-    with pytest.raises(InvalidInputError, match="orb takes part twice"):
+    with pytest.raises(InvalidInputError, match="orb is given twice"):
         evaluate_hpatches(["orb", tp.load("orb", max_keypoints=10)], data)
     report = evaluate_hpatches(Method("my name", tp.load("orb")), data)
     assert report.table.row("my name", "overall") and "my name" in report.about

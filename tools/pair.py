@@ -1,6 +1,6 @@
 """A pair from two files to verified matches, against the same with OpenCV's SIFT: warm, cold, and in memory.
 
-    OMP_NUM_THREADS=2 python benchmarks/pair.py A.jpg B.jpg [--runs 11] [--large PHOTOGRAPH]
+    OMP_NUM_THREADS=2 python tools/pair.py A.jpg B.jpg [--runs 11] [--large PHOTOGRAPH]
 
 Prints the tables of docs/performance.md. `opencv_sift.py` is the peer.
 """
@@ -19,9 +19,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tiepoints.benchmarks.speed.timing import in_turns, ratio
 
 import tiepoints as tp
-from tiepoints.benchmarks.speed.timing import in_turns, ratio
 
 PEER = Path(__file__).with_name("opencv_sift.py")
 COUNT = 2048

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..methods import Method
+from .methods import Method
 
 __all__ = ["peak_memory"]
 
 
 def peak_memory(
-    contestant: Method | str, image: NDArray[np.uint8], count: int, threads: int = 2, runs: int = 2
+    method: Method | str, image: NDArray[np.uint8], count: int, threads: int = 2, runs: int = 2
 ) -> float | None:
     """Peak resident memory of a process that loads a method and extracts an image.
 
     Parameters
     ----------
-    contestant : Method or str
+    method : Method or str
         "sift" and "orb" stand for OpenCV's own.
     image : (H, W) or (H, W, 3) uint8
     count : int
@@ -41,7 +41,7 @@ def peak_memory(
         2**20 bytes, of everything: Python, the libraries, the image. None where the operating system does not tell, the
         method cannot be made again from its name, or the process fails.
     """
-    recipe = contestant.recipe if isinstance(contestant, Method) else (contestant, None)
+    recipe = method.recipe if isinstance(method, Method) else (method, None)
     if recipe is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +75,7 @@ def _run(task: Mapping[str, Any]) -> float | None:
         for _ in range(int(task["runs"])):
             peer()
     else:
-        from ...extraction import load
+        from ..extraction import load
 
         extractor = load(task["name"], **task["options"])
         for _ in range(int(task["runs"])):

@@ -1,4 +1,4 @@
-"""Fair comparisons of running time: everyone in turns, medians, and ratios of runs that were neighbours in time."""
+"""Fair comparisons of running time: alternating runs, medians, and ratios of runs that were neighbours in time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...images import to_grey
+from ..images import to_grey
 
-__all__ = ["ORB", "SIFT", "in_turns", "opencv_match", "opencv_orb", "opencv_sift", "ratio", "scene"]
+__all__ = ["ORB", "SIFT", "alternating", "opencv_match", "opencv_orb", "opencv_sift", "ratio", "scene"]
 
 UInt8 = NDArray[np.uint8]
 K = TypeVar("K")
@@ -22,14 +22,14 @@ K = TypeVar("K")
 SIFT, ORB = "OpenCV SIFT", "OpenCV ORB"
 
 
-def in_turns(
-    contestants: Mapping[K, Callable[[], object]], runs: int, progress: Callable[[int, int], None] | None = None
+def alternating(
+    methods: Mapping[K, Callable[[], object]], runs: int, progress: Callable[[int, int], None] | None = None
 ) -> dict[K, list[float]]:
-    """Time callables in turns: each runs once before any runs again (A B A B ...), after one warm-up each.
+    """Time callables alternately: each runs once before any runs again (A B A B ...), after one warm-up each.
 
     Parameters
     ----------
-    contestants : mapping
+    methods : mapping
         From a name to what is timed.
     runs : int
         How often each is timed; at least 5 for a median that deserves the name.
@@ -41,9 +41,9 @@ def in_turns(
     times : dict
         Milliseconds of each run by name, in order: runs of the same index were neighbours in time.
     """
-    times: dict[K, list[float]] = {name: [] for name in contestants}
+    times: dict[K, list[float]] = {name: [] for name in methods}
     for done in range(runs + 1):
-        for name, call in contestants.items():
+        for name, call in methods.items():
             start = time.perf_counter()
             call()
             times[name].append((time.perf_counter() - start) * 1000)

@@ -1,6 +1,6 @@
 """What each loss of MD-Net buys: equal short trainings with one loss switched off, judged on the same pairs.
 
-    python benchmarks/ablation.py PHOTOGRAPHS OUT [FOLDER IN HPATCHES' LAYOUT ...] --steps 600 --seeds 1
+    python tools/ablation.py PHOTOGRAPHS OUT [FOLDER IN HPATCHES' LAYOUT ...] --steps 600 --seeds 1
 
 A training that is there already is not repeated. Prints the table of docs/training.md.
 """
@@ -44,7 +44,7 @@ def main() -> None:
 
                 def keep(progress: Progress, out: Path = out) -> None:
                     if progress.figures:
-                        figures = {name: f._asdict() for name, f in progress.figures.items()}
+                        figures: dict[str, dict[str, float]] = dict(progress.figures)
                         figures["sets"] = {"overlap": overlap(out / "best.onnx", photographs[:20])}
                         (out / "figures.json").write_text(json.dumps(figures))
 

@@ -1,8 +1,8 @@
 """Re-make the tables of docs/benchmarks.md; the prose around them stays as it is.
 
-    python benchmarks/page.py                              # every section, on the development sets of TIEPOINTS_DATA
-    python benchmarks/page.py --only hpatches --only wxbs  # some of them
-    python benchmarks/page.py -e rootsift -e mdnet         # with these extractors
+    python tools/page.py                              # every section, on the development sets of TIEPOINTS_DATA
+    python tools/page.py --only hpatches --only wxbs  # some of them
+    python tools/page.py -e rootsift -e mdnet         # with these extractors
 
 What was computed is kept in the store of `tiepoints bench`: a second run only writes. Times are always measured.
 A section is what stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->` in the page, and a function below.
@@ -29,8 +29,9 @@ import numpy as np
 import tiepoints as tp
 from tiepoints.benchmarks import Report, default_store, evaluate_hpatches, evaluate_speed, method
 from tiepoints.benchmarks.writers import markdown_table
+from tiepoints.collection import Processes, Threads
 from tiepoints.errors import InvalidInputError
-from tiepoints.files import replacing
+from tiepoints.files import write_whole
 from tiepoints.geometry import homography_error
 from tiepoints.metrics.planar import share_within
 
@@ -52,14 +53,14 @@ class Settings:
     data: Path
     store: Path
     extractors: tuple[str, ...]
-    in_models: tuple[str, ...]  # who takes part where hundreds of bags are reconstructed, which takes its time
+    in_models: tuple[str, ...]  # the methods where hundreds of bags are reconstructed, which takes its time
     jobs: int
 
 
 def planar(settings: Settings, profile: str, *sets: str) -> Report:
     roots = [settings.data / name for name in sets]
     return evaluate_hpatches(
-        settings.extractors, roots, profile=profile, store=settings.store, jobs=settings.jobs, progress=tell
+        settings.extractors, roots, profile=profile, store=settings.store, engine=Threads(settings.jobs), progress=tell
     )
 
 
@@ -149,7 +150,7 @@ def imb(settings: Settings) -> str:
         settings.in_models,
         [settings.data / name for name in ("strecha", "lund_door", "temple_ring")],
         store=settings.store,
-        jobs=settings.jobs,
+        engine=Processes(settings.jobs),
         progress=tell,
     )
     measured, published = report.tables
@@ -197,7 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=SECTIONS, help="a section; repeatable")
     parser.add_argument(
-        "-e", "--extractor", action="append", help=f"who takes part; repeatable; default {', '.join(EXTRACTORS)}"
+        "-e", "--extractor", action="append", help=f"method; repeatable; default {', '.join(EXTRACTORS)}"
     )
     parser.add_argument("--data", type=Path, help="the folder with hpatches/, wxbs/ ...; default $TIEPOINTS_DATA/data")
     parser.add_argument("--store", type=Path, default=default_store())
@@ -213,8 +214,8 @@ def main() -> None:
     for name in options.only or SECTIONS:
         content = SECTIONS[name](settings)
         page = PAGE.read_text(encoding="utf-8")
-        with replacing(PAGE) as temporary:  # section by section: an interruption keeps those that are done
-            temporary.write_text(with_section(page, name, content), encoding="utf-8")
+        # Section by section: an interruption keeps those that are done.
+        write_whole(PAGE, with_section(page, name, content).encode())
         print(f"wrote section {name} of {PAGE.relative_to(ROOT)}")
 
 
