@@ -131,7 +131,7 @@ def test_pairs_with_marked_correspondences(shared: Path, tmp_path: Path) -> None
         (["--root", "data", "-e", "sift:nonsense=1"], 2, "nonsense"),
         (["--root", "data", "-e", "sift:nonsense"], 2, "NAME:KEY=VALUE"),
         (["--root", "data", "-e", "sift", "-e", "sift"], 2, "is given twice"),
-        (["--root", "data", "-e", "mdnet:sets=3"], 2, "none of 3"),
+        (["--root", "data", "-e", "mdnet:sets=3"], 2, "make no 3"),
         (["--root", "data", "-n", "0"], 2, "max-keypoints"),
         (["--root", "data", "-j", "0"], 2, "jobs"),
         (["--root", "data", "--store", "file"], 2, "is a file"),
