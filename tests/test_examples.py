@@ -36,12 +36,13 @@ def test_reconstruct_with_colmap(examples: Path, shared: Path, tmp_path: Path) -
         return result.stdout.splitlines()
 
     told = run()
-    assert told[:3] == [
-        "features of 5 photographs, 0 were there already",
-        "matches of 10 pairs, 0 were there already",
+    assert told[:4] == [
+        "photographs with features: 5, 0 were there already",
+        "matched pairs: 10, 0 were there already",
+        "pairs that were tried: 10, 0 were there already",
         "10 of 10 pairs verified",
     ]
-    assert re.search(r"0: 5 of 5 photographs registered, \d{3,} points, mean reprojection error 0\.\d\d px", told[3])
+    assert re.search(r"0: 5 of 5 photographs registered, \d{3,} points, mean reprojection error 0\.\d\d px", told[4])
     model = pycolmap.Reconstruction(out / "sparse" / "0")
     true = {row["name"]: np.array([float(row[f"R{i}{j}"]) for i in range(3) for j in range(3)]) for row in rows}
     poses = {image.name: image.cam_from_world().rotation.matrix() for image in model.images.values()}
@@ -51,8 +52,9 @@ def test_reconstruct_with_colmap(examples: Path, shared: Path, tmp_path: Path) -
         assert np.degrees(np.arccos(min((np.trace(turn) - 1) / 2, 1))) < 1, name
 
     told = run("--sequential", "1")
-    assert told[:3] == [
-        "features of 0 photographs, 5 were there already",
-        "matches of 0 pairs, 4 were there already",
+    assert told[:4] == [
+        "photographs with features: 5, 5 were there already",
+        "matched pairs: 4, 4 were there already",
+        "pairs that were tried: 4, 4 were there already",
         "4 of 4 pairs verified",
     ]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .camera import Camera as Camera
+    from .collection import extract_images as extract_images
     from .errors import ImageError as ImageError
     from .errors import InvalidInputError as InvalidInputError
     from .errors import LicenceError as LicenceError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from .exif import position_from_exif as position_from_exif
     from .extraction import Extractor as Extractor
     from .extraction import Metadata as Metadata
-    from .extraction import extract_images as extract_images
     from .extraction import extractors as extractors
     from .extraction import load as load
     from .features import Features as Features
@@ -64,7 +64,7 @@ _HOMES = {
     "WeightsError": "errors",
     "absolute_pose": "geometry",
     "essential": "geometry",
-    "extract_images": "extraction",
+    "extract_images": "collection",
     "extractors": "extraction",
     "fundamental": "geometry",
     "homography": "geometry",

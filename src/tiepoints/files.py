@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -82,6 +83,24 @@ def write_whole(path: PathLike, content: bytes | memoryview) -> None:
     """
     with replacing(path) as temporary, _reported(real(path)):
         temporary.write_bytes(content)
+
+
+def check_space(path: PathLike, size: int) -> None:
+    """Ask whether the disk has room for `size` bytes beside `path`, before a library that fails badly is let write.
+
+    Raises
+    ------
+    StorageError
+        If it has not.
+    """
+    target = real(path)
+    with _reported(target):
+        free = shutil.disk_usage(target.parent).free
+    if free < size:
+        raise StorageError(
+            f"{target}: cannot be written (the disk is full: {free / 1e6:.1f} MB are free, {size / 1e6:.1f} MB are "
+            "needed now); free some space, or write to another disk"
+        )
 
 
 @contextmanager

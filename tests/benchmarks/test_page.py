@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")  # the script sets them where nobody has
-    spec = importlib.util.spec_from_file_location("page", ROOT / "benchmarks" / "page.py")
+    spec = importlib.util.spec_from_file_location("page", ROOT / "tools" / "page.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "page", module)
@@ -77,6 +77,9 @@ def test_a_page_is_written(
     assert after.partition(begin)[0] == before.partition(begin)[0]
     assert after.partition(end)[2] == before.partition(end)[2]
     section = after.partition(begin)[2].partition(end)[0]
-    assert re.search(r"\| overall \| orb \| (1\.000|\.\d{3}) ", section) and "| overall | mdnet |" in section
+    assert (
+        re.search(r"\| overall = viewpoint \| orb \| (1\.000|\.\d{3}) ", section)
+        and "| overall = viewpoint | mdnet |" in section
+    )
     assert "MD-Net's paper (ICPR 2022), 540 pairs" in section, "published figures stand beside"
     assert str(tmp_path) not in section, "no folders of this machine"

@@ -71,7 +71,7 @@ def test_everything_is_written(data: Path, tmp_path: Path) -> None:
     page = html.read_text(encoding="utf-8")
     assert page.count("<svg") == 3 and page.count("data:image/jpeg") == 2
     assert "://" not in re.sub(r"http://www\.w3\.org/(2000/svg|1999/xlink)", "", page), "it opens without a network"
-    assert len(list((tmp_path / "store" / "planar").glob("*.h5"))) == 2
+    assert len(list((tmp_path / "store").glob("extract-*.sqlite"))) == 2
 
 
 def test_for_machines_and_from_the_default_store(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_for_machines_and_from_the_default_store(data: Path, tmp_path: Path, mon
         assert run.exit_code == 0 and run.stderr == ""
         assert json.loads(run.stdout)["protocol"] == "strek"
         assert list(rows(run)) == ["mdnet"], "the default"
-    assert len(list((tmp_path / "cache" / "benchmarks" / "planar").glob("*.h5"))) == 1
+    assert len(list((tmp_path / "cache" / "benchmarks").glob("extract-mdnet*.sqlite"))) == 1
 
 
 def test_options_reach_the_benchmark(data: Path, tmp_path: Path) -> None:
@@ -111,6 +111,25 @@ def test_times_are_measured_for_a_page_or_when_asked_for(data: Path, tmp_path: P
             assert ("Accuracy against time" in page.read_text(encoding="utf-8")) is timed
 
 
+def test_what_cannot_be_read_is_exit_code_1(data: Path, tmp_path: Path) -> None:
+    arguments = ("--root", data, "-e", "orb", "-n", 50, "--store", tmp_path / "store", "--time")
+    (data / "v_wall" / "2.png").write_bytes(b"no image")
+    run = bench(*arguments)
+    assert run.exit_code == 1 and "Homographies" in run.stdout and "v_wall/2.png" in run.stdout and run.stderr == ""
+    (data / "v_wall" / "1.png").write_bytes(b"no image")
+    run = bench(*arguments, "--out", tmp_path / "r.html")
+    assert run.exit_code == 1 and "no pair can be judged" in run.stderr and len(run.stderr.splitlines()) == 1
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_report_that_cannot_be_written_costs_no_figures(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for option in ("--out", "--details"):
+        run = bench("--root", data, "-e", "orb", "--store", tmp_path / "store", option, tmp_path / "file" / "x.csv")
+        assert run.exit_code == 1 and "MMA@3" in run.stdout and "wrote" not in run.stdout
+        assert "x.csv: cannot be written" in run.stderr and len(run.stderr.splitlines()) == 1
+
+
 def test_pairs_with_marked_correspondences(shared: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.html"
     run = bench("--root", shared / "data" / "wxbs" / "WGABS", "-e", "upright-rootsift", "-n", 500, "--out", out,
@@ -130,8 +149,8 @@ def test_pairs_with_marked_correspondences(shared: Path, tmp_path: Path) -> None
         (["--root", "data", "-e", "sfit"], 2, "did you mean 'sift'"),
         (["--root", "data", "-e", "sift:nonsense=1"], 2, "nonsense"),
         (["--root", "data", "-e", "sift:nonsense"], 2, "NAME:KEY=VALUE"),
-        (["--root", "data", "-e", "sift", "-e", "sift"], 2, "takes part twice"),
-        (["--root", "data", "-e", "mdnet:sets=3"], 2, "no released weights of MD-Net with 3 sets"),
+        (["--root", "data", "-e", "sift", "-e", "sift"], 2, "is given twice"),
+        (["--root", "data", "-e", "mdnet:sets=3"], 2, "make no 3"),
         (["--root", "data", "-n", "0"], 2, "max-keypoints"),
         (["--root", "data", "-j", "0"], 2, "jobs"),
         (["--root", "data", "--store", "file"], 2, "is a file"),
@@ -166,12 +185,12 @@ def test_an_interruption_ends_with_one_line_and_the_next_run_goes_on(data: Path,
         text=True,
         start_new_session=True,
     )
-    while process.poll() is None and not list(tmp_path.glob("store/planar/*")):
+    while process.poll() is None and not list(tmp_path.glob("store/extract-*")):
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to all of its processes
     _, errors = process.communicate()
     assert process.returncode == 1
-    assert errors.splitlines() == ["tiepoints: interrupted; what was extracted is kept, run the same command again"]
+    assert errors.splitlines() == ["tiepoints: interrupted; what is finished is kept, run the same command again"]
     resumed = rows(bench(*arguments, *methods[:2]))
     arguments[3] = tmp_path / "other store"
     assert resumed == rows(bench(*arguments, *methods[:2]))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tiepoints.benchmarks.trajectories import Trajectory, evaluate_trajectories, read_trajectory, trajectory_errors
 from tiepoints.errors import InvalidInputError, StorageError
+from tiepoints.metrics.trajectories import rms_after_alignment, robust_ate
 
 COUNT = 12
 
@@ -256,3 +257,50 @@ def test_report_has_a_row_for_each() -> None:
     report = evaluate_trajectories({"a": Trajectory(curve()), "b": Trajectory(curve())}, TRUTH)
     assert [row.method for row in report.table.rows] == ["a", "b"]
     assert len(report.details) == 2 * COUNT and len(report.plots[0].series) == 2
+
+
+# The ATE of the Image Matching Benchmark.
+
+CENTRES = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0.5, 0], [3, 1.5, 0], [3.5, 3, 0.5], [3, 4, 1], [2, 5, 1]])
+
+
+def moved_points(points: np.ndarray, turn: tuple[float, ...], shift: tuple[float, ...], scale: float) -> np.ndarray:
+    return scale * points @ cv2.Rodrigues(np.array(turn))[0].T + shift
+
+
+@given(turn=vector, shift=vector, scale=st.floats(0.01, 100))
+def test_similarities_do_not_count_robustly(turn, shift, scale) -> None:
+    estimated = moved_points(CENTRES, turn, shift, scale)
+    assert robust_ate(estimated, CENTRES) == pytest.approx(0, abs=1e-6)
+    assert rms_after_alignment(estimated, CENTRES) == pytest.approx(0, abs=1e-6)
+    noisy = CENTRES + 0.05 * np.random.default_rng(0).normal(size=CENTRES.shape)
+    rms, ate = rms_after_alignment(noisy, CENTRES), robust_ate(noisy, CENTRES)
+    assert rms_after_alignment(moved_points(noisy, turn, shift, scale), CENTRES) == pytest.approx(rms, rel=1e-6)
+    assert robust_ate(moved_points(noisy, turn, shift, scale), CENTRES) == pytest.approx(ate, rel=1e-6)
+    assert 0 < rms < 0.12 and 0 < ate < 0.2
+
+
+def test_outliers_and_worst_cases_of_the_ate() -> None:
+    wild = CENTRES.copy()
+    wild[2] += [50, -30, 20]
+    assert robust_ate(wild, CENTRES) == pytest.approx(0, abs=1e-9), "the mean of the inliers' distances"
+    assert rms_after_alignment(wild, CENTRES) > 1, "the root mean square has no outliers"
+    line = np.outer(np.arange(7), [1.0, 2, 3])
+    assert robust_ate(line, CENTRES) == pytest.approx(np.linalg.norm([3.5, 5, 1]) / 2), "half the box"
+    mirrored = CENTRES * [1, 1, -1]
+    assert rms_after_alignment(mirrored, CENTRES) > 0.1, "a mirror image is no similarity"
+    assert rms_after_alignment(line, CENTRES) is None
+    for metric in (robust_ate, rms_after_alignment):
+        assert metric(CENTRES[:2], CENTRES[:2]) is None
+        assert metric(CENTRES[:3], CENTRES[:3] * 2) == pytest.approx(0, abs=1e-9)
+
+
+def test_three_tenths_of_inliers_are_needed_for_the_ate() -> None:
+    """Of 12 true centres on a sphere, which no wrong alignment meets, 3 or 4 are found; the others are far off."""
+    golden = (1 + 5**0.5) / 2
+    corners = np.array([[0, x, y * golden] for x in (-1, 1) for y in (-1, 1)])
+    truth = np.concatenate([np.roll(corners, i, axis=1) for i in range(3)])
+    few, enough = truth.copy(), truth.copy()
+    few[3:] = enough[4:] = [900, -700, 400]
+    assert robust_ate(few, truth) == pytest.approx(np.linalg.norm(np.ptp(truth, axis=0)) / 2)
+    assert robust_ate(enough, truth) == pytest.approx(0, abs=1e-9)

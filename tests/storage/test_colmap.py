@@ -155,7 +155,7 @@ def test_equal_cameras_are_shared_on_request(tmp_path, features):
     images = {str(i): (Features(x.keypoints, x.descriptors, x.scores, (640, 480)), CAMERA) for i, x in enumerate(f)}
     images["other"] = (images["0"][0], Camera.from_focal(600, (640, 480), known=False))
     for share, count in ((False, 4), (True, 2)):
-        write_colmap(tmp_path / "a.db", images, share_cameras=share)
+        write_colmap(tmp_path / "a.db", images, camera_mode="equal" if share else "per-image")
         with pycolmap.Database.open(tmp_path / "a.db") as database:
             assert database.num_cameras() == database.num_rigs() == count
             assert database.num_frames() == database.num_images() == 4
@@ -356,7 +356,7 @@ def check_reconstruction(database: Path, folder: Path, output: Path, rotations: 
 def test_colmaps_mapper_takes_our_two_views(scene, tmp_path):
     folder, images, rotations = scene
     pairs = {(a, b): verified(images[a][0], images[b][0], images[a][1]) for a, b in pairs_of(images)}
-    write_colmap(tmp_path / "a.db", images, pairs, share_cameras=True)
+    write_colmap(tmp_path / "a.db", images, pairs, camera_mode="equal")
     check_reconstruction(tmp_path / "a.db", folder, tmp_path / "sparse", rotations)
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks: what extractors are worth on the field's own protocols, from features that are extracted once.
+"""Benchmarks: extractors evaluated by the field's own protocols; what is computed is kept and not computed again.
 
 >>> from tiepoints.benchmarks import evaluate_hpatches
 >>> report = evaluate_hpatches(tp.load("rootsift"), "hpatches-sequences-release", profile="d2net")
@@ -11,22 +11,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .hpatches import evaluate_hpatches
     from .image_matching import evaluate_image_matching
-    from .methods import Method, method
-    from .planar.hpatches import evaluate_hpatches
+    from .methods import Method, default_store, method
     from .report import Column, Picture, Plot, Report, Row, Series, Table
-    from .speed.benchmark import evaluate_speed
-    from .store import Extracted, default_store, extracted
+    from .speed import evaluate_speed
     from .trajectories import evaluate_trajectories
     from .writers import print_report, save_details, save_report
 
 _MODULES = {
     "image_matching": ("evaluate_image_matching",),
-    "methods": ("Method", "method"),
-    "planar.hpatches": ("evaluate_hpatches",),
+    "methods": ("Method", "default_store", "method"),
+    "hpatches": ("evaluate_hpatches",),
     "report": ("Column", "Picture", "Plot", "Report", "Row", "Series", "Table"),
-    "speed.benchmark": ("evaluate_speed",),
-    "store": ("Extracted", "default_store", "extracted"),
+    "speed": ("evaluate_speed",),
     "trajectories": ("evaluate_trajectories",),
     "writers": ("print_report", "save_details", "save_report"),
 }
@@ -34,7 +32,6 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Column",
-    "Extracted",
     "Method",
     "Picture",
     "Plot",
@@ -47,7 +44,6 @@ __all__ = [
     "evaluate_image_matching",
     "evaluate_speed",
     "evaluate_trajectories",
-    "extracted",
     "method",
     "print_report",
     "save_details",

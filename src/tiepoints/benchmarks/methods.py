@@ -1,52 +1,38 @@
-"""Who takes part in a benchmark: an extractor, what it is called in the tables, and how another process makes it."""
+"""The methods of a benchmark: extractors, what they are called in the tables, and what each was made from."""
 
 from __future__ import annotations
 
 import ast
-import inspect
-import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInputError
 from ..extraction import Extractor, load
-from ..files import sha256_of
+from ..weights import cache_folder
 
-__all__ = ["Method", "method", "participants"]
+__all__ = ["Method", "default_store", "method", "methods_of"]
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """An extractor that takes part.
+    """An extractor and its name in the tables.
 
     Parameters
     ----------
     label : str
-        Its name in the tables.
     extractor : Extractor
     recipe : (str, mapping), optional
-        What `tiepoints.load` makes the same extractor from; needed to extract in several processes.
+        The name and options from which `tiepoints.load` makes the same extractor: for the benchmark of speed, which
+        varies the options, and measures memory in another process.
     """
 
     label: str
     extractor: Extractor
     recipe: tuple[str, Mapping[str, Any]] | None = None
 
-    @cached_property
-    def identity(self) -> str:
-        """A text that differs where the features may differ: the code, the options, the contents of all weights.
-
-        As JSON: class, options, sha256 of the weights (those of the metadata, and the content of every file that
-        an option or attribute names), sha256 of the method's source files, versions of the packages that compute.
-        """
-        return _identity(self.extractor)
-
-    def remade(self, **options: Any) -> Method:
+    def with_options(self, **options: Any) -> Method:
         """The same method under the same label with other options; itself where it cannot be made again."""
         if self.recipe is None:
             return self
@@ -59,11 +45,11 @@ class Method:
 
         OpenCV and the BLAS are told elsewhere, once for all methods.
         """
-        return self.remade(threads=count) if getattr(self.extractor, "threads", count) is None else self
+        return self.with_options(threads=count) if getattr(self.extractor, "threads", count) is None else self
 
 
 def method(spec: str | Extractor | Method, **common: Any) -> Method:
-    """A participant from a specification.
+    """A method from a specification.
 
     Parameters
     ----------
@@ -94,8 +80,8 @@ def method(spec: str | Extractor | Method, **common: Any) -> Method:
     return Method(" ".join([name, *(f"{key}={value}" for key, value in own.items())]), extractor, (name, options))
 
 
-def participants(specs: str | Extractor | Method | Iterable[str | Extractor | Method], **common: Any) -> list[Method]:
-    """One participant or several, as `method` makes them.
+def methods_of(specs: str | Extractor | Method | Iterable[str | Extractor | Method], **common: Any) -> list[Method]:
+    """One method or several, as `method` makes them.
 
     Raises
     ------
@@ -106,8 +92,13 @@ def participants(specs: str | Extractor | Method | Iterable[str | Extractor | Me
     found = [method(spec, **common) for spec in several]
     labels = [one.label for one in found]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise InvalidInputError(f"{', '.join(twice)} takes part twice; give a Method with a label of its own")
+        raise InvalidInputError(f"{', '.join(twice)} is given twice; give a Method with a label of its own")
     return found
+
+
+def default_store() -> Path:
+    """Where results are kept unless told otherwise: TIEPOINTS_CACHE, else `tiepoints` in the user's cache folder."""
+    return cache_folder().with_name("benchmarks")
 
 
 def _options(spec: str, text: str) -> dict[str, Any]:
@@ -118,7 +109,7 @@ def _options(spec: str, text: str) -> dict[str, Any]:
             raise InvalidInputError(f"{spec!r} is not of the form NAME:KEY=VALUE,KEY=VALUE")
         try:
             options[key.strip()] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # {[]: 1} is a TypeError
             options[key.strip()] = value
     return options
 
@@ -133,46 +124,3 @@ def _split(text: str) -> list[str]:
         else:
             parts[-1] += character
     return [part for part in parts if part.strip()]
-
-
-def _identity(extractor: Extractor) -> str:
-    shown = {}
-    for name, value in vars(extractor).items():
-        if isinstance(value, str | Path) and Path(value).is_file():
-            shown[name] = sha256_of(value)  # a file is known by what is in it, not by where it lies
-        elif not name.startswith("_"):
-            shown[name] = repr(value)
-    kind = type(extractor)
-    content = {
-        "extractor": f"{extractor.metadata.name} {kind.__module__}.{kind.__qualname__}",
-        "options": dict(sorted(shown.items())),
-        "weights": sorted(file.sha256 for file in extractor.metadata.weights),
-        "code": [sha256_of(path) for path in sorted(_sources(kind.__module__, set()))],
-        "packages": {
-            name: _version(name) for name in ("opencv-contrib-python-headless", "numpy", *extractor.metadata.requires)
-        },
-    }
-    return json.dumps(content)
-
-
-def _sources(name: str, seen: set[str]) -> set[str]:
-    """The source files of a module and of all that it imports from its own package: a helper's change counts too."""
-    module = sys.modules.get(name)
-    if module is None or name in seen:
-        return set()
-    seen.add(name)
-    file = getattr(module, "__file__", None)
-    found = {file} if file and Path(file).is_file() else set()
-    package = name.partition(".")[0]
-    for value in list(vars(module).values()):
-        other = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
-        if isinstance(other, str) and other.partition(".")[0] == package:
-            found |= _sources(other, seen)
-    return found
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

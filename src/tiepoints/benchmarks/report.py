@@ -166,7 +166,7 @@ class Table:
                 value = next(row.values[column.key] for row in rows if row.method in methods)
                 won.setdefault(_listed(sorted(methods)), []).append(f"{column.title} ({show(value, column)})")
         parts = [f"{who} {'are' if ' and ' in who else 'is'} best at {_listed(what)}" for who, what in won.items()]
-        return f"{group + ': ' if group else ''}{'; '.join(parts)}." if parts else ""
+        return f"{group[:1].upper()}{group[1:]}{': ' if group else ''}{'; '.join(parts)}." if parts else ""
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,8 @@ class Report:
         For the HTML report.
     about : mapping
         How the figures were made: versions, options, folders.
+    incomplete : bool
+        Whether an image or pair could not be judged; the notes name it.
     """
 
     title: str
@@ -232,6 +234,7 @@ class Report:
     plots: tuple[Plot, ...] = ()
     pictures: tuple[Picture, ...] = ()
     about: Mapping[str, str] = field(default_factory=dict)
+    incomplete: bool = False
 
     @property
     def table(self) -> Table:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from .batch import (
+    engine_of,
+    every_option,
+    explained_interrupt,
+    found,
+    jobs_option,
+    mask_option,
+    progress_bar,
+    say_failures,
+    shown,
+    store_option,
+    work_folder,
+)
 from .options import (
     check_not_an_input,
     extractor_options,
@@ -19,26 +31,31 @@ from .options import (
     output_option,
     picture_option,
     print_json,
+    quiet_option,
+    say,
 )
 
 if TYPE_CHECKING:
+    from ..collection import Collection, Extract
     from ..features import Features
 
 
 @click.command(
     "extract",
     epilog="Examples: tiepoints extract photo.jpg --plot keypoints.png; "
-    "tiepoints extract photos/ --out features.h5 -e upright-sift",
+    "tiepoints extract photos/ --out features.h5 --max-size 1600; tiepoints extract clip.mp4 --every 10 --out f.h5",
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @extractor_options
 @output_option("--out", what="Write the features: .h5 for any number of images (HDF5 as hloc reads it), .npz for one.")
-@click.option("--overwrite", is_flag=True, help="Start anew instead of adding the images that --out does not hold yet.")
+@click.option("--overwrite", is_flag=True, help="Replace --out instead of adding the images that it does not hold yet.")
 @picture_option("Write a picture of the keypoints; for one image.")
-@click.option(
-    "--jobs", type=click.IntRange(min=1), help="Images worked on at once.  [default: OMP_NUM_THREADS, or all cores]"
-)
+@mask_option
+@every_option
+@jobs_option
+@store_option
 @json_option
+@quiet_option
 def command(
     images: tuple[str, ...],
     name: str,
@@ -48,153 +65,206 @@ def command(
     out: Path | None,
     overwrite: bool,
     plot: Path | None,
+    mask: Path | None,
+    every: int,
     jobs: int | None,
+    store: Path | None,
     as_json: bool,
 ) -> None:
-    """Extract the features of IMAGES: files, folders with all below them, or quoted patterns such as "a/*.jpg".
+    """Extract the features of IMAGES: files, folders with all below them, quoted patterns such as "a/*.jpg", lists
+    (.txt, a path on each line), or videos.
 
     In the .h5 file an image is called by its path below the folder that was given; of several folders or files, below
-    the one that all of them share. What the file holds by that name already is skipped, so that the same command goes
-    on with interrupted work. Images that cannot be read are named and left out, and the exit code is then 1.
+    the one that all of them share. The file knows what each image's features were made from and with: the same command
+    goes on with interrupted work, does changed images anew, and never mixes other options or weights in. Images that
+    cannot be read are named and left out, and the exit code is then 1.
     """
-    from ..errors import ImageError
-    from ..extraction import extract_images
-    from ..images import find_images, read
-
     if out is not None and out.suffix not in (".h5", ".hdf5", ".npz"):
         raise click.BadParameter(f"{out} must end in .h5 or .npz", param_hint="--out")
-    paths = find_images(images)
-    check_not_an_input((plot, out), paths)
-    if len(paths) > 1 and (plot is not None or (out is not None and out.suffix == ".npz")):
-        raise click.UsageError(
-            f"--plot and --out FILE.npz take one image, but these are {len(paths)}; use --out FILE.h5"
-        )
-    if len(paths) > 1 and out is None:
-        raise click.UsageError(f"{len(paths)} images need --out FILE.h5")
-    extractor = make_extractor(name, max_keypoints, max_size, settings)
-    names = _names(paths, images)
+    photographs = found(images, mask, every, as_json)
+    check_not_an_input((plot, out), (one.path for one in photographs.values()))
+    count = len(photographs) + len(photographs.failed)
+    if count > 1 and (plot is not None or (out is not None and out.suffix == ".npz")):
+        raise click.UsageError(f"--plot and --out FILE.npz take one image, but these are {count}; use --out FILE.h5")
+    if count > 1 and out is None:
+        raise click.UsageError(f"{count} images need --out FILE.h5")
+    from ..collection import Extract
 
+    step = Extract(make_extractor(name, max_keypoints, max_size, settings))
     started = time.perf_counter()
-    results: list[dict[str, Any]] = []
-    failures: list[dict[str, str]] = []
-    with (
-        _explained_interrupt(lambda: f"{len(results)} images are kept, run it again" if out is not None else ""),
-        _opened(out, repr(extractor), overwrite) as (known, write),
-        _progress(len(paths), quiet=as_json) as advance,
-    ):
-        todo = []
-        for path in paths:
-            if names[path] in known:
-                results.append({"path": str(path), "name": names[path], "skipped": True})
-                advance()
-            else:
-                todo.append(path)
-        stream = extract_images(extractor, todo, workers=1 if len(todo) == 1 else jobs)
-        for path, (_, features, error, spent) in zip(todo, stream, strict=True):
-            advance()
-            if features is None:
-                assert error is not None
-                if len(paths) == 1:
-                    raise error
-                failures.append({"path": str(path), "error": str(error)})  # it must not cost the others
-                click.echo(f"tiepoints: {error}", err=True)
-                continue
-            write(names[path], features)
-            if plot is not None:
-                from ..plot import plot_keypoints, save_image
-
-                save_image(plot, plot_keypoints(read(path), features))
-            width, height = features.image_size
-            about = {"width": width, "height": height, "keypoints": len(features), "extract_ms": round(spent, 2)}
-            results.append({"path": str(path), "name": names[path], "skipped": False} | about)
-        if failures and not results:
-            raise ImageError(f"none of the {len(failures)} images could be read")  # inside: leaves no empty file
-
-    if as_json:
-        content = {"extractor": name, "images": results, "failed": failures}
-        print_json(content | {"out": None if out is None else str(out), "plot": None if plot is None else str(plot)})
+    if out is None or out.suffix == ".npz":
+        done = _one(photographs, step, out)
     else:
-        _print(results, failures, name, out, plot, time.perf_counter() - started)
-    if failures:
+        done = _many(photographs, step, out, work_folder(out, store), store is None, overwrite, jobs, as_json)
+    if not done.images:
+        from ..errors import ImageError
+
+        only = next(iter(done.failed.values()))
+        raise ImageError(only if count == 1 else f"none of the {count} images could be read, for instance: {only}")
+    if plot is not None:
+        from ..plot import plot_keypoints, save_image
+
+        ((image, features),) = done.features.items()
+        save_image(plot, plot_keypoints(photographs[image].read(), features))
+    _tell(photographs, done, name, out, plot, time.perf_counter() - started, as_json)
+    if done.failed:
         raise SystemExit(1)
 
 
-def _names(paths: list[Path], sources: tuple[str, ...]) -> dict[Path, str]:
-    """Each image's path, with slashes, below the one folder that was given, or the deepest one that all share."""
-    whole = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - links keep the names that the user gave
-    if len(sources) == 1 and Path(sources[0]).is_dir():
-        top = Path(os.path.abspath(sources[0]))  # noqa: PTH100
-    else:
-        top = Path(os.path.commonpath([path.parent for path in whole]))
-    return {path: full.relative_to(top).as_posix() for path, full in zip(paths, whole, strict=True)}
+class _Done(NamedTuple):
+    """What became of the images, by their names."""
+
+    images: list[str]
+    """All that have features now."""
+    new: dict[str, dict[str, int]]
+    """Sizes and counts of those that were extracted now."""
+    failed: dict[Any, str]
+    features: Mapping[Any, Features]
+    """Where there is one image."""
+    computed: int
+    """How many were extracted by this call; the others of the new ones were finished before an interruption."""
 
 
-@contextmanager
-def _opened(out: Path | None, made_with: str, overwrite: bool) -> Iterator[tuple[Any, Callable[[str, Features], None]]]:
-    """Where the features go: what is there already (by name), and what writes one more."""
-    if out is None:
-        yield (), lambda name, features: None
-    elif out.suffix == ".npz":
+def _about(results: Mapping[Any, Features], without: Mapping[Any, str]) -> dict[str, dict[str, int]]:
+    """Size and count of each, read one by one."""
+    about: dict[str, dict[str, int]] = {}
+    for name in results:
+        if name not in without:
+            features = results[name]
+            width, height = features.image_size
+            about[name] = {"width": width, "height": height, "keypoints": len(features)}
+    return about
+
+
+def _one(photographs: Collection, step: Extract, out: Path | None) -> _Done:
+    """One image without a store."""
+    from ..collection import run
+
+    with explained_interrupt(None):
+        results = run(step, photographs)
+    if out is not None and len(results):
         from ..storage import save_features
 
-        yield (), lambda name, features: save_features(out, features)
-    else:
-        from ..storage import FeatureWriter
-
-        with FeatureWriter(out, made_with=made_with, overwrite=overwrite) as writer:
-            yield writer, writer.write
+        save_features(out, next(iter(results.values())))
+    new = _about(results, {})
+    return _Done(list(new), new, results.failed, results, results.computed)
 
 
-@contextmanager
-def _explained_interrupt(what: Callable[[], str]) -> Iterator[None]:
-    """Ctrl-C ends with one line that says what became of the work."""
-    from ..errors import TiepointsError
+def _many(
+    photographs: Collection,
+    step: Extract,
+    out: Path,
+    folder: Path,
+    remove: bool,
+    overwrite: bool,
+    jobs: int | None,
+    quiet: bool,
+) -> _Done:
+    """What the file lacks, through a store that outlives an interruption; then the file is put together."""
+    from ..collection import Store, export_features, run
+    from ..collection.steps import key_of
+    from ..files import write_lock
 
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise TiepointsError(f"interrupted; {what()}".rstrip("; ")) from None
+    held = _held(out, step) if out.exists() and not overwrite else {}
+    failed: dict[Any, str] = dict(photographs.failed)
+    there, lacking = [], []
+    for one, error in photographs.keyed():
+        if error is not None:
+            failed[one.name] = error
+        elif held.get(one.name) == key_of(step.fingerprint, one.key):
+            there.append(one.name)
+        else:
+            lacking.append(one.name)
+            if one.name in held:
+                click.echo(
+                    f"tiepoints: {shown(one.name)} is another photograph than the one of that name in {shown(out)}, "
+                    "or was changed: it is done anew and takes its place",
+                    err=True,
+                )
+    if not lacking:
+        return _Done(there, {}, failed, {}, 0)
+    with explained_interrupt(folder), write_lock(folder), Store(folder) as store:
+        with progress_bar("extracting", quiet) as progress:
+            results = run(step, photographs.select(lacking), store, engine=engine_of(jobs), progress=progress)
+        failed |= results.failed
+        if len(results):
+            failed |= export_features(
+                out, results, made_with=repr(step.extractor), overwrite=not held,
+                attributes={"fingerprint": step.fingerprint},
+            )  # fmt: skip
+        new = _about(results, failed)
+        features = {name: results[name] for name in new} if len(photographs) == 1 else {}
+    if remove:
+        shutil.rmtree(folder, ignore_errors=True)
+    return _Done([*there, *new], new, failed, features, results.computed)
 
 
-@contextmanager
-def _progress(count: int, quiet: bool) -> Iterator[Callable[[], None]]:
-    """A progress bar on the terminal; nothing for one image, for machines, or where standard error is a file."""
-    import sys
+def _held(out: Path, step: Extract) -> dict[str, str]:
+    """What the file holds, by the keys of what it was made from; refused if it was made with something else."""
+    from ..errors import StorageError
+    from ..storage import FeatureReader
+    from ..storage.hdf5 import differences
 
-    if quiet or count < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    with FeatureReader(out) as old:
+        if old.attribute("fingerprint") != step.fingerprint:
+            before, now = old.made_with, repr(step.extractor)
+            was = "something else" if not before else ", not ".join(differences(before, now))
+            if before == now:
+                was = "other weights or versions of its packages"
+            raise StorageError(
+                f"{out}: was made with {was}; write to another file, or replace this one with --overwrite"
+            )
+        return old.made_from()
 
-    columns = (TextColumn("extracting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=count)
-        yield lambda: progress.advance(task)
 
-
-def _print(
-    results: list[dict[str, Any]],
-    failures: list[dict[str, str]],
+def _tell(
+    photographs: Collection,
+    done: _Done,
     name: str,
     out: Path | None,
     plot: Path | None,
     seconds: float,
+    as_json: bool,
 ) -> None:
-    new = [result for result in results if not result["skipped"]]
-    if len(results) == 1 and new:
-        only = new[0]
-        click.echo(
-            f"{only['keypoints']:6d} {name} keypoints in {only['path']} ({only['width']}x{only['height']}), "
-            f"{only['extract_ms']:.0f} ms"
+    paths = {image: str(photographs[image].path) for image in done.images}
+    say_failures(done.failed)
+    if as_json:
+        images = [
+            {"path": paths[image], "name": image, "skipped": image not in done.new} | done.new.get(image, {})
+            for image in done.images
+        ]
+        lost = [
+            {"path": str(photographs[image].path) if image in photographs else str(image), "error": error}
+            for image, error in done.failed.items()
+        ]
+        written = {"out": None if out is None else str(out), "plot": None if plot is None else str(plot)}
+        left_out = [str(path) for path in photographs.left_out]
+        content = {
+            "extractor": name,
+            "images": images,
+            "failed": lost,
+            "left_out": left_out,
+            "seconds": seconds,
+            "computed": done.computed,
+        }
+        print_json(content | written)
+        return
+    if len(done.images) == 1 and done.new:
+        ((image, about),) = done.new.items()
+        say(
+            f"{about['keypoints']:6d} {name} keypoints in {shown(paths[image])} "
+            f"({about['width']}x{about['height']}), {1000 * seconds:.0f} ms"
         )
-    elif new:
-        total = sum(result["keypoints"] for result in new)
-        click.echo(f"{total} {name} keypoints in {len(new)} images, {1000 * seconds / len(new):.0f} ms an image")
-    if len(results) > len(new):
-        click.echo(f"{len(results) - len(new)} of {len(results)} were there already (--overwrite starts anew)")
-    if failures:
-        click.echo(f"{len(failures)} of {len(results) + len(failures)} images could not be read", err=True)
+    elif done.new:
+        total = sum(about["keypoints"] for about in done.new.values())
+        each = 1000 * seconds / len(done.new)
+        say(f"{total} {name} keypoints in {len(done.new)} images, {each:.0f} ms an image")
+    if len(done.images) > len(done.new):
+        there = len(done.images) - len(done.new)
+        say(f"{there} of {len(done.images)} were there already (--overwrite starts anew)")
+    if done.failed:
+        every = len(done.images) + len(done.failed)
+        say(f"{len(done.failed)} of {every} images failed and are left out", err=True)
     for path in (out, plot):
-        if path is not None and new:
-            click.echo(f"wrote {path}")
+        if path is not None and done.new:
+            say(f"wrote {shown(path)}")

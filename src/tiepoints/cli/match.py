@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .match_folder import folder_options, match_folder
 from .options import (
     check_not_an_input,
     extractor_options,
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 @click.command(
     "match",
     epilog="Examples: tiepoints match a.jpg b.jpg --max-size 1600 --plot matches.png --out matches.npz; "
-    "tiepoints match template.png photo.jpg --geometry homography --overlay overlay.png",
+    "tiepoints match template.png photo.jpg --geometry homography --overlay overlay.png; "
+    "tiepoints match photos/ --max-size 1600 --out database.db; tiepoints match frames/ --pairs sequential --out m.h5",
 )
 @click.argument("image_a", type=click.Path(path_type=Path))
-@click.argument("image_b", type=click.Path(path_type=Path))
+@click.argument("image_b", type=click.Path(path_type=Path), required=False)
 @extractor_options
 @click.option(
     "--ratio",
@@ -57,13 +59,14 @@ if TYPE_CHECKING:
 @output_option(
     "--out",
     what="Write the matches: .npz (arrays), .csv (a row each: xa, ya, xb, yb, score, inlier), or - for CSV to standard "
-    "output.",
+    "output; of a FOLDER: .db or .h5.",
 )
+@folder_options
 @json_option
 @quiet_option
 def command(
     image_a: Path,
-    image_b: Path,
+    image_b: Path | None,
     name: str,
     max_keypoints: int,
     max_size: int | None,
@@ -78,13 +81,30 @@ def command(
     overlay: Path | None,
     out: Path | None,
     as_json: bool,
+    **many: Any,
 ) -> None:
-    """Find verified tie points between IMAGE_A and IMAGE_B.
+    """Find verified tie points between IMAGE_A and IMAGE_B, or between all photographs of a FOLDER.
 
     The features of both images are matched by mutual nearest neighbours: the putative matches. RANSAC verifies them
     by a geometric model; what agrees with it are the inliers. If there are no more of them than chance would give, the
     pair is not verified and the exit code is 1.
+
+    Instead of two images, one FOLDER (or a list, a quoted pattern or a video, as for `tiepoints extract`) is matched
+    pair by pair into --out: a COLMAP database (.db), or hloc's files (.h5, with the features beside it). Finished work
+    is kept, and the same command goes on with it, also when photographs were added.
     """
+    if image_b is None or image_a.is_dir():
+        if plot is not None or overlay is not None or outliers:
+            raise click.UsageError("--plot, --overlay and --outliers take two images")
+        if not match_folder(
+            lambda: make_extractor(name, max_keypoints, max_size, settings),
+            [image for image in (image_a, image_b) if image is not None],
+            {"out": out, "ratio": ratio, "min_similarity": min_similarity, "geometry": geometry}
+            | many
+            | {"threshold": threshold, "seed": seed, "as_json": as_json},
+        ):
+            raise SystemExit(1)
+        return
     stream = str(out) == "-"
     if out is not None and not stream and out.suffix not in (".npz", ".csv"):
         raise click.BadParameter(f"{out} must end in .npz or .csv, or be -", param_hint="--out")
@@ -131,6 +151,7 @@ def _as_dict(pair: MatchedPair, paths: tuple[Path, Path], name: str, geometry: s
         "verified": pair.verified,
         "inliers": None if model is None else len(pair.inliers),
         "agreeing": None if model is None else model.num_inliers,
+        "on_watermark": 0 if model is None or model.watermark is None else int(model.watermark.sum()),
         "model": model.matrix.tolist() if known and model is not None and model.matrix is not None else None,
         "corners": None if corners is None else corners.round(3).tolist(),
         "times_ms": {stage: round(value, 2) for stage, value in pair.times_ms.items()},
@@ -193,6 +214,8 @@ def _print(result: dict[str, Any], name: str, to_error: bool) -> None:
     for image in result["images"]:
         tell(f"{image['keypoints']:6d} keypoints in {image['path']} ({image['width']}x{image['height']})")
     tell(f"{result['matches']:6d} putative matches, mutual nearest neighbours of {name}")
+    if result["on_watermark"]:
+        tell(f"{result['on_watermark']:6d} of them left out: a watermark or a burnt-in label, which does not move")
     if result["verified"]:
         share = 100 * result["inliers"] / max(result["matches"], 1)
         tell(f"{result['inliers']:6d} inliers ({share:.0f} %) of one {result['geometry']} matrix")

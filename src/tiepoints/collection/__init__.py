@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .engines import Engine, Failure, Processes, Serial, Threads
+    from .export import export_colmap, export_features, export_matches, export_npz
+    from .images import Extracted, extract_images
     from .pairs import exhaustive, from_file, sequential, union
     from .photographs import Collection, Photograph, natural_order
     from .records import register
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "engines": ("Engine", "Failure", "Processes", "Serial", "Threads"),
+    "export": ("export_colmap", "export_features", "export_matches", "export_npz"),
+    "images": ("Extracted", "extract_images"),
     "pairs": ("exhaustive", "from_file", "sequential", "union"),
     "photographs": ("Collection", "Photograph", "natural_order"),
     "records": ("register",),
@@ -31,6 +35,7 @@ __all__ = [
     "Collection",
     "Engine",
     "Extract",
+    "Extracted",
     "Failure",
     "Given",
     "Match",
@@ -46,6 +51,11 @@ __all__ = [
     "Verified",
     "Verify",
     "exhaustive",
+    "export_colmap",
+    "export_features",
+    "export_matches",
+    "export_npz",
+    "extract_images",
     "from_file",
     "natural_order",
     "register",

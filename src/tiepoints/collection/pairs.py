@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from ..checks import count
 from ..errors import InvalidInputError
 from ..files import PathLike, read_bytes
-from .photographs import natural_order
+from .photographs import composed, natural_order
 
 __all__ = ["Pair", "exhaustive", "from_file", "sequential", "union"]
 
@@ -81,8 +81,7 @@ def from_file(path: PathLike, names: Iterable[str]) -> list[Pair]:
     InvalidInputError
         If a line is no pair, or names an image that is not there.
     """
-    listed = _listed(names)
-    known = names if hasattr(names, "select") else set(listed)
+    known = {composed(name): name for name in names}
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -94,10 +93,10 @@ def from_file(path: PathLike, names: Iterable[str]) -> list[Pair]:
         parts = line.strip().split("\t") if "\t" in line else line.split()
         if len(parts) != 2:
             raise InvalidInputError(f"{path}, line {number}: not two names; separate names with spaces by a tab")
-        a, b = (part.strip() for part in parts)
-        for name in (a, b):
-            if name not in known:
-                raise InvalidInputError(f"{path}, line {number}: there is no image {name!r}")
+        for name in parts:
+            if composed(name.strip()) not in known:
+                raise InvalidInputError(f"{path}, line {number}: there is no image {name.strip()!r}")
+        a, b = (known[composed(part.strip())] for part in parts)
         pairs.append((a, b))
     return union(pairs)
 

@@ -10,6 +10,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
-from ..errors import ImageError, InvalidInputError
+from ..errors import ImageError, InvalidInputError, StorageError
 from ..files import PathLike, check_name, one_line, sha256_of
 from ..images import Header, header_of, read
 from ..threads import cores
@@ -212,11 +213,11 @@ class Collection(Mapping[str, Photograph]):
 
     def __getitem__(self, name: str) -> Photograph:
         if name not in self._items:
-            return self._items[self._forms[_composed(name)]]
+            return self._items[self._forms[composed(name)]]
         return self._items[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._items or (isinstance(name, str) and _composed(name) in self._forms)
+        return name in self._items or (isinstance(name, str) and composed(name) in self._forms)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
@@ -231,7 +232,7 @@ class Collection(Mapping[str, Photograph]):
     @cached_property
     def _forms(self) -> dict[str, str]:
         """Names by their composed form: macOS writes them decomposed, and they look the same."""
-        return {_composed(name): name for name in self._items}
+        return {composed(name): name for name in self._items}
 
     def select(self, names: Iterable[str]) -> Collection:
         """Those of these names."""
@@ -291,10 +292,13 @@ def _hash(path: Path, hashes: Hashes | None = None) -> str:
         digest = sha256_of(path)
         if time.time_ns() - max(about.st_mtime_ns, about.st_ctime_ns) > _SETTLED:
             if hashes is not None:
-                hashes.put(name, state, digest)
+                with suppress(StorageError):  # it only saves time
+                    hashes.put(name, state, digest)
             else:
                 with _recent_lock:
                     _recent[name, state] = digest
+    except StorageError:
+        raise
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except OSError as error:
@@ -308,5 +312,6 @@ _recent: dict[tuple[str, str], str] = {}
 _recent_lock = threading.Lock()
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
+    """The composed form of a name: macOS writes names decomposed, and they look the same."""
     return unicodedata.normalize("NFC", name)

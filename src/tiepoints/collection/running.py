@@ -7,12 +7,13 @@ import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from ..errors import ImageError, InvalidInputError
 from ..threads import cores, limited
 from .engines import Engine, Failure, Serial, Threads, failure_of
-from .photographs import Collection
+from .photographs import Collection, composed
 from .records import decode, encode
 from .steps import Step, key_of
 from .store import Memory, Store, Stored, reopened, stage_of
@@ -102,7 +103,7 @@ class Results(Mapping[Name, Any]):
         self._stage = stage_of(step)
 
     def __getitem__(self, name: Name) -> Any:
-        return self.store.get(self._stage, self._keys[name])
+        return self.store.get(self._stage, self.key(name))
 
     def __iter__(self) -> Iterator[Name]:
         return iter(self._keys)
@@ -111,7 +112,7 @@ class Results(Mapping[Name, Any]):
         return len(self._keys)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._keys
+        return name in self._keys or _composed(name) in self._forms
 
     def __repr__(self) -> str:
         wrong = f", {len(self.failed)} failed" if self.failed else ""
@@ -119,15 +120,27 @@ class Results(Mapping[Name, Any]):
 
     def key(self, name: Name) -> str:
         """The key of an item's result."""
-        return self._keys[name]
+        found = self._keys.get(name)
+        return self._keys[self._forms[_composed(name)]] if found is None else found
+
+    @cached_property
+    def _forms(self) -> dict[Any, Name]:
+        """Names by their composed form of Unicode."""
+        return {_composed(name): name for name in self._keys}
 
     def reference(self, name: Name) -> Input:
         """An item's result as the input of another step."""
-        key = self._keys[name]
+        key = self.key(name)
         if isinstance(self.store, Store):
             return Reference(self.store, self._stage, key)
         assert isinstance(self.store, Memory)
         return _Held(key, self.store.record(self._stage, key))
+
+
+def _composed(name: Any) -> Any:
+    if isinstance(name, tuple):
+        return tuple(_composed(part) for part in name)
+    return composed(name) if isinstance(name, str) else name
 
 
 class _Task(NamedTuple):

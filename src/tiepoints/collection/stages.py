@@ -12,9 +12,9 @@ from ..checks import choice, number
 from ..errors import InvalidInputError
 from ..extraction import Extractor, load
 from ..features import Features, Matches
-from ..geometry import false_alarms, fundamental, homography
+from ..geometry import fundamental, homography, log_nfa
 from ..geometry.results import Geometry
-from ..matching import match
+from ..matching import Matcher, load_matcher
 from .photographs import Photograph
 from .records import register
 from .steps import Step
@@ -27,6 +27,15 @@ _DECODED = 12
 # the count of images in SIFT's pyramid, which starts at twice the size.
 _WORKED = {"mdnet": 130, "orb": 20}
 _WORKED_ELSE = 240
+
+
+def memory_of(extractor: Extractor, size: tuple[int, int]) -> int:
+    """About how many bytes decoding an image of this size and extracting its features take."""
+    width, height = size
+    limit = extractor.max_size
+    scale = 1.0 if limit is None else min(1.0, limit / max(width, height))
+    each = _WORKED.get(extractor.metadata.name, _WORKED_ELSE)
+    return int(width * height * (_DECODED + each * scale**2))
 
 
 class Extract(Step):
@@ -46,8 +55,8 @@ class Extract(Step):
 
     Examples
     --------
-    >>> Extract("orb", max_keypoints=500)
-    Extract(<orb extractor: ...>)
+    >>> Extract("orb", max_keypoints=500).name
+    'extract-orb'
     """
 
     packages = ("numpy",)
@@ -72,11 +81,7 @@ class Extract(Step):
 
     def memory(self, *inputs: Any) -> int:
         """Bytes for the decoding, and for the method on the image after `max_size`."""
-        width, height = inputs[0].header.size
-        limit = self.extractor.max_size
-        scale = 1.0 if limit is None else min(1.0, limit / max(width, height))
-        each = _WORKED.get(self.extractor.metadata.name, _WORKED_ELSE)
-        return int(width * height * (_DECODED + each * scale**2))
+        return memory_of(self.extractor, inputs[0].header.size)
 
     def with_threads(self, count: int) -> Extract:
         """The same with the extractor's own threads limited."""
@@ -89,33 +94,43 @@ class Extract(Step):
 
 
 class Match(Step):
-    """The matches of two images' features, by `tiepoints.match`.
+    """The matches of two images' features.
 
     Parameters
     ----------
-    ratio, min_similarity, mutual
-        As for `tiepoints.match`.
+    matcher : str or Matcher
+        A name that `matching.load_matcher` takes, or a matcher.
+    **options
+        Those of the matcher, where it is given by its name.
 
     Raises
     ------
     InvalidInputError
-        If a number is out of its range.
+        As `matching.load_matcher`.
+
+    Examples
+    --------
+    >>> Match(ratio=0.9)
+    Match(Nearest(ratio=0.9, min_similarity=None, mutual=True))
     """
 
-    def __init__(self, *, ratio: float | None = None, min_similarity: float | None = None, mutual: bool = True) -> None:
-        self.ratio = None if ratio is None else number(ratio, "ratio", above=0, most=1)
-        self.min_similarity = (
-            None if min_similarity is None else number(min_similarity, "min_similarity", least=-1, most=1)
-        )
-        self.mutual = mutual
+    def __init__(self, matcher: str | Matcher = "nearest", **options: Any) -> None:
+        if isinstance(matcher, str):
+            matcher = load_matcher(matcher, **options)
+        elif options:
+            raise InvalidInputError("options belong to a matcher that is given by its name")
+        self.matcher = matcher
 
     def __call__(self, a: Features, b: Features) -> Matches:
         """The matches of a pair."""
-        return match(a, b, ratio=self.ratio, min_similarity=self.min_similarity, mutual=self.mutual)
+        return self.matcher(a, b)
 
     def memory(self, *inputs: Any) -> int:
         """Some megabytes: features, and a block of similarities."""
         return 20_000_000
+
+    def __repr__(self) -> str:
+        return f"Match({self.matcher!r})"
 
 
 @register("tiepoints.Verified")
@@ -190,4 +205,4 @@ class Verify(Step):
         """The model of a pair."""
         estimate = fundamental if self.geometry == "fundamental" else homography
         model = estimate(a, b, matches, threshold=self.threshold, seed=self.seed)
-        return Verified(matches, model, false_alarms(model, self.threshold, b.image_size))
+        return Verified(matches, model, log_nfa(model, self.threshold, b.image_size))

@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import InvalidInputError
 from ..extraction import Extractor
 from ..files import sha256_of
+from ..matching import Matcher
 
 __all__ = ["Step", "description_of", "key_of"]
 
@@ -126,6 +127,11 @@ def description_of(value: Any, what: str = "") -> Any:
         return {"array": [value.dtype.str, list(value.shape), hashlib.sha256(content).hexdigest()]}
     if isinstance(value, Extractor):
         return _of_extractor(value)
+    if isinstance(value, Matcher):
+        kind = type(value)
+        known = {name: description_of(option, name) for name, option in sorted(value.options().items())}
+        version = getattr(value, "version", 1)
+        return {"matcher": f"{kind.__module__}.{kind.__qualname__}", "version": version, "options": known}
     if callable(getattr(value, "describe", None)):
         return value.describe()
     if isinstance(value, Mapping):

@@ -73,6 +73,13 @@ class Pair:
     homography: Float64 | None = None
     correspondences: Float64 | None = None
 
+    @property
+    def truth(self) -> Float64:
+        """The homography, or the correspondences where there is none."""
+        truth = self.correspondences if self.homography is None else self.homography
+        assert truth is not None  # a pair has one of them
+        return truth
+
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
@@ -216,7 +223,7 @@ def _split(name: str, parent: Path) -> str:
 
 def _load(path: Path, shape: tuple[int, int] | None) -> Float64:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = [line.partition("#")[0] for line in path.read_text(encoding="utf-8").splitlines()]
         values = np.array([line.split() for line in lines if line.strip()], np.float64, ndmin=2)
     except (OSError, ValueError) as error:
         raise StorageError(f"{path}: cannot be read as numbers ({one_line(error)})") from error

@@ -20,7 +20,7 @@ __all__ = ["Nearest"]
 Float32 = NDArray[np.float32]
 
 # Blocks of similarities: 512 rows feed the BLAS at its full rate, and 512 x 1024 floats, 2 MB, stay in a core's cache
-# until their maxima are taken. Ours, measured with benchmarks/matching.py.
+# until their maxima are taken. Ours, measured with tools/matching.py.
 _ROWS, _COLUMNS = 512, 1024
 
 

@@ -6,12 +6,15 @@ alignment of Umeyama, PAMI 1991. The figures are those of the evo library (Grupp
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InvalidInputError
+from ..geometry.alignment import similarity
 
-__all__ = ["absolute_errors", "associate", "relative_errors", "statistics"]
+__all__ = ["absolute_errors", "associate", "relative_errors", "rms_after_alignment", "robust_ate", "statistics"]
 
 Float64 = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -120,6 +123,55 @@ def statistics(errors: ArrayLike) -> dict[str, float]:
         "median": float(np.median(values)),
         "max": float(np.max(values)),
     }
+
+
+def robust_ate(estimated: ArrayLike, truth: ArrayLike, seed: int = 0) -> float | None:
+    """ATE of the Image Matching Benchmark: mean distance of inlying camera centres after a robust alignment.
+
+    Similarities from samples of three centres; an inlier lies within half the centres' root mean square distance from
+    their mean; the sample with the most inliers counts, of equals that with the smallest mean error. With less than
+    30 % of inliers, and at most, it is half the diagonal of the centres' box. Not the RMSE that trajectories have.
+
+    Parameters
+    ----------
+    estimated, truth : (N, 3) array
+        Camera centres, row by row.
+    seed : int
+        Of the samples.
+
+    Returns
+    -------
+    ate : float or None
+        In the truth's unit; None with fewer than three centres.
+    """
+    found, true = (np.asarray(values, dtype=np.float64).reshape(-1, 3) for values in (estimated, truth))
+    count = len(true)
+    if count < 3:
+        return None
+    threshold = 0.5 * float(np.sqrt(((true - true.mean(axis=0)) ** 2).sum(axis=1).mean()))
+    worst = float(np.linalg.norm(np.ptp(true, axis=0)) / 2)
+    share = max(3 / count, 0.5)
+    samples = 1 if share == 1 else int(math.log(1 - 0.9999) / math.log(1 - share**3))
+    rng = np.random.default_rng(seed)
+    best: tuple[int, float] = (0, -np.inf)
+    for _ in range(samples):
+        rows = rng.permutation(count)[:3]
+        moved = similarity(found[rows], true[rows])
+        if moved is None:
+            continue
+        distances = np.linalg.norm(moved(found) - true, axis=1)
+        near = distances < threshold
+        if near.any():
+            best = max(best, (int(near.sum()), -float(distances[near].mean())))
+    inliers, error = best[0], -best[1]
+    return worst if inliers < 0.3 * count or error > worst else error
+
+
+def rms_after_alignment(estimated: ArrayLike, truth: ArrayLike) -> float | None:
+    """Root mean square distance of camera centres after the best similarity; None with fewer than three centres."""
+    found, true = (np.asarray(values, dtype=np.float64).reshape(-1, 3) for values in (estimated, truth))
+    moved = similarity(found, true) if len(true) >= 3 else None
+    return None if moved is None else float(np.sqrt(np.mean(absolute_errors(moved(found), true) ** 2)))
 
 
 def _motions(poses: Float64, delta: int) -> tuple[Float64, Float64]:

@@ -19,13 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
+from ..checks import choice
 from ..errors import InvalidInputError, MissingDependencyError, StorageError
 from ..features import Features, Matches
-from ..files import PathLike, check_name, one_line, real, replacing, write_lock
+from ..files import PathLike, one_line, real, replacing, write_lock
+from .colmap_checks import (
+    CameraMode,
+    Pair,
+    Space,
+    check_image,
+    check_pair,
+    check_shared,
+    keeps_descriptors,
+    shared_by,
+)
 
 __all__ = ["ColmapDatabase", "Kind", "TwoView", "read_colmap", "write_colmap"]
 
-Pair = tuple[str, str]
 #: COLMAP's names for what relates two views, in lower case.
 Kind = OneOf[
     "undefined",
@@ -114,7 +124,7 @@ def write_colmap(
     images: Mapping[str, tuple[Features, Camera]],
     matches: Mapping[Pair, Matches | TwoView] | None = None,
     *,
-    share_cameras: bool = False,
+    camera_mode: CameraMode = "per-image",
 ) -> None:
     """Write a new COLMAP database; the old file stays whole until the new one is, and is then replaced.
 
@@ -132,8 +142,9 @@ def write_colmap(
         By name, relative to the folder of the images; ids count from 1 in this order.
     matches : mapping of (str, str) to Matches or TwoView, optional
         By the names of both images.
-    share_cameras : bool
-        Whether images with equal cameras were taken with one camera, which COLMAP then refines as one.
+    camera_mode : {"per-image", "per-folder", "single", "equal"}
+        Which images were taken with one camera, which COLMAP then refines as one: none, those of one folder (by their
+        names), all, or those whose cameras are equal. Of images with one camera, the first one's camera counts.
 
     Raises
     ------
@@ -146,20 +157,27 @@ def write_colmap(
         If the file cannot be written, or is open in another program.
     """
     pycolmap = _pycolmap()
+    choice(camera_mode, "camera_mode", get_args(CameraMode))
     path = real(path)
     with write_lock(path), replacing(path) as temporary:
         with _open(pycolmap, temporary, path) as database, pycolmap.DatabaseTransaction(database):
             ids: dict[str, int] = {}
             counts: dict[str, int] = {}
-            cameras: dict[Camera, tuple[int, int]] = {}
+            cameras: dict[Any, tuple[Camera, tuple[int, int]]] = {}
+            space = Space(path)
             for name, (features, camera) in images.items():
-                _check_image(name, features, camera)
-                known = cameras.get(camera) if share_cameras else None
-                cameras[camera] = known or _write_camera(pycolmap, database, camera)
-                ids[name] = _write_image(pycolmap, database, name, features, cameras[camera])
+                check_image(name, features, camera)
+                space.take(16 * len(features) + 128 * len(features) * keeps_descriptors(features))
+                shared = shared_by(camera_mode, name, camera)
+                if shared not in cameras:
+                    cameras[shared] = camera, _write_camera(pycolmap, database, camera)
+                check_shared(name, camera, cameras[shared][0], camera_mode)
+                ids[name] = _write_image(pycolmap, database, name, features, cameras[shared][1])
                 counts[name] = len(features)
             for pair, found in (matches or {}).items():
-                _check_pair(pair, found, counts, matches or {})
+                check_pair(pair, found, counts, matches or {})
+                plain = found if isinstance(found, Matches) else found.proposed or found.matches
+                space.take(8 * len(plain) + (0 if isinstance(found, Matches) else 8 * len(found.matches)))
                 _write_pair(pycolmap, database, ids[pair[0]], ids[pair[1]], found)
         _settle(pycolmap, path)
 
@@ -248,33 +266,6 @@ def _settle(pycolmap: Any, path: Path) -> None:
         log.unlink(missing_ok=True)
 
 
-def _check_image(name: str, features: Features, camera: Camera) -> None:
-    check_name(name)
-    if features.image_size not in ((0, 0), (camera.width, camera.height)):  # (0, 0): not known
-        width, height = features.image_size
-        raise InvalidInputError(
-            f"the features of {name!r} are of {width}x{height} pixels, its camera has {camera.width}x{camera.height}"
-        )
-
-
-def _check_pair(
-    pair: Pair, found: Matches | TwoView, counts: Mapping[str, int], matches: Mapping[Pair, Matches | TwoView]
-) -> None:
-    a, b = pair
-    for name in pair:
-        if name not in counts:
-            raise InvalidInputError(f"the pair {pair} has matches, but {name!r} is not among the images")
-    if a == b or (b, a) in matches:
-        raise InvalidInputError(f"the pair {pair} is of one image, or there in both directions")
-    for some in (found,) if isinstance(found, Matches) else (found.matches, found.proposed):
-        if some is not None and len(some):
-            last = some.indices.max(axis=0)
-            if some.indices.min() < 0 or last[0] >= counts[a] or last[1] >= counts[b]:
-                raise InvalidInputError(
-                    f"matches of {pair} refer to keypoint {last.tolist()}, but there are {counts[a]} and {counts[b]}"
-                )
-
-
 def _write_camera(pycolmap: Any, database: Any, camera: Camera) -> tuple[int, int]:
     """The ids of a camera and of the rig that holds only it."""
     corner = camera.shifted(0.5)
@@ -305,8 +296,8 @@ def _write_image(pycolmap: Any, database: Any, name: str, features: Features, ca
         angles = np.zeros(len(features), np.float32) if features.angles is None else features.angles
         columns += [scales[:, None], angles[:, None]]
     database.write_keypoints(image.image_id, np.concatenate(columns, axis=1))
-    values = features.descriptors
-    if values.dtype == np.float32 and values.shape[1] == 128 and (values >= 0).all():
+    if keeps_descriptors(features):
+        values = features.descriptors
         # FeatureDescriptorsToUnsignedByte in COLMAP's feature/utils.cc, which rounds halves up
         sift = np.minimum(np.floor(values * 512 + 0.5), 255).astype(np.uint8)
         database.write_descriptors(

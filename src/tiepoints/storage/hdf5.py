@@ -1,9 +1,11 @@
-"""What HDF5 files of features and of matches share: reading one item, and writing that survives interruption."""
+"""What HDF5 files of features and of matches share: reading one item, and writing a file that is whole or not there."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import sys
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,13 +16,15 @@ from typing import Any, Generic, TypeVar
 from numpy.typing import NDArray
 
 from ..errors import InvalidInputError, StorageError
-from ..files import PathLike, one_line, real, replacing, write_lock
-from .journal import Journal
+from ..files import PathLike, check_space, one_line, real, replacing, write_lock
 
 K = TypeVar("K")
 V = TypeVar("V")
 R = TypeVar("R", bound="Reader[Any, Any]")
 W = TypeVar("W", bound="Writer[Any]")
+
+# Bytes that the groups and datasets of an item take besides the arrays, generously.
+_HEADERS = 32_768
 
 # What h5py raises on damaged files and on datasets that are not what their names say.
 _DAMAGED = (InvalidInputError, OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError)
@@ -65,7 +69,18 @@ class Reader(Mapping[K, V], ABC, Generic[K, V]):
     @property
     def made_with(self) -> str:
         """What the file's writer said that it was made with; '' if nothing."""
-        return str(self._file.attrs.get("made_with", ""))
+        return self.attribute("made_with")
+
+    def attribute(self, name: str) -> str:
+        """A text that the file says of itself; '' if it does not.
+
+        Raises
+        ------
+        StorageError
+            If the file is damaged.
+        """
+        with self._reported():
+            return str(self._file.attrs.get(name, ""))
 
     def __iter__(self) -> Iterator[K]:
         return iter(self.groups())
@@ -139,7 +154,7 @@ class Reader(Mapping[K, V], ABC, Generic[K, V]):
 
 
 class Writer(ABC, Generic[K]):
-    """The lock, the journal and the swap at the end; a subclass says what an item's key and datasets are."""
+    """A new file that takes the old one's place at the end; a subclass says what an item's key and datasets are."""
 
     what: str  # for the messages
 
@@ -148,88 +163,92 @@ class Writer(ABC, Generic[K]):
         self.made_with = made_with
         self.overwrite = overwrite
         self._stack = ExitStack()
+        self._file: Any = None  # opened with the first item
+        self._written = 0
 
     def __enter__(self: W) -> W:
         with ExitStack() as stack:
             stack.enter_context(write_lock(self.path))
-            partial = self.path.with_name(f"{self.path.name}.partial")
-            if self.overwrite:
-                partial.unlink(missing_ok=True)
-            header = {"what": self.what, "made_with": self.made_with, "fresh": self.overwrite}
-            self._journal = Journal(partial, header)
-            stack.callback(self._let_go)
-            if self._journal.header["what"] != self.what:
-                raise StorageError(
-                    f"{partial}: holds unfinished {self._journal.header['what']}, not {self.what}; move it"
-                )
-            self.check_made_with(partial, self._journal.header["made_with"])
-            # A run with `overwrite` that was interrupted and is resumed without must not bring the old items back.
-            self._keep_old = self.path.exists() and not self._journal.header["fresh"]
+            self._keep_old = self.path.exists() and not self.overwrite
             if self._keep_old:
                 self._know_old()
-            for key in self._journal:
-                self._know(self._decode(key))
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._stack:
-            if kind is None:
-                if len(self._journal) or not self._keep_old:
-                    self._merge()
-                self._journal.remove()
-
-    def _let_go(self) -> None:
-        """Keep the journal only for what is in it: who was refused, or wrote nothing, leaves nothing behind."""
-        if len(self._journal):
-            self._journal.close()
-        else:
-            self._journal.remove()
+        if kind is None and self._file is None and not self._keep_old:
+            try:
+                self._open()
+            except BaseException:
+                self._stack.__exit__(*sys.exc_info())
+                raise
+        # What was entered last is left first: the HDF5 file is closed, then it replaces the old one unless there is an
+        # exception, then the lock goes.
+        self._stack.__exit__(kind, error, trace)
 
     def check_made_with(self, path: Path, before: str) -> None:
         """Refuse to mix what `path` holds with what another maker writes."""
         if before and self.made_with and before != self.made_with:
-            old, new = _differences(before, self.made_with)
+            old, new = differences(before, self.made_with)
             raise StorageError(
                 f"{path}: was made with {old}, not {new}; write to another file, or "
                 "replace this one with --overwrite (overwrite=True)"
             )
 
-    def _merge(self) -> None:
+    def attributes(self, **values: str) -> None:
+        """Texts that the file says of itself."""
+        self._open()
+        for name, value in values.items():
+            self._file.attrs[name] = value
+
+    def _open(self) -> None:
         import h5py
 
-        with replacing(self.path) as temporary:
-            try:
-                if self._keep_old:
-                    shutil.copyfile(self.path, temporary)
-                with h5py.File(temporary, "a") as file:
-                    if self.made_with or self._journal.header["made_with"]:
-                        file.attrs["made_with"] = self.made_with or self._journal.header["made_with"]
-                    for key in self._journal:
-                        name = self._group(self._decode(key))
-                        if name in file:
-                            del file[name]
-                        self._put(file.create_group(name), self._decode(key), self._journal.read(key))
-            except StorageError:
-                raise
-            except (OSError, RuntimeError, ValueError) as error:
-                raise StorageError(
-                    f"{self.path}: cannot be written ({one_line(error)}); what is finished is kept beside it, run again"
-                ) from error
+        if self._file is not None:
+            return
+        temporary = self._stack.enter_context(replacing(self.path))
+        if self._keep_old:
+            check_space(self.path, self.path.stat().st_size + _HEADERS)
+            shutil.copyfile(self.path, temporary)
+        else:
+            check_space(self.path, _HEADERS)
+        try:
+            self._file = h5py.File(temporary, "a")
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be written ({one_line(error)})") from error
+        self._stack.callback(self._close)
+        if self.made_with:
+            self._file.attrs["made_with"] = self.made_with
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        try:
+            file.close()
+        except (OSError, RuntimeError) as error:
+            raise StorageError(f"{self.path}: cannot be written ({one_line(error)})") from error
+
+    def _append(self, key: K, arrays: dict[str, NDArray[Any]]) -> Any:
+        """Write an item, in place of the one of this key if there is one; returns its group."""
+        self._open()
+        # HDF5 crashes on a full disk, at the latest when it is closed: so ask before, also for what it holds back.
+        size = sum(array.nbytes for array in arrays.values())
+        check_space(self.path, size + _HEADERS + min(_HEADERS * self._written // 8, 64 * _HEADERS))
+        try:
+            name = self._group(key)
+            if name in self._file:
+                del self._file[name]
+            group = self._file.create_group(name)
+            self._put(group, key, arrays)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise StorageError(f"{self.path}: cannot be written ({one_line(error)})") from error
+        self._written += 1
+        return group
 
     @abstractmethod
     def _know_old(self) -> None:
         """Take note of the items of the finished file."""
-
-    @abstractmethod
-    def _know(self, key: K) -> None:
-        """Take note that an item is there."""
-
-    @abstractmethod
-    def _decode(self, key: str) -> K:
-        """An item's key from the journal's."""
 
     @abstractmethod
     def _group(self, key: K) -> str:
@@ -240,7 +259,7 @@ class Writer(ABC, Generic[K]):
         """Write an item's arrays into its group."""
 
 
-def _differences(before: str, now: str) -> tuple[str, str]:
+def differences(before: str, now: str) -> tuple[str, str]:
     """What two makers differ in: their names, else the options of their representations, else the whole texts."""
     (name, options), (other, others) = _maker(before), _maker(now)
     if name != other:
@@ -256,3 +275,8 @@ def _maker(text: str) -> tuple[str, dict[str, str]]:
     """Name and options of an `Extractor`'s representation, <NAME extractor: KEY=VALUE, KEY=VALUE>."""
     name, _, options = text.strip("<>").partition(" extractor: ")
     return name, dict(re.findall(r"(\w+)=(.*?)(?=, \w+=|$)", options))
+
+
+def forms(name: str) -> list[str]:
+    """A name, and the same in Unicode's other forms: macOS writes names decomposed, and they look the same."""
+    return list(dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]))

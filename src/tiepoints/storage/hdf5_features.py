@@ -1,4 +1,4 @@
-"""The features of many images in an HDF5 file laid out as hloc's, written so that an interruption loses nothing.
+"""The features of many images in an HDF5 file laid out as hloc's, whole or not there.
 
 Layout (hloc, ``extract_features.py``): the group of an image is called like the image, slashes nest; in it are
 ``keypoints`` N x 2, ``descriptors`` D x N, ``scores`` and ``image_size`` (w, h); tiepoints adds ``sets``, ``scales``
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import InvalidInputError
 from ..features import Features
 from ..files import PathLike, check_name
-from .hdf5 import Reader, Writer
+from .hdf5 import Reader, Writer, forms
 from .npz import arrays_of, features_of
 
 
@@ -44,12 +44,26 @@ class FeatureReader(Reader[str, Features]):
         """The images' names, in the file's order (alphabetical in each folder)."""
         return list(self)
 
+    def made_from(self) -> dict[str, str]:
+        """From each image's name to the key that its features were written with; '' where there is none.
+
+        Raises
+        ------
+        StorageError
+            If the file is damaged.
+        """
+        with self._reported():
+            return {name: str(self._file[name].attrs.get("key", "")) for name in self}
+
     def _key(self, name: str) -> str:
         return name
 
     def _find(self, key: object) -> Any:
+        if not isinstance(key, str):
+            return None
         try:
-            return self._at(check_name(key)) if isinstance(key, str) else None
+            found = (self._at(name) for name in forms(check_name(key)))
+            return next((group for group in found if group is not None), None)
         except InvalidInputError:
             return None
 
@@ -66,24 +80,22 @@ class FeatureReader(Reader[str, Features]):
 class FeatureWriter(Writer[str]):
     """Write the features of many images into one HDF5 file; use it in a ``with`` block.
 
-    Each finished image goes to `<path>.partial` at once. When the block ends without an exception, the whole file is
-    put together beside `path` and takes its place in one step. After an exception, or if the process is killed at any
-    time, the old file is as before, and the next writer on the same path finds the finished images again::
+    The file takes its place when the block ends without an exception; until then, and after an exception or a kill, the
+    old file is as before. Work that is to be resumed belongs into a store: `tiepoints.collection`::
 
         with FeatureWriter("features.h5") as writer:
             for name in names:
-                if name not in writer:
-                    writer.write(name, extract(name))
+                writer.write(name, extract(name))
 
-    An existing file is added to. While writing, the disk holds the new features twice.
+    An existing file is added to; while that is done, the disk holds it twice.
 
     Parameters
     ----------
     path : str or path
         The file; its folder is made if missing.
     made_with : str, optional
-        What makes these features, such as the extractor and its settings; kept in the file. Resuming or adding to a
-        file that was made with something else is refused.
+        What makes these features, such as the extractor and its settings; kept in the file. Adding to a file that was
+        made with something else is refused.
     overwrite : bool
         Start from nothing, and replace the file at the end.
 
@@ -91,7 +103,8 @@ class FeatureWriter(Writer[str]):
     ------
     StorageError
         On entering: if another process is writing this file, if what is there is no file of features or was made with
-        something else, or if the folder cannot be written. On leaving: if the file cannot be written.
+        something else, or if the folder cannot be written. Later: if the file cannot be written, for instance because
+        the disk is too small.
     """
 
     what = "features"
@@ -107,7 +120,7 @@ class FeatureWriter(Writer[str]):
     def __len__(self) -> int:
         return len(self._names)
 
-    def write(self, name: str, features: Features) -> None:
+    def write(self, name: str, features: Features, *, key: str = "") -> None:
         """Keep the features of an image, in place of those it may have had.
 
         Parameters
@@ -115,6 +128,8 @@ class FeatureWriter(Writer[str]):
         name : str
             The image's path relative to the folder of the images, with slashes.
         features : Features
+        key : str, optional
+            Tells what they were made from and with; `FeatureReader.made_from` gives it back.
 
         Raises
         ------
@@ -130,7 +145,9 @@ class FeatureWriter(Writer[str]):
                 raise InvalidInputError(
                     f"{name!r} and another image: {inside or name!r} cannot be an image and a folder"
                 )
-        self._journal.append(name, arrays_of(features))
+        group = self._append(name, arrays_of(features))
+        if key:
+            group.attrs["key"] = key
         self._know(name)
 
     def _know_old(self) -> None:
@@ -142,9 +159,6 @@ class FeatureWriter(Writer[str]):
     def _know(self, key: str) -> None:
         self._names.add(key)
         self._folders.update(_folders_of(key))
-
-    def _decode(self, key: str) -> str:
-        return key
 
     def _group(self, key: str) -> str:
         return key

@@ -1,4 +1,4 @@
-"""The matches of many pairs in an HDF5 file laid out as hloc's, written so that an interruption loses nothing.
+"""The matches of many pairs in an HDF5 file laid out as hloc's, whole or not there.
 
 Layout (hloc, ``match_features.py``): the group of a pair is called ``a/b``, both names with '-' for '/'; in it
 ``matches0``, for each keypoint of a the row in b or -1, and ``matching_scores0``. tiepoints keeps the true names in the
@@ -7,6 +7,7 @@ group's attribute ``names``.
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import InvalidInputError
 from ..features import Matches
 from ..files import PathLike, check_name
-from .hdf5 import Reader, Writer
+from .hdf5 import Reader, Writer, forms
 
 Pair = tuple[str, str]
 
@@ -56,11 +57,12 @@ class MatchReader(Reader[Pair, Matches]):
     def _find(self, key: object) -> Any:
         if not (isinstance(key, tuple) and len(key) == 2 and all(isinstance(name, str) for name in key)):
             return None
-        for a, b in (key, key[::-1]):
-            try:
-                group = self._at(_group_of((check_name(a), check_name(b))))
-            except InvalidInputError:
-                return None
+        try:
+            several = [(a, b) for a in forms(check_name(key[0])) for b in forms(check_name(key[1]))]
+        except InvalidInputError:
+            return None
+        for a, b in [way for pair in several for way in (pair, pair[::-1])]:
+            group = self._at(_group_of((a, b)))
             if group is not None and _names_of(group) in (None, (a, b)):
                 return group
         return None
@@ -72,14 +74,14 @@ class MatchReader(Reader[Pair, Matches]):
         if "matching_scores0" in group:
             scores = group["matching_scores0"][()].astype(np.float32).ravel()[rows]
         indices = np.stack([rows, matches0[rows]], axis=1)
-        swapped = group.name.strip("/") != _group_of(key)
+        swapped = _composed(group.name.strip("/")) != _composed(_group_of(key))
         return Matches(indices[:, ::-1] if swapped else indices, scores)
 
 
 class MatchWriter(Writer[Pair]):
     """Write the matches of many pairs into one HDF5 file; use it in a ``with`` block.
 
-    Interruption, resuming, adding to an existing file, parameters and errors: as `FeatureWriter`. (a, b) and (b, a) are
+    Interruption, adding to an existing file, parameters and errors: as `FeatureWriter`. (a, b) and (b, a) are
     one pair, which keeps the direction that it was first written in.
     """
 
@@ -137,7 +139,7 @@ class MatchWriter(Writer[Pair]):
         scores0 = np.zeros(counts[0], np.float32)
         matches0[indices[:, 0]] = indices[:, 1]
         scores0[indices[:, 0]] = matches.scores
-        self._journal.append("\0".join(pair), {"matches0": matches0, "matching_scores0": scores0})
+        self._append(pair, {"matches0": matches0, "matching_scores0": scores0})
         self._know(pair)
 
     def _know_old(self) -> None:
@@ -149,10 +151,6 @@ class MatchWriter(Writer[Pair]):
     def _know(self, key: Pair) -> None:
         self._stored[_group_of(key)] = key
 
-    def _decode(self, key: str) -> Pair:
-        a, b = key.split("\0")
-        return a, b
-
     def _group(self, key: Pair) -> str:
         return _group_of(key)
 
@@ -160,6 +158,10 @@ class MatchWriter(Writer[Pair]):
         group.attrs["names"] = list(key)
         for name, value in arrays.items():
             group[name] = value
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _group_of(pair: Pair) -> str:

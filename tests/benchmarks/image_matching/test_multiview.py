@@ -6,72 +6,18 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import tiepoints as tp
-from tiepoints.benchmarks.image_matching.multiview import (
-    absolute_trajectory_error,
-    choose_bags,
-    reconstruct,
-    rms_after_alignment,
-    verified_database,
-)
+from tiepoints.benchmarks.image_matching.multiview import Reconstruct, VerifyScene, choose_bags
 from tiepoints.benchmarks.image_matching.stereo import match_pair
+from tiepoints.collection import Given
 from tiepoints.datasets.scenes import find_scenes, read_scene
 from tiepoints.errors import InvalidInputError, MissingDependencyError
 from tiepoints.features import Matches
 from tiepoints.metrics.poses import mean_average_accuracy, pairwise_errors
-
-CENTRES = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0.5, 0], [3, 1.5, 0], [3.5, 3, 0.5], [3, 4, 1], [2, 5, 1]])
-
-
-def moved(points: np.ndarray, turn: tuple[float, ...], shift: tuple[float, ...], scale: float) -> np.ndarray:
-    return scale * points @ cv2.Rodrigues(np.array(turn))[0].T + shift
-
-
-vector = st.tuples(*[st.floats(-3, 3)] * 3)
-
-
-@given(turn=vector, shift=vector, scale=st.floats(0.01, 100))
-def test_similarities_do_not_count(turn, shift, scale) -> None:
-    estimated = moved(CENTRES, turn, shift, scale)
-    assert absolute_trajectory_error(estimated, CENTRES) == pytest.approx(0, abs=1e-6)
-    assert rms_after_alignment(estimated, CENTRES) == pytest.approx(0, abs=1e-6)
-    noisy = CENTRES + 0.05 * np.random.default_rng(0).normal(size=CENTRES.shape)
-    rms, ate = rms_after_alignment(noisy, CENTRES), absolute_trajectory_error(noisy, CENTRES)
-    assert rms_after_alignment(moved(noisy, turn, shift, scale), CENTRES) == pytest.approx(rms, rel=1e-6)
-    assert absolute_trajectory_error(moved(noisy, turn, shift, scale), CENTRES) == pytest.approx(ate, rel=1e-6)
-    assert 0 < rms < 0.12 and 0 < ate < 0.2
-
-
-def test_outliers_and_worst_cases_of_the_ate() -> None:
-    wild = CENTRES.copy()
-    wild[2] += [50, -30, 20]
-    assert absolute_trajectory_error(wild, CENTRES) == pytest.approx(0, abs=1e-9), "the mean of the inliers' distances"
-    assert rms_after_alignment(wild, CENTRES) > 1, "the root mean square has no outliers"
-    line = np.outer(np.arange(7), [1.0, 2, 3])
-    assert absolute_trajectory_error(line, CENTRES) == pytest.approx(np.linalg.norm([3.5, 5, 1]) / 2), "half the box"
-    mirrored = CENTRES * [1, 1, -1]
-    assert rms_after_alignment(mirrored, CENTRES) > 0.1, "a mirror image is no similarity"
-    assert rms_after_alignment(line, CENTRES) is None
-    for metric in (absolute_trajectory_error, rms_after_alignment):
-        assert metric(CENTRES[:2], CENTRES[:2]) is None
-        assert metric(CENTRES[:3], CENTRES[:3] * 2) == pytest.approx(0, abs=1e-9)
-
-
-def test_three_tenths_of_inliers_are_needed_for_the_ate() -> None:
-    """Of 12 true centres on a sphere, which no wrong alignment meets, 3 or 4 are found; the others are far off."""
-    golden = (1 + 5**0.5) / 2
-    corners = np.array([[0, x, y * golden] for x in (-1, 1) for y in (-1, 1)])
-    truth = np.concatenate([np.roll(corners, i, axis=1) for i in range(3)])
-    few, enough = truth.copy(), truth.copy()
-    few[3:] = enough[4:] = [900, -700, 400]
-    assert absolute_trajectory_error(few, truth) == pytest.approx(np.linalg.norm(np.ptp(truth, axis=0)) / 2)
-    assert absolute_trajectory_error(enough, truth) == pytest.approx(0, abs=1e-9)
+from tiepoints.metrics.trajectories import rms_after_alignment
 
 
 def test_bags_are_drawn_by_seed(scene_folder: Path) -> None:
@@ -92,6 +38,17 @@ def test_bags_are_drawn_by_seed(scene_folder: Path) -> None:
             choose_bags(scene, wrong, seed=0)
 
 
+def verify(scene, features, matches, intrinsics="estimated"):
+    """COLMAP's database of the scene, and how many matches of each pair are kept."""
+    cameras = []
+    for name in (name for name in scene.views if name in features):
+        known = tp.Camera.from_matrix(scene.views[name].K, features[name].image_size)
+        cameras.append((name, known if intrinsics == "known" else tp.Camera.from_exif(scene.views[name].path)))
+    inputs = [Given(features[name]) for name, _ in cameras] + [Given(some) for some in matches.values()]
+    found = VerifyScene(0)(cameras, list(matches), *inputs)
+    return found, dict(zip(matches, found["kept"].tolist(), strict=True))
+
+
 @pytest.fixture(scope="module")
 def toy(scene_folder: Path, oracle):
     scene, extractor = read_scene(scene_folder), oracle()
@@ -105,12 +62,9 @@ def test_perfect_features_are_reconstructed(toy, intrinsics) -> None:
     scene, features, matches = toy
     bag = tuple(scene.views)[:5]
     truth = {name: (scene.views[name].R, scene.views[name].t) for name in bag}
-    with verified_database(scene, features, matches, intrinsics=intrinsics) as (database, kept):
-        assert set(kept) == set(matches)
-        assert all(0.95 * len(matches[pair]) <= count <= len(matches[pair]) for pair, count in kept.items())
-        model = reconstruct(database, bag, intrinsics, seed=0)
-        again = reconstruct(database, bag, intrinsics, seed=0)
-    assert not database.exists()
+    database, kept = verify(scene, features, matches, intrinsics)
+    assert all(0.95 * len(matches[pair]) <= count <= len(matches[pair]) for pair, count in kept.items())
+    model, again = (Reconstruct(intrinsics, 0)(database, bag) for _ in range(2))
     assert set(model.poses) == set(bag)
     assert model.landmarks > 300 and 3 < model.track_length <= 5
     errors = list(pairwise_errors(model.poses, truth).values())
@@ -124,18 +78,19 @@ def test_without_matches_nothing_is_reconstructed(toy) -> None:
     few = {pair: Matches.empty() for pair in matches}
     a, b = next(iter(few))
     few[a, b] = matches[a, b].select(slice(0, 20))
-    with verified_database(scene, features, few) as (database, kept):
-        assert sum(kept.values()) <= 20
-        model = reconstruct(database, tuple(scene.views)[:5], "estimated", seed=0)
+    database, kept = verify(scene, features, few)
+    assert sum(kept.values()) <= 20
+    model = Reconstruct("estimated", 0)(database, tuple(scene.views)[:5])
     assert model.poses == {} and model.landmarks == 0 and model.track_length == 0
     truth = {name: (view.R, view.t) for name, view in scene.views.items()}
     assert mean_average_accuracy(list(pairwise_errors(model.poses, truth).values())) == 0
 
 
-def test_without_pycolmap_the_extra_is_named(toy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pycolmap_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pycolmap", None)
-    with pytest.raises(MissingDependencyError, match=r"tiepoints\[sfm\]"), verified_database(*toy):
-        pass
+    for step in (lambda: VerifyScene(0), lambda: Reconstruct("estimated", 0)):
+        with pytest.raises(MissingDependencyError, match=r"tiepoints\[sfm\]"):
+            step()
 
 
 def test_a_real_bag(shared: Path) -> None:
@@ -145,8 +100,8 @@ def test_a_real_bag(shared: Path) -> None:
     features = {name: extractor(tp.read(scene.views[name].path)) for name in bag}
     pairs = list(itertools.combinations(bag, 2))
     matches = {(a, b): match_pair(features[a], features[b], 0.9) for a, b in pairs}
-    with verified_database(scene, features, matches, intrinsics="known") as (database, kept):
-        model = reconstruct(database, bag, "known", seed=0)
+    database, kept = verify(scene, features, matches, "known")
+    model = Reconstruct("known", 0)(database, bag)
     assert min(kept.values()) > 50
     assert set(model.poses) == set(bag)
     truth = {name: (scene.views[name].R, scene.views[name].t) for name in bag}

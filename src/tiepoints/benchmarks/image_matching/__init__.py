@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ...datasets.scenes import Scene, View, find_scenes, read_scene
+from .evaluate import Options, evaluate_image_matching
 from .export import export_submission
-from .records import Options
-from .run import evaluate_image_matching
 from .stereo import Track
 
 __all__ = [

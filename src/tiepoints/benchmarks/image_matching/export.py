@@ -11,20 +11,19 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ...datasets.scenes import Scene, find_scenes
+from ...collection import Collection, Engine, Extract, Results, Step, Store, run
+from ...datasets.scenes import Scene
 from ...errors import InvalidInputError
 from ...extraction import Extractor
-from ...features import Matches
-from ...files import PathLike, replacing
+from ...files import PathLike, write_whole
 from ...storage import save_imb
 from ..methods import Method, method
-from ..store import extracted
-from .evaluate import Progress
-from .records import default_ratio
-from .stereo import match_pair
+from .evaluate import Progress, default_ratio, scenes_of
+from .stereo import MatchPair
 
 __all__ = ["export_submission"]
 
@@ -40,7 +39,7 @@ def export_submission(
     threshold: float = 0.5,
     with_matches: bool | None = None,
     store: PathLike | None = None,
-    jobs: int = 1,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write what the benchmark's own code reads: keypoints, descriptors, scores, scales, angles, and ``config.json``.
@@ -59,7 +58,7 @@ def export_submission(
     with_matches : bool, optional
         Whether to write ``matches.h5`` for all pairs. By default only for features in sets, and for descriptors longer
         than the 512 bytes that the benchmark matches.
-    store, jobs, progress
+    store, engine, progress
         As for `evaluate_image_matching`.
 
     Returns
@@ -74,48 +73,47 @@ def export_submission(
     StorageError
         If an image or a scene cannot be read, or the folder not be written.
     """
-    chosen = method(one)
-    if not isinstance(roots, Sequence) or isinstance(roots, str):
-        roots = [roots]
-    scenes = [scene for root in roots for scene in ([root] if isinstance(root, Scene) else find_scenes(root))]
-    folder = Path(folder)
+    chosen, scenes, folder = method(one), scenes_of(roots), Path(folder)
     ratio = default_ratio(chosen) if ratio is None else ratio
     written: list[Path] = []
     most, custom = 0, bool(with_matches)
-    for number, scene in enumerate(scenes):
-        target = folder / _label(scene.dataset) / scene.name
-        if target in written:
-            raise InvalidInputError(f"two scenes of {scene.dataset} are called {scene.name}: export them one by one")
-        # By the files' names: the format's key is what is left of a name without its suffix.
-        images = {view.path.name: view.path for view in scene.views.values()}
-        with extracted(
-            chosen, images, store=store, collection=f"imb-{scene.dataset}-{scene.name}", jobs=jobs
-        ) as features:
-            if features.failed:  # a submission has to have every image
-                raise InvalidInputError(f"no submission without all images: {next(iter(features.failed.values()))}")
-            most = max(most, *(len(features[name]) for name in images))
+    with nullcontext() if store is None else Store(store) as where:
+        for number, scene in enumerate(scenes):
+            target = folder / _label(scene.dataset) / scene.name
+            if target in written:
+                raise InvalidInputError(
+                    f"two scenes of {scene.dataset} are called {scene.name}: export them one by one"
+                )
+
+            def through(what: str, step: Step, items: Any, *sources: Results, name: str = scene.name) -> Results:
+                moved = None if progress is None else (lambda done, total: progress(f"{name}: {what}", done, total))
+                return run(step, items, where, *sources, engine=engine, progress=moved)
+
+            # By the files' names: the format's key is what is left of a name without its suffix.
+            photos = Collection.from_paths({view.path.name: view.path for view in scene.views.values()})
+            features = through("extracting", Extract(chosen.extractor), photos)
+            for why in features.failed.values():  # a submission has to have every image
+                raise InvalidInputError(f"no submission without all images: {why}")
+            most = max(most, *(len(features[name]) for name in photos))
             if most > _CATEGORIES[-1]:
                 raise InvalidInputError(
                     f"{most} keypoints in an image, but the benchmark takes {_CATEGORIES[-1]} at most"
                 )
-            first = features[next(iter(images))]
+            first = next(iter(features.values()))
             needs = first.sets is not None or first.descriptors.itemsize * first.descriptors.shape[1] > 512
             custom = needs if with_matches is None else with_matches
-            matches: dict[tuple[str, str], Matches] | None = None
+            matches = None
             if custom:
-                pairs = [(max(p), min(p)) for p in itertools.combinations(images, 2)]
-                matches = {}
-                for done, (a, b) in enumerate(pairs, start=1):
-                    matches[a, b] = match_pair(features[a], features[b], ratio)
-                    if progress is not None:
-                        progress(f"{scene.name}: matching", done, len(pairs))
-            save_imb(target, features, matches)
+                pairs = [(max(pair), min(pair)) for pair in itertools.combinations(photos, 2)]
+                matches = through("matching", MatchPair(ratio), pairs, features)
+                for why in matches.failed.values():
+                    raise InvalidInputError(f"no submission without all pairs: {why}")
+            save_imb(target, features, matches)  # type: ignore[arg-type] # mappings by names of images, and of pairs
             written.append(target)
             if progress is not None:
                 progress("exporting", number + 1, len(scenes))
     config = _config(chosen, {_label(scene.dataset) for scene in scenes}, most, ratio, threshold, custom)
-    with replacing(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps([config], indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / "config.json", (json.dumps([config], indent=2) + "\n").encode())
     return [*written, folder / "config.json"]
 
 

@@ -1,4 +1,4 @@
-"""Relative pose of a pair of images from their matches, as the Image Matching Benchmark's stereo task judges it.
+"""The relative pose of a pair of images from their matches, as the Image Matching Benchmark's stereo task judges it.
 
 Two tracks. `fundamental` is the published one: robust fundamental matrix, E = Kb^T F Ka, and OpenCV's ``recoverPose``
 on the inliers. `essential` is the modern one: PoseLib's relative pose with known calibration. Source of the first: Jin
@@ -7,7 +7,7 @@ et al., IJCV 2021, section 4, and the benchmark's released code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, get_args
@@ -17,14 +17,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...camera import Camera
-from ...datasets.scenes import View
+from ...collection import Step, register
 from ...errors import InvalidInputError, MissingDependencyError
 from ...features import Features, Matches
 from ...geometry import essential_from_fundamental, fundamental, pose_error, relative_pose
 from ...matching import match
+from ...metrics.depth import CalibratedPose, matching_scores, repeatabilities, transfer
+from ...metrics.planar import matching_cost
 from ...metrics.poses import relative_pose_between
 
-__all__ = ["Estimator", "PairPose", "Track", "estimator_for", "judge_pair", "match_pair"]
+__all__ = [
+    "Estimator",
+    "JudgePair",
+    "MatchPair",
+    "PairPose",
+    "PairRecord",
+    "Track",
+    "TrackRecord",
+    "estimator_for",
+    "judge_pair",
+    "match_pair",
+]
 
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -127,15 +140,17 @@ def match_pair(a: Features, b: Features, ratio: float | None) -> Matches:
     return found.select(np.sort(first))
 
 
-def judge_pair(points_a: ArrayLike, points_b: ArrayLike, a: View, b: View, track: Track) -> PairPose:
+def judge_pair(
+    points_a: ArrayLike, points_b: ArrayLike, a: CalibratedPose, b: CalibratedPose, track: Track
+) -> PairPose:
     """Estimate the pose of a pair and compare it with the truth.
 
     Parameters
     ----------
     points_a, points_b : (M, 2) array
         The matched keypoints in pixels, pixel-centre convention.
-    a, b : View
-        The true cameras.
+    a, b : ((3, 3) array, (3, 3) array, (3,) array)
+        K, R, t of the true cameras, x_cam = R @ x_world + t.
     track : Track
 
     Returns
@@ -148,23 +163,106 @@ def judge_pair(points_a: ArrayLike, points_b: ArrayLike, a: View, b: View, track
     if len(p) < _FEWEST:
         return failure
     estimate = _calibrated if track.estimator == "poselib" else _uncalibrated
-    found = estimate(p, q, a, b, track)
+    found = estimate(p, q, a[0], b[0], track)
     if found is None:
         return failure
     rotation, translation, inliers = found
-    errors = pose_error(rotation, translation, *relative_pose_between((a.R, a.t), (b.R, b.t)))
+    errors = pose_error(rotation, translation, *relative_pose_between(a[1:], b[1:]))
     return PairPose(max(errors), *errors, inliers)
+
+
+@register("tiepoints.TrackRecord")
+@dataclass(frozen=True)
+class TrackRecord:
+    """A pair on one track: inliers, errors in degrees (infinite without a pose), matching scores @1..10 or None."""
+
+    inliers: int
+    rotation: float
+    translation: float
+    scores: Float64 | None = None
+
+    @property
+    def error(self) -> float:
+        """The larger of the two angles."""
+        return max(self.rotation, self.translation)
+
+
+@register("tiepoints.PairRecord")
+@dataclass(frozen=True)
+class PairRecord:
+    """A pair of the stereo task: its matches, what matching cost, its tracks, and repeatability @1..10 or None."""
+
+    matches: int
+    cost: float
+    tracks: Mapping[str, TrackRecord]
+    repeatability: Float64 | None = None
+
+
+class MatchPair(Step):
+    """`match_pair` with a ratio."""
+
+    def __init__(self, ratio: float | None) -> None:
+        self.ratio = ratio
+
+    def __call__(self, a: Features, b: Features) -> Matches:
+        """The matches of a pair."""
+        return match_pair(a, b, self.ratio)
+
+
+class JudgePair(Step):
+    """The errors of a pair's pose on every track, and what depth maps say of its keypoints and matches."""
+
+    packages = ("numpy", "opencv", "poselib", "pydegensac")
+
+    def __init__(self, tracks: Mapping[str, Track]) -> None:
+        self.tracks = dict(tracks)
+
+    def __call__(
+        self,
+        a: Features,
+        b: Features,
+        matches: Matches,
+        cameras: tuple[CalibratedPose, CalibratedPose],
+        *depths: Float64,
+    ) -> PairRecord:
+        """The record of a pair.
+
+        Parameters
+        ----------
+        a, b : Features
+        matches : Matches
+        cameras : (CalibratedPose, CalibratedPose)
+            The true ones.
+        *depths : (Na,), (Nb,) float64
+            The depth of the keypoints, where both images have a depth map.
+        """
+        points_a, points_b = (points.astype(np.float64) for points in matches.points(a, b))
+        repeatability, b_in_a = None, np.empty((0, 2))
+        if depths:
+            a_in_b = transfer(a.keypoints, depths[0], *cameras)
+            b_in_a = transfer(b.keypoints, depths[1], *cameras[::-1])
+            sizes = a.image_size, b.image_size
+            repeatability = repeatabilities(a.keypoints, b.keypoints, a_in_b, b_in_a, *sizes)
+        records = {}
+        for name, track in self.tracks.items():
+            pose = judge_pair(points_a, points_b, *cameras, track)
+            scores = None
+            if depths:
+                rows_a, rows_b = matches.indices[pose.inliers].T
+                scores = matching_scores(a.keypoints[rows_a], b_in_a[rows_b], depths[0][rows_a])
+            records[name] = TrackRecord(int(np.count_nonzero(pose.inliers)), pose.rotation, pose.translation, scores)
+        return PairRecord(len(matches), matching_cost(a, b)[0], records, repeatability)
 
 
 _Found = tuple[Float64, Float64, Mask]
 
 
-def _calibrated(points_a: Float64, points_b: Float64, a: View, b: View, track: Track) -> _Found | None:
+def _calibrated(points_a: Float64, points_b: Float64, K_a: Float64, K_b: Float64, track: Track) -> _Found | None:
     pose = relative_pose(
         points_a,
         points_b,
-        camera_a=_camera(a, points_a),
-        camera_b=_camera(b, points_b),
+        camera_a=_camera(K_a, points_a),
+        camera_b=_camera(K_b, points_b),
         threshold=track.threshold,
         confidence=track.confidence,
         max_iterations=track.max_iterations,
@@ -176,23 +274,23 @@ def _calibrated(points_a: Float64, points_b: Float64, a: View, b: View, track: T
     return pose.rotation, pose.translation, pose.inliers
 
 
-def _camera(view: View, points: Float64) -> Camera:
-    """The view's pinhole camera; its size matters to no pinhole, but a camera has one."""
+def _camera(K: Float64, points: Float64) -> Camera:
+    """A pinhole camera; its size matters to none, but a camera has one."""
     width, height = (max(1, int(edge) + 1) for edge in points.max(axis=0))
-    return Camera.from_matrix(view.K, view.size or (width, height))
+    return Camera.from_matrix(K, (width, height))
 
 
-def _uncalibrated(points_a: Float64, points_b: Float64, a: View, b: View, track: Track) -> _Found | None:
+def _uncalibrated(points_a: Float64, points_b: Float64, K_a: Float64, K_b: Float64, track: Track) -> _Found | None:
     estimate: Callable[[Float64, Float64, Track], tuple[Float64, Mask] | None]
     estimate = _degensac if track.estimator == "degensac" else _usac
     found = estimate(points_a, points_b, track)
     if found is None or np.count_nonzero(found[1]) < _FEWEST:
         return None
     F, inliers = found
-    E = essential_from_fundamental(F, a.K, b.K)
+    E = essential_from_fundamental(F, K_a, K_b)
     if not np.isfinite(E).all():
         return None
-    rays_a, rays_b = _normalised(points_a[inliers], a.K), _normalised(points_b[inliers], b.K)
+    rays_a, rays_b = _normalised(points_a[inliers], K_a), _normalised(points_b[inliers], K_b)
     try:
         _, rotation, translation, _ = cv2.recoverPose(E, rays_a, rays_b)
     except cv2.error:  # a matrix of rank 1 has no pose

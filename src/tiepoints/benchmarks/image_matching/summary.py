@@ -3,16 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...datasets.scenes import Pair, Scene
 from ...metrics.poses import accuracies, mean_average_accuracy
+from ..published import IMAGE_MATCHING
 from ..report import Column, Plot, Row, Series, Table, Value, less, more
-from .published import PUBLISHED
-from .records import BagRecord, PairRecord, SceneResult
+from .stereo import PairRecord
 
-__all__ = ["columns", "details", "notes", "plots", "tables"]
+__all__ = ["BagRecord", "SceneResult", "columns", "details", "notes", "plots", "tables"]
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BagRecord:
+    """A bag of the multiview task.
+
+    `errors` are the degrees of all its pairs; `given` and `kept` the mean number of a pair's matches before and after
+    COLMAP's verification; `ate` and `rms` in the scene's unit, None with fewer than three registered images.
+    """
+
+    size: int
+    index: int
+    registered: int
+    landmarks: int
+    track_length: float
+    ate: float | None
+    rms: float | None
+    errors: Float64
+    given: float
+    kept: float
+
+
+@dataclass(frozen=True, eq=False)
+class SceneResult:
+    """All that one method gave on one scene."""
+
+    scene: Scene
+    method: str
+    keypoints: float
+    pairs: Mapping[Pair, PairRecord]
+    bags: tuple[BagRecord, ...]
+    notes: tuple[str, ...]
+    incomplete: bool = False
+
 
 _STEREO = (
     Column("nf", "NF", 1, "Keypoints of an image, mean."),
@@ -140,13 +178,13 @@ def tables(results: Sequence[SceneResult]) -> tuple[Table, ...]:
         Table(
             "measured", columns(sizes), tuple(rows), ("maa10", "e_maa10", "mv_maa10"), rows[-1].group if rows else ""
         ),
-        Table("published, for comparison", columns([5, 10, 25]), PUBLISHED),
+        Table("published, for comparison", columns([5, 10, 25]), IMAGE_MATCHING),
     )
 
 
 def scene_values(result: SceneResult) -> dict[str, Value]:
     """The row of one scene; figures that there are none of are None."""
-    pairs, bags = result.pairs, result.bags
+    pairs, bags = list(result.pairs.values()), result.bags
     row: dict[str, Value] = {"nf": result.keypoints}
     if pairs:
         row |= {
@@ -220,8 +258,8 @@ def details(results: Sequence[SceneResult]) -> tuple[Mapping[str, Value], ...]:
     records: list[Mapping[str, Value]] = []
     for result in results:
         where: dict[str, Value] = {"method": result.method, "dataset": result.scene.dataset, "scene": result.scene.name}
-        for pair in result.pairs:
-            record = where | {"task": "stereo", "image_a": pair.pair[0], "image_b": pair.pair[1]}
+        for (a, b), pair in result.pairs.items():
+            record = where | {"task": "stereo", "image_a": a, "image_b": b}
             record |= {"matches": pair.matches, "cost": pair.cost, "rep3": _third(pair.repeatability)}
             for name, track in pair.tracks.items():
                 record |= {
@@ -250,7 +288,7 @@ def plots(results: Sequence[SceneResult]) -> tuple[Plot, ...]:
         series = []
         for method in methods:
             errors = [
-                [pair.tracks[name].error for pair in result.pairs if name in pair.tracks]
+                [pair.tracks[name].error for pair in result.pairs.values() if name in pair.tracks]
                 for result in results
                 if result.method == method
             ]

@@ -38,7 +38,7 @@ from .options import (
     type=click.Choice(["d2net", "aslfeat", "strek"]),
     default="d2net",
     show_default=True,
-    help="Whose definitions count, see above.",
+    help="Protocol, see above.",
 )
 @click.option(
     "--time/--no-time",
@@ -57,7 +57,7 @@ def command(
     max_keypoints: int,
     max_size: int | None,
     store: Path | None,
-    jobs: int,
+    jobs: int | None,
     outs: tuple[Path, ...],
     details: Path | None,
     as_json: bool,
@@ -68,18 +68,21 @@ def command(
     HPatches, any part of it, Oxford's sequences, single pairs. Pairs with corrs.txt instead (WxBS) are judged by how
     many marked correspondences the estimated fundamental matrix explains. What is missing is named in the report.
 
-    Profiles: d2net, MMA as everyone prints it; aslfeat, with its matching score and repeatability; strek, errors in
+    Profiles: d2net, the usual MMA; aslfeat, with its matching score and repeatability; strek, errors in
     both directions and 2048 keypoints. Published figures stand beside the measured ones, with their source.
     """
     check_reports(outs, details)
     from ...benchmarks import default_store, evaluate_hpatches
-    from ...benchmarks.planar.illustrations import with_examples, with_time
+    from ...benchmarks.hpatches import with_examples, with_time
+    from ...collection import Threads
 
     methods = make_methods(specs, max_keypoints, max_size)
     folder = default_store() if store is None else store
     html = any(path.suffix.lower() == ".html" for path in outs)
     with progress_bar(quiet=as_json) as progress:
-        report = evaluate_hpatches(methods, roots, profile=profile, store=folder, jobs=jobs, progress=progress)
+        report = evaluate_hpatches(
+            methods, roots, profile=profile, store=folder, engine=Threads(jobs), progress=progress
+        )
         if html:
             report = with_examples(report, methods, roots, store=folder)
         if timed or (timed is None and html):

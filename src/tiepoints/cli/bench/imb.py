@@ -81,14 +81,14 @@ class _Bags(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
     type=click.FloatRange(min=0, min_open=True),
     default=0.5,
     show_default=True,
-    help="Pixels that an inlier may be off, fundamental-matrix track.",
+    help="Inlier threshold (px) of the fundamental-matrix track.",
 )
 @click.option(
     "--essential-threshold",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="The same, essential-matrix track.",
+    help="Inlier threshold (px) of the essential-matrix track.",
 )
 @click.option(
     "--bags",
@@ -115,7 +115,7 @@ class _Bags(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
     "--export",
     "submission",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write the benchmark's submission files of the one method that takes part into this folder; made if missing.",
+    help="Write the benchmark's submission files of the one method into this folder; made if missing.",
 )
 @store_options
 @report_options
@@ -134,7 +134,7 @@ def command(
     seed: int,
     submission: Path | None,
     store: Path | None,
-    jobs: int,
+    jobs: int | None,
     outs: tuple[Path, ...],
     details: Path | None,
     as_json: bool,
@@ -163,9 +163,12 @@ def command(
     from ...benchmarks import default_store
     from ...benchmarks.image_matching import Options, Track, evaluate_image_matching, export_submission
     from ...benchmarks.image_matching.stereo import estimator_for
+    from ...collection import Processes, Threads
 
     methods = make_methods(specs, max_keypoints, max_size)
     folder = store or default_store()
+    # COLMAP may end its process: that costs the bag that it was about, not the others.
+    engine = Threads(jobs) if task == "stereo" else Processes(jobs)
     report = None
     written: list[Path] = []
     with progress_bar(quiet=as_json) as progress:
@@ -188,12 +191,12 @@ def command(
                 roots,
                 options=options,
                 store=folder,
-                jobs=jobs,
+                engine=engine,
                 pictures=any(path.suffix.lower() == ".html" for path in outs),
                 progress=progress,
             )
         if submission is not None:
-            own: dict[str, Any] = {"ratio": ratio, "threshold": threshold, "store": folder, "jobs": jobs}
+            own: dict[str, Any] = {"ratio": ratio, "threshold": threshold, "store": folder, "engine": engine}
             written = export_submission(methods[0], roots, submission, progress=progress, **own)
     if report is not None:
         deliver(report, outs, details, as_json)

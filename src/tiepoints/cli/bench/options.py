@@ -1,4 +1,4 @@
-"""Options and helpers that the benchmarks share: who takes part, where features are kept, where the report goes."""
+"""Options and helpers that the benchmarks share: the methods, where results are kept, where the report goes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def examples(*commands: str) -> str:
 
 
 def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Who takes part: `specs`, `max_keypoints`, `max_size`, which `make_methods` understands."""
+    """The methods: `specs`, `max_keypoints`, `max_size`, which `make_methods` understands."""
     for option in (
         click.option("--max-size", type=click.IntRange(min=1), help="Shrink images to this long edge in pixels first."),
         click.option(
@@ -33,7 +33,7 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(min=1),
             default=2048,
             show_default=True,
-            help="Keep the best so many keypoints of each image.",
+            help="Max. number of keypoints of each image.",
         ),
         click.option(
             "-e",
@@ -43,8 +43,8 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             default=(DEFAULT_EXTRACTOR,),
             show_default=True,
-            help="Who takes part, one of `tiepoints extractors`, with options of the method behind a colon: "
-            "mdnet:sets=4 or rootsift:contrast_threshold=0.01 (`tiepoints extractors NAME` lists them); repeatable.",
+            help="Method, one of `tiepoints extractors`, with its options behind a colon: mdnet:sets=4 or "
+            "rootsift:contrast_threshold=0.01 (`tiepoints extractors NAME` lists them); repeatable.",
         ),
     ):
         function = option(function)
@@ -52,15 +52,18 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Where features are kept, and how many processes extract: `store`, `jobs`."""
+    """Where results are kept, and how many images or pairs are worked on at once: `store`, `jobs`."""
     for option in (
         click.option(
-            "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes at work."
+            "-j",
+            "--jobs",
+            type=click.IntRange(min=1),
+            help="Images or pairs worked on at once.  [default: OMP_NUM_THREADS, or all cores]",
         ),
         click.option(
             "--store",
             type=click.Path(path_type=Path, file_okay=False),
-            help="Folder that keeps the features; made if missing.  "
+            help="Folder that keeps features and results; made if missing.  "
             "[default: tiepoints/benchmarks in your cache folder]",
         ),
     ):
@@ -101,13 +104,13 @@ def check_reports(outs: Sequence[Path], details: Path | None) -> None:
 
 def make_methods(specs: Sequence[str], max_keypoints: int, max_size: int | None) -> list[Method]:
     """The methods that the shared options ask for; what cannot be made is wrong usage."""
-    from ...benchmarks.methods import participants
+    from ...benchmarks.methods import methods_of
 
-    return participants(specs, max_keypoints=max_keypoints, max_size=max_size)
+    return methods_of(specs, max_keypoints=max_keypoints, max_size=max_size)
 
 
 def deliver(report: Report, outs: Sequence[Path], details: Path | None, as_json: bool) -> None:
-    """Print the report and write its files."""
+    """Print the report and write its files; exit code 1 where something could not be judged."""
     from ...benchmarks import print_report, save_details, save_report
 
     if as_json:
@@ -121,11 +124,13 @@ def deliver(report: Report, outs: Sequence[Path], details: Path | None, as_json:
         save_details(report, details)
     for path in () if as_json else (*outs, *([details] if details else [])):
         click.echo(f"wrote {path}")
+    if report.incomplete:
+        raise SystemExit(1)
 
 
 @contextmanager
 def progress_bar(
-    quiet: bool, kept: str = "what was extracted is kept, run the same command again", *, in_bytes: bool = False
+    quiet: bool, kept: str = "what is finished is kept, run the same command again", *, in_bytes: bool = False
 ) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on the terminal, moved by ``(what, done, all)``; nothing for machines, or where standard error is a file.
 

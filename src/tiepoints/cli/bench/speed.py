@@ -40,7 +40,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
     "specs",
     type=ExtractorName(),
     multiple=True,
-    help="Who takes part, NAME or NAME:KEY=VALUE,...; repeatable.  [default: every extractor that is installed]",
+    help="Method, NAME or NAME:KEY=VALUE,...; repeatable.  [default: every extractor that is installed]",
 )
 @click.option(
     "--image",
@@ -74,7 +74,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
 )
 @click.option("--growth/--no-growth", default=True, show_default=True, help="Measure how the cost grows.")
 @click.option("--runs", type=click.IntRange(min=5), default=7, show_default=True, help="Timed runs of each.")
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads for everyone.")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads of every method.")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure peak memory.")
 @report_options
 def command(
@@ -92,7 +92,7 @@ def command(
     details: Path | None,
     as_json: bool,
 ) -> None:
-    """Time extraction and matching side by side with OpenCV's SIFT and ORB, in turns; medians and ratios.
+    """Time extraction and matching beside OpenCV's SIFT and ORB, alternately; medians and ratios.
 
     First a table at one size and number of keypoints, with peak memory; then how the cost grows with the image and with
     the number of keypoints. All of it takes minutes. Only ratios can be compared between machines. Let nothing else run

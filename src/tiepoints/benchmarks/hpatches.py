@@ -1,0 +1,382 @@
+"""The HPatches benchmark: matching accuracy, matching score, repeatability and homographies on planar scenes.
+
+The same for whatever has its layout, and for pairs that are judged by correspondences which a person marked (WxBS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..collection import Collection, Engine, Extract, Given, Results, Step, Store, run
+from ..datasets.planar import Pair, Sequences, read_sequences
+from ..errors import StorageError
+from ..extraction import Extractor
+from ..features import Features
+from ..files import PathLike
+from ..geometry import homography_error
+from ..images import read
+from ..matching import match
+from ..metrics import correspondences
+from ..metrics.planar import THRESHOLDS, Profile, profile_of, score_planar_pair
+from ..plot import plot_matches
+from . import published
+from .methods import Method, methods_of
+from .report import Column, Picture, Plot, Report, Row, Series, Table, Value, more, versions
+from .speed import time_methods, usual_table
+from .timing import scene
+
+__all__ = ["evaluate_hpatches", "with_examples", "with_time"]
+
+_STEPS = [f"{t:g}" for t in THRESHOLDS]
+_RUNS = 5
+_USUAL_SIZE = (640, 480)
+
+#: Called with a method's label, the number of its images or pairs done, and the number of all.
+Progress = Callable[[str, int, int], None]
+
+
+class ScorePair(Step):
+    """The figures of a pair with a known homography, by a profile, or of one with marked correspondences."""
+
+    packages = ("numpy", "opencv", "poselib")
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+
+    def __call__(self, a: Features, b: Features, truth: Any) -> dict[str, Value]:
+        """By the names of the tables' columns; `truth` is a homography (3, 3) or correspondences (C, 4)."""
+        if truth.shape != (3, 3):
+            shares, matches, inliers = correspondences.score_correspondences(a, b, truth)
+            return {"keypoints": (len(a) + len(b)) / 2, "matches": matches, "inliers": inliers} | _curve("corr", shares)
+        scores = score_planar_pair(a, b, truth, self.profile)
+        return {
+            "keypoints": sum(scores.keypoints) / 2,
+            "covisible": sum(scores.covisible) / 2,
+            "matches": scores.matches,
+            "rep3": scores.repeatability,
+            "cost": scores.cost,
+            "comparisons": scores.comparisons,
+            **_curve("mma", scores.mma),
+            **_curve("ms", scores.ms),
+            **_curve("h", scores.homography),
+        }
+
+
+def evaluate_hpatches(
+    methods: str | Extractor | Method | Iterable[str | Extractor | Method],
+    roots: PathLike | Sequence[PathLike],
+    *,
+    profile: str | Profile = "d2net",
+    store: PathLike | None = None,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Evaluate extractors on HPatches, or on other planar or marked pairs in its layout.
+
+    Parameters
+    ----------
+    methods : str, Extractor, Method, or several of them
+        Extractors, or specifications such as "rootsift:contrast_threshold=0.01".
+    roots : path or sequence of path
+        Folders of sequences; see `read_sequences`.
+    profile : str or Profile
+        "d2net", "aslfeat" or "strek".
+    store : path, optional
+        Folder that keeps the features and the scores; without it they are computed and forgotten.
+    engine : Engine, optional
+        Of `tiepoints.collection`; threads by default.
+    progress : callable, optional
+
+    Returns
+    -------
+    report : Report
+        One row for each method and part of the data: "viewpoint", "illumination", other folders by their names, and
+        "overall", the mean over all pairs. Values `mma1` .. `mma10`, `ms1` .. `ms10`, `h1` .. `h10`, `rep3`,
+        `keypoints`, `matches`, `cost`, `comparisons`, `pairs`. Pairs with marked correspondences have a table of their
+        own with `corr1` .. `corr10`. `details` has each pair's.
+
+    Raises
+    ------
+    StorageError
+        If a folder holds no sequence, a file of ground truth is damaged, or no pair can be read.
+    InvalidInputError
+        If there is no such profile, or two methods have the same label.
+    """
+    rules = profile_of(profile)
+    chosen = methods_of(methods)
+    data = read_sequences(roots)
+    photos = Collection.from_paths(data.images)
+    details: list[dict[str, Value]] = []
+    unreadable: dict[Any, str] = {}
+    with nullcontext() if store is None else Store(store) as where:
+        for one in chosen:
+
+            def through(step: Step, items: Any, what: str = one.label) -> Results:
+                moved = None if progress is None else (lambda done, total: progress(what, done, total))
+                return run(step, items, where, engine=engine, progress=moved)
+
+            features = through(Extract(one.extractor), photos, f"{one.label}: images")
+            pairs = {
+                (pair.a, pair.b): (features.reference(pair.a), features.reference(pair.b), Given(pair.truth))
+                for pair in data.pairs
+                if pair.a in features and pair.b in features
+            }
+            scores = through(ScorePair(rules), pairs, f"{one.label}: pairs")
+            unreadable |= features.failed
+            unreadable |= {pair: f"{' '.join(pair)}: {why}" for pair, why in scores.failed.items()}
+            for pair in data.pairs:
+                if (pair.a, pair.b) in scores:
+                    about: dict[str, Value] = {"method": one.label, "split": pair.split, "sequence": pair.sequence}
+                    details.append(about | {"pair": f"{pair.a} {pair.b}"} | scores[pair.a, pair.b])
+    if not details:
+        raise StorageError(f"no pair can be judged, and this is one reason: {next(iter(unreadable.values()))}")
+    labels = [one.label for one in chosen]
+    notes = [*data.notes, *(f"not readable, so its pairs are not in any mean: {why}" for why in unreadable.values())]
+    tables, with_others = _tables(labels, details, data, rules)
+    complete = data.complete and not unreadable
+    if with_others and not complete:
+        count = len({record["pair"] for record in details if "mma1" in record})
+        notes.append(f"published rows are means over HPatches' 540 pairs, the measured ones over these {count} pairs")
+    return Report(
+        title="HPatches" if data.hpatches else "Pairs with known geometry",
+        protocol=rules.name if any("mma1" in record for record in details) else "correspondences",
+        description=" ".join(
+            text
+            for key, text in (("mma1", rules.description), ("corr1", correspondences.DESCRIPTION))
+            if any(key in record for record in details)
+        ),
+        tables=tables,
+        notes=tuple(notes),
+        details=tuple(details),
+        plots=_plots(labels, tables, complete),
+        incomplete=bool(unreadable),
+        about=versions("opencv-contrib-python-headless", "numpy") | {one.label: repr(one.extractor) for one in chosen},
+    )
+
+
+def _curve(name: str, values: Any) -> dict[str, Value]:
+    return {f"{name}{step}": float(value) for step, value in zip(_STEPS, values, strict=True)}
+
+
+def _columns(rules: Profile) -> tuple[Column, ...]:
+    def curve(key: str, title: str, text: str, main: Sequence[str]) -> list[Column]:
+        return [more(f"{key}{t}", f"{title}@{t}", help=f"{text} {t} px", main=t in main) for t in _STEPS]
+
+    wording = {
+        "mean": "correct matches / mean number of covisible keypoints",
+        "rematched": "correct matches of the covisible keypoints among themselves / their mean number",
+        "halves": "half of correct / covisible in either image, summed",
+    }[rules.score]
+    repeats = "one to one" if rules.repeats == "one-to-one" else "with any neighbour"
+    return (
+        *curve("mma", "MMA", "correct / putative matches, mean over the pairs, at", ("1", "2", "3")),
+        *curve("ms", "MS", f"matching score: {wording}, at", ("3",)),
+        Column(
+            "rep3",
+            "rep@3",
+            help=f"repeatability: covisible keypoints found again ({repeats}) within 3 px",
+            better="higher",
+        ),
+        *curve("h", "H", "homographies whose mean corner error is at most", ("1", "3")),
+        Column("keypoints", "keypoints", 0, "of an image, mean"),
+        Column("covisible", "covisible", 0, "keypoints in the area that both images show, mean", main=False),
+        Column("matches", "matches", 0, "putative: mutual nearest neighbours, mean"),
+        Column("cost", "cost", 2, "matching cost: sum over the sets of N0s N1s / (N0 N1)"),
+        Column("comparisons", "comparisons", 0, "of descriptors for one pair, mean", main=False),
+        Column("pairs", "pairs", 0, "pairs in the means"),
+    )
+
+
+def _correspondence_columns() -> tuple[Column, ...]:
+    text = "share of the marked correspondences within"
+    return (
+        *(more(f"corr{t}", f"corr@{t}", help=f"{text} {t} px", main=t in ("1", "3", "5", "10")) for t in _STEPS),
+        Column("keypoints", "keypoints", 0, "of an image, mean"),
+        Column("matches", "matches", 0, "mutual nearest neighbours, mean"),
+        Column("inliers", "inliers", 0, "of the fundamental matrix, mean"),
+        Column("pairs", "pairs", 0, "pairs in the means"),
+    )
+
+
+def _tables(
+    labels: Sequence[str], details: Sequence[Mapping[str, Value]], data: Sequences, rules: Profile
+) -> tuple[tuple[Table, ...], bool]:
+    """The tables, and whether published rows are among them."""
+    tables = []
+    planar = [record for record in details if "mma1" in record]
+    others = published.hpatches(rules.name) if data.hpatches else ()
+    if planar:
+        rows = _rows(labels, planar, _columns(rules))
+        order = {group: place for place, group in enumerate(dict.fromkeys(row.group for row in rows))}
+        shown = [row for row in others if row.group in order]
+        rows = sorted([*rows, *shown], key=lambda row: order[row.group])
+        tables.append(
+            Table(f"Homographies, protocol {rules.name}", _columns(rules), tuple(rows), ("mma1", "mma3", "ms3", "h3"))
+        )
+    marked = [record for record in details if "corr1" in record]
+    if marked:
+        columns = _correspondence_columns()
+        tables.append(
+            Table("Marked correspondences", columns, tuple(_rows(labels, marked, columns)), ("corr3", "corr10"))
+        )
+    return tuple(tables), bool(planar and others)
+
+
+def _rows(labels: Sequence[str], records: Sequence[Mapping[str, Value]], columns: Iterable[Column]) -> list[Row]:
+    """Means over the pairs, one row for each part of the data and method; "overall" first."""
+    splits = sorted(
+        {str(record["split"]) for record in records}, key=lambda s: (s != "viewpoint", s != "illumination", s)
+    )
+    rows = []
+    for group in ["overall", *splits] if len(splits) > 1 or splits[0] in ("viewpoint", "illumination") else ["overall"]:
+        for label in labels:
+            part = [r for r in records if r["method"] == label and group in ("overall", r["split"])]
+            values: dict[str, Value] = {
+                column.key: float(np.mean([np.float64(record[column.key]) for record in part]))
+                for column in columns
+                if column.key != "pairs" and part
+            }
+            rows.append(Row(label, values | {"pairs": len(part)}, group))
+    return rows
+
+
+def _plots(labels: Sequence[str], tables: Sequence[Table], complete: bool) -> tuple[Plot, ...]:
+    plots = []
+    for table in tables:
+        name, title = ("mma", "MMA") if any(c.key == "mma1" for c in table.columns) else ("corr", "Correspondences")
+        for group in dict.fromkeys(row.group for row in table.rows):
+            rows = [row for row in table.rows if row.group == group and (complete or not row.source)]
+            plots.append(
+                Plot(f"{title}, {group}", "threshold, px", f"{title}", tuple(_line(row, name) for row in rows))
+            )
+        if name == "mma":
+            points = [table.row(label, "overall") for label in labels]
+            series = tuple(
+                Series(row.method, (_number(row, "comparisons"),), (_number(row, "mma3"),)) for row in points
+            )
+            plots.append(
+                Plot(
+                    "Accuracy against matching cost",
+                    "comparisons of descriptors a pair",
+                    "MMA@3",
+                    series,
+                    "points",
+                    True,
+                )
+            )
+    return tuple(plots)
+
+
+def _line(row: Row, name: str) -> Series:
+    known = [
+        (float(step), _number(row, f"{name}{step}")) for step in _STEPS if row.values.get(f"{name}{step}") is not None
+    ]
+    return Series(row.method, tuple(x for x, _ in known), tuple(y for _, y in known), reference=bool(row.source))
+
+
+def _number(row: Row, key: str) -> float:
+    value = row.values.get(key)
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def with_examples(
+    report: Report,
+    methods: Sequence[Method],
+    roots: PathLike | Sequence[PathLike],
+    *,
+    store: PathLike | None = None,
+    threshold: float = 3.0,
+) -> Report:
+    """The report with a picture of every method's correct matches on one pair of each part of the data.
+
+    Parameters
+    ----------
+    report : Report
+        Of `evaluate_hpatches`.
+    methods : sequence of Method
+    roots : path or sequence of path
+        As there.
+    store : path, optional
+        As there; the features come from it.
+    threshold : float
+        Pixels: what counts as correct.
+
+    Returns
+    -------
+    report : Report
+        The pair in the middle of each part is shown, for every method the same.
+    """
+    data = read_sequences(roots)
+    by_split: dict[str, list[Pair]] = {}
+    for pair in data.pairs:
+        if pair.homography is not None:
+            by_split.setdefault(pair.split, []).append(pair)
+    pictures = []
+    with nullcontext() if store is None else Store(store) as where:
+        for split, pairs in by_split.items():
+            pair = pairs[len(pairs) // 2]
+            photos = Collection.from_paths({name: data.images[name] for name in (pair.a, pair.b)})
+            for method in methods:
+                features = run(Extract(method.extractor), photos, where)
+                if len(features) == 2:
+                    pictures.append(_example(f"{method.label}, {split}", pair, features, photos, threshold))
+    return replace(report, pictures=(*report.pictures, *pictures))
+
+
+def with_time(report: Report, methods: Sequence[Method], roots: PathLike | Sequence[PathLike]) -> Report:
+    """The report with a table of times beside OpenCV's SIFT, and plots of accuracy against them.
+
+    The first image that was judged, at 640x480 and with the keypoints that each method gives there, 5 alternating runs.
+    """
+    data = read_sequences(roots)
+    judged = {record["pair"] for record in report.details}
+    photograph = read(next(data.images[pair.a] for pair in data.pairs if f"{pair.a} {pair.b}" in judged))
+    count = max(method.extractor.max_keypoints for method in methods)
+    timed = time_methods(methods, scene(photograph, _USUAL_SIZE), count, _RUNS)
+    table = usual_table(f"Time at 640x480, one image of the data, median of {_RUNS} alternating runs", timed)
+    plots = [_against(report, table, key, label) for key, label in _AXES]
+    note = "times are ratios of this run on this machine; `tiepoints bench speed` measures them with more care"
+    return replace(
+        report,
+        tables=(*report.tables, table),
+        plots=(*report.plots, *plots),
+        notes=(*report.notes, note),
+    )
+
+
+_AXES = (
+    ("extract_to_sift", "time of extraction / OpenCV SIFT"),
+    ("match_to_sift", "time of matching / OpenCV BFMatcher on SIFT"),
+)
+
+
+def _against(report: Report, times: Table, key: str, label: str) -> Plot:
+    """MMA@3 (or the share of the marked correspondences within 3 px) over a column of the times."""
+    accuracy = "mma3" if any(column.key == "mma3" for column in report.table.columns) else "corr3"
+    title = "MMA@3" if accuracy == "mma3" else "correspondences within 3 px"
+    series = []
+    for row in report.table.rows:
+        if row.group != "overall" or row.source or row.values.get(accuracy) is None:
+            continue
+        x, y = times.row(row.method).values[key], row.values[accuracy]
+        series.append(Series(row.method, (float(x or 0),), (float(y or 0),)))
+    return Plot(f"Accuracy against {label.split(' / ')[0]}", label, title, tuple(series), "points", log_x=True)
+
+
+def _example(title: str, pair: Pair, features: Results, photos: Collection, threshold: float) -> Picture:
+    a, b = features[pair.a], features[pair.b]
+    matches = match(a, b)
+    assert pair.homography is not None
+    correct = homography_error(pair.homography, *matches.points(a, b)) <= threshold
+    images = photos[pair.a].read(), photos[pair.b].read()
+    drawn = plot_matches(*images, a, b, matches, correct, max_lines=300, max_size=800)
+    caption = (
+        f"{title}: {np.count_nonzero(correct)} of {len(matches)} matches of {pair.a} and "
+        f"{pair.b.rpartition('/')[2]} are correct within {threshold:g} px"
+    )
+    return Picture(caption, drawn)

@@ -1,0 +1,103 @@
+"""The greatest amount of memory that one extraction takes, measured in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .methods import Method
+
+__all__ = ["peak_memory"]
+
+
+def peak_memory(
+    method: Method | str, image: NDArray[np.uint8], count: int, threads: int = 2, runs: int = 2
+) -> float | None:
+    """Peak resident memory of a process that loads a method and extracts an image.
+
+    Parameters
+    ----------
+    method : Method or str
+        "sift" and "orb" stand for OpenCV's own.
+    image : (H, W) or (H, W, 3) uint8
+    count : int
+        Keypoints for OpenCV's own.
+    threads : int
+    runs : int
+        Extractions; the peak of all counts.
+
+    Returns
+    -------
+    megabytes : float or None
+        2**20 bytes, of everything: Python, the libraries, the image. None where the operating system does not tell, the
+        method cannot be made again from its name, or the process fails.
+    """
+    recipe = method.recipe if isinstance(method, Method) else (method, None)
+    if recipe is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.npy"
+        np.save(path, image)
+        task = {"name": recipe[0], "options": recipe[1], "image": str(path), "count": count, "runs": runs}
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        result = subprocess.run(
+            [sys.executable, "-m", __name__, json.dumps(task | {"threads": threads}, default=str)],
+            env=os.environ | dict.fromkeys(names, str(threads)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    try:
+        value = json.loads(result.stdout)
+    except ValueError:
+        return None
+    return None if value is None else float(value)
+
+
+def _run(task: Mapping[str, Any]) -> float | None:
+    import cv2
+
+    from .timing import opencv_orb, opencv_sift
+
+    cv2.setNumThreads(int(task["threads"]))
+    image = np.load(task["image"])
+    if task["options"] is None:
+        peer = {"sift": opencv_sift, "orb": opencv_orb}[task["name"]](image, int(task["count"]))
+        for _ in range(int(task["runs"])):
+            peer()
+    else:
+        from ..extraction import load
+
+        extractor = load(task["name"], **task["options"])
+        for _ in range(int(task["runs"])):
+            extractor(image)
+    return _peak()
+
+
+def _peak() -> float | None:
+    """Of this process, in MB. Linux's own counter first: getrusage's starts with the parent's peak there."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / 2**20 if sys.platform == "darwin" else used / 1024
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_run(json.loads(sys.argv[1]))))

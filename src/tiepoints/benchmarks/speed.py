@@ -1,0 +1,332 @@
+"""The speed benchmark: one table at the usual size, and how the cost grows with the image and with the keypoints."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidInputError, MissingDependencyError
+from ..extraction import Extractor, extractors, is_ready
+from ..matching import match
+from .memory import peak_memory
+from .methods import Method, method, methods_of
+from .report import Column, Plot, Report, Row, Series, Table, Value, less, versions
+from .timing import ORB, SIFT, alternating, opencv_match, opencv_orb, opencv_sift, ratio, scene
+
+__all__ = ["Timed", "evaluate_speed", "installed_methods", "time_methods", "usual_table"]
+
+UInt8 = NDArray[np.uint8]
+K = TypeVar("K")
+#: (width, height) and the number of keypoints.
+_Task = tuple[tuple[int, int], int]
+#: Called with what is being timed, how many of them are done, and how many there are.
+Progress = Callable[[str, int, int], None]
+
+_DESCRIPTION = (
+    "Extraction and exact mutual matching, image already decoded, methods alternating (A B A B ...) after a warm-up; "
+    "medians of {runs} runs, ratios run by run, {threads} threads. OpenCV's SIFT has its contrast threshold lowered "
+    "until it returns as many keypoints; its descriptors and ORB's are matched by OpenCV's BFMatcher with crossCheck, "
+    "all others by tiepoints. Ratios carry over to other machines, milliseconds do not."
+)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One method at one size and number of keypoints."""
+
+    name: str
+    keypoints: int
+    extract: tuple[float, ...]  # ms of each run
+    match: tuple[float, ...]
+
+
+def installed_methods(max_keypoints: int = 2048) -> list[Method]:
+    """Every registered extractor whose packages and weights are there and whose licence is accepted."""
+    found = []
+    for metadata in extractors():
+        if not is_ready(metadata):
+            continue
+        try:
+            found.append(method(metadata.name, max_keypoints=max_keypoints))
+        except (MissingDependencyError, OSError):  # its weights are not here
+            continue
+    return found
+
+
+def evaluate_speed(
+    methods: Iterable[str | Extractor | Method] | None = None,
+    *,
+    photograph: UInt8 | None = None,
+    size: tuple[int, int] = (640, 480),
+    count: int = 2048,
+    sizes: Sequence[tuple[int, int]] = ((320, 240), (640, 480), (1280, 960)),
+    counts: Sequence[int] = (512, 1024, 2048, 4096),
+    runs: int = 5,
+    threads: int = 2,
+    memory: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Time extractors beside OpenCV's SIFT and ORB.
+
+    Parameters
+    ----------
+    methods : iterable of str, Extractor or Method, optional
+        Specifications or extractors; by default all that are installed. The growth with the number of keypoints leaves
+        extractor objects as they are, since it needs a specification.
+    photograph : (H, W) or (H, W, 3) uint8, optional
+        What is extracted, brought to each size; without it a synthetic texture.
+    size, count : (int, int), int
+        The usual (width, height) and number of keypoints.
+    sizes, counts : sequence
+        For the growth; may be empty.
+    runs : int
+        At least 5.
+    threads : int
+        Of OpenCV and of methods that have threads of their own, such as MD-Net's network; set here. The BLAS reads
+        OMP_NUM_THREADS when it is loaded: set that before Python starts, as `tiepoints bench speed` does.
+    memory : bool
+        Measure peak memory too, in processes of their own.
+    progress : callable, optional
+
+    Returns
+    -------
+    report : Report
+        Tables "usual", by image size and by number of keypoints; a plot of each growth.
+
+    Raises
+    ------
+    InvalidInputError
+        If runs is below 5, a size or count is not positive, two sizes have equally many pixels, or two methods the same
+        label.
+    """
+    if runs < 5:
+        raise InvalidInputError(f"runs is {runs}, but a median needs at least 5")
+    if min([*size, count, threads, *counts, *(edge for pair in sizes for edge in pair)]) < 1:
+        raise InvalidInputError("sizes, numbers of keypoints and threads must be positive")
+    if len({width * height for width, height in {size, *sizes}}) < len({size, *sizes}):
+        raise InvalidInputError("two of the sizes have equally many pixels: the growth is over these")
+    chosen = installed_methods(count) if methods is None else methods_of(methods, max_keypoints=count)
+    chosen = [one.with_threads(threads) for one in chosen]
+    tasks = [(size, count)]
+    tasks += [(s, count) for s in sizes if s != size] + [(size, n) for n in counts if n != count]
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(threads)
+    try:
+        calls: dict[_Task, list[_Calls]] = {}
+        for done, (s, n) in enumerate(tasks, start=1):
+            those = chosen if n == count else [one.with_options(max_keypoints=n) for one in chosen]
+            calls[s, n] = _calls(those, scene(photograph, s), n)
+            if progress is not None:
+                progress("preparing", done, len(tasks))
+        timed = _measure(calls, runs, progress)
+        peaks = _peaks(chosen, scene(photograph, size)[0], count, threads, progress) if memory else {}
+    finally:
+        cv2.setNumThreads(before)
+    by_size = {s[0] * s[1]: timed[s, count] for s in sorted({size, *sizes}, key=lambda s: s[0] * s[1])}
+    by_count = {n: timed[size, n] for n in sorted({count, *counts})}
+    names = {s[0] * s[1]: f"{s[0]}x{s[1]}" for s in (size, *sizes)}
+    tables = [usual_table(f"{size[0]}x{size[1]}, {count} keypoints", timed[size, count], peaks)]
+    plots = []
+    if len(by_size) > 1:
+        title = f"Extraction by image size, {count} keypoints"
+        tables.append(_growth(title, by_size, {k: names[k] for k in by_size}, "extract", "pixels"))
+        plots.append(_plot(title, "pixels", by_size, "extract"))
+    if len(by_count) > 1:
+        for what, title in (("extract", "Extraction"), ("match", "Matching")):
+            full = f"{title} by number of keypoints, {size[0]}x{size[1]}"
+            tables.append(_growth(full, by_count, {n: str(n) for n in by_count}, what, "keypoints"))
+            plots.append(_plot(full, "keypoints asked for", by_count, what))
+    return Report(
+        title="Speed",
+        protocol="side by side",
+        description=_DESCRIPTION.format(runs=runs, threads=threads),
+        tables=tuple(tables),
+        notes=_notes(timed[size, count], chosen, count, photograph is None, threads),
+        details=_details(timed),
+        plots=tuple(plots),
+        about=versions("opencv-contrib-python-headless", "numpy")
+        | {"cores": str(os.cpu_count()), "load before": _load()}
+        | {one.label: repr(one.extractor) for one in chosen},
+    )
+
+
+def time_methods(methods: Sequence[Method], views: tuple[UInt8, UInt8], count: int, runs: int) -> list[Timed]:
+    """Time extraction and matching of two views by every method, OpenCV's SIFT and ORB first; one entry each."""
+    return _measure({0: _calls(methods, views, count)}, runs)[0]
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """What is timed: the extraction of the first view, and the matching of both."""
+
+    name: str
+    keypoints: int
+    extract: Callable[[], Any]
+    match: Callable[[], Any]
+
+
+def _calls(methods: Sequence[Method], views: tuple[UInt8, UInt8], count: int) -> list[_Calls]:
+    a, b = views
+    found = []
+    for name, peer in ((SIFT, opencv_sift), (ORB, opencv_orb)):
+        extract = peer(a, count)
+        keypoints, descriptors = extract()
+        found.append(_Calls(name, keypoints, extract, opencv_match(descriptors, peer(b, count)()[1])))
+    for one in methods:
+        first, second = one.extractor(a), one.extractor(b)
+        found.append(_Calls(one.label, len(first), partial(one.extractor, a), partial(match, first, second)))
+    return found
+
+
+def _measure(tasks: Mapping[K, Sequence[_Calls]], runs: int, progress: Progress | None = None) -> dict[K, list[Timed]]:
+    """Every task is in the same rounds, so that a growth is no matter of when it was measured."""
+
+    def moving(what: str) -> Callable[[int, int], None] | None:
+        return None if progress is None else (lambda done, total: progress(what, done, total))
+
+    every = {(task, calls.name): calls for task, several in tasks.items() for calls in several}
+    extract = alternating({key: calls.extract for key, calls in every.items()}, runs, moving("extraction"))
+    matching = alternating({key: calls.match for key, calls in every.items()}, runs, moving("matching"))
+    return {
+        task: [Timed(c.name, c.keypoints, tuple(extract[task, c.name]), tuple(matching[task, c.name])) for c in several]
+        for task, several in tasks.items()
+    }
+
+
+def _peaks(
+    methods: Sequence[Method], image: UInt8, count: int, threads: int, progress: Progress | None
+) -> dict[str, float | None]:
+    several: list[tuple[str, Method | str]] = [(SIFT, "sift"), (ORB, "orb"), *((m.label, m) for m in methods)]
+    peaks = {}
+    for done, (name, one) in enumerate(several, start=1):
+        peaks[name] = peak_memory(one, image, count, threads)
+        if progress is not None:
+            progress("memory", done, len(several))
+    return peaks
+
+
+def usual_table(title: str, timed: Sequence[Timed], peaks: Mapping[str, float | None] | None = None) -> Table:
+    """Medians, and ratios to OpenCV's SIFT and ORB, which come first in `timed`; peak memory where it is known."""
+    peaks = peaks or {}
+    columns = (
+        Column("keypoints", "keypoints", 0, "found in the first image"),
+        less("extract_ms", "extract, ms", 1, "median"),
+        Column("extract_to_sift", "/ SIFT", 2, "extraction, relative to OpenCV's SIFT"),
+        Column("extract_to_orb", "/ ORB", 2, "extraction, relative to OpenCV's ORB"),
+        less("match_ms", "match, ms", 1, "median"),
+        Column("match_to_sift", "/ BFMatcher", 2, "matching, relative to OpenCV's BFMatcher on SIFT's descriptors"),
+        Column(
+            "peak_mb",
+            "peak MB",
+            0,
+            "memory of a process that extracts the image, Python and libraries included",
+            better="lower",
+        ),
+    )
+    sift, orb = timed[0], timed[1]
+    rows = []
+    for t in timed:
+        values: dict[str, Value] = {
+            "keypoints": t.keypoints,
+            "extract_ms": statistics.median(t.extract),
+            "extract_to_sift": ratio(t.extract, sift.extract),
+            "extract_to_orb": ratio(t.extract, orb.extract),
+            "match_ms": statistics.median(t.match),
+            "match_to_sift": ratio(t.match, sift.match),
+            "peak_mb": peaks.get(t.name),
+        }
+        rows.append(Row(t.name, values))
+    return Table(title, columns, tuple(rows), ("extract_ms", "match_ms", "peak_mb"))
+
+
+def _growth(title: str, timed: dict[int, list[Timed]], names: dict[int, str], what: str, unit: str) -> Table:
+    """Medians at each size with their ratio to SIFT's, and the exponent of the growth."""
+    peer = ("/ SIFT", 2, "relative to OpenCV's SIFT in the same runs")
+    if what == "match":
+        peer = ("/ BFMatcher", 2, "relative to OpenCV's BFMatcher on SIFT's descriptors in the same runs")
+    columns: list[Column] = []
+    for key, name in names.items():
+        columns.append(Column(f"ms_{key}", f"{name}, ms", 1, "median"))
+        columns.append(Column(f"to_sift_{key}", *peer))
+    text = f"exponent p of time ~ {unit}^p, fitted to the medians; 1 is proportional"
+    columns.append(Column("exponent", "growth", 2, text))
+    rows = []
+    for place, first in enumerate(next(iter(timed.values()))):
+        values: dict[str, Value] = {}
+        medians = []
+        for key, timed_all in timed.items():
+            times = getattr(timed_all[place], what)
+            medians.append(statistics.median(times))
+            values[f"ms_{key}"] = medians[-1]
+            values[f"to_sift_{key}"] = ratio(times, getattr(timed_all[0], what))
+        values["exponent"] = _exponent(_abscissae(timed, place, unit), medians)
+        rows.append(Row(first.name, values))
+    return Table(title, tuple(columns), tuple(rows))
+
+
+def _abscissae(timed: dict[int, list[Timed]], place: int, unit: str) -> list[float]:
+    """What the cost is plotted over: pixels, or the keypoints that were really found."""
+    return [float(key if unit == "pixels" else timed_all[place].keypoints) for key, timed_all in timed.items()]
+
+
+def _exponent(x: Sequence[float], y: Sequence[float]) -> float | None:
+    pairs = [(math.log(a), math.log(b)) for a, b in zip(x, y, strict=True) if a > 0 and b > 0]
+    if len({a for a, _ in pairs}) < 2:
+        return None
+    slope, _ = np.polyfit([a for a, _ in pairs], [b for _, b in pairs], 1)
+    return float(slope)
+
+
+def _plot(title: str, x_label: str, timed: dict[int, list[Timed]], what: str) -> Plot:
+    series = []
+    for place, first in enumerate(next(iter(timed.values()))):
+        medians = tuple(statistics.median(getattr(timed_all[place], what)) for timed_all in timed.values())
+        series.append(Series(first.name, tuple(float(key) for key in timed), medians, reference=place < 2))
+    return Plot(title, x_label, "median, ms", tuple(series), log_x=True, log_y=True)
+
+
+def _notes(
+    usual: Sequence[Timed], methods: Sequence[Method], count: int, synthetic: bool, threads: int
+) -> tuple[str, ...]:
+    notes = []
+    if synthetic:
+        notes.append("the image is a synthetic texture; give a photograph with --image")
+    fewer = [f"{t.name} {t.keypoints}" for t in usual if t.keypoints < 0.98 * count]
+    if fewer:
+        notes.append(f"fewer than {count} keypoints, which flatters the time: {', '.join(fewer)}")
+    own = {one.label: getattr(one.extractor, "threads", threads) for one in methods}
+    notes += [f"{name} ran on {n or 'all'} threads, not on {threads}" for name, n in own.items() if n != threads]
+    if os.environ.get("OMP_NUM_THREADS") != str(threads):
+        notes.append(f"OMP_NUM_THREADS is not {threads}: the BLAS may have used another number of threads")
+    slowest, name = max((max(times) / min(times), t.name) for t in usual for times in (t.extract, t.match))
+    if slowest > 2:
+        notes.append(f"the machine was busy or uneven: the slowest run of {name} took {slowest:.1f} times its fastest")
+    return tuple(notes)
+
+
+def _details(timed: dict[_Task, list[Timed]]) -> tuple[dict[str, Value], ...]:
+    records: list[dict[str, Value]] = []
+    for (size, count), timed_all in timed.items():
+        for t in timed_all:
+            about: dict[str, Value] = {"method": t.name, "width": size[0], "height": size[1], "asked": count}
+            about["keypoints"] = t.keypoints
+            for run, (extract, matching) in enumerate(zip(t.extract, t.match, strict=True), start=1):
+                records.append(about | {"run": run, "extract_ms": extract, "match_ms": matching})
+    return tuple(records)
+
+
+def _load() -> str:
+    """How busy the machine was in the last minute; an honest reader wants to know."""
+    try:
+        return f"{os.getloadavg()[0]:.1f}"
+    except (AttributeError, OSError):  # Windows
+        return "not known"

@@ -1,0 +1,108 @@
+"""What the commands that work on many images share: where work is kept, progress, interruptions, lists of failures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import is_quiet, output_option
+
+if TYPE_CHECKING:
+    from ..collection import Collection, Engine
+
+_SHOWN = 10  # failures, and files left out, that are listed; the rest is counted
+
+store_option = output_option(
+    "--store",
+    what="Keep finished work in this folder, which commands may share.  [default: --out with .work added]",
+)
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Images or pairs worked on at once.  [default: OMP_NUM_THREADS, or all cores]",
+)
+mask_option = click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    help="Folder of masks, called as the images, or that with .png; keypoints are wanted where a mask is not black.",
+)
+every_option = click.option(
+    "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Of a video's frames, every so many."
+)
+
+
+def engine_of(jobs: int | None) -> Engine:
+    """Threads, as many as --jobs says."""
+    from ..collection import Threads
+
+    return Threads(jobs)
+
+
+def work_folder(out: Path, store: Path | None) -> Path:
+    """Where finished work is kept: the folder that --store names, or one beside the output."""
+    return out.with_name(f"{out.name}.work") if store is None else store
+
+
+def found(sources: Iterable[str | Path], mask: Path | None, every: int, quiet: bool) -> Collection:
+    """The photographs of the command line's sources; files that are left out are named."""
+    from ..collection import Collection
+
+    photographs = Collection.from_sources(sources, masks=mask, every=every)
+    if photographs.left_out and not quiet and not is_quiet():
+        names = ", ".join(shown(path.name) for path in photographs.left_out[:_SHOWN])
+        more = f" and {len(photographs.left_out) - _SHOWN} more" if len(photographs.left_out) > _SHOWN else ""
+        click.echo(
+            f"left out: {names}{more} (videos: name them to take their frames; raw files: develop them first)", err=True
+        )
+    return photographs
+
+
+def say_failures(failed: Mapping[Any, str]) -> None:
+    """A line for each, up to a number that a terminal shows."""
+    for message in list(failed.values())[:_SHOWN]:
+        click.echo(f"tiepoints: {shown(message)}", err=True)
+    if len(failed) > _SHOWN:
+        click.echo(f"tiepoints: and {len(failed) - _SHOWN} more like these; --json lists all", err=True)
+
+
+def shown(text: object) -> str:
+    """A text that a terminal may get: names of files hold anything."""
+    from ..errors import printable
+
+    return printable(text)
+
+
+@contextmanager
+def explained_interrupt(kept: Path | None) -> Iterator[None]:
+    """Ctrl-C ends with one line that says what became of the work."""
+    from ..errors import TiepointsError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        what = "" if kept is None else f"; what is finished is kept in {kept}: run the same command again"
+        raise TiepointsError(f"interrupted{what}") from None
+
+
+@contextmanager
+def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on the terminal; nothing for machines, or where standard error is a file."""
+    if quiet or is_quiet() or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+
+        def update(done: int, every: int) -> None:
+            bar.update(task, completed=done, total=every)
+
+        yield update

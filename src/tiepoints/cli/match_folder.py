@@ -1,0 +1,235 @@
+"""`tiepoints match FOLDER`: every pair of a collection, verified, into a COLMAP database or hloc's HDF5 files."""
+
+from __future__ import annotations
+
+import glob
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from .batch import (
+    engine_of,
+    every_option,
+    explained_interrupt,
+    found,
+    jobs_option,
+    mask_option,
+    progress_bar,
+    say_failures,
+    shown,
+    store_option,
+    work_folder,
+)
+from .options import check_not_an_input, print_json, say
+
+if TYPE_CHECKING:
+    from ..collection import Collection, Results, Store
+    from ..collection.steps import Step
+    from ..extraction import Extractor
+
+CAMERA_MODES = ("equal", "single", "per-folder", "per-image")
+
+
+class Wanted(NamedTuple):
+    """What the command line asks for."""
+
+    sources: list[Path]
+    out: Path
+    pairs: str
+    ratio: float | None
+    min_similarity: float | None
+    geometry: Any
+    threshold: float | None
+    seed: int
+    mask: Path | None
+    every: int
+    camera_mode: Any
+    focal: float | None
+    jobs: int | None
+    store: Path | None
+    as_json: bool
+
+
+def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that only a FOLDER takes."""
+    for option in (
+        store_option,
+        jobs_option,
+        every_option,
+        mask_option,
+        click.option(
+            "--focal",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Of a FOLDER: focal length in pixels, if known.",
+        ),
+        click.option(
+            "--camera-mode",
+            type=click.Choice(CAMERA_MODES),
+            default="equal",
+            show_default=True,
+            help="Of a FOLDER: which images share a camera in COLMAP: those of equal size and focal length, all, ...",
+        ),
+        click.option(
+            "--pairs",
+            metavar="KIND|FILE",
+            default="exhaustive",
+            show_default=True,
+            help="Of a FOLDER: exhaustive; sequential or sequential:N for videos, each image with the N (10) that "
+            "follow it in natural order and with some far ones; or a file with two names on each line.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def match_folder(make: Callable[[], Extractor], sources: list[Path], options: dict[str, Any]) -> bool:
+    """Extract, match, verify, write, and tell.
+
+    Returns
+    -------
+    good : bool
+        Whether nothing failed and at least one pair is verified.
+    """
+    out = options["out"]
+    if len(sources) == 1 and _is_image(sources[0]):
+        raise click.UsageError("Missing argument 'IMAGE_B': give two images, or a folder")
+    if out is None or out.suffix not in (".db", ".h5", ".hdf5"):
+        raise click.UsageError(
+            f"a folder needs --out FILE.db (COLMAP) or FILE.h5 (hloc){'' if out is None else f', not {out}'}"
+        )
+    if options["geometry"] == "none":
+        raise click.UsageError("a folder's matches are verified: --geometry is fundamental or homography")
+    wanted = Wanted(sources, **options)
+    from ..collection import Extract, Match, Store, Verify, run
+    from ..errors import ImageError
+    from ..files import write_lock
+
+    started = time.perf_counter()
+    photographs = found(wanted.sources, wanted.mask, wanted.every, wanted.as_json)
+    check_not_an_input((wanted.out,), (one.path for one in photographs.values()))
+    listed = _pairs(wanted.pairs, photographs)
+    steps = (
+        Extract(extractor := make()),
+        Match(ratio=wanted.ratio, min_similarity=wanted.min_similarity),
+        Verify(wanted.geometry, threshold=wanted.threshold, seed=wanted.seed),
+    )
+    folder, engine, quiet = work_folder(wanted.out, wanted.store), engine_of(wanted.jobs), wanted.as_json
+    with explained_interrupt(folder), write_lock(folder), Store(folder) as store:
+        _say_changes(wanted.out, store, steps)
+        with progress_bar("extracting", quiet) as progress:
+            features = run(steps[0], photographs, store, engine=engine, progress=progress)
+        if not features:
+            first = next(iter(features.failed.values()), "there are none")
+            raise ImageError(f"none of the {len(photographs)} images could be read, for instance: {first}")
+        with progress_bar("matching", quiet) as progress:
+            matches = run(steps[1], listed, store, features, engine=engine, progress=progress)
+        with progress_bar("verifying", quiet) as progress:
+            views = run(steps[2], matches, store, features, engine=engine, progress=progress)
+        failed: dict[Any, str] = {**features.failed, **matches.failed, **views.failed}
+        verified, inliers = _verified(views)
+        failed |= _write(wanted, photographs, features, views)
+    computed = [results.computed for results in (features, matches, views)]
+    content = {
+        "extractor": extractor.metadata.name,
+        "images": len(features),
+        "pairs": len(views),
+        "verified": verified,
+        "inliers": inliers,
+        "computed": dict(zip(("features", "matches", "geometry"), computed, strict=True)),
+        "failed": [{"item": name if isinstance(name, str) else list(name), "error": e} for name, e in failed.items()],
+        "left_out": [str(path) for path in photographs.left_out],
+        "out": [str(path) for path in _outputs(wanted.out)],
+        "store": str(folder),
+        "seconds": time.perf_counter() - started,
+    }
+    say_failures(failed)
+    if wanted.as_json:
+        print_json(content)
+    else:
+        _print(content)
+    return not failed and verified > 0
+
+
+def _is_image(source: Path) -> bool:
+    """Whether a source is one photograph, rather than a folder, a list, a pattern or a video."""
+    from ..images import SUFFIXES
+
+    return source.suffix.lower() in SUFFIXES and not source.is_dir() and not glob.has_magic(str(source))
+
+
+def _pairs(wanted: str, photographs: Collection) -> list[tuple[str, str]]:
+    """exhaustive, sequential, sequential:N, or the path of a list."""
+    from ..collection import exhaustive, from_file, sequential
+
+    if wanted == "exhaustive":
+        return exhaustive(photographs)
+    kind, _, window = wanted.partition(":")
+    if kind == "sequential" and (not window or window.isdecimal()):
+        return sequential(photographs, int(window or 10), loops=True)
+    if not Path(wanted).is_file():
+        raise click.BadParameter(
+            f"{wanted} is neither exhaustive, sequential, sequential:N nor a file with two names on each line",
+            param_hint="--pairs",
+        )
+    return from_file(wanted, photographs)
+
+
+def _say_changes(out: Path, store: Store, steps: tuple[Step, ...]) -> None:
+    """One line where the output was made with something else before: what is there is replaced."""
+    from ..files import write_whole
+
+    note, now = store.folder / "made-with.json", [step.fingerprint for step in steps]
+    try:
+        before = json.loads(note.read_text(encoding="utf-8")) if out.exists() else now
+    except (OSError, ValueError):
+        before = now
+    if before != now:
+        click.echo(
+            f"tiepoints: {shown(out)} was made with other options, weights or versions, and is made anew", err=True
+        )
+    write_whole(note, json.dumps(now).encode())
+
+
+def _verified(views: Results) -> tuple[int, int]:
+    """How many pairs are verified, and with how many inliers."""
+    pairs = inliers = 0
+    for view in views.values():
+        if view:
+            pairs += 1
+            inliers += len(view.inliers)
+    return pairs, inliers
+
+
+def _outputs(out: Path) -> list[Path]:
+    """Matches mean nothing without the keypoints that they refer to: an HDF5 file of matches has one of features."""
+    return [out] if out.suffix == ".db" else [out, out.with_name(f"{out.stem}-features{out.suffix}")]
+
+
+def _write(wanted: Wanted, photographs: Collection, features: Results, views: Results) -> dict[Any, str]:
+    from ..collection import export_colmap, export_features, export_matches
+
+    if wanted.out.suffix == ".db":
+        export_colmap(wanted.out, photographs, features, views, camera_mode=wanted.camera_mode, focal=wanted.focal)
+        return {}
+    matches, keypoints = _outputs(wanted.out)
+    failed: dict[Any, str] = {**export_features(keypoints, features, made_with=repr(features.step))}
+    return failed | export_matches(matches, views, features)
+
+
+def _print(content: dict[str, Any]) -> None:
+    known = content["images"] - content["computed"]["features"]
+    say(f"{content['images']:6d} images, {known} of them extracted before")
+    known = content["pairs"] - content["computed"]["geometry"]
+    say(f"{content['pairs']:6d} pairs matched, {known} of them before")
+    say(f"{content['verified']:6d} pairs verified, {content['inliers']} inliers")
+    if content["failed"]:
+        say(f"{len(content['failed'])} images or pairs failed and are left out", err=True)
+    if not content["verified"]:
+        say("       NOT VERIFIED: no pair has more inliers than chance would give", err=True)
+    for path in content["out"]:
+        say(f"wrote {shown(path)}")
+    say(f"finished work is kept in {shown(content['store'])} (may be deleted), {content['seconds']:.1f} s")

@@ -1,0 +1,223 @@
+"""Results as other programs read them: hloc's HDF5 files, COLMAP's database, .npz files; whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..camera import Camera
+from ..errors import InvalidInputError
+from ..features import Features, Matches
+from ..files import PathLike
+from ..storage import FeatureWriter, MatchWriter, TwoView, save_features, write_colmap
+from ..storage.colmap_checks import CameraMode
+from .orientation import stored_camera, stored_features, stored_from_upright, stored_matrix
+from .photographs import Collection
+from .running import Results
+from .stages import Verified
+
+__all__ = ["export_colmap", "export_features", "export_matches", "export_npz"]
+
+Pair = tuple[str, str]
+
+
+def export_colmap(
+    path: PathLike,
+    photographs: Collection,
+    features: Mapping[Any, Features],
+    views: Mapping[Any, Verified],
+    *,
+    camera_mode: CameraMode = "equal",
+    focal: float | None = None,
+) -> int:
+    """Write a COLMAP database with the verified pairs, ready for its mappers.
+
+    COLMAP reads photographs as they are stored, without the rotation that EXIF asks for. Keypoints, cameras and models
+    are brought into that frame, so that they fit whatever COLMAP does with the photographs later.
+
+    Parameters
+    ----------
+    path : path
+        The database; an old one is replaced.
+    photographs : Collection
+        Those without features are left out.
+    features, views : Results
+        Of `Extract` and `Verify`.
+    camera_mode : {"equal", "single", "per-folder", "per-image"}
+        As for `storage.write_colmap`. Cameras are the photographs' own, or else from EXIF, or a guess that COLMAP
+        refines.
+    focal : float, optional
+        Focal length in pixels of all photographs.
+
+    Returns
+    -------
+    pairs : int
+        How many are verified, and were written.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or the file cannot be written; the old one then stays.
+    InvalidInputError
+        If photographs that share a camera have different sizes.
+    """
+    images = _Images(photographs, features, focal)
+    verified = [pair for pair, view in views.items() if view and pair[0] in images and pair[1] in images]
+    write_colmap(path, images, _TwoViews(verified, photographs, views), camera_mode=camera_mode)
+    return len(verified)
+
+
+class _Images(Mapping[str, tuple[Features, Camera]]):
+    """Features and camera of each image in the frame of the stored pixels, made when they are asked for."""
+
+    def __init__(self, photographs: Collection, features: Mapping[Any, Features], focal: float | None) -> None:
+        self._photographs, self._features, self._focal = photographs, features, focal
+        self._names = [name for name in photographs if name in features]
+
+    def __getitem__(self, name: str) -> tuple[Features, Camera]:
+        one, found = self._photographs[name], self._features[name]
+        orientation = one.header.orientation
+        if self._focal is not None:
+            camera = Camera.from_focal(self._focal, found.image_size)
+        elif one.camera is not None:
+            camera = one.camera
+        elif one.frame is not None:
+            camera = Camera.from_focal(1.2 * max(found.image_size), found.image_size, known=False)
+        else:
+            camera = Camera.from_exif(one.path)
+        return stored_features(found, orientation), stored_camera(camera, orientation)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._photographs and name in self._features
+
+
+class _TwoViews(Mapping[Pair, TwoView]):
+    def __init__(self, pairs: list[Pair], photographs: Collection, views: Mapping[Any, Verified]) -> None:
+        self._pairs, self._photographs, self._views = dict.fromkeys(pairs), photographs, views
+
+    def __getitem__(self, pair: Pair) -> TwoView:
+        view = self._views[pair]
+        assert view.geometry.matrix is not None
+        a, b = (stored_from_upright(*self._photographs[name].header) for name in pair)
+        matrix = stored_matrix(view.geometry.matrix, view.geometry.kind, a, b)
+        kind: Any = "planar" if view.geometry.kind == "homography" else "uncalibrated"
+        return TwoView(view.inliers, kind, matrix, proposed=view.matches)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __contains__(self, pair: object) -> bool:
+        return pair in self._pairs
+
+
+def export_features(
+    path: PathLike,
+    features: Results | Mapping[str, Features],
+    *,
+    made_with: str = "",
+    overwrite: bool = True,
+    attributes: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Write features into an HDF5 file as hloc reads it, in pixels of the upright images.
+
+    Parameters
+    ----------
+    path : path
+    features : Results of `Extract`, or mapping
+    made_with : str, optional
+        A text that the file keeps.
+    overwrite : bool
+        Replace an old file; otherwise add to it.
+    attributes : mapping, optional
+        Further texts that the file keeps, by their names.
+
+    Returns
+    -------
+    failed : dict
+        Images that the format cannot hold, and why; the others are written.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or the file cannot be written; the old one then stays.
+    """
+    with FeatureWriter(path, made_with=made_with, overwrite=overwrite) as writer:
+
+        def write(name: str) -> None:
+            writer.write(name, features[name], key=features.key(name) if isinstance(features, Results) else "")
+
+        writer.attributes(**(attributes or {}))
+        return _each(features, write)
+
+
+def export_matches(
+    path: PathLike, views: Mapping[Any, Verified | Matches], features: Mapping[Any, Features]
+) -> dict[Any, str]:
+    """Write matches into an HDF5 file as hloc reads it: the inliers of verified pairs, or all of plain `Matches`.
+
+    Parameters
+    ----------
+    path : path
+        An old file is replaced.
+    views : Results of `Verify` or `Match`
+        Pairs that are not verified are left out.
+    features : Results of `Extract`
+
+    Returns
+    -------
+    failed : dict
+        Pairs that the format cannot hold, and why.
+
+    Raises
+    ------
+    StorageError
+        As `export_features`.
+    """
+    counts: dict[str, int] = {}
+    with MatchWriter(path, overwrite=True) as writer:
+
+        def write(pair: Pair) -> None:
+            found = views[pair]
+            if isinstance(found, Verified):
+                if not found:
+                    return
+                found = found.inliers
+            for name in pair:
+                if name not in counts:
+                    counts[name] = len(features[name])
+            writer.write(pair, found, (counts[pair[0]], counts[pair[1]]))
+
+        return _each(views, write)
+
+
+def export_npz(folder: PathLike, features: Mapping[Any, Features]) -> None:
+    """Write each image's features into a file of its own, called as the image with ``.npz`` added.
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be written.
+    """
+    for name in features:
+        save_features(Path(folder) / f"{name}.npz", features[name])
+
+
+def _each(names: Iterable[Any], write: Callable[[Any], None]) -> dict[Any, str]:
+    """Write each item; what one item's name or content prevents is that item's, a disk that is full is not."""
+    failed: dict[Any, str] = {}
+    for name in names:
+        try:
+            write(name)
+        except InvalidInputError as error:  # noqa: PERF203 - one bad item must not cost the others
+            failed[name] = str(error)
+    return failed

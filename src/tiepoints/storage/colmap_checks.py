@@ -1,0 +1,82 @@
+"""What goes into a COLMAP database, checked before COLMAP sees it: it ends the whole process on some mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from typing import Literal as OneOf
+
+import numpy as np
+
+from ..camera import Camera
+from ..errors import InvalidInputError
+from ..features import Features, Matches
+from ..files import check_name, check_space
+
+if TYPE_CHECKING:
+    from .colmap import TwoView
+
+Pair = tuple[str, str]
+CameraMode = OneOf["per-image", "per-folder", "single", "equal"]
+
+
+class Space:
+    """Asks for room on the disk before each write: COLMAP ends the whole process where there is none.
+
+    SQLite writes everything twice, to its log and at the end to the database; each item takes a page at least.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._taken = 500_000  # an empty database with its log
+
+    def take(self, size: int) -> None:
+        self._taken += size + 8192
+        check_space(self._path, self._taken + 2 * size)
+
+
+def keeps_descriptors(features: Features) -> bool:
+    values = features.descriptors
+    return bool(values.dtype == np.float32 and values.shape[1] == 128 and (values >= 0).all())
+
+
+def shared_by(mode: CameraMode, name: str, camera: Camera) -> Any:
+    """What images with one camera have in common."""
+    folder = name.rpartition("/")[0]
+    return {"per-image": name, "per-folder": folder, "single": "", "equal": camera}[mode]
+
+
+def check_shared(name: str, camera: Camera, first: Camera, mode: CameraMode) -> None:
+    if (camera.width, camera.height) != (first.width, first.height):
+        raise InvalidInputError(
+            f"{name!r} has {camera.width}x{camera.height} pixels, but others that share its camera have "
+            f"{first.width}x{first.height}: use another camera mode than {mode}"
+        )
+
+
+def check_image(name: str, features: Features, camera: Camera) -> None:
+    check_name(name)
+    if features.image_size not in ((0, 0), (camera.width, camera.height)):  # (0, 0): not known
+        width, height = features.image_size
+        raise InvalidInputError(
+            f"the features of {name!r} are of {width}x{height} pixels, its camera has {camera.width}x{camera.height}"
+        )
+
+
+def check_pair(
+    pair: Pair, found: Matches | TwoView, counts: Mapping[str, int], matches: Mapping[Pair, Matches | TwoView]
+) -> None:
+    a, b = pair
+    for name in pair:
+        if name not in counts:
+            raise InvalidInputError(f"the pair {pair} has matches, but {name!r} is not among the images")
+    if a == b or (b, a) in matches:
+        raise InvalidInputError(f"the pair {pair} is of one image, or there in both directions")
+    for some in (found,) if isinstance(found, Matches) else (found.matches, found.proposed):
+        if some is not None and len(some):
+            last = some.indices.max(axis=0)
+            if some.indices.min() < 0 or last[0] >= counts[a] or last[1] >= counts[b]:
+                raise InvalidInputError(
+                    f"matches of {pair} refer to keypoint {last.tolist()}, but there are {counts[a]} and {counts[b]}"
+                )

@@ -1,0 +1,256 @@
+"""`extract` and `match` on many images: names and contents of all kinds, one bad item, interruptions, set-ups."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import tiepoints as tp
+from tiepoints.cli import cli
+from tiepoints.storage import FeatureReader, MatchReader, read_colmap
+
+
+def run(*arguments: object) -> Result:
+    """The command line in this process."""
+    return CliRunner().invoke(cli, [os.fsdecode(str(argument)) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def box(examples: Path) -> bytes:
+    return (examples / "box.png").read_bytes()
+
+
+def test_another_photograph_of_a_known_name_is_done_anew_with_a_line(examples: Path, tmp_path: Path) -> None:
+    for name, source in (("cam0", "box.png"), ("cam1", "box_in_scene.png")):
+        (tmp_path / name).mkdir()
+        shutil.copy(examples / source, tmp_path / name / "0.png")
+    out = tmp_path / "f.h5"
+    assert run("extract", tmp_path / "cam0", "-e", "orb", "--out", out).exit_code == 0
+    second = run("extract", tmp_path / "cam1", "-e", "orb", "--out", out)
+    assert "0.png is another photograph" in second.stderr and "there already" not in second.stdout
+    expected = tp.load("orb", max_keypoints=2048)(tp.read(examples / "box_in_scene.png"))
+    with FeatureReader(out) as stored:
+        np.testing.assert_array_equal(stored["0.png"].keypoints, expected.keypoints)
+    shutil.copy(tmp_path / "cam1" / "0.png", tmp_path / "cam1" / "1.png")
+    third = run("extract", tmp_path / "cam1", "-e", "orb", "--out", out, "--json")
+    assert [image["skipped"] for image in json.loads(third.stdout)["images"]] == [True, False]
+
+
+def test_weights_that_changed_under_their_name_are_not_mixed(examples: Path, tmp_path: Path) -> None:
+    weights, out = tmp_path / "mine.onnx", tmp_path / "f.h5"
+    released = sorted((Path(tp.__file__).parent / "weights").glob("mdnet*.onnx"))
+    shutil.copy(released[0], weights)
+    arguments = ("extract", examples / "box.png", "-O", f"weights={weights}", "--out", out)
+    assert run(*arguments).exit_code == 0
+    shutil.copy(released[1], weights)
+    result = run(*arguments)
+    assert result.exit_code == 1 and "other weights or versions" in result.stderr and "--overwrite" in result.stderr
+    assert run(*arguments, "--overwrite").exit_code == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_items_that_are_no_photographs_cost_no_other(box: bytes, tmp_path: Path) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "f.h5"
+    folder.mkdir()
+    for name in (b"a.png", b"z.png", b"caf\xe9.png", b"C:\\x.png"):
+        (folder / os.fsdecode(name)).write_bytes(box)
+    os.mkfifo(folder / "pipe.png")
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "nowhere.png").symlink_to("gone.png")
+    (folder / "a\033[31m\nb.png").write_bytes(b"")
+    (folder / "clip.mp4").write_bytes(b"")
+    (folder / "raw.CR2").write_bytes(b"")
+    for _ in range(2):
+        result = run("extract", folder, "-e", "orb", "--out", out)
+        assert result.exit_code == 1 and "\033" not in result.stderr
+        for name in ("pipe.png: not a regular file", "loop.png: ", "nowhere.png: leads nowhere", "\\x1b[31m\\nb.png: "):
+            assert name in result.stderr
+        assert "left out: clip.mp4, raw.CR2" in result.stderr
+        assert len(result.stderr.splitlines()) == 8, result.stderr
+        with FeatureReader(out) as stored:
+            assert stored.names() == ["a.png", "z.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5", "photos"]
+    listed = run("extract", folder, "-e", "orb", "--out", out, "--json")
+    assert len(json.loads(listed.stdout)["failed"]) == 6
+
+
+def test_lists_and_masks(examples: Path, tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    photograph = tp.read(examples / "box.png")
+    shutil.copy(examples / "box.png", tmp_path / "box.png")
+    mask = np.zeros_like(photograph)
+    mask[:, :100, 2] = 1  # blue only, and dark
+    Image.fromarray(mask).save(tmp_path / "masks" / "box.png.png")
+    (tmp_path / "list.txt").write_text("# images\nbox.png\ngone.png\n", encoding="utf-8")
+    out = tmp_path / "f.h5"
+    result = run("extract", tmp_path / "list.txt", "-e", "orb", "--mask", tmp_path / "masks", "--out", out)
+    assert result.exit_code == 1 and "gone.png: no such file" in result.stderr
+    with FeatureReader(out) as stored:
+        assert stored.names() == ["box.png"]
+        assert len(stored["box.png"]) > 20 and stored["box.png"].keypoints[:, 0].max() < 100
+    plain = run("extract", tmp_path / "box.png", "-e", "orb", "--out", out)
+    assert "is another photograph" in plain.stderr, "without its mask it is another input"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
+    """A video of a camera that moves over a photograph."""
+    path = tmp_path_factory.mktemp("video") / "clip.avi"
+    desk = cv2.imread(str(examples / "desk_1.jpg"))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (400, 300))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no video")
+    for i in range(12):
+        writer.write(desk[10 * i : 10 * i + 300, 15 * i : 15 * i + 400])
+    writer.release()
+    return path
+
+
+def test_a_videos_frames(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "f.h5"
+    result = run("extract", clip, "--every", 4, "-e", "orb", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    with FeatureReader(out) as stored:
+        assert stored.names() == [f"clip.avi/{i:06d}" for i in (0, 4, 8)]
+        frames = [stored[name] for name in stored]
+    video = cv2.VideoCapture(str(clip))
+    images = [video.read()[1] for _ in range(9)]
+    for i, features in zip((0, 4, 8), frames, strict=True):
+        expected = tp.load("orb", max_keypoints=2048)(np.ascontiguousarray(images[i][:, :, ::-1]))
+        np.testing.assert_array_equal(features.keypoints, expected.keypoints)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    broken = run("extract", tmp_path / "broken.mp4", "-e", "orb", "--out", out)
+    assert broken.exit_code == 1 and "cannot be opened as a video" in broken.stderr
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
+    """Frames of a camera that moves, whose numbers have no leading zeros; one is called in decomposed Unicode."""
+    folder = tmp_path_factory.mktemp("frames")
+    desk = Image.open(examples / "desk_1.jpg")
+    for i in (1, 2, 9, 10):
+        desk.crop((12 * i, 6 * i, 12 * i + 400, 6 * i + 300)).save(folder / f"frame{i}.png")
+    return folder
+
+
+def test_a_folder_becomes_hlocs_files_and_goes_on(frames: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "frames", tmp_path / "out" / "m.h5"
+    shutil.copytree(frames, folder)
+    (folder / "bad.png").write_text("no image", encoding="utf-8")
+    arguments = ("match", folder, "-e", "orb", "--pairs", "sequential:1", "--out", out, "--json")
+    first = run(*arguments)
+    assert first.exit_code == 1
+    content = json.loads(first.stdout)
+    assert content["images"] == 4 and content["verified"] == 5 and content["computed"]["matches"] == 5
+    assert [item["item"] for item in content["failed"]] == ["bad.png"]
+    (folder / "bad.png").unlink()
+    with MatchReader(out) as matches, FeatureReader(out.parent / "m-features.h5") as features:
+        neighbours = {("frame1.png", "frame2.png"), ("frame2.png", "frame9.png"), ("frame9.png", "frame10.png")}
+        assert set(matches) == neighbours | {("frame1.png", "frame9.png"), ("frame2.png", "frame10.png")}
+        points = matches["frame9.png", "frame10.png"].points(features["frame9.png"], features["frame10.png"])
+        assert np.abs(np.median(points[0] - points[1], axis=0) - [12, 6]).max() < 1.5
+    shutil.copy(folder / "frame10.png", folder / "frame11.png")
+    second = json.loads(run(*arguments).stdout)
+    assert second["computed"] == {"features": 0, "matches": 2, "geometry": 2}, "a copy and its pair are known"
+    third = run("match", folder, "-e", "orb", "-n", 300, "--out", out)
+    assert third.exit_code == 0 and "was made with other options" in third.stderr
+
+
+def test_a_list_of_pairs_finds_names_in_either_form_of_unicode(frames: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for i, name in ((1, unicodedata.normalize("NFD", "K\u00f6ln.png")), (2, "b.png")):
+        shutil.copy(frames / f"frame{i}.png", folder / name)
+    (tmp_path / "pairs.txt").write_text("K\u00f6ln.png b.png\nb.png K\u00f6ln.png\n", encoding="utf-8")
+    result = run("match", folder, "-e", "orb", "--pairs", tmp_path / "pairs.txt", "--out", tmp_path / "m.h5")
+    assert result.exit_code == 0 and "     1 pairs verified" in result.stdout, result.output
+    (tmp_path / "pairs.txt").write_text("x.png b.png\n", encoding="utf-8")
+    wrong = run("match", folder, "-e", "orb", "--pairs", tmp_path / "pairs.txt", "--out", tmp_path / "m.h5")
+    assert wrong.exit_code == 2 and "line 1: there is no image 'x.png'" in wrong.stderr
+
+
+ORIENTATIONS = (1, 2, 3, 4, 5, 6, 7, 8)
+
+
+def test_a_database_is_in_the_frame_of_the_stored_pixels(examples: Path, tmp_path: Path) -> None:
+    pycolmap = pytest.importorskip("pycolmap", reason="needs the extra sfm")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    upright = Image.open(examples / "box_in_scene.png").convert("RGB")
+    turns = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90",
+             7: "TRANSVERSE", 8: "ROTATE_270"}  # fmt: skip
+    for o in ORIENTATIONS:
+        exif = Image.Exif()
+        exif[0x0112] = o
+        stored = upright if o == 1 else upright.transpose(getattr(Image.Transpose, turns[o]))
+        stored.save(folder / f"{o}.png", exif=exif)
+        assert tp.read(folder / f"{o}.png").shape == (*upright.size[::-1], 3)
+    out = tmp_path / "database.db"
+    result = run("match", folder, "-e", "sift", "-n", 400, "--out", out, "--camera-mode", "per-image")
+    assert result.exit_code == 0, result.output
+    database = read_colmap(out)
+    expected = tp.read(folder / "1.png")
+    for o in ORIENTATIONS:
+        features, camera = database.images[f"{o}.png"]
+        bitmap = pycolmap.Bitmap.read(str(folder / f"{o}.png"), True)
+        assert (camera.width, camera.height) == (bitmap.width, bitmap.height) == features.image_size
+        seen = np.asarray(bitmap.to_array())
+        where, there = (np.rint(f.keypoints).astype(int) for f in (features, database.images["1.png"][0]))
+        np.testing.assert_array_equal(seen[where[:, 1], where[:, 0]], expected[there[:, 1], there[:, 0]])
+    for (a, b), view in database.two_views.items():
+        points = view.matches.points(database.images[a][0], database.images[b][0])
+        error = tp.geometry.sampson_error(view.matrix, *points)
+        assert len(view.matches) > 100 and np.median(error) < 1, (a, b)
+
+
+def test_wrong_usage_of_a_folder(frames: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        ((frames,), "needs --out FILE.db"),
+        ((frames, "--out", tmp_path / "x.csv"), "needs --out FILE.db"),
+        ((frames / "frame1.png",), "IMAGE_B"),
+        ((frames, "--out", tmp_path / "x.db", "--pairs", "all"), "sequential:N"),
+        ((frames, "--out", tmp_path / "x.db", "--geometry", "none"), "fundamental or homography"),
+        ((frames, "--out", tmp_path / "x.db", "--plot", "x.png"), "two images"),
+    ):
+        result = run("match", *arguments)
+        assert result.exit_code == 2 and message in result.stderr, result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_command_that_was_killed_goes_on(examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was finished before an interruption is in the store, and only the rest is computed."""
+    folder, out = tmp_path / "photos", tmp_path / "f.h5"
+    folder.mkdir()
+    scene = Image.open(examples / "box_in_scene.png")
+    for i in range(8):
+        scene.rotate(5 * i).save(folder / f"{i}.png")
+    from tiepoints.collection import Extract
+
+    calls: list[str] = []
+    real = Extract.__call__
+
+    def counted(self: Any, photograph: Any) -> Any:
+        calls.append(photograph.name)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return real(self, photograph)
+
+    monkeypatch.setattr(Extract, "__call__", counted)
+    stopped = run("extract", folder, "-e", "orb", "--out", out, "--jobs", 1)
+    assert stopped.exit_code == 1 and "f.h5.work: run the same command again" in stopped.stderr
+    assert not out.exists()
+    assert run("extract", folder, "-e", "orb", "--out", out, "--jobs", 1).exit_code == 0
+    assert len(calls) <= 10, "of eight images at most two were done twice"
+    with FeatureReader(out) as stored:
+        assert len(stored) == 8
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5", "photos"]

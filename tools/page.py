@@ -1,0 +1,244 @@
+"""Re-make the tables of docs/benchmarks.md; the prose around them stays as it is.
+
+    python tools/page.py                              # every section, on the development sets of TIEPOINTS_DATA
+    python tools/page.py --only hpatches --only wxbs  # some of them
+    python tools/page.py -e rootsift -e mdnet         # with these extractors
+
+What was computed is kept in the store of `tiepoints bench`: a second run only writes. Times are always measured.
+A section is what stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->` in the page, and a function below.
+"""
+
+from __future__ import annotations
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "2")  # read when the libraries are loaded, so before them
+
+import argparse
+import csv
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import tiepoints as tp
+from tiepoints.benchmarks import Report, default_store, evaluate_hpatches, evaluate_speed, method
+from tiepoints.benchmarks.writers import markdown_table
+from tiepoints.collection import Processes, Threads
+from tiepoints.errors import InvalidInputError
+from tiepoints.files import write_whole
+from tiepoints.geometry import homography_error
+from tiepoints.metrics.planar import share_within
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+MDNET = ("mdnet", "mdnet:sets=1", "mdnet:sets=4", "mdnet:sets=8")  # without a number: 2 sets
+SIFT = (
+    "rootsift:contrast_threshold=0.01",
+    "upright-rootsift",
+)  # the threshold gives it as many keypoints as the others
+EXTRACTORS = (*MDNET, *SIFT, "orb", "akaze")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the sections need to know."""
+
+    data: Path
+    store: Path
+    extractors: tuple[str, ...]
+    in_models: tuple[str, ...]  # the methods where hundreds of bags are reconstructed, which takes its time
+    jobs: int
+
+
+def planar(settings: Settings, profile: str, *sets: str) -> Report:
+    roots = [settings.data / name for name in sets]
+    return evaluate_hpatches(
+        settings.extractors, roots, profile=profile, store=settings.store, engine=Threads(settings.jobs), progress=tell
+    )
+
+
+def hpatches(settings: Settings) -> str:
+    """The development sequences of HPatches by the usual protocol, published figures beside them."""
+    report = planar(settings, "d2net", "hpatches")
+    return markdown_table(report.table) + remarks(report)
+
+
+def profiles(settings: Settings) -> str:
+    """The same pairs by the two other protocols."""
+    parts = []
+    for profile in ("aslfeat", "strek"):
+        report = planar(settings, profile, "hpatches")
+        own = [row for row in report.table.rows if row.group == "overall" and not row.source]
+        table = type(report.table)(report.table.title, report.table.columns, tuple(own))
+        parts.append(f"Protocol `{profile}`: {report.description}\n\n{markdown_table(table)}")
+    return "\n".join(parts)
+
+
+def others(settings: Settings) -> str:
+    """All development pairs with a homography, and their parts."""
+    report = planar(settings, "d2net", "hpatches", "oxford_affine", "homogr")
+    own = tuple(row for row in report.table.rows if not row.source)
+    return markdown_table(type(report.table)(report.table.title, report.table.columns, own))
+
+
+def wxbs(settings: Settings) -> str:
+    """Wide baselines by marked correspondences."""
+    report = planar(settings, "d2net", "wxbs")
+    return markdown_table(report.table)
+
+
+def independent(settings: Settings) -> str:
+    """OpenCV's features on v_boat, our matching and errors, beside what others published of the same pairs."""
+    root = settings.data / "hpatches"
+    lines = [
+        "| method | pair | keypoints | matches | published | precision @1, 3, 10 px | published |",
+        "|" + "---|" * 7,
+    ]
+    with (root / "published_sift_orb.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["sequence"] == "v_boat"]
+    for row in rows:
+        second = root / "v_boat" / f"{row['baseline_idx']}.png"
+        if not second.exists():
+            continue
+        a, b = (plain_opencv(row["method"], path) for path in (root / "v_boat" / "1.png", second))
+        matches = tp.match(a, b, ratio=0.75, mutual=False)
+        H = np.loadtxt(root / "v_boat" / f"H_1_{row['baseline_idx']}")
+        ours = share_within(homography_error(H, *matches.points(a, b)))[[0, 2, 9]]
+        theirs = [float(row[f"precision_at_{t}px"]) for t in (1, 3, 10)]
+        same = (len(a), len(b)) == (int(row["num_kp1"]), int(row["num_kp2"]))
+        cells = [
+            row["method"].upper(),
+            f"1-{row['baseline_idx']}",
+            f"{len(a)}, {len(b)}{' (the same)' if same else ''}",
+        ]
+        cells += [str(len(matches)), row["num_matches"]]
+        cells += [", ".join(f"{value:.3f}" for value in values) for values in (ours, theirs)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def plain_opencv(name: str, path: Path) -> tp.Features:
+    grey = tp.read(path, grey=True)
+    detector = cv2.SIFT.create() if name == "sift" else cv2.ORB.create(nfeatures=2000)
+    points, descriptors = detector.detectAndCompute(grey, None)
+    if name == "sift":
+        descriptors = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
+    return tp.Features(np.array([p.pt for p in points]), descriptors, np.ones(len(points)), grey.shape[::-1])
+
+
+def speed(settings: Settings) -> str:
+    """Times beside OpenCV's SIFT and ORB on an example photograph."""
+    report = evaluate_speed(
+        settings.extractors, photograph=tp.read(ROOT / "examples" / "desk_1.jpg"), runs=9, progress=tell
+    )
+    parts = [f"{table.title}:\n\n{markdown_table(table)}" for table in report.tables]
+    return "\n".join(parts) + remarks(report)
+
+
+def imb(settings: Settings) -> str:
+    """Stereo and multiview on the sets with true cameras, and the published rows."""
+    from tiepoints.benchmarks.image_matching import evaluate_image_matching
+
+    report = evaluate_image_matching(
+        settings.in_models,
+        [settings.data / name for name in ("strecha", "lund_door", "temple_ring")],
+        store=settings.store,
+        engine=Processes(settings.jobs),
+        progress=tell,
+    )
+    measured, published = report.tables
+    stereo = ("nf", "matches", "ni", "maa5", "maa10", "e_maa5", "e_maa10", "failures", "pairs")
+    multiview = ("nm", "nl", "tl", "ate", "rms", "registered", "mv_maa10_5", "mv_maa10_10", "mv_maa10", "average")
+    known = ("nf", "ni", "rep3", "ms3", "maa10", "nm", "nl", "tl", "ate", "mv_maa10", "average")
+    parts = [
+        f"Protocol `{report.protocol}`. {report.description}",
+        "Stereo:",
+        markdown_table(measured, stereo),
+        "Multiview, and the average of stereo mAA@10 and multiview mAA@10:",
+        markdown_table(measured, multiview),
+        "Published, for comparison (other scenes, hence other figures):",
+        markdown_table(published, known),
+        "\n".join(f"- {note}" for note in report.notes),
+        "Made with " + ", ".join(f"{key} {value}" for key, value in report.about.items()) + ".",
+    ]
+    return "\n\n".join(part.strip() for part in parts)
+
+
+SECTIONS: dict[str, Callable[[Settings], str]] = {
+    "hpatches": hpatches,
+    "profiles": profiles,
+    "others": others,
+    "wxbs": wxbs,
+    "independent": independent,
+    "speed": speed,
+    "imb": imb,
+}
+
+
+def remarks(report: Report) -> str:
+    """The report's notes as a list, without this machine's folders, and without lists that would fill the page."""
+    notes = [re.sub(r"(/[\w.-]+)+/", "", note) for note in report.notes]
+    notes = [note if len(note) < 300 else note.rpartition(": ")[0] for note in notes]
+    return "".join(f"\n- {note}" for note in notes) + ("\n" if notes else "")
+
+
+def tell(what: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{what} {done}/{total}   ", end="" if done < total else "\n", file=sys.stderr)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=SECTIONS, help="a section; repeatable")
+    parser.add_argument(
+        "-e", "--extractor", action="append", help=f"method; repeatable; default {', '.join(EXTRACTORS)}"
+    )
+    parser.add_argument("--data", type=Path, help="the folder with hpatches/, wxbs/ ...; default $TIEPOINTS_DATA/data")
+    parser.add_argument("--store", type=Path, default=default_store())
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    data = options.data or Path(os.environ.get("TIEPOINTS_DATA", ROOT.parent / "shared")) / "data"
+    if not data.is_dir():
+        parser.error(f"{data}: no such folder; give --data, or set TIEPOINTS_DATA")
+    chosen = options.extractor or with_weights(EXTRACTORS)
+    in_models = options.extractor or [spec for spec in chosen if spec in MDNET + SIFT]
+    settings = Settings(data, options.store, tuple(chosen), tuple(in_models), options.jobs)
+
+    for name in options.only or SECTIONS:
+        content = SECTIONS[name](settings)
+        page = PAGE.read_text(encoding="utf-8")
+        # Section by section: an interruption keeps those that are done.
+        write_whole(PAGE, with_section(page, name, content).encode())
+        print(f"wrote section {name} of {PAGE.relative_to(ROOT)}")
+
+
+def with_weights(specs: Sequence[str]) -> list[str]:
+    """Those that can be made here; the others, of which there are no released weights, are named."""
+    found = []
+    for spec in specs:
+        try:
+            method(spec)
+            found.append(spec)
+        except InvalidInputError as error:  # noqa: PERF203
+            print(f"left out {spec}: {error}", file=sys.stderr)
+    return found
+
+
+def with_section(page: str, name: str, content: str) -> str:
+    """The page with new content between the markers of a section."""
+    begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if len(pattern.findall(page)) != 1:
+        raise SystemExit(f"{PAGE} must have one {begin} with one {end}")
+    return pattern.sub(lambda _: f"{begin}\n{content.strip()}\n{end}", page)
+
+
+if __name__ == "__main__":
+    main()
