@@ -15,7 +15,8 @@ from ..checks import did_you_mean, shown
 from ..errors import InvalidInputError, UnknownExtractorError
 from ..weights import accepted, find
 from .base import Extractor, Metadata
-from .published import ALIASES, CLASSES
+from .composed import LISTED, composed
+from .published import ALIASES, CLASSES, PARTS
 
 __all__ = ["Option", "extractors", "is_installed", "is_ready", "load", "metadata_of", "options_of"]
 
@@ -220,6 +221,14 @@ def is_ready(metadata: Metadata) -> bool:
 def _find(name: str) -> type[Extractor]:
     if not isinstance(name, str):
         raise InvalidInputError(f"the extractor's name is {shown(name)}, but must be a text such as 'mdnet'")
+    if "+" in name:
+        return composed(name.lower(), _find)
+    if name.lower() in PARTS:
+        examples = {"detector": "{}+hardtfeat", "shape": "keynet+{}+hardtfeat", "descriptor": "sift+{}"}
+        role = PARTS[name.lower()].role
+        raise UnknownExtractorError(
+            f"{name} is a part of compositions ({role}), such as {examples[role].format(name.lower())!r}"
+        )
     known = _names()
     name = next((each for each in [*known, *ALIASES] if each.lower() == name.lower()), name)
     name = ALIASES.get(name, name)
@@ -241,4 +250,4 @@ def _plugins() -> dict[str, EntryPoint]:
 
 
 def _names() -> list[str]:
-    return [*_OURS, *CLASSES, *sorted(_plugins())]
+    return [*_OURS, *CLASSES, *LISTED, *sorted(_plugins())]
