@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import tiepoints as tp
+from tiepoints.drawing import Picture
 from tiepoints.errors import ImageError
 from tiepoints.images import as_image, with_mask
 
@@ -267,6 +268,17 @@ def test_pil_images_and_tensors_are_read_as_files_are(tmp_path: Path, scene: NDA
     ):
         with pytest.raises(tp.InvalidInputError):
             with_mask(wrong)
+
+
+def test_what_is_read_is_an_array_that_notebooks_show(tmp_path: Path) -> None:
+    half = np.zeros((40, 50, 4), np.uint8)
+    half[:20, :, 3] = 255
+    Image.fromarray(half).save(tmp_path / "a.png")
+    picture = tp.read(tmp_path / "a.png")
+    assert isinstance(picture, Picture) and picture.mask is not None and picture.mask.sum() == 1000
+    assert picture[::-1].mask is None, "which no longer fits"
+    shown = picture._repr_png_()
+    assert shown is not None and shown.startswith(b"\x89PNG")
 
 
 def test_what_is_read_may_be_written_to(tmp_path: Path) -> None:

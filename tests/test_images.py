@@ -261,10 +261,13 @@ def test_damaged_bytes_never_escape_as_another_error(
 
 
 def test_as_image_says_how_to_convert() -> None:
-    with pytest.raises(InvalidInputError, match="multiply floats"):
-        as_image(np.zeros((4, 4), np.float32))
-    with pytest.raises(InvalidInputError, match="alpha"):
-        as_image(np.zeros((4, 4, 4), np.uint8))
+    for values in (np.full((4, 4), 200.0), np.full((4, 4), np.nan), np.full((4, 4), -1.0)):
+        with pytest.raises(InvalidInputError, match=r"lies in \[0, 1\]"):
+            as_image(values)
+    with pytest.raises(InvalidInputError, match=r"scale it to 0\.\.255"):
+        as_image(np.zeros((4, 4), np.uint16))
+    with pytest.raises(InvalidInputError, match="1, 3 or 4 channels"):
+        as_image(np.zeros((5, 5, 5), np.uint8))
     with pytest.raises(InvalidInputError, match="no pixels"):
         as_image(np.zeros((0, 4), np.uint8))
     assert as_image(np.zeros((4, 5, 1), np.uint8)).shape == (4, 5)

@@ -19,7 +19,16 @@ _SHOWN = 480  # pixels, the long edge of the picture of features without their i
 
 
 class Picture(NDArray[np.uint8]):
-    """An image, (H, W) or (H, W, 3) uint8, which a notebook shows as a picture; in all else a NumPy array."""
+    """An image, (H, W) or (H, W, 3) uint8, which a notebook shows as a picture; in all else a NumPy array.
+
+    Attributes
+    ----------
+    mask : (H, W) bool or None
+        Where a photograph that was read is neither transparent nor without data. Whatever is made of the array, a part
+        or a copy, has none.
+    """
+
+    mask: NDArray[np.bool_] | None = None
 
     def _repr_png_(self) -> bytes | None:
         image = self.dtype == np.uint8 and self.size and (self.ndim == 2 or (self.ndim == 3 and self.shape[2] == 3))

@@ -15,12 +15,16 @@ from PIL import Image
 
 from . import checks
 from .decode import Mask, decode, opened, orientation_of, pixel_limit, turned, upright_size
+from .drawing import Picture
 from .errors import ImageError, InvalidInputError, one_line
 
 __all__ = ["as_image", "find_images", "read", "resize_to", "to_grey", "with_mask"]
 
 UInt8 = NDArray[np.uint8]
 PathLike = str | os.PathLike[str]
+
+_CHANNELS = (1, 3, 4)
+_ROUNDING = 1e-3  # by which resampling may leave [0, 1]
 
 #: What `find_images` takes for a photograph in a folder.
 SUFFIXES = frozenset(
@@ -88,7 +92,8 @@ def read(
     Returns
     -------
     image : (H, W, 3) or (H, W) uint8
-        RGB or grey, C-contiguous, the caller's own.
+        RGB or grey, C-contiguous, the caller's own; a notebook shows it. Without `with_mask` the mask below is its
+        attribute `mask`, which extractors obey.
     mask : (H, W) bool or None
         With `with_mask`: False where the picture is wholly transparent or holds no data; None where it is neither
         anywhere. A fourth band counts as transparency where it is mostly 0 or 255, as masks are.
@@ -99,6 +104,13 @@ def read(
         If there is no such file, or it is empty, truncated, damaged, too large or no image; one line, naming the file.
     InvalidInputError
         If an argument is none of the above.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> image = tp.read("examples/desk_1.jpg")
+    >>> image.shape, image.dtype.name
+    ((480, 640, 3), 'uint8')
     """
     path = checks.path(path, "path")
     limits = None
@@ -110,7 +122,11 @@ def read(
     with opened(path, pixel_limit(max_pixels)) as image:
         pixels, mask, turn = decode(image, str(path), limits)
     pixels, mask = _finished(pixels, mask, turn if upright else 1, grey)
-    return (pixels, mask) if with_mask else pixels
+    if with_mask:
+        return pixels, mask
+    picture = pixels.view(Picture)
+    picture.mask = mask
+    return picture
 
 
 def _finished(pixels: UInt8, mask: Mask | None, turn: int, grey: bool) -> tuple[UInt8, Mask | None]:
@@ -199,8 +215,9 @@ def as_image(image: Any) -> UInt8:
     Parameters
     ----------
     image : array, PIL image or torch tensor
-        An array is uint8 already. A PIL image of any mode is decoded as `read` does, its EXIF orientation applied. A
-        tensor is (H, W), (H, W, C) or (C, H, W) with 1 or 3 channels, uint8 or floats in [0, 1], on any device.
+        An array or a tensor is (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels (grey, RGB, RGBA) of uint8,
+        truth values or floats in [0, 1]; a tensor may be on any device. A PIL image of any mode is decoded as `read`
+        does, its EXIF orientation applied.
 
     Raises
     ------
@@ -217,7 +234,7 @@ def with_mask(image: Any) -> tuple[UInt8, Mask | None]:
     -------
     pixels : (H, W) or (H, W, 3) uint8
     mask : (H, W) bool or None
-        As `read` returns it: False where a file or a PIL image is transparent or holds no data.
+        As `read` returns it: False where it is transparent or holds no data.
 
     Raises
     ------
@@ -236,19 +253,16 @@ def with_mask(image: Any) -> tuple[UInt8, Mask | None]:
         except Exception as error:  # a lazy one's file may be damaged, or closed
             raise InvalidInputError(f"the PIL image cannot be decoded ({one_line(error)})") from error
         return np.ascontiguousarray(turned(pixels, turn)), None if mask is None else turned(mask, turn)
-    array = _of_tensor(image) if hasattr(image, "detach") and hasattr(image, "numpy") else _as_array(image)
-    if array.dtype != np.uint8:
-        hint = "multiply floats in [0, 1] by 255 and" if array.dtype.kind == "f" else "scale it to 0..255 and"
-        raise InvalidInputError(f"an image must be uint8, but this one is {array.dtype}: {hint} use .astype('uint8')")
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] == 3):
-        alpha = array.ndim == 3 and array.shape[2] == 4
-        hint = "drop the alpha channel with image[..., :3]" if alpha else "tp.read makes one from a file"
-        raise InvalidInputError(f"an image is (H, W) or (H, W, 3) RGB, but this one has shape {array.shape}: {hint}")
-    if array.size == 0:
-        raise InvalidInputError(f"an image of shape {array.shape} has no pixels")
-    return np.ascontiguousarray(array), None
+    if isinstance(image, Picture) and image.mask is not None and image.mask.shape == image.shape[:2]:
+        return as_image(np.asarray(image)), image.mask
+    tensor = hasattr(image, "detach") and hasattr(image, "numpy")
+    array = _to_8_bits(_channels_last(_of_tensor(image) if tensor else _as_array(image), first=tensor))
+    if array.ndim == 2:
+        return np.ascontiguousarray(array), None
+    if array.shape[2] == 4:
+        mask = array[:, :, 3] > 0
+        return np.ascontiguousarray(array[:, :, :3]), None if mask.all() else mask
+    return np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array), None
 
 
 def _as_array(image: Any) -> NDArray[Any]:
@@ -259,19 +273,44 @@ def _as_array(image: Any) -> NDArray[Any]:
 
 
 def _of_tensor(tensor: Any) -> NDArray[Any]:
-    """(H, W) or (H, W, C) of a torch tensor, which has its channels first or last; floats in [0, 1] become uint8."""
+    """A torch tensor of any type, on any device, as an array."""
     try:
         tensor = tensor.detach().cpu()
-        array = np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+        return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
     except Exception as error:  # sparse or quantized ones, those of the device meta
         raise InvalidInputError(f"the tensor cannot be read as an image: {one_line(error)}") from None
-    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+
+
+def _channels_last(array: NDArray[Any], first: bool) -> NDArray[Any]:
+    """(H, W) or (H, W, C) of an array; where both ends could be the channels, `first` says which they are."""
+    if array.ndim == 3 and array.shape[0] in _CHANNELS and (first or array.shape[2] not in _CHANNELS):
         array = array.transpose(1, 2, 0)
-    if array.dtype.kind == "f" and array.size:
-        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-            raise InvalidInputError("a tensor of floats is an image in [0, 1], but this one has other values")
-        array = np.rint(array * np.float32(255)).astype(np.uint8)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in _CHANNELS):
+        raise InvalidInputError(
+            f"an image is (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, but this one has shape {array.shape}"
+        )
+    if array.size == 0:
+        raise InvalidInputError(f"an image of shape {array.shape} has no pixels")
     return array
+
+
+def _to_8_bits(array: NDArray[Any]) -> UInt8:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind != "f":
+        raise InvalidInputError(
+            f"an image must be uint8, or floats in [0, 1], but this one is {array.dtype}: "
+            "scale it to 0..255 and use .astype('uint8')"
+        )
+    low, high = float(array.min()), float(array.max())
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # NaN fails too
+        raise InvalidInputError(
+            f"an image of floats lies in [0, 1], but this one in [{low:g}, {high:g}]: "
+            "divide it by its largest possible value, or use .astype('uint8') where that is 255"
+        )
+    return np.asarray(np.rint(np.clip(array, 0, 1) * 255), np.uint8)
 
 
 class Header(NamedTuple):

@@ -15,9 +15,9 @@ from .drawing import Picture
 from .errors import InvalidInputError
 from .extraction import Extractor, load
 from .features import Features, Matches
-from .geometry import Geometry, false_alarms, fundamental, homography
+from .geometry import Geometry, fundamental, homography, log_nfa
 from .geometry.outline import corners
-from .images import as_image, read
+from .images import with_mask
 from .matching import Matcher, match
 from .plot import plot_matches, plot_overlay
 
@@ -182,9 +182,9 @@ def match_images(
     elif not isinstance(extractor, Extractor):
         extractor = extractor()
     lap("load")
-    pixels_a, pixels_b = (_pixels(image) for image in (image_a, image_b))
+    (pixels_a, mask_a), (pixels_b, mask_b) = with_mask(image_a), with_mask(image_b)
     lap("read")
-    a, b = extractor(pixels_a), extractor(pixels_b)
+    a, b = extractor(pixels_a, mask_a), extractor(pixels_b, mask_b)
     lap("extract")
     matches = match(a, b, matcher=matcher)
     lap("match")
@@ -192,10 +192,6 @@ def match_images(
     if kind is not None and threshold is not None:
         estimate: Any = homography if kind == "homography" else fundamental
         model = estimate(a, b, matches, threshold=threshold, seed=seed)
-        verified = bool(false_alarms(model, threshold, b.image_size) <= 0)
+        verified = bool(log_nfa(model, threshold, b.image_size) <= 0)
     lap("verify")
     return MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times)
-
-
-def _pixels(image: Any) -> NDArray[np.uint8]:
-    return read(image) if isinstance(image, str) or hasattr(image, "__fspath__") else as_image(image)

@@ -16,9 +16,9 @@ from .drawing import Colour, Picture, circle, line, palette
 from .errors import InvalidInputError, StorageError, one_line
 from .features import Features, Matches
 from .files import replacing
-from .geometry import Geometry, Pose
+from .geometry import Geometry
 from .geometry.outline import corners
-from .images import as_image
+from .images import with_mask
 
 __all__ = ["plot_keypoints", "plot_matches", "plot_overlay", "save_image"]
 
@@ -43,7 +43,7 @@ def plot_matches(
     a: Features,
     b: Features,
     matches: Matches,
-    geometry: Geometry | Pose | ArrayLike | None = None,
+    geometry: Geometry | ArrayLike | None = None,
     *,
     outliers: bool = False,
     legend: bool = True,
@@ -57,13 +57,13 @@ def plot_matches(
 
     Parameters
     ----------
-    image_a, image_b : (H, W) or (H, W, 3) uint8
-        Grey or RGB; their sizes may differ.
+    image_a, image_b : path, array, ...
+        Whatever an extractor takes; their sizes may differ.
     a, b : Features
         Of these images.
     matches : Matches
         Between `a` and `b`.
-    geometry : Geometry, Pose or (M,) bool, optional
+    geometry : Geometry or (M,) bool, optional
         What was estimated from these matches, or which of them are inliers: only inliers are drawn. None: all matches,
         coloured by their score (blue: low, yellow: high).
     outliers : bool
@@ -223,8 +223,8 @@ def plot_overlay(image_a: Any, image_b: Any, geometry: Geometry) -> Picture:
 
     Parameters
     ----------
-    image_a, image_b : (H, W) or (H, W, 3) uint8
-        Grey or RGB.
+    image_a, image_b : path, array, ...
+        Whatever an extractor takes.
     geometry : Geometry
         The homography from a to b.
 
@@ -264,8 +264,8 @@ def plot_keypoints(image: Any, features: Features, *, max_size: int | None = 160
 
     Parameters
     ----------
-    image : (H, W) or (H, W, 3) uint8
-        Grey or RGB.
+    image : path, array, ...
+        Whatever an extractor takes.
     features : Features
         Of this image.
     max_size : int, optional
@@ -340,7 +340,7 @@ def save_image(path: str | os.PathLike[str], picture: UInt8) -> None:
 
 
 def _rgb(image: Any) -> UInt8:
-    pixels = as_image(image)
+    pixels = with_mask(image)[0]
     return pixels if pixels.ndim == 3 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
@@ -349,7 +349,7 @@ def _size_of(image: Any, features: Features) -> tuple[int, int]:
     width, height = features.image_size
     if width and height:
         return width, height
-    height, width = as_image(image).shape[:2]
+    height, width = with_mask(image)[0].shape[:2]
     return width, height
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,8 @@ from tiepoints.extraction import is_ready, options_of
 METADATA = {metadata.name: metadata for metadata in tp.extractors()}
 # Of the published models of one network, the first proves the kind.
 KINDS = {metadata.paper if metadata.weights else metadata.name: metadata.name for metadata in reversed(tp.extractors())}
-SLOW = ("superpoint", "disk", "r2d2", "alike-")  # on a CPU; test_learned has what they do not share with the others
+# On a CPU; test_learned and test_composed have what they do not share with the others.
+SLOW = ("superpoint", "disk", "r2d2", "alike-", "keynet", "sift+lift", "sift+hardtfeat")
 BYTES = {"float32": 4, "int8": 1}
 
 
@@ -151,23 +153,30 @@ def test_no_features_pass_through_everything(name: str, texture: NDArray[np.uint
 
 def test_wrong_images_and_options(name: str, texture: NDArray[np.uint8]) -> None:
     extractor = tp.load(name)
-    for image in (texture.astype(float), texture[None, None], np.zeros((5, 5, 4), np.uint8), None):
+    for image in (
+        texture.astype(float),
+        texture.astype(np.uint16),
+        np.zeros((5, 5, 5), np.uint8),
+        None,
+        3,
+        np.zeros(5),
+    ):
         with pytest.raises(tp.InvalidInputError):
             extractor(image)  # type: ignore[arg-type]
-    with pytest.raises(tp.InvalidInputError, match=r"mask has shape \(3, 3\)"):
+    with pytest.raises(tp.InvalidInputError, match="mask has 3x3 pixels"):
         extractor(texture, mask=np.ones((3, 3)))
     for options in ({"max_keypoints": 0}, {"max_size": 0}, {"max_keypoints": "many"}, {"max_size": 0.5}):
         with pytest.raises(tp.InvalidInputError, match="at least 1"):
             tp.load(name, **options)
     with pytest.raises(
-        tp.InvalidInputError, match=f"{name} has no option nonsense; it takes .*max_keypoints, max_size"
+        tp.InvalidInputError, match=f"{re.escape(name)} has no option nonsense; it takes .*max_keypoints, max_size"
     ):
         tp.load(name, max_keypoints=9, nonsense=1)
 
 
 def test_options_are_documented_and_taken(name: str) -> None:
     options = options_of(name)
-    assert [option.name for option in options][-2:] == ["max_keypoints", "max_size"]
+    assert {"max_keypoints", "max_size", "device"} <= {option.name for option in options}
     assert all(option.kind and option.what and "\n" not in option.what for option in options)
     shown = vars(tp.load(name, **{option.name: option.default for option in options}))
     assert {option.name for option in options} <= set(shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import cv2
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tiepoints.camera import Camera
 from tiepoints.errors import InvalidInputError
 from tiepoints.features import Features, Matches
-from tiepoints.geometry import Geometry, Pose, absolute_pose, essential, fundamental, homography, relative_pose
+from tiepoints.geometry import Geometry, absolute_pose, essential, fundamental, homography, relative_pose
 
 PINHOLE = Camera("PINHOLE", 1000, 800, (900.0, 900.0, 499.5, 399.5))
 RADIAL = Camera("SIMPLE_RADIAL", 1000, 800, (900.0, 500.0, 400.0, -0.3))
@@ -49,12 +50,13 @@ MODELS = {
 TWO_VIEW = ["homography", "fundamental", "essential", "relative_pose"]
 
 
-def well_formed(result: Geometry | Pose, m: int) -> None:
+def well_formed(result: Geometry, m: int) -> None:
     assert result.inliers.shape == (m,)
     assert result.inliers.dtype == bool
     assert bool(result) == result.found == (result.num_inliers > 0)
     assert not result or result.num_inliers >= 4
-    arrays = [result.matrix] if isinstance(result, Geometry) else [result.rotation, result.translation]
+    poses = [result.rotation, result.translation] if "pose" in result.kind else []
+    arrays = [result.matrix, *poses]
     for array in arrays:
         assert (array is not None) == result.found
         assert array is None or (np.isfinite(array).all() and array.dtype == np.float64 and not array.flags.writeable)
@@ -241,7 +243,7 @@ def test_wrong_shapes_are_refused_with_their_numbers(name: str) -> None:
 )
 def test_options_out_of_range_are_refused_with_their_value(name: str, options: dict) -> None:
     (option, value), *_ = options.items()
-    with pytest.raises(InvalidInputError, match=f"{option} is {value}"):
+    with pytest.raises(InvalidInputError, match=re.escape(f"{option} is {value!r}")):
         MODELS[name](SPREAD, ELSEWHERE, **options)
 
 
@@ -289,8 +291,7 @@ def test_a_seed_decides_the_result_and_no_global_state_is_touched(name: str, rig
             result = absolute_pose(scene.b, scene.world, RADIAL, **options)
         else:
             result = MODELS[name](scene.a, scene.b, **options)
-        arrays = [result.matrix] if isinstance(result, Geometry) else [result.rotation, result.translation]
-        return b"".join(np.asarray(x, dtype=float).tobytes() for x in [*arrays, result.inliers])
+        return b"".join(np.asarray(x, dtype=float).tobytes() for x in (result.matrix, result.inliers))
 
     cv2.setRNGSeed(1)
     np.random.seed(1)
@@ -322,9 +323,22 @@ def test_results_check_what_they_hold() -> None:
         Geometry("homography", None, np.array([True, True]))
     with pytest.raises(InvalidInputError, match=r"\(2, 2\)"):
         Geometry("homography", np.eye(2), np.ones(3))
-    with pytest.raises(InvalidInputError, match="neither"):
-        Pose(np.eye(3), None, np.ones(3))
+    with pytest.raises(InvalidInputError, match=r"\(3, 4\)"):
+        Geometry("relative_pose", np.eye(3), np.ones(3))
     with pytest.raises(InvalidInputError, match=r"\(M,\)"):
-        Pose(None, None, np.zeros((3, 1)))
-    assert Pose(None, None, np.zeros(3)).center is None
-    np.testing.assert_allclose(Pose(np.eye(3), np.array([1.0, 2, 3]), np.ones(3)).center, [-1, -2, -3])
+        Geometry("relative_pose", None, np.zeros((3, 1)))
+    assert Geometry("absolute_pose", None, np.zeros(3)).center is None
+    pose = Geometry("absolute_pose", np.column_stack((np.eye(3), [1.0, 2, 3])), np.ones(3))
+    np.testing.assert_allclose(pose.center, [-1, -2, -3])
+
+
+def test_results_unpack_and_index() -> None:
+    H, inliers = homography(SPREAD, SPREAD * 0.9 + 5)
+    np.testing.assert_allclose(H, [[0.9, 0, 5], [0, 0.9, 5], [0, 0, 1]], atol=1e-2)
+    assert inliers.all()
+    pose = Geometry("relative_pose", np.eye(3, 4), np.ones(5))
+    R, t, good = pose
+    assert R.shape == (3, 3) and t.shape == (3,) and good.shape == (5,) and len(pose) == 3
+    assert pose[0] is not None and pose[-1] is pose.inliers and len(homography(SPREAD, SPREAD)) == 2
+    nothing, none = homography(SPREAD[:2], SPREAD[:2])
+    assert nothing is None and not none.any()

@@ -98,7 +98,7 @@ def test_an_interrupted_training_ends_exactly_like_an_uninterrupted_one(photogra
 
 def test_a_training_leaves_a_model_that_the_extractor_runs(photographs: Path, tmp_path: Path) -> None:
     reports = run(photographs, tmp_path, 4)
-    assert reports[-1].best and reports[-1].figures["synthetic"].matches >= 0
+    assert reports[-1].best and reports[-1].figures["synthetic"]["matches"] >= 0
     features = tp.load("mdnet", weights=tmp_path / "best.onnx", max_keypoints=50)(tp.read(photographs / "0.png"))
     assert 10 < len(features) <= 50 and features.descriptors.shape[1] == 16
 

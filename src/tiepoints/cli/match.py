@@ -151,6 +151,7 @@ def _as_dict(pair: MatchedPair, paths: tuple[Path, Path], name: str, geometry: s
         "verified": pair.verified,
         "inliers": None if model is None else len(pair.inliers),
         "agreeing": None if model is None else model.num_inliers,
+        "on_watermark": 0 if model is None or model.watermark is None else int(model.watermark.sum()),
         "model": model.matrix.tolist() if known and model is not None and model.matrix is not None else None,
         "corners": None if corners is None else corners.round(3).tolist(),
         "times_ms": {stage: round(value, 2) for stage, value in pair.times_ms.items()},
@@ -213,6 +214,8 @@ def _print(result: dict[str, Any], name: str, to_error: bool) -> None:
     for image in result["images"]:
         tell(f"{image['keypoints']:6d} keypoints in {image['path']} ({image['width']}x{image['height']})")
     tell(f"{result['matches']:6d} putative matches, mutual nearest neighbours of {name}")
+    if result["on_watermark"]:
+        tell(f"{result['on_watermark']:6d} of them left out: a watermark or a burnt-in label, which does not move")
     if result["verified"]:
         share = 100 * result["inliers"] / max(result["matches"], 1)
         tell(f"{result['inliers']:6d} inliers ({share:.0f} %) of one {result['geometry']} matrix")

@@ -83,7 +83,8 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
     "development",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A folder in HPatches' layout to judge the weights on, besides photographs that are held out; repeatable.",
+    help="A folder to judge the weights on, besides photographs that are held out, in the layout of HPatches or WxBS, "
+    "with cameras.csv, or of one view in other light; repeatable.",
 )
 @click.option("--benchmark-minutes", type=click.FloatRange(min=0.1), default=15.0, show_default=True)
 @click.option("--checkpoint-minutes", type=click.FloatRange(min=0.01), default=3.0, show_default=True)
@@ -278,7 +279,7 @@ def _reporting(out: Path, as_json: bool) -> Iterator[Callable[[Progress], None]]
         nonlocal writer
         if writer is None:
             writer = SummaryWriter(str(out / "tensorboard"), purge_step=progress.step)
-        figures = {name: dict(f._asdict(), score=f.score) for name, f in progress.figures.items()}
+        figures = progress.figures
         for name, value in progress.losses.items():
             writer.add_scalar(f"loss/{name}", value, progress.step)
         for name, values in figures.items():
@@ -311,8 +312,10 @@ def _line(progress: Progress) -> str:
 
 
 def _judged(progress: Progress) -> str:
-    parts = [
-        f"{name} MMA@1 {f.mma_1:.3f} MMA@3 {f.mma_3:.3f} MS@3 {f.ms_3:.3f} ({f.matches:.0f} matches, cost {f.cost:.2f})"
-        for name, f in progress.figures.items()
-    ]
+    shown = {"mma_1": "MMA@1", "mma_3": "MMA@3", "ms_3": "MS@3", "maa": "mAA", "maa_10": "mAA@10"}
+    parts = []
+    for kind, figures in progress.figures.items():
+        part = " ".join(f"{shown.get(k, k)} {v:.3f}" for k, v in figures.items() if k in shown or k == "precision")
+        cost = f", cost {figures['cost']:.2f}" if "cost" in figures else ""
+        parts.append(f"{kind} {part} ({figures['matches']:.0f} matches{cost})")
     return f"== {progress.pairs} pairs: " + "; ".join(parts) + (" - the best so far" if progress.best else "")

@@ -170,7 +170,7 @@ def _register_ours() -> None:
     if "tiepoints.Features" in _CLASSES:
         return
     from ..features import Features, Matches
-    from ..geometry.results import Geometry, Pose
+    from ..geometry.results import Geometry
 
-    for kind in (Features, Matches, Geometry, Pose):
+    for kind in (Features, Matches, Geometry):
         register(f"tiepoints.{kind.__name__}")(kind)

@@ -12,7 +12,7 @@ from ..checks import choice, number
 from ..errors import InvalidInputError
 from ..extraction import Extractor, load
 from ..features import Features, Matches
-from ..geometry import false_alarms, fundamental, homography
+from ..geometry import fundamental, homography, log_nfa
 from ..geometry.results import Geometry
 from ..matching import Matcher, load_matcher
 from .photographs import Photograph
@@ -205,4 +205,4 @@ class Verify(Step):
         """The model of a pair."""
         estimate = fundamental if self.geometry == "fundamental" else homography
         model = estimate(a, b, matches, threshold=self.threshold, seed=self.seed)
-        return Verified(matches, model, false_alarms(model, self.threshold, b.image_size))
+        return Verified(matches, model, log_nfa(model, self.threshold, b.image_size))

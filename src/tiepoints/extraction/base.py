@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple, overload
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .. import checks
 from ..errors import InvalidInputError
 from ..features import Features
 from ..images import resize_to, to_grey, with_mask
+from ..progress import shown_progress
+from .inputs import is_batch, mask_of, masks_of
 from .metadata import Metadata, WeightFile
 
 __all__ = ["Detections", "Extractor", "Metadata", "WeightFile"]
@@ -47,6 +50,8 @@ class Extractor(ABC):
         How many features at most, the best by score.
     max_size : int, optional
         Shrink the image to this long edge (pixels) first; keypoints come back in pixels of the original.
+    device : str, optional
+        Where it computes. "cpu" for all methods; those that can use others say so.
 
     Raises
     ------
@@ -58,9 +63,13 @@ class Extractor(ABC):
     #: Whether `_detect` gets RGB (H, W, 3) instead of grey (H, W).
     wants_colour: ClassVar[bool] = False
 
-    def __init__(self, *, max_keypoints: int = 2048, max_size: int | None = None) -> None:
+    def __init__(self, *, max_keypoints: int = 2048, max_size: int | None = None, device: str = "cpu") -> None:
         self.max_keypoints = checks.count(max_keypoints, "max_keypoints", least=1)
         self.max_size = None if max_size is None else checks.count(max_size, "max_size", least=1)
+        if str(device).lower() != "cpu":
+            name = self.metadata.name
+            raise InvalidInputError(f"device is {checks.shown(device)}, but {name} computes on the CPU only")
+        self.device = "cpu"
 
     @abstractmethod
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
@@ -74,34 +83,56 @@ class Extractor(ABC):
             it, but then finds fewer than `max_keypoints`.
         """
 
-    def __call__(self, image: Any, mask: ArrayLike | None = None) -> Features:
-        """Extract the features of an image.
+    @overload
+    def __call__(self, image: list[Any] | tuple[Any, ...] | Iterator[Any], mask: Any = None) -> list[Features]: ...
+    @overload
+    def __call__(self, image: Any, mask: Any = None) -> Features: ...
+    def __call__(self, image: Any, mask: Any = None) -> Features | list[Features]:
+        """Extract the features of an image, or of several.
 
         Parameters
         ----------
-        image : (H, W) or (H, W, 3) uint8, path, PIL image or torch tensor
-            Grey or RGB, as `tiepoints.read` returns it; or the path of a photograph; or an image of PIL or torch, see
-            `tiepoints.images.as_image`. Of files and PIL images, what is transparent or without data has no keypoints.
-        mask : (H, W), optional
-            Keypoints are kept where it is not 0.
+        image : path, PIL image, array, tensor, or several of them
+            An array or a torch tensor is (H, W), (H, W, C) or (C, H, W) of uint8, or of floats in [0, 1]; 1, 3 (RGB) or
+            4 channels (RGBA). Several are a list, an iterator, or an array or a tensor of four dimensions. What is
+            transparent or holds no data has no keypoints.
+        mask : path, PIL image, array or tensor, optional
+            Of the image's size; keypoints are kept where it is not 0 in any channel. For several images: one for all,
+            or a list.
 
         Returns
         -------
         features : Features
-            At most `max_keypoints`, best score first, none outside the image or the mask.
+            At most `max_keypoints`, best score first, none outside the image or the mask. Of several images a list.
 
         Raises
         ------
         ImageError
-            If the file cannot be read.
+            If a file cannot be read.
         InvalidInputError
-            If the image is not uint8 or has another shape, or the mask's size differs from the image's.
+            If the image is of another type or shape, or the mask's size differs from the image's.
+
+        Examples
+        --------
+        >>> import tiepoints as tp
+        >>> extractor = tp.load("rootsift", max_keypoints=100)
+        >>> extractor("examples/box.png")
+        Features(100 keypoints, 128-D, image 324x223)
+        >>> box, scene = extractor(["examples/box.png", "examples/box_in_scene.png"])
         """
-        pixels, shown = with_mask(image)
+        if is_batch(image):
+            made = (self._one(each, own) for each, own in zip(image, masks_of(mask), strict=False))
+            return list(shown_progress(made, image, "extracting"))
+        return self._one(image, mask)
+
+    def _one(self, image: Any, mask: Any) -> Features:
+        """The features of one image."""
+        pixels, visible = with_mask(image)
         height, width = pixels.shape[:2]
-        wanted = _as_mask(mask, (height, width))
-        if shown is not None:
-            wanted = _as_mask(shown if wanted is None else shown & (wanted != 0), (height, width))
+        kept = mask_of(mask, (height, width))
+        if visible is not None:
+            kept = visible if kept is None else kept & visible
+        wanted = None if kept is None else kept.astype(np.uint8) * np.uint8(255)
         if self.wants_colour:
             pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
         else:
@@ -162,15 +193,6 @@ def _at_least(
         return np.asarray(cv2.copyMakeBorder(array, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
 
     return pad(image), None if mask is None else pad(mask)
-
-
-def _as_mask(mask: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
-    if mask is None:
-        return None
-    array = np.asarray(mask)
-    if array.shape != shape:
-        raise InvalidInputError(f"the mask has shape {array.shape}, but the image's is {shape}")
-    return np.ascontiguousarray(array != 0).astype(np.uint8) * np.uint8(255)
 
 
 def _inside(keypoints: NDArray[np.float32], size: tuple[int, int], mask: NDArray[np.uint8] | None) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .chance import false_alarms
+from .chance import log_nfa
 from .poses import absolute_pose, essential, relative_pose
 from .residuals import (
     epipolar_error,
@@ -15,22 +15,21 @@ from .residuals import (
     sampson_error,
     symmetric_homography_error,
 )
-from .results import Geometry, Pose
+from .results import Geometry
 from .two_view import fundamental, homography
 
 __all__ = [
     "Geometry",
-    "Pose",
     "absolute_pose",
     "epipolar_error",
     "essential",
     "essential_from_fundamental",
     "essential_from_pose",
-    "false_alarms",
     "fundamental",
     "fundamental_from_essential",
     "homography",
     "homography_error",
+    "log_nfa",
     "pose_error",
     "project",
     "relative_pose",

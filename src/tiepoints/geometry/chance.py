@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 
+from .. import checks
 from ..errors import InvalidInputError
 from .results import Geometry
 
-__all__ = ["false_alarms"]
+__all__ = ["log_nfa"]
 
 # Matches that define a model, models a sample gives at most, and the dimensions in which an error can lie.
-_SAMPLE = {"homography": (4, 1, 2), "fundamental": (7, 3, 1), "essential": (5, 10, 1)}
+_SAMPLE = {"homography": (4, 1, 2), "fundamental": (7, 3, 1), "essential": (5, 10, 1), "relative_pose": (5, 10, 1)}
 
 
-def false_alarms(model: Geometry, threshold: float, image_size: tuple[int, int]) -> float:
+def log_nfa(model: Geometry, threshold: float, image_size: tuple[int, int]) -> float:
     """How many models with so many inliers unrelated images would give: log10 of the expected number.
 
     Below 0 the model is real evidence, above it the images may as well show different things. A random point of the
@@ -40,10 +41,20 @@ def false_alarms(model: Geometry, threshold: float, image_size: tuple[int, int])
     ------
     InvalidInputError
         If the threshold or the size is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np, tiepoints as tp
+    >>> from tiepoints.geometry import log_nfa
+    >>> points = np.random.default_rng(0).uniform(0, 500, (50, 2))
+    >>> model = tp.homography(points, points + 3, threshold=3.0)
+    >>> bool(log_nfa(model, 3.0, (500, 500)) < -10)  # far from chance
+    True
     """
-    width, height = image_size
-    if threshold <= 0 or width <= 0 or height <= 0:
-        raise InvalidInputError(f"threshold {threshold} and image size {width}x{height} must be positive")
+    width, height = checks.size(image_size)
+    threshold = checks.number(threshold, "threshold", above=0)
+    if model.kind not in _SAMPLE:
+        raise InvalidInputError(f"the number of false alarms is of two views in pixels, not of a {model.kind}")
     sample, models, dimensions = _SAMPLE[model.kind]
     n, k = len(model.inliers), model.num_inliers
     if not model or k <= sample:

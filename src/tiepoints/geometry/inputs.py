@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import checks
 from ..errors import InvalidInputError
 from ..features import Features, Matches
 
@@ -14,6 +15,8 @@ __all__ = [
     "check_options",
     "correspondences",
     "finite_points",
+    "image_size",
+    "line_tolerance",
     "on_a_line",
     "supported",
     "usable_pixels",
@@ -27,14 +30,8 @@ _LARGEST_PIXEL = 1e6
 
 
 def as_float64(values: ArrayLike, what: str) -> Float64:
-    """A float64 array of real numbers, whatever came in."""
-    try:
-        array = np.asarray(values)
-        if array.dtype.kind == "c":
-            raise TypeError("complex numbers")
-        return np.ascontiguousarray(array, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidInputError(f"{what} cannot be read as an array of numbers: {error}") from error
+    """A float64 array of real numbers, whatever came in; infinite ones too."""
+    return checks.array(values, what, finite=False)
 
 
 def as_points(values: ArrayLike, size: int, what: str) -> Float64:
@@ -78,22 +75,16 @@ def check_options(
     threshold: float, confidence: float, max_iterations: int, min_inliers: int, seed: int, fewest: int
 ) -> None:
     """Refuse options out of range; `fewest` is how many inliers a model needs before they say anything for it."""
-    if not _in_range(threshold, 0, np.inf):
-        raise InvalidInputError(f"threshold is {threshold}, but a positive number of pixels is expected")
-    if not _in_range(confidence, 0, 1):
-        raise InvalidInputError(f"confidence is {confidence}, but a number between 0 and 1, both excluded, is expected")
-    for name, value, least in (
-        ("max_iterations", max_iterations, 1),
-        ("seed", seed, 0),
-        ("min_inliers", min_inliers, fewest),
-    ):
-        if not _in_range(value, least - 1, 2**31) or int(value) != value:
-            raise InvalidInputError(f"{name} is {value}, but a whole number from {least} to 2^31 - 1 is expected")
+    checks.number(threshold, "threshold", above=0)
+    checks.number(confidence, "confidence", above=0, below=1)
+    checks.count(max_iterations, "max_iterations", least=1)
+    checks.count(seed, "seed")
+    checks.count(min_inliers, "min_inliers", least=fewest)
 
 
-def _in_range(value: object, low: float, high: float) -> bool:
-    """Whether it is a number, and strictly between the two."""
-    return isinstance(value, int | float | np.integer | np.floating) and bool(low < value < high)
+def image_size(features: Features | ArrayLike) -> tuple[int, int] | None:
+    """(width, height) of the image that features are of; None for bare points, and where it is not known."""
+    return features.image_size if isinstance(features, Features) and min(features.image_size) > 0 else None
 
 
 def usable_pixels(*points: Float64) -> Mask:
@@ -109,6 +100,15 @@ def _distinct(points: Float64) -> int:
 def supported(min_inliers: int, *points: Float64) -> bool:
     """Whether there are `min_inliers` points of different places in each of the arrays, (K, 2) or (K, 3)."""
     return all(len(p) >= min_inliers and _distinct(p) >= min_inliers for p in points)
+
+
+def line_tolerance(errors: Float64, threshold: float) -> float:
+    """How far (root mean square) points that were seen with these errors (K,) may stray from a line that they are on.
+
+    Three times their noise, which the median tells, and never more than the threshold: a wide one must not make a
+    line of a strip.
+    """
+    return min(threshold, max(0.5, 3 * 1.4826 * float(np.median(errors)))) if len(errors) else threshold
 
 
 def on_a_line(points: Float64, tolerance: float) -> bool:

@@ -8,12 +8,22 @@ import numpy as np
 import poselib
 from numpy.typing import ArrayLike, NDArray
 
-from ..camera import Camera
+from ..camera import Camera, as_camera
 from ..errors import InvalidInputError
 from ..features import Features, Matches
-from .inputs import check_options, correspondences, finite_points, on_a_line, supported, usable_pixels
+from .inputs import (
+    check_options,
+    correspondences,
+    finite_points,
+    image_size,
+    line_tolerance,
+    on_a_line,
+    supported,
+    usable_pixels,
+)
 from .residuals import essential_from_pose, sampson_error
-from .results import Geometry, Pose
+from .results import Geometry
+from .watermark import on_a_watermark
 
 __all__ = ["absolute_pose", "essential", "relative_pose"]
 
@@ -26,14 +36,14 @@ def relative_pose(
     b: Features | ArrayLike,
     matches: Matches | None = None,
     *,
-    camera_a: Camera,
-    camera_b: Camera,
+    camera_a: Camera | ArrayLike,
+    camera_b: Camera | ArrayLike,
     threshold: float = 1.0,
     confidence: float = 0.9999,
     max_iterations: int = 100_000,
     min_inliers: int = 8,
     seed: int = 0,
-) -> Pose:
+) -> Geometry:
     """Find where camera b stands relative to camera a, up to the length of the way.
 
     PoseLib's LO-RANSAC: five-point samples (Nister, PAMI 2004), points in front of both cameras, non-linear refinement
@@ -45,8 +55,8 @@ def relative_pose(
         Features together with `matches`; or points [x, y] in pixels, row by row of one match, without.
     matches : Matches, optional
         Between the features `a` and `b`.
-    camera_a, camera_b : Camera
-        The intrinsics of the two images; distorted ones too.
+    camera_a, camera_b : Camera or (3, 3) array
+        The intrinsics of the two images, distorted ones too; or their calibration matrices.
     threshold : float
         Pixels. An inlier's Sampson distance is at most this, measured on undistorted normalised coordinates and turned
         into pixels by the mean of 1 / focal length of the two cameras.
@@ -61,14 +71,17 @@ def relative_pose(
 
     Returns
     -------
-    b_from_a : Pose
-        x_b = rotation @ x_a + translation with |translation| = 1. Falsy if there is none: too few matches or inliers,
-        or inliers of which all but one lie on a line in an image (root mean square of `threshold`).
+    b_from_a : Geometry
+        Of kind "relative_pose": x_b = rotation @ x_a + translation with |translation| = 1, and whether both focal
+        lengths were known. Falsy if there is none: too few matches or inliers, or inliers of which all but one lie on a
+        line in an image, as far as their errors tell. Matches on an overlay that does not move are left out, see
+        `Geometry.watermark`.
 
     Raises
     ------
     InvalidInputError
-        If shapes or numbers differ from the above, a coordinate is not finite or an option is out of range.
+        If shapes or numbers differ from the above, a coordinate is not finite, an option is out of range, or a camera
+        is of another size than the image of the features.
 
     Notes
     -----
@@ -77,22 +90,54 @@ def relative_pose(
 
     Chance alone finds inliers. Among random matches in 1000x800 pixels (focal length 900) we counted, at 1 pixel, 7 to
     9 inliers of 50 to 100 matches, 15 to 19 of 1,000 and up to 22 of 2,000.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> camera = tp.Camera.from_focal(525, (640, 480))
+    >>> sift = tp.load("rootsift")
+    >>> a, b = sift("examples/desk_1.jpg"), sift("examples/desk_2.jpg")
+    >>> pose = tp.relative_pose(a, b, tp.match(a, b), camera_a=camera, camera_b=camera)
+    >>> pose.rotation.shape, pose.translation.shape  # x_b = rotation @ x_a + translation, of length 1
+    ((3, 3), (3,))
     """
     check_options(threshold, confidence, max_iterations, min_inliers, seed, fewest=6)
     points_a, points_b = correspondences(a, b, matches)
-    nothing = Pose(None, None, np.zeros(len(points_a), bool))
+    camera_a = as_camera(camera_a, "camera_a", image_size(a))
+    camera_b = as_camera(camera_b, "camera_b", image_size(b))
+    known = camera_a.focal_is_known and camera_b.focal_is_known
     rays_a, rays_b = _rays(points_a, camera_a), _rays(points_b, camera_b)
     usable = rays_a.valid & rays_b.valid
+
+    def estimate(usable: Mask) -> tuple[Float64 | None, Mask]:
+        options = _ransac_options("max_epipolar_error", threshold, confidence, max_iterations, seed)
+        return _relative(rays_a, rays_b, points_a, points_b, usable, options, threshold, min_inliers)
+
+    pose, inliers = estimate(usable)
+    overlay = on_a_watermark(points_a, points_b, inliers, image_size(a), image_size(b))
+    if overlay is not None:
+        pose, inliers = estimate(usable & ~overlay)
+    return Geometry("relative_pose", pose, inliers, watermark=overlay, focal_is_known=known)
+
+
+def _relative(
+    rays_a: _Rays,
+    rays_b: _Rays,
+    points_a: Float64,
+    points_b: Float64,
+    usable: Mask,
+    ransac: dict[str, Any],
+    threshold: float,
+    min_inliers: int,
+) -> tuple[Float64 | None, Mask]:
+    """[R | t], (3, 4), and the inliers among the usable matches; None and no inlier if there is no pose."""
+    nothing = None, np.zeros(len(points_a), bool)
     if not supported(min_inliers, points_a[usable], points_b[usable]):
         return nothing
     # Undistorted points of virtual pinhole cameras: PoseLib would undistort too, but without noticing where it fails.
     virtual_a, virtual_b = (rays.normalised * rays.focal for rays in (rays_a, rays_b))
-    pinholes = [
-        {"model": "SIMPLE_PINHOLE", "width": camera.width, "height": camera.height, "params": [rays.focal, 0.0, 0.0]}
-        for camera, rays in ((camera_a, rays_a), (camera_b, rays_b))
-    ]
-    ransac = _ransac_options("max_epipolar_error", threshold, confidence, max_iterations, seed)
     loss = {"loss_type": "CAUCHY", "loss_scale": threshold / 2}
+    pinholes = (_pinhole(rays.focal) for rays in (rays_a, rays_b))
     pose, _ = poselib.estimate_relative_pose(virtual_a[usable], virtual_b[usable], *pinholes, ransac, loss)
     found = _rotation_and_translation(pose)
     if found is None:
@@ -103,14 +148,16 @@ def relative_pose(
         return nothing
     translation = translation / length
     # The threshold in normalised coordinates, as PoseLib itself converts it.
-    normalised = threshold * (1 / rays_a.focal + 1 / rays_b.focal) / 2
+    normalised = (1 / rays_a.focal + 1 / rays_b.focal) / 2
     E = essential_from_pose(rotation, translation)
-    inliers: Mask = usable & (sampson_error(E, rays_a.normalised, rays_b.normalised) <= normalised)
+    errors = sampson_error(E, rays_a.normalised, rays_b.normalised) / normalised
+    inliers: Mask = usable & (errors <= threshold)
+    tolerance = line_tolerance(errors[inliers], threshold)
     if not supported(min_inliers, points_a[inliers], points_b[inliers]) or any(
-        on_a_line(points[inliers], threshold) for points in (virtual_a, virtual_b)
+        on_a_line(points[inliers], tolerance) for points in (virtual_a, virtual_b)
     ):
         return nothing
-    return Pose(rotation, translation, inliers)
+    return np.column_stack((rotation, translation)), inliers
 
 
 def essential(
@@ -118,8 +165,8 @@ def essential(
     b: Features | ArrayLike,
     matches: Matches | None = None,
     *,
-    camera_a: Camera,
-    camera_b: Camera,
+    camera_a: Camera | ArrayLike,
+    camera_b: Camera | ArrayLike,
     threshold: float = 1.0,
     confidence: float = 0.9999,
     max_iterations: int = 100_000,
@@ -137,6 +184,16 @@ def essential(
     ------
     InvalidInputError
         As `relative_pose`.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> camera = tp.Camera.from_focal(525, (640, 480))
+    >>> sift = tp.load("rootsift")
+    >>> a, b = sift("examples/desk_1.jpg"), sift("examples/desk_2.jpg")
+    >>> model = tp.essential(a, b, tp.match(a, b), camera_a=camera, camera_b=camera)
+    >>> model.kind, model.matrix.shape
+    ('essential', (3, 3))
     """
     pose = relative_pose(
         a,
@@ -150,22 +207,23 @@ def essential(
         min_inliers=min_inliers,
         seed=seed,
     )
-    if pose.rotation is None or pose.translation is None:
-        return Geometry("essential", None, pose.inliers)
-    return Geometry("essential", essential_from_pose(pose.rotation, pose.translation), pose.inliers)
+    matrix = None
+    if pose.rotation is not None and pose.translation is not None:
+        matrix = essential_from_pose(pose.rotation, pose.translation)
+    return Geometry("essential", matrix, pose.inliers, watermark=pose.watermark, focal_is_known=pose.focal_is_known)
 
 
 def absolute_pose(
     points2d: ArrayLike,
     points3d: ArrayLike,
-    camera: Camera,
+    camera: Camera | ArrayLike,
     *,
     threshold: float = 8.0,
     confidence: float = 0.9999,
     max_iterations: int = 100_000,
     min_inliers: int = 8,
     seed: int = 0,
-) -> Pose:
+) -> Geometry:
     """Find where a camera stands in the world from points of the world that its image shows.
 
     PoseLib's LO-RANSAC: three-point samples, non-linear refinement of the reprojection error
@@ -177,8 +235,8 @@ def absolute_pose(
         [x, y] in pixels.
     points3d : (M, 3) array
         What each shows, [x, y, z] in the world, in any unit.
-    camera : Camera
-        The image's intrinsics; distorted ones too.
+    camera : Camera or (3, 3) array
+        The image's intrinsics, distorted ones too; or its calibration matrix.
     threshold : float
         Pixels. An inlier's reprojection error, in the distorted image, is at most this, and it lies in front of the
         camera. It hardly moves the pose: the refinement's loss fades out from one pixel on.
@@ -193,9 +251,10 @@ def absolute_pose(
 
     Returns
     -------
-    cam_from_world : Pose
-        x_cam = rotation @ x_world + translation, in the unit of `points3d`; `center` is where the camera stands. Falsy
-        if there is none: too few points or inliers, or inliers on a line of the world, around which it could turn.
+    cam_from_world : Geometry
+        Of kind "absolute_pose": x_cam = rotation @ x_world + translation, in the unit of `points3d`; `center` is where
+        the camera stands. Falsy if there is none: too few points or inliers, or inliers on a line of the world, around
+        which it could turn.
 
     Raises
     ------
@@ -206,13 +265,25 @@ def absolute_pose(
     -----
     Chance alone finds inliers. Among random pairs in 1000x800 pixels we counted, at 8 pixels, 5 inliers of 100, 6 to 7
     of 1,000 and 8 of 2,000.
+
+    Examples
+    --------
+    >>> import numpy as np, tiepoints as tp
+    >>> camera = tp.Camera.from_focal(500, (640, 480))
+    >>> points_3d = np.random.default_rng(0).uniform((-2, -2, 4), (2, 2, 8), (40, 3))
+    >>> points = 500 * points_3d[:, :2] / points_3d[:, 2:] + (319.5, 239.5)  # seen from the origin
+    >>> pose = tp.absolute_pose(points, points_3d, camera)
+    >>> bool(np.allclose(pose.rotation, np.eye(3), atol=1e-3)), pose.num_inliers
+    (True, 40)
     """
     check_options(threshold, confidence, max_iterations, min_inliers, seed, fewest=4)
     pixels = finite_points(points2d, 2, "points2d")
     world = finite_points(points3d, 3, "points3d")
     if len(pixels) != len(world):
         raise InvalidInputError(f"{len(pixels)} points2d but {len(world)} points3d: one of each per row is expected")
-    nothing = Pose(None, None, np.zeros(len(pixels), bool))
+    camera = as_camera(camera, "camera")
+    known = camera.focal_is_known
+    nothing = Geometry("absolute_pose", None, np.zeros(len(pixels), bool), focal_is_known=known)
     rays = _rays(pixels, camera)
     usable = np.asarray(rays.valid & (np.abs(world) < 1e100).all(axis=1), dtype=bool)  # larger squares overflow
     if not supported(min_inliers, pixels[usable], world[usable]):
@@ -224,9 +295,11 @@ def absolute_pose(
         size = float(np.linalg.norm(world[usable] - center, axis=1).max())
     local = (world - center) / size
     ransac = _ransac_options("max_reproj_error", threshold, confidence, max_iterations, seed)
-    pose, _ = poselib.estimate_absolute_pose(
-        rays.pixels[usable], local[usable], camera.as_dict(), ransac, {"loss_type": "CAUCHY", "loss_scale": 1.0}
-    )
+    loss = {"loss_type": "CAUCHY", "loss_scale": 1.0}
+    seen, model = rays.pixels, camera.as_dict()
+    if camera.model not in _POSELIB:  # as undistorted points of a virtual camera
+        seen, model = rays.normalised * rays.focal, _pinhole(rays.focal)
+    pose, _ = poselib.estimate_absolute_pose(seen[usable], local[usable], model, ransac, loss)
     found = _rotation_and_translation(pose)
     if found is None:
         return nothing
@@ -237,11 +310,12 @@ def absolute_pose(
     if not supported(min_inliers, pixels[inliers], world[inliers]):
         return nothing
     # Points on a line of the world: what they stray from it would be seen as less than a fraction of the threshold.
-    seen = threshold / 8 * float(np.median(in_camera[inliers, 2])) / rays.focal
+    strays = threshold / 8 * float(np.median(in_camera[inliers, 2])) / rays.focal
     spread = np.linalg.svd(local[inliers] - local[inliers].mean(axis=0), compute_uv=False)
-    if spread[1] <= seen * np.sqrt(np.count_nonzero(inliers)):
+    if spread[1] <= strays * np.sqrt(np.count_nonzero(inliers)):
         return nothing
-    return Pose(rotation, translation * size - rotation @ center, inliers)
+    matrix = np.column_stack((rotation, translation * size - rotation @ center))
+    return Geometry("absolute_pose", matrix, inliers, focal_is_known=known)
 
 
 class _Rays(NamedTuple):
@@ -257,8 +331,32 @@ class _Rays(NamedTuple):
     focal: float
 
 
-def _poselib_camera(camera: Camera) -> Any:
-    return poselib.Camera(camera.model, list(camera.params), camera.width, camera.height)
+# The camera models that PoseLib 2.0.5 knows; of others it returns memory that was never written.
+_POSELIB = frozenset(
+    ["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE", "FULL_OPENCV"]
+)
+
+
+def _pinhole(focal: float) -> dict[str, Any]:
+    return {"model": "SIMPLE_PINHOLE", "width": 1, "height": 1, "params": [focal, 0.0, 0.0]}
+
+
+def _unproject(camera: Camera, pixels: Float64) -> Float64:
+    """(M, 2) rays with z = 1 of pixels (M, 2); NaN where the model gives none."""
+    if camera.model in _POSELIB:
+        model = poselib.Camera(camera.model, list(camera.params), camera.width, camera.height)
+        return np.asarray(model.unproject(pixels), dtype=np.float64).reshape(-1, 2)
+    rays = camera.to_pycolmap().cam_from_img(pixels + 0.5)
+    return np.asarray(rays, dtype=np.float64).reshape(-1, 2)
+
+
+def _project(camera: Camera, rays: Float64) -> Float64:
+    """The inverse of `_unproject`."""
+    if camera.model in _POSELIB:
+        model = poselib.Camera(camera.model, list(camera.params), camera.width, camera.height)
+        return np.asarray(model.project(rays), dtype=np.float64).reshape(-1, 2)
+    pixels = camera.to_pycolmap().img_from_cam(np.column_stack((rays, np.ones(len(rays)))))
+    return np.asarray(pixels, dtype=np.float64).reshape(-1, 2) - 0.5
 
 
 def _rays(pixels: Float64, camera: Camera) -> _Rays:
@@ -268,12 +366,11 @@ def _rays(pixels: Float64, camera: Camera) -> _Rays:
     # PoseLib 2.0.5 divides by the distance from the principal point: a point on it must be moved, if by a millionth.
     on_center = np.asarray((np.abs(pixels - matrix[:2, 2]) < 1e-6).all(axis=1), dtype=bool)
     pixels = np.where(on_center[:, None], matrix[:2, 2] + 1e-6, pixels)
-    model = _poselib_camera(camera)
-    normalised = np.asarray(model.unproject(pixels), dtype=np.float64).reshape(-1, 2)
+    normalised = _unproject(camera, pixels)
     finite = np.asarray(np.isfinite(normalised).all(axis=1), dtype=bool)
     normalised = np.where(finite[:, None], normalised, 0.0)
     # Outside the range of a distortion's polynomial the iteration ends somewhere: there and back does not close.
-    back = np.asarray(model.project(normalised), dtype=np.float64).reshape(-1, 2)
+    back = _project(camera, normalised)
     with np.errstate(invalid="ignore", over="ignore"):
         valid = np.asarray(valid & finite & (np.abs(back - pixels) < 0.01).all(axis=1), dtype=bool)
     return _Rays(np.where(valid[:, None], normalised, 0.0), pixels, valid, float((matrix[0, 0] + matrix[1, 1]) / 2))
@@ -282,9 +379,7 @@ def _rays(pixels: Float64, camera: Camera) -> _Rays:
 def _reprojection_error(in_camera: Float64, pixels: Float64, camera: Camera) -> Float64:
     """Pixels (M,) between where points in front of the camera fall and where they were seen."""
     with np.errstate(all="ignore"):  # a depth of nearly 0 may overflow: not an inlier
-        projected = np.asarray(
-            _poselib_camera(camera).project(in_camera[:, :2] / in_camera[:, 2:]), dtype=np.float64
-        ).reshape(-1, 2)
+        projected = _project(camera, in_camera[:, :2] / in_camera[:, 2:])
         errors = np.hypot(*(projected - pixels).T)
     return np.where(np.isfinite(errors), errors, np.inf)
 

@@ -60,7 +60,7 @@ class Progress:
     losses: dict[str, float]
     pairs_per_second: float
     waited: float
-    figures: dict[str, Figures] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
     best: bool = False
 
 
@@ -102,8 +102,8 @@ def train(
     resume : bool
         Go on from `out/checkpoint.pt`, if there is one.
     development : list of path
-        Folders in HPatches' layout on which the weights are judged, besides photographs that are held out. Where a
-        resumed training is judged on something else than before, the best model so far starts anew.
+        Folders in the layouts of `judges` on which the weights are judged, besides photographs that are held out. Where
+        a resumed training is judged on something else than before, the best model so far starts anew.
     cache : path, optional
         Folder for decoded photographs and teachers' values, which runs share; by default `training-cache` beside
         `out`. What was used longest ago is deleted where it grows beyond `cache_bytes`.
@@ -270,7 +270,7 @@ def _steps(
     saved = judged = told = begun
     tally, count, waited = dict[str, torch.Tensor](), 0, 0.0
 
-    def tell(figures: dict[str, Figures], best: bool) -> None:
+    def tell(figures: Figures, best: bool) -> None:
         nonlocal tally, count, waited, told
         now = time.monotonic()
         spent = max(now - told, 1e-9)
@@ -286,10 +286,10 @@ def _steps(
         assert benchmark is not None
         nonlocal told
         figures = benchmark(extractor_of(state.average))
-        score = sum(f.score for f in figures.values()) / len(figures)
+        score = benchmark.score(figures)
         best = score > state.best
         if best:
-            summary = {name: {k: round(v, 4) for k, v in f._asdict().items()} for name, f in figures.items()}
+            summary = {kind: {name: round(v, 4) for name, v in found.items()} for kind, found in figures.items()}
             try:
                 save_model(state.average, out / "best.onnx", about | state.progress() | {"development": summary})
                 state.best = score

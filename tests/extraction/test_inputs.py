@@ -1,0 +1,148 @@
+"""An extractor finds the same whatever holds the photograph, and nothing where it is transparent or masked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import tiepoints as tp
+
+
+@pytest.fixture(scope="module")
+def orb() -> Any:
+    return tp.load("orb", max_keypoints=200)
+
+
+@pytest.fixture(scope="module")
+def rgb(texture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.dstack([texture, texture[:, ::-1], texture[::-1]])
+
+
+def same(a: tp.Features, b: tp.Features) -> None:
+    for field in dataclasses.fields(tp.Features):
+        np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name), err_msg=field.name)
+
+
+def forms(rgb: NDArray[np.uint8], folder: Path) -> Iterator[tuple[str, Any]]:
+    Image.fromarray(rgb).save(folder / "a.png")
+    opaque = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+    yield from (
+        ("path", folder / "a.png"),
+        ("text", str(folder / "a.png")),
+        ("PIL", Image.fromarray(rgb)),
+        ("RGBA", Image.fromarray(opaque)),
+        ("channels first", np.moveaxis(rgb, 2, 0)),
+        ("floats", rgb / 255),
+        ("floats, channels first", np.moveaxis((rgb / 255).astype(np.float32), 2, 0)),
+        ("RGBA array", opaque),
+    )
+
+
+def test_every_form_of_a_photograph(orb: Any, rgb: NDArray[np.uint8], tmp_path: Path) -> None:
+    expected = orb(rgb)
+    assert len(expected) > 100
+    for name, image in forms(rgb, tmp_path):
+        same(orb(image), expected)
+        assert name
+    grey = rgb[:, :, 0]
+    same(orb(grey[None]), orb(grey))
+    same(orb(grey[:, :, None]), orb(grey))
+    bits = grey > 128
+    same(orb(bits), orb(bits.astype(np.uint8) * np.uint8(255)))
+
+
+def test_tensors(orb: Any, rgb: NDArray[np.uint8]) -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(rgb)
+    expected = orb(rgb)
+    for form in (tensor, tensor.permute(2, 0, 1), (tensor / 255).requires_grad_(), tensor.permute(2, 0, 1) / 255):
+        same(orb(form), expected)
+    batch = orb(torch.stack([tensor, tensor.flip(0)]).permute(0, 3, 1, 2))
+    assert isinstance(batch, list)
+    same(batch[0], expected)
+    same(batch[1], orb(rgb[::-1]))
+
+
+def test_several_images_give_a_list(orb: Any, rgb: NDArray[np.uint8], tmp_path: Path) -> None:
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    one, other = orb(rgb), orb(rgb[::-1])
+    for several in (
+        [rgb, rgb[::-1]],
+        (rgb, rgb[::-1]),
+        iter([tmp_path / "a.png", rgb[::-1]]),
+        np.stack([rgb, rgb[::-1]]),
+    ):
+        found = orb(several)
+        assert len(found) == 2
+        same(found[0], one)
+        same(found[1], other)
+    assert orb([]) == []
+    left = np.zeros(rgb.shape[:2], bool)
+    left[:, :150] = True
+    for masks in (left, [left, left], iter([left, left])):
+        assert all((f.keypoints[:, 0] < 150).all() and len(f) for f in orb([rgb, rgb[::-1]], mask=masks))
+    with pytest.raises(tp.InvalidInputError, match="fewer masks"):
+        orb([rgb, rgb], mask=[left])
+
+
+def test_every_form_of_a_mask(orb: Any, rgb: NDArray[np.uint8], tmp_path: Path) -> None:
+    left = np.zeros(rgb.shape[:2], np.uint8)
+    left[:, :150] = 255
+    expected = orb(rgb, mask=left)
+    assert len(expected) > 50 and (expected.keypoints[:, 0] < 150).all()
+    Image.fromarray(left).save(tmp_path / "m.png")
+    Image.fromarray(left // 255).save(tmp_path / "ones.png")
+    Image.fromarray(left).convert("RGB").save(tmp_path / "m.jpg", quality=60)
+    Image.fromarray(np.dstack([rgb, left])).save(tmp_path / "cut.png")
+    blue = np.zeros_like(rgb)
+    blue[:, :, 2] = left
+    for mask in (
+        left > 0, left / 255.0, left.astype(np.int64), blue, np.moveaxis(blue, 2, 0), np.dstack([rgb, left]),
+        Image.fromarray(left), tmp_path / "m.png", str(tmp_path / "ones.png"), tmp_path / "cut.png", tmp_path / "m.jpg",
+    ):  # fmt: skip
+        same(orb(rgb, mask=mask), expected)
+    for wrong, message in (
+        (left[1:], "320x239 pixels, but the image has 320x240"),
+        ("abc", "no such file"),
+        ([1], "the mask is"),
+    ):
+        with pytest.raises(tp.TiepointsError, match=message):
+            orb(rgb, mask=wrong)
+
+
+@pytest.mark.parametrize("form", ["file", "PIL", "array", "read"])
+def test_nothing_is_found_where_the_photograph_is_transparent(
+    orb: Any, rgb: NDArray[np.uint8], tmp_path: Path, form: str
+) -> None:
+    alpha = np.zeros(rgb.shape[:2], np.uint8)
+    alpha[40:200, 60:260] = 255
+    cut = np.dstack([rgb, alpha])
+    Image.fromarray(cut).save(tmp_path / "cut.png")
+    path = tmp_path / "cut.png"
+    found = orb({"file": path, "PIL": Image.fromarray(cut), "array": cut, "read": tp.read(path)}[form])
+    x, y = np.rint(found.keypoints).astype(int).T
+    assert len(found) > 50 and (alpha[y, x] == 255).all()
+    top = np.zeros_like(alpha)
+    top[:100] = 1
+    assert (orb(cut, mask=top).keypoints[:, 1] < 100).all()
+
+
+def test_names_and_devices() -> None:
+    assert (
+        type(tp.load("SIFT")) is type(tp.load("sift"))
+        and tp.load("Upright-RootSIFT").metadata.name == "upright-rootsift"
+    )
+    assert tp.load("orb", device="cpu").device == "cpu"
+    with pytest.raises(tp.InvalidInputError, match="device is 'cuda', but orb computes on the CPU only"):
+        tp.load("orb", device="cuda")
+    with pytest.raises(tp.UnknownExtractorError, match="did you mean 'rootsift'"):
+        tp.load("ROOT-SIFT")
+    with pytest.raises(tp.InvalidInputError, match="name is 3"):
+        tp.load(3)  # type: ignore[arg-type]
