@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.collection import Collection
+from tiepoints.geometry import Geometry
 from tiepoints.tasks import Localizer, Reconstruction, build_map
 from tiepoints.tasks.maps import Map
 from tiepoints.tasks.reconstruction import load_model
@@ -51,7 +52,7 @@ def truth(scene: Reconstruction, name: str) -> tuple[np.ndarray, np.ndarray, flo
     return pose.rotation.matrix(), pose.inverse().translation, float(np.linalg.norm(np.ptp(centres, axis=0)))
 
 
-def off_by(found: tp.geometry.Pose, wanted: tuple[np.ndarray, np.ndarray, float]) -> tuple[float, float]:
+def off_by(found: Geometry, wanted: tuple[np.ndarray, np.ndarray, float]) -> tuple[float, float]:
     """Degrees, and the distance of the centres as a share of the scene's extent."""
     rotation, centre, extent = wanted
     assert found.rotation is not None and found.center is not None
@@ -154,7 +155,7 @@ def test_poses_of_rotated_files_are_those_of_the_stored_pixels(
     stored.save(tmp_path / "side.jpg", exif=exif, quality=95)
     (tmp_path / "black.png").write_bytes(b"no image")
     command = ["localize", str(made.folder), str(tmp_path / "side.jpg"), str(tmp_path / "black.png"), "--json"]
-    focal = load_model(scene.folder / "sparse" / "0").cameras.popitem()[1].focal_length
+    focal = next(iter(load_model(scene.folder / "sparse" / "0").cameras.values())).focal_length
     result = CliRunner().invoke(cli, [*command, "--focal", str(focal), "--out", str(tmp_path / "poses.txt")])
     assert result.exit_code == 1  # of two files one is no image
     said = json.loads(result.stdout)
@@ -163,7 +164,7 @@ def test_poses_of_rotated_files_are_those_of_the_stored_pixels(
     assert name == "side.jpg"
     w, x, y, z, *translation = map(float, numbers)
     rotation = Rotation.from_quat([x, y, z, w]).as_matrix()
-    pose = tp.geometry.Pose(rotation, np.array(translation), np.ones(1, bool))
+    pose = Geometry("absolute_pose", np.column_stack([rotation, translation]), np.ones(1, bool))
     wanted, centre, extent = truth(scene, queries[0])
     # The stored camera is turned by a quarter: its x is the upright one's y, its y minus the upright one's x.
     turned = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1.0]]) @ wanted

@@ -25,7 +25,7 @@ from ..errors import InvalidInputError, TiepointsError
 from ..extraction import Extractor, load
 from ..features import Features
 from ..files import PathLike
-from ..geometry import Pose, absolute_pose
+from ..geometry import Geometry, absolute_pose
 from ..matching import match
 from .maps import Map, read_map, write_map
 from .reconstruction import Reconstruction, load_model, reconstruct
@@ -39,6 +39,8 @@ __all__ = ["Localization", "Localizer", "build_map"]
 # Focal lengths that are tried where it is not known, as shares of the long edge: from wide angle to tele. Ours.
 _FOCALS = (0.55, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0)
 _FINER = (1.09, 1.03, 1.01)  # the best one is then moved up and down by these factors in turn
+# Samples drawn at most: 8 good ones where a tenth are inliers. Queries from elsewhere draw all.
+_ITERATIONS = 8000
 # A pose is accepted where unrelated images give one with so many inliers in less than 10^-10 of the cases. Ours,
 # chosen on lund_door and fox: right poses are below -20, wrong ones above -5.
 _LOG_NFA = -10.0
@@ -50,7 +52,7 @@ class Localization:
 
     Parameters
     ----------
-    pose : Pose
+    pose : Geometry
         cam_from_world, the world being the map's; there is none unless localized.
     camera : Camera
         With which the pose was found.
@@ -66,7 +68,7 @@ class Localization:
         Why it is not localized; empty if it is.
     """
 
-    pose: Pose
+    pose: Geometry
     camera: Camera
     inliers: int
     matches: int
@@ -165,12 +167,14 @@ class Localizer:
         pixels, world = features.keypoints[rows], self.map.xyz[points]
         if camera is not None:
             tried, known = 1, camera
-            pose = absolute_pose(pixels, world, known, threshold=self.threshold, min_inliers=4)
+            pose = absolute_pose(
+                pixels, world, known, threshold=self.threshold, min_inliers=4, max_iterations=_ITERATIONS
+            )
         else:
             tried = len(_FOCALS) + 2 * len(_FINER)
             pose, known = _with_unknown_focal(pixels, world, (width, height), self.threshold)
         every = len(np.unique(points))
-        none = Pose(None, None, np.zeros(len(rows), bool))
+        none = Geometry("absolute_pose", None, np.zeros(len(rows), bool))
         if not pose:
             reason = (
                 "too few of its keypoints look like points of the map" if every < 12 else "no pose fits the matches"
@@ -277,12 +281,12 @@ def build_map(
 
 def _with_unknown_focal(
     pixels: NDArray[np.float32], world: NDArray[np.float64], size: tuple[int, int], threshold: float
-) -> tuple[Pose, Camera]:
+) -> tuple[Geometry, Camera]:
     """The pose and the focal length that explain the matches best: tried one by one, then ever nearer to the best."""
 
-    def attempt(focal: float) -> tuple[float, float, Pose, Camera]:
+    def attempt(focal: float) -> tuple[float, float, Geometry, Camera]:
         camera = Camera.from_focal(focal, size, known=False)
-        pose = absolute_pose(pixels, world, camera, threshold=threshold, min_inliers=4)
+        pose = absolute_pose(pixels, world, camera, threshold=threshold, min_inliers=4, max_iterations=_ITERATIONS // 4)
         return _truncated(pose, camera, pixels, world, threshold), focal, pose, camera
 
     best = max((attempt(share * max(size)) for share in _FOCALS), key=lambda one: one[0])
@@ -292,7 +296,7 @@ def _with_unknown_focal(
 
 
 def _truncated(
-    pose: Pose, camera: Camera, pixels: NDArray[np.float32], world: NDArray[np.float64], threshold: float
+    pose: Geometry, camera: Camera, pixels: NDArray[np.float32], world: NDArray[np.float64], threshold: float
 ) -> float:
     """How well a pose explains the matches, by a pinhole camera: sum of 1 - (error / threshold)^2 over the inliers, as
     MSAC (Torr and Zisserman 2000) weighs them.
