@@ -89,6 +89,14 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
 @click.option("--benchmark-minutes", type=click.FloatRange(min=0.1), default=15.0, show_default=True)
 @click.option("--checkpoint-minutes", type=click.FloatRange(min=0.01), default=3.0, show_default=True)
 @click.option(
+    "--pairs",
+    "sources",
+    multiple=True,
+    metavar="static:DIR",
+    help="Real pairs beside the warped ones: each folder at or below DIR holds photographs of one camera that did not "
+    "move, by day and night, in all seasons; repeatable.",
+)
+@click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for decoded photographs and teachers' values, shared by runs.  [default: training-cache beside --out]",
@@ -124,6 +132,7 @@ def command(
     development: tuple[Path, ...],
     benchmark_minutes: float,
     checkpoint_minutes: float,
+    sources: tuple[str, ...],
     cache: Path | None,
     cache_gb: float,
     precision: str,
@@ -148,7 +157,11 @@ def command(
     from ..errors import TiepointsError
     from ..training.loop import train
 
+    for source in sources:
+        if not source.startswith("static:"):
+            raise click.UsageError(f"--pairs {source}: there is no such kind of pairs, only static:DIR")
     paths = find_images(images)
+    static = find_images([source.removeprefix("static:") for source in sources]) if sources else []
     recipe = _recipe(
         start,
         network,
@@ -177,6 +190,7 @@ def command(
             start=start,
             resume=resume,
             development=list(development),
+            static=static,
             cache=cache,
             cache_bytes=int(cache_gb * 2**30),
             compiled=compiled,
