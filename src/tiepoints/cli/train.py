@@ -109,6 +109,7 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
     show_default=True,
     help="Of the convolutions; auto is bfloat16 on CUDA and on CPUs with matrix units.",
 )
+@click.option("--prepare-only", is_flag=True, help="Fill --cache, by photographs and teacher, and stop.")
 @click.option("--compile", "compiled", is_flag=True, help="Translate the network by torch.compile first.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--about", type=Setting(), multiple=True, help="What the model's file shall say, e.g. licence=CC0-1.0.")
@@ -136,6 +137,7 @@ def command(
     cache: Path | None,
     cache_gb: float,
     precision: str,
+    prepare_only: bool,
     compiled: bool,
     seed: int,
     about: tuple[tuple[str, Any], ...],
@@ -193,6 +195,7 @@ def command(
             static=static,
             cache=cache,
             cache_bytes=int(cache_gb * 2**30),
+            prepare_only=prepare_only,
             compiled=compiled,
             checkpoint_minutes=checkpoint_minutes,
             benchmark_minutes=benchmark_minutes,
@@ -206,7 +209,7 @@ def command(
         if not (out / "best.onnx").exists():
             message += f"; `tiepoints export {checkpoint} --out FILE.onnx` makes a model of it"
         raise TiepointsError(message)
-    if not as_json and (out / "best.onnx").exists():
+    if not as_json and not prepare_only and (out / "best.onnx").exists():
         click.echo(f"wrote {out / 'best.onnx'}; use it with -O weights={out / 'best.onnx'}")
 
 

@@ -77,6 +77,7 @@ def train(
     static: Sequence[Path] = (),
     cache: Path | None = None,
     cache_bytes: int = 40 * 2**30,
+    prepare_only: bool = False,
     compiled: bool = False,
     checkpoint_minutes: float = 3.0,
     benchmark_minutes: float = 15.0,
@@ -110,6 +111,8 @@ def train(
     cache : path, optional
         Folder for decoded photographs and teachers' values, which runs share; by default `training-cache` beside
         `out`. What was used longest ago is deleted where it grows beyond `cache_bytes`.
+    prepare_only : bool
+        Decode the photographs, ask the teacher, and train nothing: what takes time before the first step.
     compiled : bool
         Let torch.compile translate the network: minutes at the start for less time a step.
     checkpoint_minutes, benchmark_minutes, report_seconds : float
@@ -173,9 +176,11 @@ def train(
             if lessons is None:
                 tell("the teacher's values so far are kept")
                 return False
-            if saved is None:
+            if saved is None and not prepare_only:
                 network = _with_teacher(network, recipe.teachers, lessons, begin, tell)
-        elif saved is None and not recipe.heads_only:
+        if prepare_only:
+            return True
+        if not teachers and saved is None and not recipe.heads_only:
             network = replace(network, teacher="", teacher_size=0)
         recipe = replace(recipe, network=network)
         torch.manual_seed(recipe.seed)
