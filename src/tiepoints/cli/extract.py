@@ -182,7 +182,7 @@ def _many(
                     err=True,
                 )
     if not lacking:
-        return _Done(there, {}, failed, {}, 0)
+        return _Done(there, {}, failed, _read(out, there) if len(photographs) == 1 else {}, 0)
     with explained_interrupt(folder), write_lock(folder), Store(folder) as store:
         with progress_bar("extracting", quiet) as progress:
             results = run(step, photographs.select(lacking), store, engine=engine_of(jobs), progress=progress)
@@ -197,6 +197,13 @@ def _many(
     if remove:
         shutil.rmtree(folder, ignore_errors=True)
     return _Done([*there, *new], new, failed, features, results.computed)
+
+
+def _read(out: Path, names: list[str]) -> dict[Any, Features]:
+    from ..storage import FeatureReader
+
+    with FeatureReader(out) as reader:
+        return {name: reader[name] for name in names}
 
 
 def _held(out: Path, step: Extract) -> dict[str, str]:
