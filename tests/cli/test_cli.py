@@ -200,6 +200,16 @@ def test_extract_a_folder_resumes_and_names_what_it_cannot_read(examples: Path, 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["features.h5", "photos"]
 
 
+def test_a_picture_is_drawn_also_of_features_that_were_there(examples: Path, tmp_path: Path) -> None:
+    pictures = [tmp_path / "1.png", tmp_path / "2.png"]
+    for picture in pictures:
+        result = run(
+            "extract", examples / "box.png", "--out", tmp_path / "f.h5", "-e", "orb", "--plot", picture, "--json"
+        )
+        assert result.returncode == 0 and json.loads(result.stdout)["plot"] == str(picture)
+    np.testing.assert_array_equal(*map(tp.read, pictures))
+
+
 def test_names_do_not_change_when_a_folder_grows(examples: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "photos", tmp_path / "f.h5"
     for day in ("day1", "day2"):

@@ -41,6 +41,15 @@ def log_nfa(model: Geometry, threshold: float, image_size: tuple[int, int]) -> f
     ------
     InvalidInputError
         If the threshold or the size is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np, tiepoints as tp
+    >>> from tiepoints.geometry import log_nfa
+    >>> points = np.random.default_rng(0).uniform(0, 500, (50, 2))
+    >>> model = tp.homography(points, points + 3, threshold=3.0)
+    >>> bool(log_nfa(model, 3.0, (500, 500)) < -10)  # far from chance
+    True
     """
     width, height = checks.size(image_size)
     threshold = checks.number(threshold, "threshold", above=0)

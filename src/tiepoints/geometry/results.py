@@ -55,6 +55,8 @@ class Geometry:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from tiepoints.geometry import Geometry
     >>> H, inliers = Geometry("homography", np.eye(3), [True, True, False])
     >>> H.shape, int(inliers.sum())
     ((3, 3), 2)
