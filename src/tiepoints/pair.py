@@ -104,7 +104,8 @@ class MatchedPair:
             return f"MatchedPair({len(self.matches)} matches)"
         state = "verified" if self.verified else "not verified"
         inliers = f"{self.geometry.num_inliers} of {len(self.matches)} matches are inliers"
-        return f"MatchedPair({inliers} of one {self.geometry.kind}, {state})"
+        matrix = "" if self.geometry.kind == "homography" else " matrix"
+        return f"MatchedPair({inliers} of one {self.geometry.kind}{matrix}, {state})"
 
 
 def match_images(

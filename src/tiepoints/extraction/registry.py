@@ -30,6 +30,8 @@ _OURS: dict[str, tuple[str, str]] = {
     "rootsift": ("sift", "RootSIFT"),
     "upright-sift": ("sift", "UprightSIFT"),
     "upright-rootsift": ("sift", "UprightRootSIFT"),
+    "surf": ("surf", "SURF"),
+    "upright-surf": ("surf", "UprightSURF"),
     "orb": ("orb", "ORB"),
     "akaze": ("akaze", "AKAZE"),
 }
