@@ -1,16 +1,42 @@
-"""The pages of the documentation: their links lead somewhere, and their Python runs."""
+"""The pages of the documentation: their links lead somewhere, and their Python runs, as that of the docstrings does."""
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import tiepoints as tp
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
 CODE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+# Whose public functions each have an example; an example of a class, or of anything else, is run too.
+MODULES = [tp, tp.extraction, tp.features, tp.geometry, tp.matching, tp.storage]
+
+
+def public() -> dict[str, Callable[..., object]]:
+    """Public functions and classes by their full names, each once."""
+    values = [getattr(module, name) for module in MODULES for name in module.__all__]
+    known = [value for value in values if inspect.isfunction(value) or inspect.isclass(value)]
+    return {f"{value.__module__}.{value.__qualname__}": value for value in known}
+
+
+PUBLIC = public()
+
+
+@pytest.fixture(scope="module")
+def beside_examples(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(examples, folder / "examples")
+    return folder
 
 
 def anchors(page: Path) -> set[str]:
@@ -43,3 +69,24 @@ def test_python_runs(name: str, examples: Path, tmp_path: Path, monkeypatch: pyt
     known: dict[str, object] = {}
     for block in blocks:  # a page's blocks follow one another
         exec(compile(block, name, "exec"), known)
+
+
+@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if inspect.isfunction(value)])
+def test_every_public_function_has_an_example(name: str) -> None:
+    assert ">>> " in (inspect.getdoc(PUBLIC[name]) or ""), f"{name} has no example"
+
+
+def has_example(value: object) -> bool:
+    return any(test.examples for test in doctest.DocTestFinder().find(value, "value"))
+
+
+@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if has_example(value)])
+def test_examples_in_docstrings_run(name: str, beside_examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "colmap" in name:
+        pytest.importorskip("pycolmap", reason="needs the extra sfm")
+    monkeypatch.chdir(beside_examples)
+    finder, runner = doctest.DocTestFinder(exclude_empty=True), doctest.DocTestRunner(verbose=False)
+    report: list[str] = []
+    for test in finder.find(PUBLIC[name], name, globs={}):
+        runner.run(test, out=report.append)
+    assert runner.failures == 0, "".join(report)

@@ -44,7 +44,7 @@ def main() -> None:
 
                 def keep(progress: Progress, out: Path = out) -> None:
                     if progress.figures:
-                        figures = {name: f._asdict() for name, f in progress.figures.items()}
+                        figures: dict[str, dict[str, float]] = dict(progress.figures)
                         figures["sets"] = {"overlap": overlap(out / "best.onnx", photographs[:20])}
                         (out / "figures.json").write_text(json.dumps(figures))
 

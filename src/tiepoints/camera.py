@@ -99,7 +99,8 @@ class Camera:
 
         Examples
         --------
-        >>> Camera.from_matrix([[500, 0, 320], [0, 510, 240], [0, 0, 1]], (640, 480)).params
+        >>> import tiepoints as tp
+        >>> tp.Camera.from_matrix([[500, 0, 320], [0, 510, 240], [0, 0, 1]], (640, 480)).params
         (500.0, 510.0, 320.0, 240.0)
         """
         k = checks.array(K, "the numbers of the calibration matrix", (3, 3))

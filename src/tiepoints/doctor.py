@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shlex
 import shutil
 import sys
 from contextlib import suppress
@@ -19,7 +21,9 @@ from .weights import cache_folder
 
 __all__ = ["Finding", "examine", "free_memory", "opencv_packages"]
 
-_CORE = ("numpy", "opencv-contrib-python-headless", "pillow", "h5py", "poselib", "onnxruntime")
+_CORE = ("numpy", "pillow", "h5py", "poselib", "onnxruntime")
+# Two builds of OpenCV that have all that tiepoints needs; either will do.
+_HEADLESS, _WITH_WINDOWS = "opencv-contrib-python-headless", "opencv-contrib-python"
 # Extra -> the module that shows whether it is there, and its package.
 _EXTRAS = {
     "sfm": ("pycolmap", "pycolmap"),
@@ -73,7 +77,7 @@ def free_memory() -> int | None:
 
 
 def examine() -> list[Finding]:
-    """Everything that is worth knowing of this installation, faults first to last in no order.
+    """What this installation has and lacks; what is wrong has a remedy.
 
     Examples
     --------
@@ -85,8 +89,8 @@ def examine() -> list[Finding]:
     return [
         Finding("tiepoints", __version__),
         Finding("Python", f"{platform.python_version()} ({bits}, {platform.system()} {platform.machine()})"),
-        *(_package(name) for name in _CORE),
         _opencv(),
+        *(_package(name) for name in _CORE),
         *_devices(),
         *_extras(),
         _memory(),
@@ -103,30 +107,26 @@ def _package(name: str) -> Finding:
 
 
 def _pip() -> str:
-    return f"{Path(sys.executable).name} -m pip"
+    return f"{shlex.quote(sys.executable)} -m pip"
 
 
 def _opencv() -> Finding:
-    """Whether cv2 is one package's, and has what tiepoints needs and what other programs want."""
-    ours = "opencv-contrib-python-headless"
+    """Whether cv2 is one package's, and has what tiepoints needs."""
     there = opencv_packages()
-    others = [name for name in there if name != ours]
     try:
         import cv2
-
-        state = f"cv2 {cv2.__version__}"
-        home = cv2 if hasattr(cv2, "AKAZE_create") else getattr(cv2, "xfeatures2d", None)
-        works = hasattr(cv2, "SIFT_create") and hasattr(home, "AKAZE_create")
     except ImportError as error:
-        return Finding("OpenCV", f"cv2 cannot be imported: {one_line(error)}", _only(ours, there))
-    if others:
-        gui = "opencv-contrib-python"
-        return Finding(
-            "OpenCV",
-            f"{state}, of several packages that overwrite each other: {', '.join(there)}",
-            f"{_only(gui, there)}    (with windows, for cv2.imshow; without: {ours} in its place)",
-        )
-    return Finding("OpenCV", state if works else f"{state}, without AKAZE or SIFT", "" if works else _only(ours, there))
+        return Finding("OpenCV", f"cv2 cannot be imported: {one_line(error)}", _only(_HEADLESS, there))
+    windows = not re.search(r"GUI:\s+NONE", cv2.getBuildInformation())
+    state = f"cv2 {cv2.__version__} of {', '.join(there) or 'no package'}, {'with' if windows else 'without'} windows"
+    if len(there) > 1:  # the one with windows was there before us, and is wanted
+        value = f"{state}; these packages overwrite each other; keep one, with windows {_WITH_WINDOWS}"
+        return Finding("OpenCV", value, _only(_WITH_WINDOWS, there))
+    home = cv2 if hasattr(cv2, "AKAZE_create") else getattr(cv2, "xfeatures2d", None)
+    if not (hasattr(cv2, "SIFT_create") and hasattr(home, "AKAZE_create")):
+        wanted = _WITH_WINDOWS if windows else _HEADLESS
+        return Finding("OpenCV", f"{state}; it lacks AKAZE or SIFT", _only(wanted, there))
+    return Finding("OpenCV", state)
 
 
 def _only(wanted: str, there: list[str]) -> str:

@@ -67,6 +67,12 @@ def position_from_exif(path: PathLike) -> Position | None:
     ------
     ImageError
         If the file cannot be opened as an image.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> tp.position_from_exif("examples/desk_1.jpg") is None  # it does not say
+    True
     """
     path = checks.path(path, "path")
     with opened(path, pixel_limit(None)) as image:

@@ -104,6 +104,13 @@ def read(
         If there is no such file, or it is empty, truncated, damaged, too large or no image; one line, naming the file.
     InvalidInputError
         If an argument is none of the above.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> image = tp.read("examples/desk_1.jpg")
+    >>> image.shape, image.dtype.name
+    ((480, 640, 3), 'uint8')
     """
     path = checks.path(path, "path")
     limits = None

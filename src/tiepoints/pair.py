@@ -16,6 +16,7 @@ from .errors import InvalidInputError
 from .extraction import Extractor, load
 from .features import Features, Matches
 from .geometry import Geometry, fundamental, homography, log_nfa
+from .geometry.chance import VERIFIED
 from .geometry.outline import corners
 from .images import with_mask
 from .matching import Matcher, match
@@ -103,7 +104,8 @@ class MatchedPair:
             return f"MatchedPair({len(self.matches)} matches)"
         state = "verified" if self.verified else "not verified"
         inliers = f"{self.geometry.num_inliers} of {len(self.matches)} matches are inliers"
-        return f"MatchedPair({inliers} of one {self.geometry.kind}, {state})"
+        matrix = "" if self.geometry.kind == "homography" else " matrix"
+        return f"MatchedPair({inliers} of one {self.geometry.kind}{matrix}, {state})"
 
 
 def match_images(
@@ -192,6 +194,6 @@ def match_images(
     if kind is not None and threshold is not None:
         estimate: Any = homography if kind == "homography" else fundamental
         model = estimate(a, b, matches, threshold=threshold, seed=seed)
-        verified = bool(log_nfa(model, threshold, b.image_size) <= 0)
+        verified = bool(log_nfa(model, threshold, b.image_size) <= VERIFIED)
     lap("verify")
     return MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times)

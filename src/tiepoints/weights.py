@@ -146,9 +146,13 @@ def _try(
 
 
 def accepted(licence: str) -> bool:
-    """Whether the user has accepted a licence: remembered in the cache folder, or named in TIEPOINTS_ACCEPT_LICENCE."""
+    """Whether the user has accepted a licence: remembered in the cache folder, or named in TIEPOINTS_ACCEPT_LICENCE.
+
+    Of several with AND between them, each must be.
+    """
     named = {part.strip().lower() for part in os.environ.get(ACCEPTED, "").split(",")}
-    return licence.lower() in named or licence in _remembered()
+    remembered = _remembered()
+    return all(each.lower() in named or each in remembered for each in licence.split(" AND "))
 
 
 def accept(licence: str) -> None:
@@ -159,9 +163,11 @@ def accept(licence: str) -> None:
     StorageError
         If the cache folder cannot be written.
     """
-    if licence not in _remembered():
+    known = _remembered()
+    wanted = known | set(licence.split(" AND "))
+    if wanted != known:
         with replacing(cache_folder() / _REMEMBERED) as temporary:
-            temporary.write_text(json.dumps(sorted({*_remembered(), licence}), indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(sorted(wanted), indent=2) + "\n", encoding="utf-8")
 
 
 def require_consent(method: str, licence: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import tiepoints as tp
 from tiepoints.benchmarks import Method, Report, evaluate_hpatches, method
 from tiepoints.benchmarks.hpatches import with_examples, with_time
 from tiepoints.collection import Processes, Serial, Threads
-from tiepoints.errors import InvalidInputError
+from tiepoints.errors import InvalidInputError, StorageError
 from tiepoints.extraction.base import Detections
 from tiepoints.geometry import epipolar_error, homography_error
 from tiepoints.metrics.correspondences import score_correspondences
@@ -94,6 +95,54 @@ def test_images_that_cannot_be_read_are_named_and_not_averaged(data: Path) -> No
     assert any("v_one/3.png" in note and "not in any mean" in note for note in report.notes)
     kept = [record for record in whole.details if "3.png" not in str(record["pair"])]
     assert values(report, "sift")["mma1"] == pytest.approx(np.mean([record["mma1"] for record in kept]))
+
+
+def test_nothing_readable_is_an_error(data: Path) -> None:
+    for path in data.glob("*/*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(StorageError, match=r"no pair can be judged, and this is one reason: .*\.png"):
+        evaluate_hpatches(["sift", "orb"], data)
+
+
+KILLED = """
+import sys, time
+from tiepoints.benchmarks import evaluate_hpatches, hpatches
+from tiepoints.collection import Extract, Threads
+
+def counted(step):
+    real = step.__call__
+    def call(self, *inputs):
+        time.sleep(0.02)
+        result = real(self, *inputs)
+        with open(sys.argv[3], "a") as log:
+            log.write("made\\n")
+        print(flush=True)
+        return result
+    step.__call__ = call
+
+counted(Extract), counted(hpatches.ScorePair)
+evaluate_hpatches(["orb", "sift"], sys.argv[1], store=sys.argv[2], engine=Threads(2))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_nothing_finished_is_computed_again_after_a_kill(child, data: Path, sequence: Write, tmp_path: Path) -> None:
+    """Killed after every fifth result; what is lost are the calls in flight, and those whose results wait."""
+    sequence("v_three", 5, root=data)
+    whole = evaluate_hpatches(["orb", "sift"], data)
+    log = tmp_path / "log"
+    kills = 0
+    while True:
+        process = child(KILLED, data, tmp_path / "store", log)
+        if not all(process.stdout.readline() for _ in range(5)):  # it came to its end
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    calls = 2 * (5 + 4)  # different images and pairs, by two methods
+    made = len(log.read_text().splitlines())
+    assert kills >= 2 and calls <= made <= calls + 4 * kills
+    assert evaluate_hpatches(["orb", "sift"], data, store=tmp_path / "store").details == whole.details
 
 
 def test_blank_images_count_zero(sequence: Write) -> None:

@@ -197,7 +197,7 @@ def test_a_sentence_says_who_is_best() -> None:
         Row("b", {"mma": 0.9, "error": 9.0}, "viewpoint"),
     )
     table = Table("T", RANKED, rows, ranks=("mma", "ms", "error", "count"))
-    assert table.verdict == "overall: a is best at MMA (.500); a and b are best at MS (.200); b is best at error (1.0)."
+    assert table.verdict == "Overall: a is best at MMA (.500); a and b are best at MS (.200); b is best at error (1.0)."
     assert table.best(rows[:3], RANKED[0]) == {"a"} and table.best(rows[:3], RANKED[3]) == set()
     assert Table("T", RANKED, rows[:1], ranks=("mma",)).verdict == "", "one method has nobody to beat"
     assert Table("T", RANKED, rows).verdict == ""

@@ -111,6 +111,25 @@ def test_times_are_measured_for_a_page_or_when_asked_for(data: Path, tmp_path: P
             assert ("Accuracy against time" in page.read_text(encoding="utf-8")) is timed
 
 
+def test_what_cannot_be_read_is_exit_code_1(data: Path, tmp_path: Path) -> None:
+    arguments = ("--root", data, "-e", "orb", "-n", 50, "--store", tmp_path / "store", "--time")
+    (data / "v_wall" / "2.png").write_bytes(b"no image")
+    run = bench(*arguments)
+    assert run.exit_code == 1 and "Homographies" in run.stdout and "v_wall/2.png" in run.stdout and run.stderr == ""
+    (data / "v_wall" / "1.png").write_bytes(b"no image")
+    run = bench(*arguments, "--out", tmp_path / "r.html")
+    assert run.exit_code == 1 and "no pair can be judged" in run.stderr and len(run.stderr.splitlines()) == 1
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_report_that_cannot_be_written_costs_no_figures(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for option in ("--out", "--details"):
+        run = bench("--root", data, "-e", "orb", "--store", tmp_path / "store", option, tmp_path / "file" / "x.csv")
+        assert run.exit_code == 1 and "MMA@3" in run.stdout and "wrote" not in run.stdout
+        assert "x.csv: cannot be written" in run.stderr and len(run.stderr.splitlines()) == 1
+
+
 def test_pairs_with_marked_correspondences(shared: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.html"
     run = bench("--root", shared / "data" / "wxbs" / "WGABS", "-e", "upright-rootsift", "-n", 500, "--out", out,
@@ -131,7 +150,7 @@ def test_pairs_with_marked_correspondences(shared: Path, tmp_path: Path) -> None
         (["--root", "data", "-e", "sift:nonsense=1"], 2, "nonsense"),
         (["--root", "data", "-e", "sift:nonsense"], 2, "NAME:KEY=VALUE"),
         (["--root", "data", "-e", "sift", "-e", "sift"], 2, "is given twice"),
-        (["--root", "data", "-e", "mdnet:sets=3"], 2, "none of 3"),
+        (["--root", "data", "-e", "mdnet:sets=3"], 2, "make no 3"),
         (["--root", "data", "-n", "0"], 2, "max-keypoints"),
         (["--root", "data", "-j", "0"], 2, "jobs"),
         (["--root", "data", "--store", "file"], 2, "is a file"),

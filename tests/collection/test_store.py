@@ -176,6 +176,19 @@ def test_shards_are_read_as_one_and_stores_travel(tmp_path: Path) -> None:
         Store(tmp_path, shard="../x")
 
 
+def test_folders_of_others_are_read_and_not_written(tmp_path: Path) -> None:
+    for name, seeds in (("a", range(3)), ("b", range(3, 6))):
+        run(Noise(), {str(i): (i,) for i in seeds}, Store(tmp_path / name))
+    before = sorted(tmp_path.rglob("*.main.sqlite"))
+    with Store(tmp_path / "own", also=[tmp_path / "a", tmp_path / "b"]) as store:
+        results = run(Noise(), items(7), store)
+        assert results.computed == 1 and (results["4"] == Noise()(4)).all()
+        assert (pickle.loads(pickle.dumps(results.reference("1"))).load() == Noise()(1)).all()
+    assert sorted(tmp_path.rglob("*.main.sqlite")) == sorted([*before, *(tmp_path / "own").glob("*.sqlite")])
+    with pytest.raises(StorageError, match="no such folder"):
+        Store(tmp_path / "own", also=[tmp_path / "gone"])
+
+
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(StorageError, match="file"):

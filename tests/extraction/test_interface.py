@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,8 @@ from tiepoints.extraction import is_ready, options_of
 METADATA = {metadata.name: metadata for metadata in tp.extractors()}
 # Of the published models of one network, the first proves the kind.
 KINDS = {metadata.paper if metadata.weights else metadata.name: metadata.name for metadata in reversed(tp.extractors())}
-SLOW = ("superpoint", "disk", "r2d2", "alike-")  # on a CPU; test_learned has what they do not share with the others
+# On a CPU; test_learned and test_composed have what they do not share with the others.
+SLOW = ("superpoint", "disk", "r2d2", "alike-", "keynet", "sift+lift", "sift+hardtfeat")
 BYTES = {"float32": 4, "int8": 1}
 
 
@@ -167,7 +169,7 @@ def test_wrong_images_and_options(name: str, texture: NDArray[np.uint8]) -> None
         with pytest.raises(tp.InvalidInputError, match="at least 1"):
             tp.load(name, **options)
     with pytest.raises(
-        tp.InvalidInputError, match=f"{name} has no option nonsense; it takes .*max_keypoints, max_size"
+        tp.InvalidInputError, match=f"{re.escape(name)} has no option nonsense; it takes .*max_keypoints, max_size"
     ):
         tp.load(name, max_keypoints=9, nonsense=1)
 

@@ -183,3 +183,28 @@ def test_r2d2(variant: str, image: str, parity: Path) -> None:
         np.testing.assert_allclose(found.scales.numpy()[nearest], stored["WASF_N16_keypoint_sizes"], rtol=1e-3)
         off = np.abs(found.descriptors.numpy()[nearest] - stored["WASF_N16_descriptors"]).max(axis=1)
         assert np.sort(off)[-2] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("variant", "file", "keys"),
+    [
+        ("tfeat", "tfeat-liberty.params", {"tfeat_liberty": "raw"}),
+        ("hardtfeat", "HardTFeat.pth", {"hardtfeat": "forward"}),
+        ("affnet", "AffNet.pth", {"affnet_raw": "raw", "affnet_A": "forward"}),
+        ("orinet", "OriNet.pth", {"orinet_raw": "raw", "orinet_angle": "forward"}),
+    ],
+)
+def test_networks_of_patches(variant: str, file: str, keys: dict[str, str], parity: Path) -> None:
+    net = network("patches", variant, file)
+    with np.load(parity / "patches.npz") as stored, torch.inference_mode():
+        patches = torch.tensor(stored["input"])
+        for key, method in keys.items():
+            ours = getattr(net, method)(patches).numpy()
+            assert np.abs(ours - stored[key]).max() < max(10 * float(stored[f"{key}_f64diff"]), 1e-5), key
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_keynet(image: str, parity: Path) -> None:
+    net = network("keynet", "", "keynet_pytorch.pth")
+    with np.load(parity / f"keynet_{image}.npz") as stored, torch.inference_mode():
+        check_map(stored, "response", net.response(torch.tensor(stored["input"])))

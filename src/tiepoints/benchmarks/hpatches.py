@@ -134,9 +134,7 @@ def evaluate_hpatches(
                     about: dict[str, Value] = {"method": one.label, "split": pair.split, "sequence": pair.sequence}
                     details.append(about | {"pair": f"{pair.a} {pair.b}"} | scores[pair.a, pair.b])
     if not details:
-        raise StorageError(
-            f"none of the {len(data.pairs)} pairs can be judged, for one: {next(iter(unreadable.values()))}"
-        )
+        raise StorageError(f"no pair can be judged, and this is one reason: {next(iter(unreadable.values()))}")
     labels = [one.label for one in chosen]
     notes = [*data.notes, *(f"not readable, so its pairs are not in any mean: {why}" for why in unreadable.values())]
     tables, with_others = _tables(labels, details, data, rules)
@@ -311,7 +309,7 @@ def with_examples(
     Returns
     -------
     report : Report
-        The pair in the middle of each part is shown, whoever is good at it.
+        The pair in the middle of each part is shown, for every method the same.
     """
     data = read_sequences(roots)
     by_split: dict[str, list[Pair]] = {}

@@ -166,7 +166,7 @@ class Table:
                 value = next(row.values[column.key] for row in rows if row.method in methods)
                 won.setdefault(_listed(sorted(methods)), []).append(f"{column.title} ({show(value, column)})")
         parts = [f"{who} {'are' if ' and ' in who else 'is'} best at {_listed(what)}" for who, what in won.items()]
-        return f"{group + ': ' if group else ''}{'; '.join(parts)}." if parts else ""
+        return f"{group[:1].upper()}{group[1:]}{': ' if group else ''}{'; '.join(parts)}." if parts else ""
 
 
 @dataclass(frozen=True)

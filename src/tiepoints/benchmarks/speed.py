@@ -307,9 +307,9 @@ def _notes(
     notes += [f"{name} ran on {n or 'all'} threads, not on {threads}" for name, n in own.items() if n != threads]
     if os.environ.get("OMP_NUM_THREADS") != str(threads):
         notes.append(f"OMP_NUM_THREADS is not {threads}: the BLAS may have used another number of threads")
-    spread, name = max((max(times) / min(times), t.name) for t in usual for times in (t.extract, t.match))
-    if spread > 2:
-        notes.append(f"the machine was busy or uneven: the slowest run of {name} took {spread:.1f} times its fastest")
+    slowest, name = max((max(times) / min(times), t.name) for t in usual for times in (t.extract, t.match))
+    if slowest > 2:
+        notes.append(f"the machine was busy or uneven: the slowest run of {name} took {slowest:.1f} times its fastest")
     return tuple(notes)
 
 

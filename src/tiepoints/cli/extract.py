@@ -121,6 +121,8 @@ class _Done(NamedTuple):
     failed: dict[Any, str]
     features: Mapping[Any, Features]
     """Where there is one image."""
+    computed: int
+    """How many were extracted by this call; the others of the new ones were finished before an interruption."""
 
 
 def _about(results: Mapping[Any, Features], without: Mapping[Any, str]) -> dict[str, dict[str, int]]:
@@ -145,7 +147,7 @@ def _one(photographs: Collection, step: Extract, out: Path | None) -> _Done:
 
         save_features(out, next(iter(results.values())))
     new = _about(results, {})
-    return _Done(list(new), new, results.failed, results)
+    return _Done(list(new), new, results.failed, results, results.computed)
 
 
 def _many(
@@ -180,7 +182,7 @@ def _many(
                     err=True,
                 )
     if not lacking:
-        return _Done(there, {}, failed, {})
+        return _Done(there, {}, failed, _read(out, there) if len(photographs) == 1 else {}, 0)
     with explained_interrupt(folder), write_lock(folder), Store(folder) as store:
         with progress_bar("extracting", quiet) as progress:
             results = run(step, photographs.select(lacking), store, engine=engine_of(jobs), progress=progress)
@@ -194,7 +196,14 @@ def _many(
         features = {name: results[name] for name in new} if len(photographs) == 1 else {}
     if remove:
         shutil.rmtree(folder, ignore_errors=True)
-    return _Done([*there, *new], new, failed, features)
+    return _Done([*there, *new], new, failed, features, results.computed)
+
+
+def _read(out: Path, names: list[str]) -> dict[Any, Features]:
+    from ..storage import FeatureReader
+
+    with FeatureReader(out) as reader:
+        return {name: reader[name] for name in names}
 
 
 def _held(out: Path, step: Extract) -> dict[str, str]:
@@ -237,7 +246,14 @@ def _tell(
         ]
         written = {"out": None if out is None else str(out), "plot": None if plot is None else str(plot)}
         left_out = [str(path) for path in photographs.left_out]
-        content = {"extractor": name, "images": images, "failed": lost, "left_out": left_out, "seconds": seconds}
+        content = {
+            "extractor": name,
+            "images": images,
+            "failed": lost,
+            "left_out": left_out,
+            "seconds": seconds,
+            "computed": done.computed,
+        }
         print_json(content | written)
         return
     if len(done.images) == 1 and done.new:

@@ -83,10 +83,19 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
     "development",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A folder in HPatches' layout to judge the weights on, besides photographs that are held out; repeatable.",
+    help="A folder to judge the weights on, besides photographs that are held out, in the layout of HPatches or WxBS, "
+    "with cameras.csv, or of one view in other light; repeatable.",
 )
 @click.option("--benchmark-minutes", type=click.FloatRange(min=0.1), default=15.0, show_default=True)
 @click.option("--checkpoint-minutes", type=click.FloatRange(min=0.01), default=3.0, show_default=True)
+@click.option(
+    "--pairs",
+    "sources",
+    multiple=True,
+    metavar="static:DIR",
+    help="Real pairs beside the warped ones: each folder at or below DIR holds photographs of one camera that did not "
+    "move, by day and night, in all seasons; repeatable.",
+)
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
@@ -100,6 +109,7 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
     show_default=True,
     help="Of the convolutions; auto is bfloat16 on CUDA and on CPUs with matrix units.",
 )
+@click.option("--prepare-only", is_flag=True, help="Fill --cache, by photographs and teacher, and stop.")
 @click.option("--compile", "compiled", is_flag=True, help="Translate the network by torch.compile first.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--about", type=Setting(), multiple=True, help="What the model's file shall say, e.g. licence=CC0-1.0.")
@@ -123,9 +133,11 @@ def command(
     development: tuple[Path, ...],
     benchmark_minutes: float,
     checkpoint_minutes: float,
+    sources: tuple[str, ...],
     cache: Path | None,
     cache_gb: float,
     precision: str,
+    prepare_only: bool,
     compiled: bool,
     seed: int,
     about: tuple[tuple[str, Any], ...],
@@ -147,7 +159,11 @@ def command(
     from ..errors import TiepointsError
     from ..training.loop import train
 
+    for source in sources:
+        if not source.startswith("static:"):
+            raise click.UsageError(f"--pairs {source}: there is no such kind of pairs, only static:DIR")
     paths = find_images(images)
+    static = find_images([source.removeprefix("static:") for source in sources]) if sources else []
     recipe = _recipe(
         start,
         network,
@@ -176,8 +192,10 @@ def command(
             start=start,
             resume=resume,
             development=list(development),
+            static=static,
             cache=cache,
             cache_bytes=int(cache_gb * 2**30),
+            prepare_only=prepare_only,
             compiled=compiled,
             checkpoint_minutes=checkpoint_minutes,
             benchmark_minutes=benchmark_minutes,
@@ -191,7 +209,7 @@ def command(
         if not (out / "best.onnx").exists():
             message += f"; `tiepoints export {checkpoint} --out FILE.onnx` makes a model of it"
         raise TiepointsError(message)
-    if not as_json and (out / "best.onnx").exists():
+    if not as_json and not prepare_only and (out / "best.onnx").exists():
         click.echo(f"wrote {out / 'best.onnx'}; use it with -O weights={out / 'best.onnx'}")
 
 
@@ -278,7 +296,7 @@ def _reporting(out: Path, as_json: bool) -> Iterator[Callable[[Progress], None]]
         nonlocal writer
         if writer is None:
             writer = SummaryWriter(str(out / "tensorboard"), purge_step=progress.step)
-        figures = {name: dict(f._asdict(), score=f.score) for name, f in progress.figures.items()}
+        figures = progress.figures
         for name, value in progress.losses.items():
             writer.add_scalar(f"loss/{name}", value, progress.step)
         for name, values in figures.items():
@@ -311,8 +329,10 @@ def _line(progress: Progress) -> str:
 
 
 def _judged(progress: Progress) -> str:
-    parts = [
-        f"{name} MMA@1 {f.mma_1:.3f} MMA@3 {f.mma_3:.3f} MS@3 {f.ms_3:.3f} ({f.matches:.0f} matches, cost {f.cost:.2f})"
-        for name, f in progress.figures.items()
-    ]
+    shown = {"mma_1": "MMA@1", "mma_3": "MMA@3", "ms_3": "MS@3", "maa": "mAA", "maa_10": "mAA@10"}
+    parts = []
+    for kind, figures in progress.figures.items():
+        part = " ".join(f"{shown.get(k, k)} {v:.3f}" for k, v in figures.items() if k in shown or k == "precision")
+        cost = f", cost {figures['cost']:.2f}" if "cost" in figures else ""
+        parts.append(f"{kind} {part} ({figures['matches']:.0f} matches{cost})")
     return f"== {progress.pairs} pairs: " + "; ".join(parts) + (" - the best so far" if progress.best else "")

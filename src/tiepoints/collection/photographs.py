@@ -10,6 +10,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
-from ..errors import ImageError, InvalidInputError
+from ..errors import ImageError, InvalidInputError, StorageError
 from ..files import PathLike, check_name, one_line, sha256_of
 from ..images import Header, header_of, read
 from ..threads import cores
@@ -291,10 +292,13 @@ def _hash(path: Path, hashes: Hashes | None = None) -> str:
         digest = sha256_of(path)
         if time.time_ns() - max(about.st_mtime_ns, about.st_ctime_ns) > _SETTLED:
             if hashes is not None:
-                hashes.put(name, state, digest)
+                with suppress(StorageError):  # it only saves time
+                    hashes.put(name, state, digest)
             else:
                 with _recent_lock:
                     _recent[name, state] = digest
+    except StorageError:
+        raise
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except OSError as error:

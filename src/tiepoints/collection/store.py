@@ -104,6 +104,8 @@ class Store:
     shard : str
         Which files this program writes to. Workers on machines that share a folder need one each, for SQLite cannot
         be written from two machines; all shards are read.
+    also : iterable of path
+        Folders of other stores that are read too, and never written: what workers without a shared folder have made.
 
     Raises
     ------
@@ -116,11 +118,15 @@ class Store:
     >>> features = run(Extract("mdnet"), photos, store)     # doctest: +SKIP
     """
 
-    def __init__(self, folder: PathLike, *, shard: str = "main") -> None:
+    def __init__(self, folder: PathLike, *, shard: str = "main", also: Iterable[PathLike] = ()) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", shard):
             raise InvalidInputError(f"shard is {shard!r}, but must be letters, digits, '-' and '_'")
         self.folder = Path(folder)
         self.shard = shard
+        self.also = tuple(Path(other) for other in also)
+        for other in self.also:
+            if not other.is_dir():
+                raise StorageError(f"{other}: no such folder of results")
         self._lock = threading.Lock()
         self._files: dict[Path, _File] = {}
         try:
@@ -129,7 +135,7 @@ class Store:
             raise StorageError(f"{folder}: cannot be made ({error.strerror or one_line(error)})") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopened, (self.folder, self.shard)
+        return reopened, (self.folder, self.shard, self.also)
 
     def __repr__(self) -> str:
         return f"Store({str(self.folder)!r})"
@@ -196,7 +202,7 @@ class Store:
     def stages(self) -> dict[str, str]:
         """What the store holds: from the files' stage to the description of its step, as JSON."""
         found: dict[str, str] = {}
-        for path in sorted(self.folder.glob("*.sqlite")):
+        for path in [path for folder in (self.folder, *self.also) for path in sorted(folder.glob("*.sqlite"))]:
             stage = path.name.split(".")[0]
             if stage != "files":
                 found[stage] = found.get(stage) or self._file(path).about().get("step", "")
@@ -204,8 +210,9 @@ class Store:
 
     def _shards(self, stage: str) -> Iterator[_File]:
         own = self.folder / f"{stage}.{self.shard}.sqlite"
-        others = sorted(path for path in self.folder.glob(f"{stage}.*.sqlite") if path != own)
-        for path in [own, *others]:
+        folders = (self.folder, *self.also)
+        found = [path for folder in folders for path in sorted(folder.glob(f"{stage}.*.sqlite")) if path != own]
+        for path in [own, *found]:
             if path in self._files or path.exists():
                 yield self._file(path)
 
@@ -316,6 +323,9 @@ class _File:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    if path.exists() and not os.access(path.parent, os.W_OK):  # a store that is only to be read
+        address = f"{path.absolute().as_uri()}?immutable=1"
+        return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
     connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"pragma page_size={PAGE}")
@@ -344,13 +354,13 @@ def _id(key: str) -> int:
     return int(key[:16], 16) >> 1
 
 
-def reopened(folder: Path, shard: str) -> Store:
+def reopened(folder: Path, shard: str, also: tuple[Path, ...] = ()) -> Store:
     """One store for each folder in a process that gets many references to it."""
     with _stores_lock:
-        if (folder, shard) not in _stores:
-            _stores[folder, shard] = Store(folder, shard=shard)
-        return _stores[folder, shard]
+        if (folder, shard, also) not in _stores:
+            _stores[folder, shard, also] = Store(folder, shard=shard, also=also)
+        return _stores[folder, shard, also]
 
 
-_stores: dict[tuple[Path, str], Store] = {}
+_stores: dict[tuple[Path, str, tuple[Path, ...]], Store] = {}
 _stores_lock = threading.Lock()

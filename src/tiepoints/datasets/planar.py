@@ -223,7 +223,7 @@ def _split(name: str, parent: Path) -> str:
 
 def _load(path: Path, shape: tuple[int, int] | None) -> Float64:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = [line.partition("#")[0] for line in path.read_text(encoding="utf-8").splitlines()]
         values = np.array([line.split() for line in lines if line.strip()], np.float64, ndmin=2)
     except (OSError, ValueError) as error:
         raise StorageError(f"{path}: cannot be read as numbers ({one_line(error)})") from error

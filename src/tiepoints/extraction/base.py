@@ -115,9 +115,9 @@ class Extractor(ABC):
         Examples
         --------
         >>> import tiepoints as tp
-        >>> extractor = tp.load("orb", max_keypoints=100)
+        >>> extractor = tp.load("rootsift", max_keypoints=100)
         >>> extractor("examples/box.png")
-        Features(100 keypoints, 256 bits, image 324x223)
+        Features(100 keypoints, 128-D, image 324x223)
         >>> box, scene = extractor(["examples/box.png", "examples/box_in_scene.png"])
         """
         if is_batch(image):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -18,17 +19,21 @@ from ..images import as_image, to_grey
 from ..threads import scratch
 from .base import Detections, Extractor, Metadata
 from .model import STRIDE, load_model, released
+from .tiles import Tile, tiles
 
 __all__ = ["MDNet", "MDNetLarge"]
 
 Float32 = NDArray[np.float32]
 
 _LARGEST_RADIUS, _MOST_THREADS = 255, 1024
+_VARIANCE = 1e-5 * 255**2  # of a blank wall's noise, which shall stay noise: `VARIANCE` of the network, in grey levels
+# ours: pixels. A network's output depends on what is up to 192 px away, by less than 0.001 beyond 128 on the average.
+_TILE, _MARGIN = 2048, 128
 _REACH = 8  # ours: pixels; between the squares of a checkerboard keypoints lie up to 5 px beside the corner
 
 
 class Network(Protocol):
-    """Grey (1, 1, H, W) in [0, 1] -> heatmap logits (1, k, H, W), descriptors (1, H / 4, W / 4, D), not normalised."""
+    """Normalised grey (1, 1, H, W) -> heatmap logits (1, k, H, W), descriptors (1, H / 4, W / 4, D), not normalised."""
 
     @property
     def sets(self) -> int:
@@ -187,33 +192,67 @@ class MDNet(Extractor):
             Of unit length; pixel i of the map is the centre of the image's pixels 4 i to 4 i + 3.
         """
         grey = to_grey(as_image(image))
-        logits, described = self._run(grey)
         height, width = grey.shape
-        heatmaps = sigmoid(logits[:, :height, :width])
-        described = described[: -(-height // 4), : -(-width // 4)].transpose(2, 0, 1)
-        return heatmaps, described / np.maximum(np.linalg.norm(described, axis=0), np.float32(1e-12))
+        heatmaps = np.empty((self._network.sets, height, width), np.float32)
+        whole: Float32 = np.empty(0, np.float32)
+        for tile, logits, described in self._looks(grey):
+            rows, columns = tile.inner
+            top, left = (inner.start - outer.start for inner, outer in zip(tile.inner, tile.outer, strict=True))
+            part = logits[:, top : top + rows.stop - rows.start, left : left + columns.stop - columns.start]
+            heatmaps[:, rows, columns] = sigmoid(part)
+            if not whole.size:
+                whole = np.empty((-(-height // 4), -(-width // 4), described.shape[2]), np.float32)
+            below, right = whole.shape[0] - rows.start // 4, whole.shape[1] - columns.start // 4
+            piece = described[top // 4 :, left // 4 :][:below, :right]  # the next tiles write over its margin
+            whole[rows.start // 4 :, columns.start // 4 :][: len(piece), : piece.shape[1]] = piece
+        norms = np.maximum(np.linalg.norm(whole, axis=2, keepdims=True), np.float32(1e-12))
+        return heatmaps, (whole / norms).transpose(2, 0, 1)
 
-    def _run(self, image: NDArray[np.uint8]) -> tuple[Float32, Float32]:
-        """Logits (k, H', W') and descriptors (H' / 4, W' / 4, D) of a grey image, H' and W' padded to whole strides."""
-        below, right = (-length % STRIDE for length in image.shape)
-        if below or right:
-            image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
-        logits, described = self._network((image * np.float32(1 / 255))[None, None])
-        return logits[0], described[0]
+    def _looks(self, image: NDArray[np.uint8]) -> Iterator[tuple[Tile, Float32, Float32]]:
+        """The tiles of a grey image, with logits (k, H', W') and descriptors (H' / 4, W' / 4, D) of their outer parts.
+
+        H' and W' are padded to whole strides. The logits are overwritten by what comes next.
+        """
+        mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(image))
+        grey = np.arange(256, dtype=np.float32)
+        normalised = (grey - np.float32(mean)) / np.float32(np.sqrt(deviation**2 + _VARIANCE))
+        for tile in tiles(*image.shape, edge=_TILE, margin=_MARGIN, stride=STRIDE):
+            part = image[tile.outer]
+            below, right = (-length % STRIDE for length in part.shape)
+            if below or right:
+                part = np.asarray(cv2.copyMakeBorder(part, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+            seen = np.asarray(cv2.LUT(part, normalised, dst=scratch("normalised", part.shape)), np.float32)
+            logits, described = self._network(seen[None, None])
+            yield tile, logits[0], described[0]
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
-        logits, described = self._run(image)
-        peaks = _peaks(
-            logits, image, self.nms_radius, self.nms_radius_across, self.remove_borders, self.detection_threshold, mask
-        )
-        heats, y, x = _best(logits, peaks, self.max_keypoints, self.sets if self.balanced else 1)
-        keypoints = _refined(logits, heats, y, x)
-        return Detections(
-            keypoints,
-            sampled(described, keypoints),
-            sigmoid(logits[heats, y, x]),
-            sets=(heats * self.sets // len(logits)).astype(np.uint8) if self.sets > 1 else None,
-        )
+        groups = self.sets if self.balanced else 1
+        allowed = _allowed(image, mask, self.remove_borders)
+        found = []
+        for tile, logits, described in self._looks(image):
+            top, left = (part.start for part in tile.outer)
+            height, width = (part.stop - part.start for part in tile.outer)
+            here = allowed
+            if tile.inner != tile.outer:
+                here = np.zeros((height, width), bool)
+                rows, columns = tile.inner
+                here[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = allowed[
+                    tile.inner
+                ]
+            logits = logits[:, :height, :width]
+            peaks = _peaks(logits, here, self.nms_radius, self.nms_radius_across, self.detection_threshold)
+            heats, y, x = _places(peaks)
+            values = logits[heats, y, x]
+            keep = _best(values, heats * groups // len(logits), groups, self.max_keypoints)
+            heats, y, x = heats[keep], y[keep], x[keep]
+            keypoints = _refined(logits, heats, y, x)
+            found.append(
+                (values[keep], heats, keypoints + np.array([left, top], np.float32), sampled(described, keypoints))
+            )
+        values, heats, keypoints, descriptors = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        keep = _best(values, heats * groups // self._network.sets, groups, self.max_keypoints)
+        sets = (heats[keep] * self.sets // self._network.sets).astype(np.uint8) if self.sets > 1 else None
+        return Detections(keypoints[keep], descriptors[keep], sigmoid(values[keep]), sets=sets)
 
 
 class MDNetLarge(MDNet):
@@ -235,28 +274,26 @@ def sigmoid(x: Float32) -> Float32:
     return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5, np.float32)
 
 
-def _peaks(
-    logits: Float32,
-    image: NDArray[np.uint8],
-    radius: int,
-    radius_across: int,
-    border: int,
-    threshold: float,
-    mask: NDArray[np.uint8] | None,
-) -> NDArray[np.bool_]:
-    """Where each heatmap (k, H', W') has a local maximum that no stronger one of any set is near; (k, H, W)."""
+def _allowed(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, border: int) -> NDArray[np.bool_]:
+    """Where keypoints may be: not at the edge, not where the mask is 0, not far from any change of grey."""
     height, width = image.shape
-    logits = logits[:, :height, :width]
     allowed = np.zeros((height, width), bool)
     inner = slice(border, max(height - border, border)), slice(border, max(width - border, border))
-    # Far from any change of grey there is nothing to find: there the network sees its own padding and offsets.
-    around_it = np.ones((2 * _REACH + 1,) * 2, np.uint8)
-    np.not_equal(cv2.morphologyEx(image, cv2.MORPH_GRADIENT, around_it)[inner], 0, out=allowed[inner])
+    # Where nothing changes there is nothing to find: there the network sees its own padding and offsets.
+    around = np.ones((2 * _REACH + 1,) * 2, np.uint8)
+    np.not_equal(cv2.morphologyEx(image, cv2.MORPH_GRADIENT, around)[inner], 0, out=allowed[inner])
     if mask is not None:
         allowed &= mask != 0
+    return allowed
+
+
+def _peaks(
+    logits: Float32, allowed: NDArray[np.bool_], radius: int, radius_across: int, threshold: float
+) -> NDArray[np.bool_]:
+    """Where each heatmap (k, H, W) has a local maximum that no stronger one of any set is near."""
     around = None
     if len(logits) > 1 and radius_across > 0:
-        strongest = np.maximum.reduce(logits, axis=0, out=scratch("strongest", (height, width)))
+        strongest = np.maximum.reduce(logits, axis=0, out=scratch("strongest", allowed.shape))
         around = _greatest(strongest, radius_across, "around")
     peaks = np.empty(logits.shape, bool)
     for m, heat in enumerate(logits):
@@ -275,23 +312,20 @@ def _greatest(values: Float32, radius: int, name: str) -> Float32:
     return np.asarray(cv2.dilate(values, square, dst=scratch(name, values.shape)), np.float32)
 
 
-def _best(
-    logits: Float32, peaks: NDArray[np.bool_], count: int, groups: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Heatmap, row and column of the `count` strongest peaks, as many of each of so many groups of heatmaps."""
-    k = len(peaks)
+def _places(peaks: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Heatmap, row and column of all peaks (k, H, W)."""
     places = [cv2.findNonZero(allowed.view(np.uint8)) for allowed in peaks]  # ten times as fast as numpy.nonzero
     found = [np.zeros((0, 2), np.intp) if p is None else p.reshape(-1, 2).astype(np.intp) for p in places]
-    sets = np.repeat(np.arange(k), [len(p) for p in found])
     x, y = np.concatenate(found).T
-    values = logits[sets, y, x]
-    if groups > 1:
-        rows = [np.flatnonzero(sets * groups // k == m) for m in range(groups)]
-        share = [count // groups + (m < count % groups) for m in range(groups)]
-        keep = np.concatenate([_largest(values, r, n) for r, n in zip(rows, share, strict=True)])
-    else:
-        keep = _largest(values, np.arange(len(values)), count)
-    return sets[keep], y[keep], x[keep]
+    return np.repeat(np.arange(len(peaks)), [len(p) for p in found]), y, x
+
+
+def _best(values: Float32, group: NDArray[np.intp], groups: int, count: int) -> NDArray[np.intp]:
+    """The rows of the `count` largest values, as many from each of the groups."""
+    if groups == 1:
+        return _largest(values, np.arange(len(values)), count)
+    share = [count // groups + (m < count % groups) for m in range(groups)]
+    return np.concatenate([_largest(values, np.flatnonzero(group == m), n) for m, n in enumerate(share)])
 
 
 def _largest(values: Float32, rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:

@@ -47,7 +47,7 @@ class Metadata:
     code_licence : str
         Of the code, as an SPDX identifier.
     weights_licence : str
-        Of the trained weights, as an SPDX identifier; empty for methods that are not learned.
+        Of the trained weights, as an SPDX identifier, or several with AND; empty for methods that are not learned.
     descriptor_size : int
         Columns of `Features.descriptors`; for binary descriptors the number of bits.
     descriptor_type : {"float32", "int8", "binary"}
@@ -102,7 +102,8 @@ class Metadata:
     @property
     def commercial(self) -> bool:
         """Whether every one of the licences is known to allow commercial use; by `LICENCES`."""
-        return all(LICENCES.get(licence, False) for licence in self.licences)
+        parts = (part for licence in self.licences for part in licence.split(" AND "))
+        return all(LICENCES.get(part, False) for part in parts)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON."""

@@ -18,13 +18,17 @@ from ..files import read_bytes
 from ..threads import cores, scratch
 from .onnx_file import OnnxFile
 
-__all__ = ["RELEASED", "STRIDE", "Model", "head_for", "load_model", "released"]
+__all__ = ["NORMALISED", "RELEASED", "STRIDE", "Model", "head_for", "load_model", "released"]
 
 Float32 = NDArray[np.float32]
 Provider = str | tuple[str, dict[str, str]]
 
 #: Height and width of what goes in must be multiples of this: five halvings.
 STRIDE = 32
+
+#: The value in a model's graph from which it is run: the image, less its mean, over its standard deviation. Of large
+#: images the network sees parts, which must be normalised as the whole is.
+NORMALISED = "normalised"
 
 #: The names of the released networks.
 RELEASED = ("mdnet", "mdnet-large")
@@ -35,7 +39,7 @@ _FORMAT = 2  # of what is written by this version
 
 @dataclass(frozen=True)
 class Model:
-    """A network ready to run: call it with grey (1, 1, H, W) float32 in [0, 1], H and W multiples of `STRIDE`.
+    """A network ready to run: call it with grey (1, 1, H, W) float32, normalised, H and W multiples of `STRIDE`.
 
     Parameters
     ----------
@@ -65,7 +69,7 @@ class Model:
 
         The logits lie in memory that this thread's next call overwrites.
         """
-        cells, descriptors = self.session.run([f"cells_{self.sets}", "descriptors"], {"image": image})
+        cells, descriptors = self.session.run([f"cells_{self.sets}", "descriptors"], {NORMALISED: image})
         return _pixels(cells[0])[None], descriptors
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -133,7 +137,9 @@ def load_model(path: Path, sets: int | None = None, threads: int | None = None, 
         about = model.about
         heads, basis = _heads(model, about), model.weights.get("basis")
         head = head_for(sets, heads)
-        session = None if not head else _session(model.cut([f"cells_{head}", "descriptors"]), threads, providers)
+        session = (
+            None if not head else _session(model.cut([f"cells_{head}", "descriptors"], NORMALISED), threads, providers)
+        )
     except Exception as error:  # the run-time has a dozen exceptions of its own, which share no base
         raise StorageError(
             f"{path}: not a model of MD-Net, or damaged or truncated; give an .onnx file that `tiepoints export` wrote"

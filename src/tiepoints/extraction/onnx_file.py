@@ -25,7 +25,7 @@ METADATA = "tiepoints"
 CHECKSUM = "tiepoints.sha256"
 
 _GRAPH, _PROPERTY = 7, 14  # of ModelProto
-_NODE, _INITIALIZER, _OUTPUT, _VALUE = 1, 5, 12, 13  # of GraphProto
+_NODE, _INITIALIZER, _INPUT, _OUTPUT = 1, 5, 11, 12  # of GraphProto
 _DTYPES = {1: np.float32, 10: np.float16, 11: np.float64, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64}
 
 
@@ -90,25 +90,28 @@ class OnnxFile:
         """All constants of the graph, by name, in the file's memory."""
         return dict(_tensor(part.value) for part in self._parts if part.number == _INITIALIZER)
 
-    def cut(self, outputs: Sequence[str]) -> bytes:
-        """The file with so much of its graph as these outputs need."""
+    def cut(self, outputs: Sequence[str], start: str) -> bytes:
+        """The file with so much of its graph as these outputs need, from the value `start` on in place of its input.
+
+        The value has the input's type and shape.
+        """
         needed, kept = set(outputs), []
         for part in reversed(
             self._parts
         ):  # nodes are in topological order, by the standard; of other parts any will do
             if part.number == _NODE:
                 fields = list(_fields(part.value))
-                if needed.isdisjoint(_text(field.value) for field in fields if field.number == 2):
+                made = [_text(field.value) for field in fields if field.number == 2]
+                if needed.isdisjoint(made) or start in made:
                     continue
                 needed.update(_text(field.value) for field in fields if field.number == 1)
             kept.append(part)
         names = {_INITIALIZER: 8, _OUTPUT: 1}  # the fields that hold the name
         wanted = {_INITIALIZER: needed, _OUTPUT: set(outputs)}
         graph = b"".join(
-            part.whole
+            _renamed(part, start) if part.number == _INPUT else part.whole
             for part in reversed(kept)
-            if part.number != _VALUE  # types of what is in between; run-times infer them
-            and (part.number not in names or _name(part.value, names[part.number]) in wanted[part.number])
+            if part.number not in names or _name(part.value, names[part.number]) in wanted[part.number]
         )
         return b"".join(
             _tagged(_GRAPH, graph) if field is self._graph else bytes(field.whole) for field in self._fields
@@ -150,6 +153,12 @@ def _integer(data: memoryview, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
     raise ValueError("no protobuf: an integer of more than 64 bits")
+
+
+def _renamed(value: _Field, name: str) -> bytes:
+    """A ValueInfoProto with another name."""
+    rest = b"".join(field.whole for field in _fields(value.value) if field.number != 1)
+    return _tagged(value.number, _tagged(1, name.encode()) + rest)
 
 
 def _tagged(number: int, value: bytes) -> bytes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from ..weights import WeightFile
 from .learned import Learned
 from .metadata import Metadata
 
-__all__ = ["ALIASES", "CLASSES", "Learned"]
+__all__ = ["ALIASES", "CLASSES", "PARTS", "Learned", "Part"]
 
 #: A method's name without a model -> the model that is meant.
 ALIASES = {"aliked": "aliked-n16", "alike": "alike-n", "edgepoint2": "edgepoint2-s64", "r2d2": "r2d2-wasf-n16"}
@@ -183,3 +184,179 @@ for _variant, _sha256 in (
         descriptor_size=128,
         subpixel=False,
     )
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network that finds or looks at patches, to be composed with others: see `composed`.
+
+    Parameters
+    ----------
+    role : {"detector", "shape", "descriptor"}
+    network, variant : str
+        The file in ``torch/`` that has it, and which of its models.
+    metadata : Metadata
+    extractor : type, optional
+        The class of a detector; its features have no descriptors.
+    """
+
+    role: Literal["detector", "shape", "descriptor"]
+    network: str
+    variant: str
+    metadata: Metadata
+    extractor: type[Learned] | None = None
+
+
+def _metadata(name: str, file: WeightFile, **facts: Any) -> Metadata:
+    return Metadata(
+        name=name,
+        code_licence="Apache-2.0",
+        learned=True,
+        weights=(file,),
+        requires=("torch",),
+        extra="learned",
+        **facts,
+    )
+
+
+class KeyNet(Learned):
+    """Key.Net, a detector: keypoints with scales, no descriptors."""
+
+    metadata = _metadata(
+        "keynet",
+        WeightFile(
+            "keynet_pytorch.pth",
+            "https://github.com/axelBarroso/Key.Net-Pytorch/raw/main/model/weights/keynet_pytorch.pth",
+            "59d3a46d57b439513acf531877fdfaa95eb550ccd10ec462e23d7c1f7a86d52a",
+        ),
+        summary="Key.Net: handcrafted and learned filters, several scales",
+        paper="Barroso-Laguna, Riba, Ponsa and Mikolajczyk, Key.Net: Keypoint Detection by Handcrafted and Learned CNN "
+        "Filters, ICCV 2019",
+        weights_licence="MIT",
+        descriptor_size=0,
+        subpixel=False,
+    )
+    network = "keynet"
+    variant = ""
+    wants_colour = False
+
+
+_AFFNET = "https://github.com/ducha-aiki/affnet/raw/master"
+_MISHKIN = (
+    "Mishkin, Radenovic and Matas, Repeatability Is Not Enough: Learning Affine Regions via Discriminability, ECCV 2018"
+)
+_TABLE = (
+    Part("detector", "keynet", "", KeyNet.metadata, KeyNet),
+    Part(
+        "shape",
+        "patches",
+        "affnet",
+        _metadata(
+            "affnet",
+            WeightFile(
+                "AffNet.pth",
+                f"{_AFFNET}/pretrained/AffNet.pth",
+                "65c8bb2cf71e913818522d09dcc4262bcbcef5d756baa86a41f28526c2d61160",
+            ),
+            summary="AffNet: the affine shape of a patch",
+            paper=_MISHKIN,
+            weights_licence="MIT",
+            descriptor_size=0,
+        ),
+    ),
+    Part(
+        "shape",
+        "patches",
+        "orinet",
+        _metadata(
+            "orinet",
+            WeightFile(
+                "OriNet.pth",
+                f"{_AFFNET}/pretrained/OriNet.pth",
+                "030e7964ae3e136d00431c7e11c6b67df40ad299f02ac384fee0f1c3fd1dcb30",
+            ),
+            summary="OriNet: the orientation of a patch",
+            paper=_MISHKIN,
+            weights_licence="MIT",
+            descriptor_size=0,
+        ),
+    ),
+    Part(
+        "descriptor",
+        "patches",
+        "hardtfeat",
+        _metadata(
+            "hardtfeat",
+            WeightFile(
+                "HardTFeat.pth",
+                f"{_AFFNET}/HardTFeat.pth",
+                "cd935728293309b666c20525696c8d323be5ffdac07b3340f4c1c1314e0b6542",
+            ),
+            summary="HardTFeat: a shallow network trained with the hardest negatives",
+            paper=_MISHKIN,
+            weights_licence="MIT",
+            descriptor_size=128,
+        ),
+    ),
+    Part(
+        "descriptor",
+        "patches",
+        "tfeat",
+        _metadata(
+            "tfeat",
+            WeightFile(
+                "tfeat-liberty.params",
+                "https://github.com/vbalnt/tfeat/raw/master/pretrained-models/tfeat-liberty.params",
+                "1f2e9516b03c45876161da006ce8047e0a66ef08cc91d3fbf96a75f1a80f445a",
+            ),
+            summary="TFeat: a shallow network trained with triplets",
+            paper=(
+                "Balntas, Riba, Ponsa and Mikolajczyk, Learning local feature descriptors with triplets and shallow "
+                "convolutional neural networks, BMVC 2016"
+            ),
+            weights_licence="MIT",
+            descriptor_size=128,
+        ),
+    ),
+    Part(
+        "descriptor",
+        "patches",
+        "hardnet",
+        _metadata(
+            "hardnet",
+            WeightFile(
+                "HardNet++.pth",
+                "https://github.com/DagnyT/hardnet/raw/master/pretrained/pretrained_all_datasets/HardNet++.pth",
+                "",
+            ),
+            summary="HardNet: L2-Net trained with the hardest negatives",
+            paper=(
+                "Mishchuk, Mishkin, Radenovic and Matas, Working hard to know your neighbor's margins: Local "
+                "descriptor learning loss, NeurIPS 2017"
+            ),
+            weights_licence="MIT",
+            descriptor_size=128,
+        ),
+    ),
+    Part(
+        "descriptor",
+        "lift",
+        "",
+        _metadata(
+            "lift",
+            WeightFile(
+                "lift_desc_base_CNN3-picc-iter-56k.h5",
+                "https://github.com/cvlab-epfl/LIFT/raw/master/models/base/new-CNN3-picc-iter-56k.h5",
+                "aae2e8008b6bc1e9d792c152c554e7b9cc15c1192b9f7ea3cc5e391b52f74ded",
+            ),
+            summary="LIFT's descriptor, of larger patches",
+            paper=(
+                "Yi, Trulls, Lepetit and Fua, LIFT: Learned Invariant Feature Transform, ECCV 2016; academic use only"
+            ),
+            weights_licence="LicenseRef-LIFT-academic",
+            descriptor_size=128,
+        ),
+    ),
+)
+#: Name -> part of a composition.
+PARTS = {part.metadata.name: part for part in _TABLE}

@@ -15,7 +15,8 @@ from ..checks import did_you_mean, shown
 from ..errors import InvalidInputError, UnknownExtractorError
 from ..weights import accepted, find
 from .base import Extractor, Metadata
-from .published import ALIASES, CLASSES
+from .composed import LISTED, composed
+from .published import ALIASES, CLASSES, PARTS
 
 __all__ = ["Option", "extractors", "is_installed", "is_ready", "load", "metadata_of", "options_of"]
 
@@ -29,6 +30,8 @@ _OURS: dict[str, tuple[str, str]] = {
     "rootsift": ("sift", "RootSIFT"),
     "upright-sift": ("sift", "UprightSIFT"),
     "upright-rootsift": ("sift", "UprightRootSIFT"),
+    "surf": ("surf", "SURF"),
+    "upright-surf": ("surf", "UprightSURF"),
     "orb": ("orb", "ORB"),
     "akaze": ("akaze", "AKAZE"),
 }
@@ -61,6 +64,13 @@ def load(name: str, **options: Any) -> Extractor:
         If its weights are neither on this machine nor can be fetched, or are damaged.
     InvalidInputError
         If the method has no such option, the message has those that it takes; or if an option is out of its range.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> extractor = tp.load("RootSIFT", max_keypoints=100, max_size=300)
+    >>> extractor("examples/box.png")
+    Features(100 keypoints, 128-D, image 324x223)
     """
     kind = _find(name)
     try:
@@ -101,6 +111,12 @@ def options_of(name: str) -> list[Option]:
     ------
     UnknownExtractorError
         If there is no such name; the message has the nearest ones.
+
+    Examples
+    --------
+    >>> from tiepoints.extraction import options_of
+    >>> [(option.name, option.default) for option in options_of("orb")][:2]
+    [('levels', 8), ('scale_factor', 1.2)]
     """
     found: dict[str, Parameter] = {}
     described: dict[str, tuple[str, str]] = {}
@@ -138,6 +154,12 @@ def extractors(*, commercial: bool | None = None, licence: str | None = None) ->
     licence : str, optional
         Only those with a licence, of the code or of the weights, that contains this text, for instance "Apache"; case
         does not matter.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> "orb" in [metadata.name for metadata in tp.extractors(commercial=True, licence="apache")]
+    True
     """
     listed = []
     for name in _names():
@@ -160,17 +182,37 @@ def metadata_of(name: str) -> Metadata:
     ------
     UnknownExtractorError
         If there is no such name; the message has the nearest ones.
+
+    Examples
+    --------
+    >>> from tiepoints.extraction import metadata_of
+    >>> metadata_of("orb").descriptor_size
+    256
     """
     return _find(name).metadata
 
 
 def is_installed(metadata: Metadata) -> bool:
-    """Whether every package that the method needs is there."""
+    """Whether every package that the method needs is there.
+
+    Examples
+    --------
+    >>> from tiepoints.extraction import is_installed, metadata_of
+    >>> is_installed(metadata_of("orb"))
+    True
+    """
     return all(find_spec(module) is not None for module in metadata.requires)
 
 
 def is_ready(metadata: Metadata) -> bool:
-    """Whether `load` needs nothing more: packages and weights are on this machine, and the licence is accepted."""
+    """Whether `load` needs nothing more: packages and weights are on this machine, and the licence is accepted.
+
+    Examples
+    --------
+    >>> from tiepoints.extraction import is_ready, metadata_of
+    >>> is_ready(metadata_of("orb"))
+    True
+    """
     return (
         is_installed(metadata)
         and all(find(file) is not None for file in metadata.weights)
@@ -181,6 +223,14 @@ def is_ready(metadata: Metadata) -> bool:
 def _find(name: str) -> type[Extractor]:
     if not isinstance(name, str):
         raise InvalidInputError(f"the extractor's name is {shown(name)}, but must be a text such as 'mdnet'")
+    if "+" in name:
+        return composed(name.lower(), _find)
+    if name.lower() in PARTS:
+        examples = {"detector": "{}+hardtfeat", "shape": "keynet+{}+hardtfeat", "descriptor": "sift+{}"}
+        role = PARTS[name.lower()].role
+        raise UnknownExtractorError(
+            f"{name} is a part of compositions ({role}), such as {examples[role].format(name.lower())!r}"
+        )
     known = _names()
     name = next((each for each in [*known, *ALIASES] if each.lower() == name.lower()), name)
     name = ALIASES.get(name, name)
@@ -202,4 +252,4 @@ def _plugins() -> dict[str, EntryPoint]:
 
 
 def _names() -> list[str]:
-    return [*_OURS, *CLASSES, *sorted(_plugins())]
+    return [*_OURS, *CLASSES, *LISTED, *sorted(_plugins())]

@@ -66,15 +66,9 @@ class SIFT(Extractor):
             points, raw = detector.detectAndCompute(image, mask)
         rows = to_arrays(points)
         descriptors = np.zeros((0, 128), np.float32) if raw is None else np.asarray(raw, np.float32)
-        return Detections(rows[:, :2], self._normalised(descriptors), rows[:, 4], scales=rows[:, 2], angles=rows[:, 3])
-
-    def _normalised(self, descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Unit length by L2; RootSIFT: square roots of the L1-normalised vector, which has unit length by itself."""
-        if self.root:
-            total = np.maximum(descriptors.sum(axis=1, keepdims=True), np.float32(1e-12))
-            return np.asarray(np.sqrt(descriptors / total), np.float32)
-        norm = np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), np.float32(1e-12))
-        return np.asarray(descriptors / norm, np.float32)
+        return Detections(
+            rows[:, :2], root_of(descriptors, root=self.root), rows[:, 4], scales=rows[:, 2], angles=rows[:, 3]
+        )
 
 
 class RootSIFT(SIFT):
@@ -131,3 +125,12 @@ def _upright(points: Sequence[cv2.KeyPoint], count: int) -> list[cv2.KeyPoint]:
         point.angle = 0.0
         unique.setdefault((*point.pt, point.size), point)
     return sorted(unique.values(), key=lambda point: -point.response)[:count]
+
+
+def root_of(descriptors: NDArray[np.float32], *, root: bool) -> NDArray[np.float32]:
+    """Unit length by L2; RootSIFT: square roots of the L1-normalised vector, which has unit length by itself."""
+    if root:
+        total = np.maximum(descriptors.sum(axis=1, keepdims=True), np.float32(1e-12))
+        return np.asarray(np.sqrt(descriptors / total), np.float32)
+    norm = np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), np.float32(1e-12))
+    return np.asarray(descriptors / norm, np.float32)

@@ -122,7 +122,7 @@ class Features:
         return bool(self.descriptors.dtype == np.uint8)
 
     @cached_property
-    def odd_length(self) -> float | None:
+    def wrong_norm(self) -> float | None:
         """The length of a descriptor that is neither near 1 nor 0, as blank patches give it, or None; None for bits."""
         if self.binary:
             return None

@@ -62,6 +62,13 @@ def project(H: ArrayLike, points: ArrayLike) -> Float64:
     ------
     InvalidInputError
         For other shapes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.geometry import project
+    >>> project(np.diag([2.0, 2.0, 1.0]), [[1, 2]]).tolist()
+    [[2.0, 4.0]]
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         mapped = _homogeneous(as_points(points, 2, "points")) @ _array(H, (3, 3), "H").T  # (M, 3)
@@ -94,6 +101,13 @@ def homography_error(H: ArrayLike, points_a: ArrayLike, points_b: ArrayLike) -> 
     ------
     InvalidInputError
         For other shapes, or unequal numbers of points.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.geometry import homography_error
+    >>> homography_error(np.eye(3), [[0, 0]], [[3, 4]]).tolist()
+    [5.0]
     """
     a, b = _both(points_a, points_b)
     return _distances(project(H, a), b)
@@ -108,6 +122,13 @@ def symmetric_homography_error(H: ArrayLike, points_a: ArrayLike, points_b: Arra
     -------
     errors : (M,) float64
         Pixels of whichever image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.geometry import symmetric_homography_error
+    >>> symmetric_homography_error(np.diag([2.0, 2.0, 1.0]), [[0, 0]], [[4, 0]]).tolist()
+    [4.0]
     """
     a, b = _both(points_a, points_b)
     try:
@@ -156,6 +177,13 @@ def sampson_error(F: ArrayLike, points_a: ArrayLike, points_b: ArrayLike) -> Flo
     ------
     InvalidInputError
         For other shapes, or unequal numbers of points.
+
+    Examples
+    --------
+    >>> from tiepoints.geometry import sampson_error
+    >>> F = [[0, 0, 0], [0, 0, -1], [0, 1, 0]]  # a camera that moves along x: lines are rows
+    >>> sampson_error(F, [[10, 20]], [[90, 20]]).tolist()
+    [0.0]
     """
     algebraic, normal_b, normal_a = _epipolar(F, points_a, points_b)
     return _ratio(algebraic, np.sqrt(normal_a + normal_b))
@@ -170,6 +198,13 @@ def epipolar_error(F: ArrayLike, points_a: ArrayLike, points_b: ArrayLike) -> Fl
     -------
     errors : (M,) float64
         In the points' unit.
+
+    Examples
+    --------
+    >>> from tiepoints.geometry import epipolar_error
+    >>> F = [[0, 0, 0], [0, 0, -1], [0, 1, 0]]  # a camera that moves along x: lines are rows
+    >>> epipolar_error(F, [[10, 20]], [[90, 23]]).tolist()
+    [3.0]
     """
     algebraic, normal_b, normal_a = _epipolar(F, points_a, points_b)
     return np.maximum(_ratio(algebraic, np.sqrt(normal_b)), _ratio(algebraic, np.sqrt(normal_a)))
@@ -203,6 +238,14 @@ def fundamental_from_essential(E: ArrayLike, Ka: ArrayLike, Kb: ArrayLike) -> Fl
     ------
     InvalidInputError
         For other shapes, or a calibration matrix that cannot be inverted.
+
+    Examples
+    --------
+    >>> import numpy as np, tiepoints as tp
+    >>> from tiepoints.geometry import essential_from_pose, fundamental_from_essential
+    >>> K = tp.Camera.from_focal(500, (640, 480)).matrix
+    >>> fundamental_from_essential(essential_from_pose(np.eye(3), [1, 0, 0]), K, K).shape
+    (3, 3)
     """
     try:
         inverse_a, inverse_b = (np.linalg.inv(_array(K, (3, 3), f"K{s}")) for K, s in ((Ka, "a"), (Kb, "b")))
@@ -232,12 +275,28 @@ def essential_from_fundamental(F: ArrayLike, Ka: ArrayLike, Kb: ArrayLike) -> Fl
     ------
     InvalidInputError
         For other shapes.
+
+    Examples
+    --------
+    >>> import numpy as np, tiepoints as tp
+    >>> from tiepoints.geometry import essential_from_fundamental
+    >>> K = tp.Camera.from_focal(500, (640, 480)).matrix
+    >>> essential_from_fundamental([[0, 0, 0], [0, 0, -1], [0, 1, 0]], K, K).shape
+    (3, 3)
     """
     return unit_matrix(_array(Kb, (3, 3), "Kb").T @ _array(F, (3, 3), "F") @ _array(Ka, (3, 3), "Ka"))
 
 
 def essential_from_pose(R: ArrayLike, t: ArrayLike) -> Float64:
-    """E = [t]x R of the pose b_from_a: R (3, 3), t (3,); Frobenius norm 1, entry of the largest magnitude positive."""
+    """E = [t]x R of the pose b_from_a: R (3, 3), t (3,); Frobenius norm 1, entry of the largest magnitude positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.geometry import essential_from_pose
+    >>> essential_from_pose(np.eye(3), [1, 0, 0]).shape
+    (3, 3)
+    """
     x, y, z = _array(t, (3,), "t")
     return unit_matrix(np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ _array(R, (3, 3), "R"))
 
@@ -268,6 +327,13 @@ def pose_error(R: ArrayLike, t: ArrayLike, R_gt: ArrayLike, t_gt: ArrayLike) -> 
     Notes
     -----
     Both angles come from atan2 of sine and cosine: an arc cosine alone is off by 1e-6 degrees near 0 and 180.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.geometry import pose_error
+    >>> [round(float(degrees), 6) for degrees in pose_error(np.eye(3), [1, 0, 0], np.eye(3), [0, 1, 0])]
+    [0.0, 90.0]
     """
     difference = _array(R, (3, 3), "R") @ _array(R_gt, (3, 3), "R_gt").T
     axis = difference[[2, 0, 1], [1, 2, 0]] - difference[[1, 2, 0], [2, 0, 1]]  # 2 sin(angle) times the axis

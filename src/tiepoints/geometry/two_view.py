@@ -73,6 +73,15 @@ def homography(
     -----
     Chance alone finds inliers. Among random matches in 1000x800 pixels we counted, at 3 pixels, 5 inliers of 100
     matches, 6 of 1,000 and up to 8 of 2,000. Points beyond 10^6 pixels are outliers.
+
+    Examples
+    --------
+    >>> import numpy as np, tiepoints as tp
+    >>> points_a = np.random.default_rng(0).uniform(0, 500, (50, 2))
+    >>> points_b = 2 * points_a + (10, -5)
+    >>> model = tp.homography(points_a, points_b)
+    >>> model.num_inliers, model.matrix.round(3).tolist()
+    (50, [[2.0, 0.0, 10.0], [0.0, 2.0, -5.0], [0.0, 0.0, 1.0]])
     """
     check_options(threshold, confidence, max_iterations, min_inliers, seed, fewest=4)
     points_a, points_b = correspondences(a, b, matches)
@@ -147,6 +156,15 @@ def fundamental(
     Chance alone finds inliers, for a line is easily met. Among random matches in 1000x800 pixels we counted, at 1
     pixel, 8 to 9 inliers of 20 matches, 10 to 14 of 100, 19 to 24 of 1,000 and up to 35 of 2,000: to decide whether
     two images show the same scene, ask for more. The default is the Image Matching Benchmark's limit of a failure.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> sift = tp.load("rootsift")
+    >>> a, b = sift("examples/desk_1.jpg"), sift("examples/desk_2.jpg")
+    >>> model = tp.fundamental(a, b, tp.match(a, b))
+    >>> model.matrix.shape, model.num_inliers > 100
+    ((3, 3), True)
     """
     check_options(threshold, confidence, max_iterations, min_inliers, seed, fewest=8)
     points_a, points_b = correspondences(a, b, matches)

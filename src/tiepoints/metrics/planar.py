@@ -79,7 +79,7 @@ PROFILES = {
         Profile(
             "d2net",
             "Mutual nearest neighbours; a match is correct if |H a - b| <= t in the second image, original pixels; MMA "
-            "is the mean over the pairs of correct / proposed matches (Dusmanu et al., CVPR 2019). MS = correct / mean "
+            "is the mean over the pairs of correct / putative matches (Dusmanu et al., CVPR 2019). MS = correct / mean "
             "number of keypoints in the shared area; repeatability one to one within 3 px; homographies by MAGSAC++, "
             "mean over 5 seeds.",
         ),
@@ -116,9 +116,9 @@ class PlanarScores:
     covisible : (int, int)
         Those whose place in the other image lies strictly inside it.
     matches : int
-        Proposed by mutual nearest neighbours.
+        Putative: mutual nearest neighbours.
     mma : (10,) float64
-        Correct / proposed matches at THRESHOLDS; 0 without matches.
+        Correct / putative matches at THRESHOLDS; 0 without matches.
     ms : (10,) float64
         Matching score at THRESHOLDS; 0 where nothing is covisible.
     repeatability : float

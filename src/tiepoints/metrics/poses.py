@@ -36,7 +36,7 @@ def accuracies(errors: ArrayLike, limit: int = 10) -> Float64:
     Returns
     -------
     accuracies : (limit,) float64
-        In [0, 1], rising; NaN without pairs.
+        In [0, 1], increasing; NaN without pairs.
 
     Raises
     ------

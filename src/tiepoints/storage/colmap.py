@@ -170,6 +170,19 @@ def write_colmap(
         itself, or matches refer to images or keypoints that are not there.
     StorageError
         If the file cannot be written, or is open in another program.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> names = ["desk_1.jpg", "desk_2.jpg"]
+    >>> orb = tp.load("orb", max_keypoints=500)
+    >>> a, b = (orb(f"examples/{name}") for name in names)
+    >>> camera = tp.Camera.from_exif("examples/desk_1.jpg")
+    >>> images = {"desk_1.jpg": (a, camera), "desk_2.jpg": (b, camera)}
+    >>> matches = tp.match(a, b)
+    >>> model = tp.fundamental(a, b, matches)
+    >>> verified = tp.storage.TwoView(matches[model.inliers], "uncalibrated", model.matrix)
+    >>> tp.storage.write_colmap("database.db", images, {tuple(names): verified}, camera_mode="equal")
     """
     pycolmap = _pycolmap()
     choice(camera_mode, "camera_mode", get_args(CameraMode))
@@ -213,6 +226,15 @@ def read_colmap(path: PathLike) -> ColmapDatabase:
     StorageError
         If there is no such file, it is no COLMAP database or damaged, or none of its images can be used. Where only
         some cannot, `ColmapDatabase.failed` tells why.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> features, camera = tp.load("orb", max_keypoints=50)("examples/box.png"), tp.Camera.from_exif("examples/box.png")
+    >>> tp.storage.write_colmap("one.db", {"box.png": (features, camera)})
+    >>> database = tp.storage.read_colmap("one.db")
+    >>> list(database.images), database.matches
+    (['box.png'], {})
     """
     pycolmap = _pycolmap()
     path = checks.path(path, "path")

@@ -57,6 +57,15 @@ def save_imb(folder: PathLike, features: Mapping[str, Features], matches: Mappin
         If two images have the same name without folder and suffix, a pair is there twice or names an unknown image.
     StorageError
         If a file cannot be written, or another process is writing to the folder.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> orb = tp.load("orb", max_keypoints=100)
+    >>> a, b = orb("examples/box.png"), orb("examples/box_in_scene.png")
+    >>> tp.storage.save_imb("scene", {"box.png": a, "shelf.png": b}, {("box.png", "shelf.png"): tp.match(a, b)})
+    >>> list(tp.storage.load_imb("scene")[0])
+    ['box', 'shelf']
     """
     stems: dict[str, str] = {}
     for name in features:
@@ -111,6 +120,14 @@ def load_imb(folder: PathLike) -> tuple[dict[str, Features], dict[Pair, Matches]
     ------
     StorageError
         If ``keypoints.h5`` is missing, or a file is truncated or holds something else.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> tp.storage.save_imb("one", {"box.png": tp.load("orb", max_keypoints=100)("examples/box.png")})
+    >>> features, matches = tp.storage.load_imb("one")
+    >>> list(features), matches
+    (['box'], {})
     """
     folder = checks.path(folder, "folder")
     if not (folder / "keypoints.h5").is_file():

@@ -28,6 +28,14 @@ def save_features(path: PathLike, features: Features) -> None:
     ------
     StorageError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> features = tp.load("orb", max_keypoints=10)("examples/box.png")
+    >>> tp.storage.save_features("box.npz", features)
+    >>> tp.storage.load_features("box.npz")
+    Features(10 keypoints, 256 bits, image 324x223)
     """
     _save(path, arrays_of(features))
 
@@ -39,6 +47,13 @@ def load_features(path: PathLike) -> Features:
     ------
     StorageError
         If there is no such file, or it is truncated or holds something else.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> tp.storage.save_features("box.npz", tp.load("orb", max_keypoints=10)("examples/box.png"))
+    >>> len(tp.storage.load_features("box.npz"))
+    10
     """
     arrays = _load(path, "features")
     try:
@@ -77,6 +92,13 @@ def save_matches(
         If one of the optional arrays does not have the shape above.
     StorageError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> tp.storage.save_matches("pair.npz", tp.Matches([[0, 4], [3, 1]], [0.9, 0.8]))
+    >>> tp.storage.load_matches("pair.npz")
+    Matches(2)
     """
     arrays: dict[str, NDArray[Any]] = {"indices": matches.indices, "scores": matches.scores}
     count = len(matches)
@@ -102,6 +124,13 @@ def load_matches(path: PathLike) -> Matches:
     ------
     StorageError
         If there is no such file, or it is truncated or holds something else.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> tp.storage.save_matches("pair.npz", tp.Matches([[0, 4], [3, 1]], [0.9, 0.8]))
+    >>> tp.storage.load_matches("pair.npz").indices.tolist()
+    [[0, 4], [3, 1]]
     """
     arrays = _load(path, "matches")
     try:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import InvalidInputError, StorageError
+from ..extraction.model import NORMALISED
 from ..extraction.onnx_file import CHECKSUM, METADATA, OnnxFile, checksum
 from ..files import read_bytes, write_whole
 from ..optional import require
-from .network import CELL, STRIDE, Config, MDNet
+from .network import CELL, STRIDE, VARIANCE, Config, MDNet
 
 __all__ = ["read_model", "read_network", "save_model", "sealed"]
 
@@ -75,7 +76,9 @@ def save_model(network: MDNet, path: Path, about: dict[str, Any], *, half: bool 
         graph.constant("basis", network.basis.detach().cpu().numpy())
     image = info("image", number, [1, 1, "height", "width"])
     model = onnx.helper.make_model(
-        onnx.helper.make_graph(graph.nodes, "MD-Net", [image], outputs, list(graph.constants.values())),
+        onnx.helper.make_graph(
+            graph.nodes, "MD-Net", [image], outputs, list(graph.constants.values()), value_info=graph.shapes
+        ),
         opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
         ir_version=_IR,
         producer_name="tiepoints",
@@ -105,6 +108,7 @@ class _Graph:
         self.onnx, self.state, self.half = onnx, state, half
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
+        self.shapes: list[Any] = []
 
     def node(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
         name = out or f"{kind.lower()}_{len(self.nodes)}"
@@ -122,8 +126,8 @@ class _Graph:
     def trunk(self, network: MDNet) -> tuple[str, str]:
         """As `MDNet.trunk`."""
         centred = self.node("Sub", "image", self.mean("image"))
-        variance = self.node("Add", self.mean(self.node("Mul", centred, centred)), self.scalar("epsilon", 1e-5))
-        x = self.node("Div", centred, self.node("Sqrt", variance))
+        variance = self.node("Add", self.mean(self.node("Mul", centred, centred)), self.scalar("epsilon", VARIANCE))
+        x = self.node("Div", centred, self.node("Sqrt", variance), out=NORMALISED)
         levels = []
         for i, stage in enumerate(network.stages):
             x = self.run(stage, f"stages.{i}", x)
@@ -132,9 +136,10 @@ class _Graph:
         for i, below in enumerate(middle[::-1]):
             lateral = self.run(network.lateral[i], f"lateral.{i}", below)
             down = self.doubled(self.run(network.down[i], f"down.{i}", y))
-            y = self.run(network.smooth[i], f"smooth.{i}", self.node("Relu", self.node("Add", lateral, down)))
+            merged = self.added(lateral, down, network.config.pyramid[i], 1 << (len(middle) + 1 - i))
+            y = self.run(network.smooth[i], f"smooth.{i}", merged)
         raised = self.doubled(self.run(network.detect_raise, "detect_raise", y))
-        z = self.node("Relu", self.node("Add", half, raised))
+        z = self.added(half, raised, network.config.channels[0], 2)
         return z, self.run(network.describe, "describe", y)
 
     def head(self, network: MDNet, z: str, k: int) -> str:
@@ -180,6 +185,15 @@ class _Graph:
     def doubled(self, x: str) -> str:
         scales = self.constant("double", np.array([1, 1, 2, 2], np.float32))
         return self.node("Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel")
+
+    def added(self, a: str, b: str, channels: int, scale: int) -> str:
+        """Their sum at 1 / scale of the resolution, negative values cut off.
+
+        That both have one shape is declared: run-times that cannot prove it do not merge the sum with a convolution.
+        """
+        info, number = self.onnx.helper.make_tensor_value_info, self.onnx.TensorProto.FLOAT
+        self.shapes += [info(x, number, [1, channels, f"height / {scale}", f"width / {scale}"]) for x in (a, b)]
+        return self.node("Relu", self.node("Add", a, b))
 
     def scalar(self, name: str, value: float) -> str:
         return self.constant(name, np.array(value, np.float32))

@@ -37,6 +37,10 @@ STRIDE = 32
 CELL = 4
 
 
+#: What is added to an image's variance, so that noise on a blank wall stays noise.
+VARIANCE = 1e-5
+
+
 @dataclass(frozen=True)
 class Config:
     """The shape of the network; every value is ours, chosen by time and accuracy (docs/training-log.md).
@@ -157,7 +161,10 @@ class MDNet(nn.Module):
     def trunk(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """What every head sees (B, c0, H/2, W/2), and descriptors (B, D, H/4, W/4), not normalised."""
         centred = image - _mean(image)
-        x = centred * torch.rsqrt(_mean(centred.square()) + 1e-5)
+        return self.look(centred * torch.rsqrt(_mean(centred.square()) + VARIANCE))
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `trunk`, of images of mean 0 and variance 1 or parts of them."""
         levels = []
         for stage in self.stages:
             x = stage(x)

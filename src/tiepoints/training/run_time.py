@@ -51,6 +51,6 @@ class _Torch:
         device = next(self.network.parameters()).device
         with torch.inference_mode():
             tensor = torch.from_numpy(image).to(device, memory_format=torch.channels_last)
-            z, described = self.network.trunk(tensor)
+            z, described = self.network.look(tensor)
             logits = F.pixel_shuffle(self.network.cells(z, self.sets), 2)
         return logits.float().cpu().numpy(), described.float().permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -68,7 +68,7 @@ def command(
     HPatches, any part of it, Oxford's sequences, single pairs. Pairs with corrs.txt instead (WxBS) are judged by how
     many marked correspondences the estimated fundamental matrix explains. What is missing is named in the report.
 
-    Profiles: d2net, MMA as everyone prints it; aslfeat, with its matching score and repeatability; strek, errors in
+    Profiles: d2net, the usual MMA; aslfeat, with its matching score and repeatability; strek, errors in
     both directions and 2048 keypoints. Published figures stand beside the measured ones, with their source.
     """
     check_reports(outs, details)

@@ -20,7 +20,19 @@ from torch.nn import functional as F
 from ...errors import InvalidInputError, WeightsError
 from ...files import one_line
 
-__all__ = ["Dense", "Found", "Network", "as_array", "build", "choose", "extract", "read_tensors", "sample", "suppress"]
+__all__ = [
+    "Dense",
+    "Found",
+    "Network",
+    "as_array",
+    "build",
+    "choose",
+    "extract",
+    "read_tensors",
+    "run_patches",
+    "sample",
+    "suppress",
+]
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,7 @@ def read_tensors(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def build(module: str, variant: str, path: Path, device: str) -> Network:
+def build(module: str, variant: str, path: Path, device: str) -> Any:
     """A network with its weights, in evaluation mode, on a device.
 
     Parameters
@@ -124,7 +136,7 @@ def build(module: str, variant: str, path: Path, device: str) -> Network:
     WeightsError
         If the file cannot be read as weights, or holds those of another network.
     """
-    network: Network = import_module(f"{__package__}.{module}").make(variant)
+    network = import_module(f"{__package__}.{module}").make(variant)
     try:
         network.read(path)
     except FileNotFoundError:
@@ -187,6 +199,19 @@ def extract(
             vectors = dense.describe([each.xy for each in found])
             found = [replace(each, descriptors=those) for each, those in zip(found, vectors, strict=True)]
     return found
+
+
+def run_patches(
+    network: nn.Module, patches: NDArray[np.float32], batch: int, threads: int | None
+) -> NDArray[np.float32]:
+    """What a network says about patches (N, S, S) in [0, 255], so many at once; (N, ...)."""
+    device = next(network.parameters()).device
+    with torch.inference_mode(), _threads(threads):
+        some = [
+            as_array(network(torch.from_numpy(patches[start : start + batch, None]).to(device)))
+            for start in range(0, max(len(patches), 1), batch)
+        ]
+    return np.concatenate(some)
 
 
 def as_array(values: Tensor) -> NDArray[np.float32]:

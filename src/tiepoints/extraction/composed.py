@@ -1,0 +1,261 @@
+"""Any detector with any descriptor of patches, and between them networks for the shape and the orientation.
+
+``sift+hardtfeat``, ``keynet+affnet+orinet+hardtfeat``, ``mdnet+sift``: a detector first, a descriptor last.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import checks
+from ..errors import InvalidInputError, UnknownExtractorError
+from ..images import to_grey
+from ..optional import require
+from ..weights import obtain, require_consent
+from .base import Detections, Extractor
+from .metadata import Metadata
+from .patches import WIDTH, cut, frames_of
+from .published import PARTS, Part
+from .sift import root_of
+
+__all__ = ["LISTED", "Composed", "composed"]
+
+#: Compositions that the list of extractors shows; any other works as well.
+LISTED = ("sift+tfeat", "sift+hardtfeat", "keynet+hardtfeat", "keynet+affnet+orinet+hardtfeat", "sift+lift")
+
+_BATCH = 512  # patches that a network sees at once
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Keypoints:
+    xy: Float32
+    scores: Float32
+    scales: Float32
+    angles: Float32
+
+
+class Composed(Extractor):
+    """A detector, perhaps a shape and an orientation for each keypoint, and a descriptor of the patch around it.
+
+    Parameters
+    ----------
+    patch : float
+        Side of the patches in pixels for detectors that give no scale; for others it is 6 scales.
+    detector : mapping, optional
+        Options of the detector, such as ``{"contrast_threshold": 0.01}``.
+    device : str
+        Where the networks run: "cpu", "cuda", "mps".
+    threads : int, optional
+        Threads of torch on a CPU; all cores by default.
+    **options
+        Those of `Extractor`.
+
+    Raises
+    ------
+    MissingDependencyError, LicenceError, WeightsError, InvalidInputError
+        As `Learned` does, for each of its networks.
+    """
+
+    parts: ClassVar[tuple[str, ...]]
+    find: ClassVar[Callable[[str], type[Extractor]]]
+
+    def __init__(
+        self,
+        *,
+        patch: float = 48.0,
+        detector: Mapping[str, Any] | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.patch = checks.number(patch, "patch", least=8)
+        if detector is not None and not isinstance(detector, Mapping):
+            raise InvalidInputError(f"detector is {checks.shown(detector)}, but must be a mapping of its options")
+        self.detector = None if detector is None else dict(detector)
+        self.device = device
+        self.threads = None if threads is None else checks.count(threads, "threads", least=1)
+        first, *between, last = self.parts
+        shared = {"device": device, "threads": threads} if _is_learned(first) else {}
+        self._detector = self._kind(first)(max_keypoints=self.max_keypoints, **{**shared, **(self.detector or {})})
+        self._shapes = [self._open(PARTS[name]) for name in between]
+        self._descriptor = None if last in ("sift", "rootsift") else self._open(PARTS[last])
+
+    @classmethod
+    def _kind(cls, name: str) -> type[Extractor]:
+        return PARTS[name].extractor if name in PARTS else cls.find(name)  # type: ignore[return-value]
+
+    def _open(self, part: Part) -> Any:
+        metadata = part.metadata
+        require("torch", metadata.name, "learned")
+        if not metadata.commercial:
+            require_consent(self.metadata.name, metadata.weights_licence)
+        from .torch.base import build
+
+        return build(part.network, part.variant, obtain(metadata.weights[0]), self.device)
+
+    @property
+    def _turns(self) -> bool:
+        return "orinet" in self.parts
+
+    def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
+        grey = to_grey(image)
+        found = self._detector._detect(image if self._detector.wants_colour else grey, mask)
+        best = self._best(found, grey.shape, mask)
+        frames = frames_of(best.scales, best.angles)
+        for network in self._shapes:
+            answer = self._run(network, cut(grey, best.xy, frames, network.side))
+            if answer.ndim == 1:  # an orientation
+                c, s = np.cos(answer), np.sin(answer)
+                answer = np.stack([c, s, -s, c], axis=1).reshape(-1, 2, 2)
+            frames = np.asarray(frames @ answer, np.float32)
+        angles = best.angles if not self._turns else np.arctan2(frames[:, 1, 0], frames[:, 0, 0])
+        if self._descriptor is None:
+            descriptors = _sift(grey, best, angles, root=self.parts[-1] == "rootsift")
+        else:
+            descriptors = self._run(self._descriptor, cut(grey, best.xy, frames, self._descriptor.side))
+            descriptors = descriptors.reshape(len(best.xy), self.metadata.descriptor_size)
+        known = self._turns or found.angles is not None
+        return Detections(
+            best.xy,
+            descriptors,
+            best.scores,
+            sets=None,
+            scales=best.scales,
+            angles=np.asarray(angles, np.float32) if known else None,
+        )
+
+    def _best(self, found: Detections, shape: tuple[int, ...], mask: NDArray[np.uint8] | None) -> _Keypoints:
+        """The best `max_keypoints` that may stay: no descriptor is computed for others."""
+        xy = np.asarray(found.keypoints, np.float32).reshape(-1, 2)
+        column, row = np.rint(xy).astype(np.int64).T
+        keep = (column >= 0) & (row >= 0) & (column < shape[1]) & (row < shape[0])
+        if mask is not None:
+            keep[keep] = mask[row[keep], column[keep]] != 0
+        scales = np.full(len(xy), self.patch / WIDTH, np.float32) if found.scales is None else found.scales
+        angles = np.zeros(len(xy), np.float32) if found.angles is None or self._turns else found.angles
+        rows = np.flatnonzero(keep)
+        rows = rows[np.argsort(-np.asarray(found.scores)[rows], kind="stable")]
+        if self._turns:  # keypoints that differ by their orientation only become one
+            _, first = np.unique(np.column_stack([xy, scales])[rows], axis=0, return_index=True)
+            rows = rows[np.sort(first)]
+        rows = rows[: self.max_keypoints]
+        return _Keypoints(xy[rows], np.asarray(found.scores, np.float32)[rows], scales[rows], angles[rows])
+
+    def _run(self, network: Any, patches: Float32) -> Float32:
+        from .torch.base import run_patches
+
+        return run_patches(network, patches, _BATCH, self.threads)
+
+    def with_threads(self, count: int) -> Composed:
+        """The same extractor on so many threads, unless it was told how many."""
+        if self.threads is not None:
+            return self
+        other = copy.copy(self)
+        other.threads, other._detector = count, self._detector.with_threads(count)
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.metadata.name, self.__class__.find, vars(self))
+
+
+def _again(name: str, find: Callable[[str], type[Extractor]], state: dict[str, Any]) -> Composed:
+    """The extractor in another process: its class was made by name."""
+    kind = composed(name, find)
+    extractor = kind.__new__(kind)
+    vars(extractor).update(state)
+    return extractor
+
+
+def _is_learned(name: str) -> bool:
+    from .learned import Learned
+    from .published import CLASSES
+
+    return name in CLASSES or (name in PARTS and issubclass(PARTS[name].extractor or Extractor, Learned))
+
+
+def _sift(image: NDArray[np.uint8], keypoints: _Keypoints, angles: Float32, *, root: bool) -> Float32:
+    """OpenCV's SIFT descriptors of given keypoints, each from the pyramid's level that fits its scale."""
+    if not len(keypoints.xy):
+        return np.zeros((0, 128), np.float32)
+    position = np.log2(np.maximum(keypoints.scales / 2 / 1.6, 0.5))
+    octave = np.floor(position)
+    layer = np.clip(np.rint((position - octave) * 3), 1, 3)
+    packed = (octave.astype(int) & 255) | (layer.astype(int) << 8)
+    points = [
+        cv2.KeyPoint(float(x), float(y), float(size), float(np.rad2deg(angle)) % 360, 1.0, int(number))
+        for (x, y), size, angle, number in zip(keypoints.xy, keypoints.scales, angles, packed, strict=True)
+    ]
+    _, raw = cv2.SIFT.create(enable_precise_upscale=True).compute(image, points)
+    return root_of(np.asarray(raw, np.float32), root=root)
+
+
+@cache
+def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed]:
+    """The class of a composition.
+
+    Parameters
+    ----------
+    name : str
+        Its parts with + between them.
+    find : callable
+        From an extractor's name to its class.
+
+    Raises
+    ------
+    UnknownExtractorError
+        If a part is unknown, or does not belong where it stands.
+    """
+    parts = tuple(part.strip().lower() for part in name.split("+"))
+    first, *between, last = parts
+    describing = [part.metadata.name for part in PARTS.values() if part.role == "descriptor"] + ["sift", "rootsift"]
+    shaping = [part.metadata.name for part in PARTS.values() if part.role == "shape"]
+    if last not in describing:
+        raise UnknownExtractorError(f"{name}: {last!r} does not describe patches; these do: {', '.join(describing)}")
+    for part in between:
+        if part not in shaping:
+            raise UnknownExtractorError(
+                f"{name}: between detector and descriptor go {', '.join(shaping)}, not {part!r}"
+            )
+    if first in PARTS and PARTS[first].extractor is None:
+        raise UnknownExtractorError(f"{name}: {first!r} detects nothing: begin with a detector, such as sift or keynet")
+    detector = PARTS[first].metadata if first in PARTS else find(first).metadata
+    first = detector.name
+    others = [PARTS[part].metadata if part in PARTS else find(part).metadata for part in (*between, last)]
+    everything = [detector, *others]
+    licences = dict.fromkeys(each for one in everything for each in one.weights_licence.split(" AND ") if each)
+    packages = dict.fromkeys(package for one in everything for package in one.requires)
+    metadata = Metadata(
+        name="+".join((first, *between, last)),
+        summary=f"keypoints of {first}, " + "".join(f"{part}, " for part in between) + f"descriptors of {last}",
+        paper="; ".join(dict.fromkeys(one.paper for one in everything)),
+        code_licence="Apache-2.0",
+        weights_licence=" AND ".join(licences),
+        descriptor_size=others[-1].descriptor_size,
+        subpixel=detector.subpixel,
+        learned=any(one.learned for one in everything),
+        weights=tuple(file for one in everything for file in one.weights),
+        requires=tuple(packages),
+        extra="learned" if packages else "",
+    )
+    return type(
+        "Composed",
+        (Composed,),
+        {
+            "__doc__": f"{metadata.summary}.",
+            "metadata": metadata,
+            "parts": (first, *between, last),
+            "find": staticmethod(find),
+            "wants_colour": detector.name not in PARTS and find(first).wants_colour,
+        },
+    )

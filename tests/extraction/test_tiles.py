@@ -1,0 +1,58 @@
+"""Large images in tiles: they cover the image, and what is found does not depend on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import tiepoints as tp
+from tiepoints.extraction import mdnet
+from tiepoints.extraction.tiles import tiles
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (64, 64), (65, 700), (4000, 6000), (97, 2049)])
+def test_inner_parts_cover_the_image_once(height: int, width: int) -> None:
+    seen = np.zeros((height, width), np.uint8)
+    for tile in tiles(height, width, edge=64 if height < 1000 else 2048, margin=32, stride=32):
+        seen[tile.inner] += 1
+        for inner, outer, length in zip(tile.inner, tile.outer, (height, width), strict=True):
+            assert outer.start % 32 == 0
+            assert outer.start == max(inner.start - 32, 0) and outer.stop == min(inner.stop + 32, length)
+    assert (seen == 1).all()
+
+
+@pytest.fixture
+def photograph(examples: Path) -> np.ndarray:
+    return np.asarray(cv2.resize(tp.read(examples / "desk_1.jpg", grey=True), (650, 500)), np.uint8)
+
+
+def test_tiles_with_wide_margins_change_nothing(photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask, borders, two sets and odd sizes included."""
+    mask = np.ones(photograph.shape, np.uint8)
+    mask[100:200, 300:350] = 0
+    extractor = tp.load("mdnet", max_keypoints=700)
+    whole, dense = extractor(photograph, mask), extractor.dense(photograph)  # type: ignore[attr-defined]
+    monkeypatch.setattr(mdnet, "_TILE", 256)
+    monkeypatch.setattr(mdnet, "_MARGIN", 192)
+    parts, pieces = extractor(photograph, mask), extractor.dense(photograph)  # type: ignore[attr-defined]
+    assert len(whole) == len(parts) == 700
+    order = [np.lexsort(f.keypoints.round(1).T) for f in (whole, parts)]
+    np.testing.assert_allclose(parts.keypoints[order[1]], whole.keypoints[order[0]], atol=0.02)
+    np.testing.assert_allclose(parts.descriptors[order[1]], whole.descriptors[order[0]], atol=1e-3)
+    for one, other in zip(dense, pieces, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-3)
+
+
+def test_the_margin_is_wide_enough(photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the margin that is used, far more tiles than usual change hardly any keypoint."""
+    extractor = tp.load("mdnet", max_keypoints=1000)
+    whole = extractor(photograph)
+    monkeypatch.setattr(mdnet, "_TILE", 256)
+    parts = extractor(photograph)
+    distance = np.linalg.norm(whole.keypoints[:, None] - parts.keypoints[None], axis=2)
+    assert (distance.min(axis=1) < 0.1).mean() > 0.97
+    nearest = distance.argmin(axis=1)
+    assert np.median((whole.descriptors * parts.descriptors[nearest]).sum(axis=1)) > 0.9999
