@@ -16,6 +16,7 @@ from .errors import InvalidInputError
 from .extraction import Extractor, load
 from .features import Features, Matches
 from .geometry import Geometry, fundamental, homography, log_nfa
+from .geometry.chance import VERIFIED
 from .geometry.outline import corners
 from .images import with_mask
 from .matching import Matcher, match
@@ -196,6 +197,6 @@ def match_images(
     if kind is not None and threshold is not None:
         estimate: Any = homography if kind == "homography" else fundamental
         model = estimate(a, b, matches, threshold=threshold, seed=seed)
-        verified = bool(log_nfa(model, threshold, b.image_size) <= 0)
+        verified = bool(log_nfa(model, threshold, b.image_size) <= VERIFIED)
     lap("verify")
     return MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times)
