@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import InvalidInputError, StorageError
 from ..files import PathLike, one_line
+from ..storage.reading import check_regular
 
 __all__ = ["Trajectory", "read_trajectory"]
 
@@ -100,7 +101,8 @@ def read_trajectory(path: PathLike) -> Trajectory:
     >>> read_trajectory("truth.txt").positions.tolist()
     [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     """
-    path = Path(path)
+    path = checks.path(path, "path")
+    check_regular(path)
     rows: list[list[float]] = []
     numbers: list[int] = []
     try:
