@@ -24,6 +24,19 @@ def print_report(report: Report, console: Console | None = None) -> None:
     """Print the tables and the notes; notes about many things are shortened, the files have them whole.
 
     Tables that are wider than the terminal run over its edge rather than lose figures.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import Column, Row
+    >>> from tiepoints.benchmarks import Report, Table, print_report
+    >>> table = Table("T", (Column("mma3", "MMA@3"),), (Row("orb", {"mma3": 0.5}),))
+    >>> print_report(Report("Title", "d2net", "What it is.", (table,)))
+    Title, protocol d2net
+    <BLANKLINE>
+    T
+    method  MMA@3
+    orb      .500
+    <BLANKLINE>
     """
     from rich.console import Console
     from rich.markup import escape
@@ -92,6 +105,11 @@ def save_report(report: Report, path: PathLike) -> None:
         If the name has another ending.
     StorageError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import Report, save_report
+    >>> save_report(Report("Title", "d2net", "What it is.", ()), "report.csv")
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
@@ -106,13 +124,29 @@ def save_details(report: Report, path: PathLike) -> None:
     ------
     StorageError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import Report, save_details
+    >>> save_details(Report("Title", "d2net", "", (), details=({"pair": "1 2", "mma3": 0.5},)), "pairs.csv")
     """
     keys = list(dict.fromkeys(key for record in report.details for key in record))
     write_whole(path, _csv([keys, *([record.get(key) for key in keys] for record in report.details)]).encode())
 
 
 def markdown_table(table: Table, columns: Iterable[str] | None = None) -> str:
-    """One table as Markdown, with its main columns or those of the given keys."""
+    """One table as Markdown, with its main columns or those of the given keys.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import Column, Row
+    >>> from tiepoints.benchmarks import Table
+    >>> from tiepoints.benchmarks.writers import markdown_table
+    >>> print(markdown_table(Table("T", (Column("mma3", "MMA@3"),), (Row("orb", {"mma3": 0.5}),))), end="")
+    | method | MMA@3 |
+    | --- | --- |
+    | orb | .500 |
+    """
     chosen = table.main if columns is None else [c for key in columns for c in table.columns if c.key == key]
     groups, sources = any(row.group for row in table.rows), any(row.source for row in table.rows)
     lines = [[*(["part"] if groups else []), "method", *(c.title for c in chosen), *(["source"] if sources else [])]]
