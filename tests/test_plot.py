@@ -112,3 +112,6 @@ def test_pictures_show_in_notebooks() -> None:
     shown = tp.plot_keypoints(GREY, at((20, 20)))._repr_png_()
     assert shown is not None and shown.startswith(b"\x89PNG")
     assert tp.plot_keypoints(GREY, at((20, 20))).astype(float)._repr_png_() is None
+    model = Geometry("homography", np.eye(3), np.array([True, False]))
+    assert "1 of 2 inliers" in model._repr_html_() and model._repr_html_().count("<td>") == 9
+    assert "<td>" not in Geometry("homography", None, np.zeros(2, bool))._repr_html_()

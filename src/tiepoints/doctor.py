@@ -77,7 +77,7 @@ def free_memory() -> int | None:
 
 
 def examine() -> list[Finding]:
-    """Everything that is worth knowing of this installation; what is wrong has a remedy.
+    """What this installation has and lacks; what is wrong has a remedy.
 
     Examples
     --------

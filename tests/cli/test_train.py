@@ -60,6 +60,7 @@ def test_train_reports_resumes_and_logs(photographs: Path, tmp_path: Path) -> No
         (("--heads-only",), 2, "--from"),
         (("--loss", "nonsense=1"), 2, "only similarity, peaky"),
         (("--loss", "peaky=-1"), 2, "not negative"),
+        (("--pairs", "views:x"), 2, "only static:DIR"),
         (("--from", "gone.onnx"), 1, "gone.onnx: no such file"),
         (("--dev", "gone"), 1, "gone: no such folder"),
     ],

@@ -151,6 +151,19 @@ def test_a_teacher_is_looked_at_once_and_its_directions_stay(
     assert checkpoint(tmp_path / "alone")["weights"]["basis"].shape == (0, 16)  # type: ignore[index]
 
 
+def test_static_cameras_give_pairs_too(photographs: Path, tmp_path: Path) -> None:
+    static = sorted(photographs.iterdir())[:3]
+    (tmp_path / "others").mkdir()
+    for path in sorted(photographs.iterdir())[3:]:
+        shutil.copy(path, tmp_path / "others")
+    said: list[str] = []
+    run(tmp_path / "others", tmp_path / "out", 2, static=static, say=said.append)
+    assert "8 photographs to learn from, judged on 2 photographs held out" in said[0]
+    assert "1 static cameras" in checkpoint(tmp_path / "out")["about"]["training_data"]  # type: ignore[index]
+    with pytest.raises(tp.InvalidInputError, match="a folder for each camera"):
+        run(tmp_path / "others", tmp_path / "none", 2, static=static[:1])
+
+
 def test_heads_of_several_numbers_of_sets_are_trained_together(photographs: Path, begun: Path, tmp_path: Path) -> None:
     recipe = replace(RECIPE, network=replace(RECIPE.network, sets=(1, 2, 4)), trunk_rate=0.1)
     before = checkpoint(begun)["average"]
@@ -259,7 +272,7 @@ def test_unreadable_photographs_are_named_and_left_out(photographs: Path, tmp_pa
         run(folder, tmp_path / "none", 2)
 
 
-def test_a_full_disk_costs_a_checkpoint_but_not_the_training(photographs: Path, begun: Path) -> None:
+def test_a_full_disk_costs_a_checkpoint_but_not_the_training(photographs: Path, begun: Path, two_steps: Path) -> None:
     """Files above a size are refused as a full disk refuses them."""
     before = (begun / "checkpoint.pt").read_bytes()
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -271,7 +284,7 @@ def test_a_full_disk_costs_a_checkpoint_but_not_the_training(photographs: Path, 
         with pytest.raises(tp.StorageError, match="cannot be written"):
             train(
                 sorted(photographs.iterdir()), begun, RECIPE, steps=5, resume=True, checkpoint_minutes=0.0,
-                report=reports.append, say=warnings.append, **QUICK,  # type: ignore[arg-type]
+                report=reports.append, say=warnings.append, cache=two_steps.parent / "training-cache", **QUICK,  # type: ignore[arg-type]
             )  # fmt: skip
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)

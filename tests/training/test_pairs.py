@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra train")
 from torch.nn import functional as F  # noqa: E402
 
 from tiepoints.training.cache import ArrayCache  # noqa: E402
-from tiepoints.training.pairs import Batch, Pairs  # noqa: E402
+from tiepoints.training.pairs import Batch, Pairs, static_groups  # noqa: E402
 from tiepoints.training.photographs import Photographs, prepare  # noqa: E402
 from tiepoints.training.warps import Warps, draw_views, homography_from_square  # noqa: E402
 
@@ -103,6 +103,27 @@ def test_every_photograph_is_used_once_a_round(smooth: Photographs) -> None:
     used = [pairs._photograph(number) for number in range(30)]
     rounds = [used[i : i + 3] for i in range(0, 30, 3)]
     assert all(sorted(r) == [0, 1, 2] for r in rounds) and len({tuple(r) for r in rounds}) > 1
+
+
+def test_two_photographs_of_a_static_camera_are_a_pair(tmp_path: Path) -> None:
+    """Every pixel of one is the same point in the other: by night, here, everything is half as bright."""
+    y, x = np.mgrid[0:300, 0:400]
+    day = (127 + 60 * np.sin(x / 25) + 60 * np.cos(y / 31)).astype(np.uint8)[..., None].repeat(3, 2)
+    photographs = pictures(tmp_path, day, day // 2, day[:200])
+    groups = static_groups(photographs, photographs.paths)
+    assert groups == [[0, 1]], "another size is another camera"
+    pairs = Pairs(photographs, Warps(size=S, photometric=0, bend=0.5), 0, static=groups, real=1.0)
+    batch = pairs.batch(range(12))
+    a, b = batch.images[:, 0].chunk(2)
+    seen = F.grid_sample(b[:, None], batch.grid, align_corners=True)[:, 0]
+    both = [pairs._plan(n).photographs for n in range(12)]
+    assert {(0, 1), (1, 0)} == set(both)
+    for n, (one, _) in enumerate(both):
+        dark, bright = (seen[n], a[n]) if one == 0 else (a[n], seen[n])
+        assert ((2 * dark - bright).abs() * batch.valid[n]).max() < 0.06
+    shared = Pairs(photographs, Warps(size=S), 0, static=groups, real=0.25)
+    real = [len(set(shared._plan(n).photographs)) == 2 for n in range(200)]
+    assert 0.15 < np.mean(real) < 0.35
 
 
 def test_a_homography_from_a_square_in_closed_form() -> None:

@@ -84,7 +84,7 @@ def test_values_and_scores_are_those_of_what_the_crop_shows(learned: tuple[Photo
         photo = view.to_photo(at[rows])
         for n in range(count):
             plan = pairs._plan(n)
-            image = photographs[plan.photograph].permute(1, 2, 0).numpy()
+            image = photographs[plan.photographs[0]].permute(1, 2, 0).numpy()
             if plan.mirrored:
                 image = image[:, ::-1]
             dense = blurred.teacher.look(image)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..collection import Engine, Results, Step, Store, run
 from ..errors import InvalidInputError
 from ..extraction import Extractor, load
+from ..files import PathLike
 from ..weights import cache_folder
 
-__all__ = ["Method", "default_store", "method", "methods_of"]
+__all__ = ["Method", "Progress", "default_store", "method", "methods_of", "runner"]
+
+#: Called with what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +100,26 @@ def methods_of(specs: str | Extractor | Method | Iterable[str | Extractor | Meth
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise InvalidInputError(f"{', '.join(twice)} is given twice; give a Method with a label of its own")
     return found
+
+
+@contextmanager
+def runner(
+    store: PathLike | None, engine: Engine | None = None, progress: Progress | None = None
+) -> Iterator[Callable[..., Results]]:
+    """`collection.run` with the store, engine and progress that all steps of a benchmark have.
+
+    Yields
+    ------
+    through : callable
+        Called as ``through(what, step, items, *sources)``; `what` is for the progress.
+    """
+    with nullcontext() if store is None else Store(store) as where:
+
+        def through(what: str, step: Step, items: Any, *sources: Results) -> Results:
+            moved = None if progress is None else (lambda done, total: progress(what, done, total))
+            return run(step, items, where, *sources, engine=engine, progress=moved)
+
+        yield through
 
 
 def default_store() -> Path:

@@ -89,6 +89,14 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
 @click.option("--benchmark-minutes", type=click.FloatRange(min=0.1), default=15.0, show_default=True)
 @click.option("--checkpoint-minutes", type=click.FloatRange(min=0.01), default=3.0, show_default=True)
 @click.option(
+    "--pairs",
+    "sources",
+    multiple=True,
+    metavar="static:DIR",
+    help="Real pairs beside the warped ones: each folder at or below DIR holds photographs of one camera that did not "
+    "move, by day and night, in all seasons; repeatable.",
+)
+@click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for decoded photographs and teachers' values, shared by runs.  [default: training-cache beside --out]",
@@ -101,6 +109,7 @@ _EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
     show_default=True,
     help="Of the convolutions; auto is bfloat16 on CUDA and on CPUs with matrix units.",
 )
+@click.option("--prepare-only", is_flag=True, help="Fill --cache, by photographs and teacher, and stop.")
 @click.option("--compile", "compiled", is_flag=True, help="Translate the network by torch.compile first.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--about", type=Setting(), multiple=True, help="What the model's file shall say, e.g. licence=CC0-1.0.")
@@ -124,9 +133,11 @@ def command(
     development: tuple[Path, ...],
     benchmark_minutes: float,
     checkpoint_minutes: float,
+    sources: tuple[str, ...],
     cache: Path | None,
     cache_gb: float,
     precision: str,
+    prepare_only: bool,
     compiled: bool,
     seed: int,
     about: tuple[tuple[str, Any], ...],
@@ -148,7 +159,11 @@ def command(
     from ..errors import TiepointsError
     from ..training.loop import train
 
+    for source in sources:
+        if not source.startswith("static:"):
+            raise click.UsageError(f"--pairs {source}: there is no such kind of pairs, only static:DIR")
     paths = find_images(images)
+    static = find_images([source.removeprefix("static:") for source in sources]) if sources else []
     recipe = _recipe(
         start,
         network,
@@ -177,8 +192,10 @@ def command(
             start=start,
             resume=resume,
             development=list(development),
+            static=static,
             cache=cache,
             cache_bytes=int(cache_gb * 2**30),
+            prepare_only=prepare_only,
             compiled=compiled,
             checkpoint_minutes=checkpoint_minutes,
             benchmark_minutes=benchmark_minutes,
@@ -192,7 +209,7 @@ def command(
         if not (out / "best.onnx").exists():
             message += f"; `tiepoints export {checkpoint} --out FILE.onnx` makes a model of it"
         raise TiepointsError(message)
-    if not as_json and (out / "best.onnx").exists():
+    if not as_json and not prepare_only and (out / "best.onnx").exists():
         click.echo(f"wrote {out / 'best.onnx'}; use it with -O weights={out / 'best.onnx'}")
 
 

@@ -66,7 +66,7 @@ class Extractor(ABC):
     def __init__(self, *, max_keypoints: int = 2048, max_size: int | None = None, device: str = "cpu") -> None:
         self.max_keypoints = checks.count(max_keypoints, "max_keypoints", least=1)
         self.max_size = None if max_size is None else checks.count(max_size, "max_size", least=1)
-        if str(device).lower() != "cpu":
+        if not isinstance(device, str) or device.lower() != "cpu":
             name = self.metadata.name
             raise InvalidInputError(f"device is {checks.shown(device)}, but {name} computes on the CPU only")
         self.device = "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -124,6 +125,12 @@ class Geometry:
 
     def __len__(self) -> int:
         return len(self._parts())
+
+    def _repr_html_(self) -> str:
+        """The model as a table, as a notebook shows it."""
+        rows = [] if self.matrix is None else self.matrix.tolist()
+        cells = "".join("<tr>" + "".join(f"<td>{value:.6g}</td>" for value in row) + "</tr>" for row in rows)
+        return f"<p>{html.escape(repr(self))}</p>" + (f"<table>{cells}</table>" if cells else "")
 
     def __repr__(self) -> str:
         what = f"{self.num_inliers} of {len(self.inliers)} inliers" if self.found else f"none in {len(self.inliers)}"

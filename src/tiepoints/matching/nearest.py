@@ -112,9 +112,9 @@ def _match(a: Features, b: Features, ratio: float | None, min_similarity: float 
 
 def _check(a: Features, b: Features) -> None:
     for value in (a, b):
-        if value.odd_length is not None:
+        if value.wrong_norm is not None:
             raise InvalidInputError(
-                f"descriptors must have unit length to be compared, but one has {value.odd_length:.4g}: "
+                f"descriptors must have unit length to be compared, but one has {value.wrong_norm:.4g}: "
                 "divide each by its norm"
             )
     if not a.descriptors.shape[1] or not b.descriptors.shape[1]:

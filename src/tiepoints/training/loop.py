@@ -20,7 +20,7 @@ from .development import Development, Figures
 from .distributed import World, agree, world
 from .export import read_model, save_model
 from .network import Config, MDNet
-from .pairs import Pairs
+from .pairs import Pairs, static_groups
 from .photographs import LEAST_EDGE, Photographs, prepare, split
 from .recipe import Recipe, recipe_as_dict, recipe_from
 from .run_time import extractor_of
@@ -74,8 +74,10 @@ def train(
     start: Path | None = None,
     resume: bool = False,
     development: Sequence[Path] = (),
+    static: Sequence[Path] = (),
     cache: Path | None = None,
     cache_bytes: int = 40 * 2**30,
+    prepare_only: bool = False,
     compiled: bool = False,
     checkpoint_minutes: float = 3.0,
     benchmark_minutes: float = 15.0,
@@ -104,9 +106,13 @@ def train(
     development : list of path
         Folders in the layouts of `judges` on which the weights are judged, besides photographs that are held out. Where
         a resumed training is judged on something else than before, the best model so far starts anew.
+    static : list of path
+        More photographs: those in one folder are of one camera that did not move, at different times.
     cache : path, optional
         Folder for decoded photographs and teachers' values, which runs share; by default `training-cache` beside
         `out`. What was used longest ago is deleted where it grows beyond `cache_bytes`.
+    prepare_only : bool
+        Decode the photographs, ask the teacher, and train nothing: what takes time before the first step.
     compiled : bool
         Let torch.compile translate the network: minutes at the start for less time a step.
     checkpoint_minutes, benchmark_minutes, report_seconds : float
@@ -155,17 +161,26 @@ def train(
         teachers = [open_teacher(name, where.device) for name in recipe.teachers]
 
         store = ArrayCache(out.absolute().parent / "training-cache" if cache is None else cache, cache_bytes)
-        photographs, held_out = _photographs(images, store, where, tell)
-        learned, lessons = photographs.chosen(split(photographs.paths)[0]), None
+        photographs = _photographs([*images, *static], store, where, tell)
+        seen, unseen = split([path for path in photographs.paths if path not in set(static)])
+        learned = photographs.chosen([*seen, *(path for path in photographs.paths if path in set(static))])
+        held_out, lessons = photographs.chosen(unseen), None
+        groups = static_groups(learned, static)
+        if static and not groups:
+            raise InvalidInputError(
+                f"{static[0].parent}: no two photographs of one size in one folder; give a folder for each camera"
+            )
         network = recipe.network
         if teachers:
             lessons = study(learned, teachers, where, stopped=stopped, say=tell)
             if lessons is None:
                 tell("the teacher's values so far are kept")
                 return False
-            if saved is None:
+            if saved is None and not prepare_only:
                 network = _with_teacher(network, recipe.teachers, lessons, begin, tell)
-        elif saved is None and not recipe.heads_only:
+        if prepare_only:
+            return True
+        if not teachers and saved is None and not recipe.heads_only:
             network = replace(network, teacher="", teacher_size=0)
         recipe = replace(recipe, network=network)
         torch.manual_seed(recipe.seed)
@@ -194,10 +209,12 @@ def train(
         about = {
             "recipe": recipe_as_dict(recipe),
             "training_data": f"{len(learned)} photographs, synthetic pairs"
+            + (f", {len(groups)} static cameras" if groups else "")
             + (f", values of {' and '.join(recipe.teachers)}" if recipe.teachers else ""),
         } | (about or {})
+        pairs = Pairs(learned, recipe.warps, recipe.seed, lessons, recipe.places, static=groups, real=recipe.real)
         return _steps(
-            state, Pairs(learned, recipe.warps, recipe.seed, lessons, recipe.places), out, benchmark, about,
+            state, pairs, out, benchmark, about,
             hours=hours, steps=steps, stopped=stopped, report=report, say=say,
             every=(checkpoint_minutes * 60, benchmark_minutes * 60, report_seconds),
         )  # fmt: skip
@@ -218,10 +235,8 @@ def _check_size(recipe: Recipe) -> None:
         )
 
 
-def _photographs(
-    images: list[Path], cache: ArrayCache, where: World, say: Callable[[str], None]
-) -> tuple[Photographs, Photographs]:
-    """All usable photographs, and those of them that are held out."""
+def _photographs(images: list[Path], cache: ArrayCache, where: World, say: Callable[[str], None]) -> Photographs:
+    """All usable photographs."""
     photographs, wrong = prepare(images, cache, where.device, rank=where.rank, world=where.size)
     for message in wrong:
         say(f"left out: {message}")
@@ -230,7 +245,7 @@ def _photographs(
             f"{images[0].parent}: no usable photograph is left; they must be readable images of at least "
             f"{LEAST_EDGE} pixels along the short edge"
         )
-    return photographs, photographs.chosen(split(photographs.paths)[1])
+    return photographs
 
 
 def _with_teacher(

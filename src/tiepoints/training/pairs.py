@@ -1,5 +1,7 @@
 """Training pairs: two warped, photometrically changed crops of a photograph and the exact map between them.
 
+A pair may also show two photographs that a camera took from one place at different times.
+
 Pair number n is the same, but for rounding, whenever and in whichever batch it is made: all its chance comes from
 (seed, n). Its few numbers are drawn on the CPU; its pixels are made in torch on the device that the network is on.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +25,7 @@ from .places import Places, ScoreMaps, choose_places
 from .teacher import Lessons
 from .warps import Bend, Bends, Drawn, View, Warps, draw_bend, draw_views
 
-__all__ = ["Batch", "Pairs", "lots_of"]
+__all__ = ["Batch", "Pairs", "lots_of", "static_groups"]
 
 #: ours: from this many photograph pixels to a crop's pixel on, the photograph is halved first, against aliasing.
 _HALVED = 1.5
@@ -53,7 +56,7 @@ class Batch:
 class _Plan(NamedTuple):
     """One pair before any pixel is touched."""
 
-    photograph: int
+    photographs: tuple[int, int]  # of a and of b
     mirrored: bool
     drawn: Drawn
     bend: Bend | None
@@ -81,13 +84,27 @@ class Pairs:
         A teacher's values for the same photographs.
     places : int
         An image: at most so many of the teacher's values.
+    static : sequence of sequence of int
+        Groups of photographs, by their numbers, that a camera took from one place at different times: every pixel of
+        one is the same point in another. See `static_groups`.
+    real : float
+        Share of the pairs that are of two photographs of a group.
     """
 
     def __init__(
-        self, photographs: Photographs, warps: Warps, seed: int, lessons: Lessons | None = None, places: int = 320
+        self,
+        photographs: Photographs,
+        warps: Warps,
+        seed: int,
+        lessons: Lessons | None = None,
+        places: int = 320,
+        *,
+        static: Sequence[Sequence[int]] = (),
+        real: float = 0.0,
     ) -> None:
         self.photographs, self.warps, self.seed = photographs, warps, seed
         self.lessons, self.places = lessons, places
+        self.static, self.real = static, real if static else 0.0
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
         self._generator = torch.Generator(photographs.device)
 
@@ -102,9 +119,12 @@ class Pairs:
         return int(self._order[1][place])
 
     def _plan(self, number: int) -> _Plan:
-        index = self._photograph(number)
         rng = np.random.default_rng((self.seed, 1, number))
-        _, height, width = self.photographs[index].shape
+        one = other = self._photograph(number)
+        if self.real and rng.random() < self.real:
+            group = self.static[int(rng.integers(len(self.static)))]
+            one, other = (int(n) for n in rng.choice(group, 2, replace=False))
+        _, height, width = self.photographs[one].shape
         warps = self.warps
         mirrored = bool(rng.random() < 0.5)  # mirrored photographs are photographs too
         drawn = draw_views(width, height, warps, rng)
@@ -112,11 +132,11 @@ class Pairs:
         # Grey as different filters and sensors would see the same colours.
         grey = rng.dirichlet(_GREY), rng.dirichlet(_GREY)
         lights = draw_light(warps.photometric, rng), draw_light(warps.photometric, rng)
-        return _Plan(index, mirrored, drawn, bend, grey, lights, int(rng.integers(2**62)))
+        return _Plan((one, other), mirrored, drawn, bend, grey, lights, int(rng.integers(2**62)))
 
     def _made(self, plans: list[_Plan]) -> Batch:
         device, size, count = self.photographs.device, self.warps.size, len(plans)
-        photographs = [self.photographs[plan.photograph] for plan in plans]
+        photographs = [self.photographs[plan.photographs[view]] for view in (0, 1) for plan in plans]
         limits = torch.tensor([[p.shape[2] - 1, p.shape[1] - 1] for p in photographs], dtype=torch.float32).to(device)
         bent = {i: plan.bend for i, plan in enumerate(plans) if plan.bend is not None}
         bends = Bends(list(bent), list(bent.values()), device) if bent else None
@@ -125,14 +145,13 @@ class Pairs:
 
         pixels = _pixels(size, device).expand(count, -1, -1)
         at = torch.cat([a.planes_to_photo(pixels), b.planes_to_photo(pixels)])  # (2 B, 2, S S)
-        middle = limits.repeat(2, 1)[..., None] / 2
+        middle = limits[..., None] / 2
         shown = ((at - middle).abs_() <= middle).all(dim=1)  # in the photograph
         grid = b.planes_from_photo(at[:count]).mul_(2 / (size - 1)).sub_(1)
         shown[:count] &= (grid.abs() <= 1).all(dim=1)
 
-        both = list(zip(plans, photographs, strict=True))
-        boxes = [_box(plan, view, size, photograph) for view in (0, 1) for plan, photograph in both]
-        images = _crops(photographs * 2, plans * 2, boxes, at.view(2 * count, 2, size, size))
+        boxes = [_box(plan, n // count, size, photographs[n]) for n, plan in enumerate(plans * 2)]
+        images = _crops(photographs, plans * 2, boxes, at.view(2 * count, 2, size, size))
         lots, noise = self._chances(plans, device)
         images = relit(images, [plan.lights[view] for view in (0, 1) for plan in plans], noise)
         batch = Batch(
@@ -144,9 +163,9 @@ class Pairs:
             b,
         )
         if self.lessons is not None:
-            taught = [self.lessons[plan.photograph, plan.mirrored] for plan in plans]
+            taught = [self.lessons[plan.photographs[view], plan.mirrored] for view in (0, 1) for plan in plans]
             batch.places = choose_places(taught, a, b, size, self.places, lots[:, lots_of(size) :])
-            batch.scores = ScoreMaps([lesson.scores for lesson in taught * 2], boxes)
+            batch.scores = ScoreMaps([lesson.scores for lesson in taught], boxes)
         return batch
 
     def _chances(self, plans: list[_Plan], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -162,6 +181,15 @@ class Pairs:
                 if plan.lights[view].noise is not None:
                     noise[view, i].normal_(generator=self._generator)
         return lots, noise.flatten(0, 1)
+
+
+def static_groups(photographs: Photographs, paths: Sequence[Path]) -> list[list[int]]:
+    """Those of these photographs that lie in one folder and have one size, as numbers; groups of at least two."""
+    wanted, groups = set(paths), dict[tuple[Path, tuple[int, ...]], list[int]]()
+    for number, path in enumerate(photographs.paths):
+        if path in wanted:
+            groups.setdefault((path.parent, tuple(photographs[number].shape)), []).append(number)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 @cache

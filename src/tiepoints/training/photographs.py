@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..errors import ImageError, InvalidInputError
 from ..images import read, resize_to
+from ..threads import cores
 from .cache import ArrayCache, content_key
 
 __all__ = ["LEAST_EDGE", "MAX_EDGE", "Photographs", "Resident", "prepare", "split"]
@@ -113,22 +115,31 @@ def prepare(
         Those that can be read and are large enough.
     wrong : list of str
         What is wrong with each of the others, a line each.
+
+    Raises
+    ------
+    StorageError
+        If the cache cannot be written.
     """
-    mine: list[tuple[int, str, str]] = []  # number, key, what is wrong
-    for number in range(rank, len(paths), world):
-        path = paths[number]
-        key, wrong = "", ""
+
+    def decode(number: int) -> tuple[int, str, str]:
+        """Number, key, and what is wrong."""
+        path, key = paths[number], ""
         try:
             key = content_key(path)
-            if not cache.use(key, _PART):
-                image, _ = resize_to(read(path), MAX_EDGE)
-                height, width = image.shape[:2]
-                if min(height, width) < LEAST_EDGE:
-                    raise ImageError(f"{path}: {width}x{height} pixels are less than {LEAST_EDGE}")
-                cache.write(key, _PART, np.ascontiguousarray(image.transpose(2, 0, 1)))
+            if cache.use(key, _PART):
+                return number, key, ""
+            image, _ = resize_to(read(path), MAX_EDGE)
         except (ImageError, OSError) as error:
-            wrong = str(error)
-        mine.append((number, key, wrong))
+            return number, key, str(error)
+        height, width = image.shape[:2]
+        if min(height, width) < LEAST_EDGE:
+            return number, key, f"{path}: {width}x{height} pixels are less than {LEAST_EDGE}"
+        cache.write(key, _PART, np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return number, key, ""
+
+    with ThreadPoolExecutor(cores()) as threads:
+        mine = list(threads.map(decode, range(rank, len(paths), world)))
     if world > 1:
         everyone: list[list[tuple[int, str, str]]] = [[]] * world
         torch.distributed.all_gather_object(everyone, mine)

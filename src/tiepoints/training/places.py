@@ -35,19 +35,22 @@ class Places(NamedTuple):
 
 
 def choose_places(lessons: Sequence[Lesson], a: View, b: View, size: int, count: int, lots: Tensor) -> Places:
-    """Up to `count` places of each crop, keypoints before others, drawn by lots (B, 2 M) in [0, 1)."""
-    device = lots.device
+    """Up to `count` places of each crop, keypoints before others, drawn by lots (B, 2 M) in [0, 1).
+
+    `lessons` are those of the photographs of all images a, then of all images b.
+    """
+    device, half = lots.device, len(lessons) // 2
     most = max(len(lesson.points) for lesson in lessons)
     points = torch.full((len(lessons), most, 3), -1e4, device=device)
     for row, lesson in enumerate(lessons):
         points[row, : len(lesson.points)] = lesson.points
-    at = torch.cat([a.from_photo(points[..., :2]), b.from_photo(points[..., :2])])
+    at = torch.cat([a.from_photo(points[:half, :, :2]), b.from_photo(points[half:, :, :2])])
     inside = ((at > _EDGE) & (at < size - 1 - _EDGE)).all(dim=2)
     luck = torch.cat([lots[:, :most], lots[:, -most:]])
-    preference = inside * (luck + _PREFERRED * (points[..., 2] > 0).repeat(2, 1) + 0.01)
+    preference = inside * (luck + _PREFERRED * (points[..., 2] > 0) + 0.01)
     best, rows = preference.topk(min(count, most), dim=1)
     at = at.gather(1, rows[..., None].expand(-1, -1, 2))
-    values = torch.stack([_projected(lessons[n % len(lessons)], rows[n]) for n in range(len(rows))])
+    values = torch.stack([_projected(lessons[n], rows[n]) for n in range(len(rows))])
     return Places(at, values, (best > 0).float())
 
 

@@ -26,6 +26,8 @@ class Recipe:
         learns from photographs alone.
     places : int
         At most so many of the teacher's values an image.
+    real : float
+        Share of the pairs that are of two photographs of a static camera, where there are some.
     batch : int
         Pairs a step, in each process.
     learning_rate, weight_decay : float
@@ -51,6 +53,7 @@ class Recipe:
     warps: Warps = field(default_factory=Warps)
     teachers: tuple[str, ...] = ()
     places: int = 320
+    real: float = 0.25
     batch: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
