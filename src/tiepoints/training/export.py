@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import InvalidInputError, StorageError
-from ..extraction.model import NORMALISED
+from ..extraction.model import NORMALISED, RELEASED, released
 from ..extraction.onnx_file import CHECKSUM, METADATA, OnnxFile, checksum
 from ..files import read_bytes, write_whole
 from ..optional import require
@@ -170,6 +170,8 @@ class _Graph:
             parts = ("weight", "bias", "running_mean", "running_var")
             parameters = [self.constant(f"{name}.{part}{self.ending}", self.state[f"{name}.{part}"]) for part in parts]
             return self.node("BatchNormalization", x, *parameters, epsilon=module.eps)
+        if isinstance(module, nn.Identity):
+            return x
         if isinstance(module, nn.ReLU):
             return self.node("Relu", x)
         y = x
@@ -227,13 +229,15 @@ def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
     Parameters
     ----------
     path : path
-        An .onnx file that `save_model` wrote, or a checkpoint of `tiepoints train`.
+        An .onnx file that `save_model` wrote, a checkpoint of `tiepoints train`, or the name of a released network.
 
     Raises
     ------
     StorageError
         If there is no such file, it is neither or damaged, or it is an 8-bit model.
     """
+    if str(path) in RELEASED and not path.exists():
+        path = released(str(path))
     data = read_bytes(path, remedy="give a model (.onnx) or a checkpoint (.pt) of tiepoints")
     try:
         if path.suffix == ".onnx":
