@@ -24,6 +24,7 @@ FLOORS = {
     "extraction": 3, "matching": 3, "geometry": 3, "storage": 3,
     "plot": 4, "metrics": 4, "datasets": 4,
     "pair": 5, "collection": 5,
+    "tasks": 5.5,
     "compare": 6, "doctor": 6, "training": 6,
     "benchmarks": 7,
     "cli": 8,

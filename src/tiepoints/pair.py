@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import choice, count, number
+from .checks import choice, count, number, shown
 from .drawing import Picture
 from .errors import InvalidInputError
 from .extraction import Extractor, load
 from .features import Features, Matches
 from .geometry import Geometry, fundamental, homography, log_nfa
+from .geometry.chance import VERIFIED
 from .geometry.outline import corners
 from .images import with_mask
 from .matching import Matcher, match
@@ -181,7 +182,10 @@ def match_images(
     elif options:
         raise InvalidInputError(f"{', '.join(options)}: {extractor!r} has its options already")
     elif not isinstance(extractor, Extractor):
-        extractor = extractor()
+        made = extractor() if callable(extractor) else extractor
+        if not isinstance(made, Extractor):
+            raise InvalidInputError(f"extractor is {shown(made)}, but a name or an Extractor is expected")
+        extractor = made
     lap("load")
     (pixels_a, mask_a), (pixels_b, mask_b) = with_mask(image_a), with_mask(image_b)
     lap("read")
@@ -193,6 +197,6 @@ def match_images(
     if kind is not None and threshold is not None:
         estimate: Any = homography if kind == "homography" else fundamental
         model = estimate(a, b, matches, threshold=threshold, seed=seed)
-        verified = bool(log_nfa(model, threshold, b.image_size) <= 0)
+        verified = bool(log_nfa(model, threshold, b.image_size) <= VERIFIED)
     lap("verify")
     return MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times)

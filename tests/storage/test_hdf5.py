@@ -256,7 +256,7 @@ def test_bad_files_are_one_line(tmp_path, features, reader):
         assert "\n" not in str(error.value)
     with pytest.raises(StorageError, match=r"none\.h5: no such file"):
         reader(tmp_path / "none.h5")
-    with pytest.raises(StorageError, match="is not a file"):
+    with pytest.raises(StorageError, match="is not a regular file"):
         reader(tmp_path)
 
 

@@ -5,14 +5,13 @@ The same for whatever has its layout, and for pairs that are judged by correspon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..collection import Collection, Engine, Extract, Given, Results, Step, Store, run
+from ..collection import Collection, Engine, Extract, Given, Results, Step
 from ..datasets.planar import Pair, Sequences, read_sequences
 from ..errors import StorageError
 from ..extraction import Extractor
@@ -25,7 +24,7 @@ from ..metrics import correspondences
 from ..metrics.planar import THRESHOLDS, Profile, profile_of, score_planar_pair
 from ..plot import plot_matches
 from . import published
-from .methods import Method, methods_of
+from .methods import Method, Progress, methods_of, runner
 from .report import Column, Picture, Plot, Report, Row, Series, Table, Value, more, versions
 from .speed import time_methods, usual_table
 from .timing import scene
@@ -35,9 +34,6 @@ __all__ = ["evaluate_hpatches", "with_examples", "with_time"]
 _STEPS = [f"{t:g}" for t in THRESHOLDS]
 _RUNS = 5
 _USUAL_SIZE = (640, 480)
-
-#: Called with a method's label, the number of its images or pairs done, and the number of all.
-Progress = Callable[[str, int, int], None]
 
 
 class ScorePair(Step):
@@ -106,6 +102,21 @@ def evaluate_hpatches(
         If a folder holds no sequence, a file of ground truth is damaged, or no pair can be read.
     InvalidInputError
         If there is no such profile, or two methods have the same label.
+
+    Examples
+    --------
+    >>> import shutil
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from tiepoints.benchmarks import evaluate_hpatches
+    >>> folder = Path("mine/v_box")
+    >>> folder.mkdir(parents=True)
+    >>> for k in "12":
+    ...     _ = shutil.copy("examples/box.png", folder / f"{k}.png")
+    >>> np.savetxt(folder / "H_1_2", np.eye(3))
+    >>> report = evaluate_hpatches(["orb", "sift"], "mine")
+    >>> report.table.row("orb", "overall").values["mma3"]
+    1.0
     """
     rules = profile_of(profile)
     chosen = methods_of(methods)
@@ -113,20 +124,15 @@ def evaluate_hpatches(
     photos = Collection.from_paths(data.images)
     details: list[dict[str, Value]] = []
     unreadable: dict[Any, str] = {}
-    with nullcontext() if store is None else Store(store) as where:
+    with runner(store, engine, progress) as through:
         for one in chosen:
-
-            def through(step: Step, items: Any, what: str = one.label) -> Results:
-                moved = None if progress is None else (lambda done, total: progress(what, done, total))
-                return run(step, items, where, engine=engine, progress=moved)
-
-            features = through(Extract(one.extractor), photos, f"{one.label}: images")
+            features = through(f"{one.label}: images", Extract(one.extractor), photos)
             pairs = {
                 (pair.a, pair.b): (features.reference(pair.a), features.reference(pair.b), Given(pair.truth))
                 for pair in data.pairs
                 if pair.a in features and pair.b in features
             }
-            scores = through(ScorePair(rules), pairs, f"{one.label}: pairs")
+            scores = through(f"{one.label}: pairs", ScorePair(rules), pairs)
             unreadable |= features.failed
             unreadable |= {pair: f"{' '.join(pair)}: {why}" for pair, why in scores.failed.items()}
             for pair in data.pairs:
@@ -176,12 +182,7 @@ def _columns(rules: Profile) -> tuple[Column, ...]:
     return (
         *curve("mma", "MMA", "correct / putative matches, mean over the pairs, at", ("1", "2", "3")),
         *curve("ms", "MS", f"matching score: {wording}, at", ("3",)),
-        Column(
-            "rep3",
-            "rep@3",
-            help=f"repeatability: covisible keypoints found again ({repeats}) within 3 px",
-            better="higher",
-        ),
+        more("rep3", "rep@3", help=f"repeatability: covisible keypoints found again ({repeats}) within 3 px"),
         *curve("h", "H", "homographies whose mean corner error is at most", ("1", "3")),
         Column("keypoints", "keypoints", 0, "of an image, mean"),
         Column("covisible", "covisible", 0, "keypoints in the area that both images show, mean", main=False),
@@ -317,12 +318,12 @@ def with_examples(
         if pair.homography is not None:
             by_split.setdefault(pair.split, []).append(pair)
     pictures = []
-    with nullcontext() if store is None else Store(store) as where:
+    with runner(store) as through:
         for split, pairs in by_split.items():
             pair = pairs[len(pairs) // 2]
             photos = Collection.from_paths({name: data.images[name] for name in (pair.a, pair.b)})
             for method in methods:
-                features = run(Extract(method.extractor), photos, where)
+                features = through("examples", Extract(method.extractor), photos)
                 if len(features) == 2:
                     pictures.append(_example(f"{method.label}, {split}", pair, features, photos, threshold))
     return replace(report, pictures=(*report.pictures, *pictures))

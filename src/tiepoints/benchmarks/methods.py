@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..collection import Engine, Results, Step, Store, run
 from ..errors import InvalidInputError
 from ..extraction import Extractor, load
+from ..files import PathLike
 from ..weights import cache_folder
 
-__all__ = ["Method", "default_store", "method", "methods_of"]
+__all__ = ["Method", "Progress", "default_store", "method", "methods_of"]
+
+#: Called with what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +71,12 @@ def method(spec: str | Extractor | Method, **common: Any) -> Method:
         If the text has another form, or the method lacks an option.
     UnknownExtractorError, MissingDependencyError
         As `tiepoints.load`.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import method
+    >>> method("orb:scale_factor=1.3", max_keypoints=500).label
+    'orb scale_factor=1.3'
     """
     if isinstance(spec, Method):
         return spec
@@ -87,6 +99,12 @@ def methods_of(specs: str | Extractor | Method | Iterable[str | Extractor | Meth
     ------
     InvalidInputError
         If two have the same label: a table could not tell them apart.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks.methods import methods_of
+    >>> [one.label for one in methods_of(["orb", "sift"])]
+    ['orb', 'sift']
     """
     several = [specs] if isinstance(specs, str | Extractor | Method) else specs
     found = [method(spec, **common) for spec in several]
@@ -96,8 +114,35 @@ def methods_of(specs: str | Extractor | Method | Iterable[str | Extractor | Meth
     return found
 
 
+@contextmanager
+def runner(
+    store: PathLike | None, engine: Engine | None = None, progress: Progress | None = None
+) -> Iterator[Callable[..., Results]]:
+    """`collection.run` with the store, engine and progress that all steps of a benchmark have.
+
+    Yields
+    ------
+    through : callable
+        Called as ``through(what, step, items, *sources)``; `what` is for the progress.
+    """
+    with nullcontext() if store is None else Store(store) as where:
+
+        def through(what: str, step: Step, items: Any, *sources: Results) -> Results:
+            moved = None if progress is None else (lambda done, total: progress(what, done, total))
+            return run(step, items, where, *sources, engine=engine, progress=moved)
+
+        yield through
+
+
 def default_store() -> Path:
-    """Where results are kept unless told otherwise: TIEPOINTS_CACHE, else `tiepoints` in the user's cache folder."""
+    """Where results are kept unless told otherwise: TIEPOINTS_CACHE, else `tiepoints` in the user's cache folder.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import default_store
+    >>> default_store().name
+    'benchmarks'
+    """
     return cache_folder().with_name("benchmarks")
 
 

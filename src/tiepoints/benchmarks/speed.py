@@ -18,7 +18,7 @@ from ..errors import InvalidInputError, MissingDependencyError
 from ..extraction import Extractor, extractors, is_ready
 from ..matching import match
 from .memory import peak_memory
-from .methods import Method, method, methods_of
+from .methods import Method, Progress, method, methods_of
 from .report import Column, Plot, Report, Row, Series, Table, Value, less, versions
 from .timing import ORB, SIFT, alternating, opencv_match, opencv_orb, opencv_sift, ratio, scene
 
@@ -28,8 +28,6 @@ UInt8 = NDArray[np.uint8]
 K = TypeVar("K")
 #: (width, height) and the number of keypoints.
 _Task = tuple[tuple[int, int], int]
-#: Called with what is being timed, how many of them are done, and how many there are.
-Progress = Callable[[str, int, int], None]
 
 _DESCRIPTION = (
     "Extraction and exact mutual matching, image already decoded, methods alternating (A B A B ...) after a warm-up; "
@@ -107,6 +105,13 @@ def evaluate_speed(
     InvalidInputError
         If runs is below 5, a size or count is not positive, two sizes have equally many pixels, or two methods the same
         label.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import evaluate_speed
+    >>> report = evaluate_speed(["orb"], size=(160, 120), count=100, sizes=(), counts=(), memory=False)
+    >>> [row.method for row in report.table.rows]
+    ['OpenCV SIFT', 'OpenCV ORB', 'orb']
     """
     if runs < 5:
         raise InvalidInputError(f"runs is {runs}, but a median needs at least 5")
@@ -224,13 +229,7 @@ def usual_table(title: str, timed: Sequence[Timed], peaks: Mapping[str, float | 
         Column("extract_to_orb", "/ ORB", 2, "extraction, relative to OpenCV's ORB"),
         less("match_ms", "match, ms", 1, "median"),
         Column("match_to_sift", "/ BFMatcher", 2, "matching, relative to OpenCV's BFMatcher on SIFT's descriptors"),
-        Column(
-            "peak_mb",
-            "peak MB",
-            0,
-            "memory of a process that extracts the image, Python and libraries included",
-            better="lower",
-        ),
+        less("peak_mb", "peak MB", 0, "memory of a process that extracts the image, Python and libraries included"),
     )
     sift, orb = timed[0], timed[1]
     rows = []

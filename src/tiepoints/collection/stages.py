@@ -13,6 +13,7 @@ from ..errors import InvalidInputError
 from ..extraction import Extractor, load
 from ..features import Features, Matches
 from ..geometry import fundamental, homography, log_nfa
+from ..geometry.chance import VERIFIED
 from ..geometry.results import Geometry
 from ..matching import Matcher, load_matcher
 from .photographs import Photograph
@@ -155,7 +156,7 @@ class Verified:
     @property
     def verified(self) -> bool:
         """Whether there is a model, with more inliers than chance would give."""
-        return bool(self.geometry) and self.log_nfa <= 0
+        return bool(self.geometry) and self.log_nfa <= VERIFIED
 
     @property
     def inliers(self) -> Matches:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import InvalidInputError, StorageError
 from ..files import PathLike, one_line
+from ..storage.reading import check_regular
 
 __all__ = ["Trajectory", "read_trajectory"]
 
@@ -91,8 +92,17 @@ def read_trajectory(path: PathLike) -> Trajectory:
     ------
     StorageError
         If the file cannot be read; with the number of the line, if that is of neither format.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.datasets.trajectories import read_trajectory
+    >>> np.savetxt("truth.txt", [[0.0, 0, 0, 0, 0, 0, 0, 1], [0.1, 1, 0, 0, 0, 0, 0, 1]])
+    >>> read_trajectory("truth.txt").positions.tolist()
+    [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     """
-    path = Path(path)
+    path = checks.path(path, "path")
+    check_regular(path)
     rows: list[list[float]] = []
     numbers: list[int] = []
     try:

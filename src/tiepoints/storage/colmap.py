@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 from typing import Literal as OneOf
@@ -18,11 +18,14 @@ from typing import Literal as OneOf
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..camera import Camera
 from ..checks import choice
 from ..errors import InvalidInputError, MissingDependencyError, StorageError
+from ..exif import Position
 from ..features import Features, Matches
-from ..files import PathLike, one_line, real, replacing, write_lock
+from ..files import PathLike, check_name, one_line, read_bytes, real, replacing, write_lock
+from ..optional import require
 from .colmap_checks import (
     CameraMode,
     Pair,
@@ -33,6 +36,7 @@ from .colmap_checks import (
     keeps_descriptors,
     shared_by,
 )
+from .reading import check_regular
 
 __all__ = ["ColmapDatabase", "Kind", "TwoView", "read_colmap", "write_colmap"]
 
@@ -112,11 +116,18 @@ class ColmapDatabase:
         Unverified; every score is 1.
     two_views : dict of (str, str) to TwoView
         Verified; what the mapper works from.
+    positions : dict of str to Position
+        Where images were taken, as far as the database has it in WGS 84.
+    failed : dict of str to str
+        Images that cannot be used, and why: their camera is of an unknown model or damaged, or their name leads out of
+        the folder of the images. Their pairs are left out as well.
     """
 
     images: dict[str, tuple[Features, Camera]]
     matches: dict[Pair, Matches]
     two_views: dict[Pair, TwoView]
+    positions: dict[str, Position] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def write_colmap(
@@ -125,6 +136,7 @@ def write_colmap(
     matches: Mapping[Pair, Matches | TwoView] | None = None,
     *,
     camera_mode: CameraMode = "per-image",
+    positions: Mapping[str, Position] | None = None,
 ) -> None:
     """Write a new COLMAP database; the old file stays whole until the new one is, and is then replaced.
 
@@ -145,6 +157,9 @@ def write_colmap(
     camera_mode : {"per-image", "per-folder", "single", "equal"}
         Which images were taken with one camera, which COLMAP then refines as one: none, those of one folder (by their
         names), all, or those whose cameras are equal. Of images with one camera, the first one's camera counts.
+    positions : mapping of str to Position, optional
+        Where images were taken, see `position_from_exif`: COLMAP's pose priors, for mappers that use them. Those
+        without an altitude are left out.
 
     Raises
     ------
@@ -187,6 +202,8 @@ def write_colmap(
                 check_shared(name, camera, cameras[shared][0], camera_mode)
                 ids[name] = _write_image(pycolmap, database, name, features, cameras[shared][1])
                 counts[name] = len(features)
+                if positions is not None and name in positions:
+                    _write_position(pycolmap, database, ids[name], positions[name])
             for pair, found in (matches or {}).items():
                 check_pair(pair, found, counts, matches or {})
                 plain = found if isinstance(found, Matches) else found.proposed or found.matches
@@ -207,7 +224,8 @@ def read_colmap(path: PathLike) -> ColmapDatabase:
     MissingDependencyError
         Without pycolmap 4.
     StorageError
-        If there is no such file, it is no COLMAP database or damaged, or has a camera model that tiepoints lacks.
+        If there is no such file, it is no COLMAP database or damaged, or none of its images can be used. Where only
+        some cannot, `ColmapDatabase.failed` tells why.
 
     Examples
     --------
@@ -219,38 +237,45 @@ def read_colmap(path: PathLike) -> ColmapDatabase:
     (['box.png'], {})
     """
     pycolmap = _pycolmap()
-    path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(16)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
+    path = checks.path(path, "path")
+    check_regular(path)
+    head = read_bytes(path, 16)
     if head != b"SQLite format 3\0":  # COLMAP would fill an empty file, and prints pages about others
         raise StorageError(f"{path}: not a COLMAP database, or damaged at its beginning; write it again")
     with _open(pycolmap, path, path) as database:
-        cameras = {camera.camera_id: _camera_of(camera) for camera in database.read_all_cameras()}
         names: dict[int, str] = {}
         images: dict[str, tuple[Features, Camera]] = {}
+        failed: dict[str, str] = {}
         for image in database.read_all_images():
-            camera = cameras[image.camera_id]
-            names[image.image_id] = image.name
-            images[image.name] = _features_of(pycolmap, database, image.image_id, camera), camera
+            try:
+                camera = Camera.from_pycolmap(database.read_camera(image.camera_id))
+                images[check_name(image.name)] = _features_of(pycolmap, database, image.image_id, camera), camera
+                names[image.image_id] = image.name
+            except Exception as error:  # noqa: PERF203 - one image costs no other
+                failed[image.name] = one_line(error)
+        if failed and not images:
+            name, reason = next(iter(failed.items()))
+            raise StorageError(f"{path}: none of its images can be used: {name}: {reason}")
+        positions: dict[str, Position] = {}
+        for prior in database.read_all_pose_priors():
+            owner = names.get(prior.corr_data_id.id)
+            if owner is not None and prior.coordinate_system == pycolmap.PosePriorCoordinateSystem.WGS84:
+                positions[owner] = Position(*(float(v) for v in prior.position))
         matches: dict[Pair, Matches] = {}
         for key, indices in zip(*database.read_all_matches(), strict=True):
             a, b = pycolmap.pair_id_to_image_pair(key)
-            matches[names[a], names[b]] = _matches_of(indices)
+            if a in names and b in names:
+                matches[names[a], names[b]] = _matches_of(indices)
         two_views: dict[Pair, TwoView] = {}
         for key, geometry in zip(*database.read_two_view_geometries(), strict=True):
             a, b = pycolmap.pair_id_to_image_pair(key)
-            two_views[names[a], names[b]] = _two_view_of(pycolmap, geometry, matches.get((names[a], names[b])))
-    return ColmapDatabase(images, matches, two_views)
+            if a in names and b in names:
+                two_views[names[a], names[b]] = _two_view_of(pycolmap, geometry, matches.get((names[a], names[b])))
+    return ColmapDatabase(images, matches, two_views, positions, failed)
 
 
 def _pycolmap() -> Any:
-    try:
-        import pycolmap
-    except ImportError:
-        raise MissingDependencyError("COLMAP databases need pycolmap: pip install 'tiepoints[sfm]'") from None
+    pycolmap = require("pycolmap", "COLMAP's database", "sfm")
     if not hasattr(pycolmap, "FeatureDescriptors"):  # new in 4.0, with the present layout of the database
         raise MissingDependencyError(
             f"pycolmap {pycolmap.__version__} is too old, 4.0 is needed: pip install --upgrade 'tiepoints[sfm]'"
@@ -269,7 +294,7 @@ def _open(pycolmap: Any, path: Path, shown: Path) -> Iterator[Any]:
         if isinstance(error, InvalidInputError) and path == shown:  # while reading, it is the file that is wrong
             raise StorageError(f"{shown}: {one_line(error)}") from error
         raise
-    except (RuntimeError, ValueError, KeyError, IndexError, OSError) as error:
+    except Exception as error:  # whatever pybind11 makes of COLMAP's and SQLite's errors
         raise StorageError(f"{shown}: COLMAP cannot use this database ({one_line(error)})") from error
     finally:
         if database is not None:
@@ -290,16 +315,7 @@ def _settle(pycolmap: Any, path: Path) -> None:
 
 def _write_camera(pycolmap: Any, database: Any, camera: Camera) -> tuple[int, int]:
     """The ids of a camera and of the rig that holds only it."""
-    corner = camera.shifted(0.5)
-    camera_id = database.write_camera(
-        pycolmap.Camera(
-            model=camera.model,
-            width=camera.width,
-            height=camera.height,
-            params=list(corner.params),
-            has_prior_focal_length=camera.focal_is_known,
-        )
-    )
+    camera_id = database.write_camera(camera.to_pycolmap())
     rig = pycolmap.Rig()
     rig.add_ref_sensor(pycolmap.sensor_t(pycolmap.SensorType.CAMERA, camera_id))
     return camera_id, database.write_rig(rig)
@@ -351,10 +367,14 @@ def _shifted(matrix: NDArray[np.float64], which: str, offset: float) -> NDArray[
     return np.asarray(new_from_old @ matrix @ old_from_new) if which == "H" else matrix
 
 
-def _camera_of(camera: Any) -> Camera:
-    params = tuple(float(p) for p in camera.params)
-    ours = Camera(camera.model_name, camera.width, camera.height, params, bool(camera.has_prior_focal_length))
-    return ours.shifted(-0.5)
+def _write_position(pycolmap: Any, database: Any, image_id: int, position: Position) -> None:
+    if position.altitude is None:  # COLMAP's own reader asks for all three
+        return
+    prior = pycolmap.PosePrior()
+    prior.position = np.array(position)
+    prior.coordinate_system = pycolmap.PosePriorCoordinateSystem.WGS84
+    prior.corr_data_id = database.read_image(image_id).data_id
+    database.write_pose_prior(prior)
 
 
 def _features_of(pycolmap: Any, database: Any, image_id: int, camera: Camera) -> Features:

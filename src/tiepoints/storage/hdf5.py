@@ -8,15 +8,17 @@ import sys
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import InvalidInputError, StorageError
-from ..files import PathLike, check_space, one_line, real, replacing, write_lock
+from ..files import PathLike, check_name, check_space, one_line, real, replacing, write_lock
+from .reading import linked, open_hdf5, reading
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -25,9 +27,6 @@ W = TypeVar("W", bound="Writer[Any]")
 
 # Bytes that the groups and datasets of an item take besides the arrays, generously.
 _HEADERS = 32_768
-
-# What h5py raises on damaged files and on datasets that are not what their names say.
-_DAMAGED = (InvalidInputError, OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError)
 
 
 class MissingItemError(StorageError, KeyError):
@@ -41,18 +40,9 @@ class Reader(Mapping[K, V], ABC, Generic[K, V]):
     marker: str  # the dataset that makes a group an item
 
     def __init__(self, path: PathLike) -> None:
-        import h5py
-
-        self.path = Path(path)
+        self.path = checks.path(path, "path")
         self._groups: dict[K, str] | None = None
-        if not self.path.is_file():
-            raise StorageError(f"{self.path}: {'is not a file' if self.path.exists() else 'no such file'}")
-        try:
-            self._file = h5py.File(self.path, "r")
-        except OSError as error:
-            raise StorageError(
-                f"{self.path}: not an HDF5 file, or truncated ({one_line(error)}); delete it and write it again"
-            ) from error
+        self._file = open_hdf5(self.path)
 
     def __enter__(self: R) -> R:
         return self
@@ -108,37 +98,33 @@ class Reader(Mapping[K, V], ABC, Generic[K, V]):
                     raise StorageError(f"{self.path}: holds no {self.what}; give the file that does")
         return self._groups
 
-    @contextmanager
-    def _reported(self, what: str = "it is") -> Iterator[None]:
-        try:
-            yield
-        except StorageError:
-            raise
-        except _DAMAGED as error:
-            raise StorageError(
-                f"{self.path}: {what} damaged, or of another layout than hloc's ({one_line(error)}); write it again"
-            ) from error
+    def _reported(self, what: str = "it is") -> AbstractContextManager[None]:
+        return reading(self.path, what, layout="of another layout than hloc's")
 
     def _list(self) -> list[str]:
         """The names of the groups that are items."""
-        import h5py
-
         names: list[str] = []
         # `visit` hands out names only; opening every object as well would take ten times as long.
-        self._file.visit(names.append)
+        self._file.visit(names.append)  # follows no links
         ending = f"/{self.marker}"
-        return [
-            name[: -len(ending)]
-            for name in names
-            if name.endswith(ending) and self._file.get(name, getclass=True) is h5py.Dataset
-        ]
+        return [name[: -len(ending)] for name in names if name.endswith(ending) and self._is_item(self._file[name])]
 
     def _at(self, name: str) -> Any:
         """The group of this name if it is an item, else None."""
+        marker = linked(self._file, f"{name}/{self.marker}")
+        return linked(self._file, name) if self._is_item(marker) else None
+
+    def _is_item(self, marker: Any) -> bool:
         import h5py
 
-        is_item = self._file.get(f"{name}/{self.marker}", getclass=True) is h5py.Dataset
-        return self._file[name] if is_item else None
+        return isinstance(marker, h5py.Dataset)
+
+    def _checked(self, name: str) -> str:
+        """A name from the file that may become a path: never one outside the folder of the images."""
+        try:
+            return check_name(name)
+        except InvalidInputError as error:
+            raise StorageError(f"{self.path}: {error}") from None
 
     @abstractmethod
     def _key(self, name: str) -> K:

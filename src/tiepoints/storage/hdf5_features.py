@@ -16,7 +16,8 @@ from ..errors import InvalidInputError
 from ..features import Features
 from ..files import PathLike, check_name
 from .hdf5 import Reader, Writer, forms
-from .npz import arrays_of, features_of
+from .npz import OPTIONAL, arrays_of, features_of
+from .reading import array_of, linked
 
 
 class FeatureReader(Reader[str, Features]):
@@ -56,7 +57,7 @@ class FeatureReader(Reader[str, Features]):
             return {name: str(self._file[name].attrs.get("key", "")) for name in self}
 
     def _key(self, name: str) -> str:
-        return name
+        return self._checked(name)
 
     def _find(self, key: object) -> Any:
         if not isinstance(key, str):
@@ -68,7 +69,8 @@ class FeatureReader(Reader[str, Features]):
             return None
 
     def _value(self, key: str, group: Any) -> Features:
-        arrays = {name: group[name][()] for name in group}
+        names = ("keypoints", "descriptors", "scores", "image_size", *OPTIONAL)  # others are not ours to read
+        arrays = {name: array_of(linked(group, name), name) for name in names if name in group}
         arrays["keypoints"] = points = arrays["keypoints"].astype(np.float32).reshape(-1, 2)
         descriptors = arrays.get("descriptors")
         arrays["descriptors"] = np.zeros((len(points), 0), np.float32) if descriptors is None else descriptors.T

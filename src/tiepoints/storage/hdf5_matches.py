@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import InvalidInputError
 from ..features import Matches
 from ..files import PathLike, check_name
 from .hdf5 import Reader, Writer, forms
+from .reading import array_of, linked
 
 Pair = tuple[str, str]
 
@@ -52,7 +54,8 @@ class MatchReader(Reader[Pair, Matches]):
     def _key(self, name: str) -> Pair:
         a, _, b = name.partition("/")
         # Only a name with a '-' may have been another one; not opening the rest keeps long lists quick.
-        return (_names_of(self._file[name]) if "-" in name else None) or (a, b)
+        a, b = (_names_of(self._file[name]) if "-" in name else None) or (a, b)
+        return self._checked(a), self._checked(b)
 
     def _find(self, key: object) -> Any:
         if not (isinstance(key, tuple) and len(key) == 2 and all(isinstance(name, str) for name in key)):
@@ -68,11 +71,12 @@ class MatchReader(Reader[Pair, Matches]):
         return None
 
     def _value(self, key: Pair, group: Any) -> Matches:
-        matches0 = group["matches0"][()].astype(np.int32).ravel()
+        matches0 = checks.array(array_of(linked(group, "matches0"), "matches0"), "matches0", None, np.int32).ravel()
         rows = np.flatnonzero(matches0 >= 0)
         scores = np.ones(len(rows), np.float32)
         if "matching_scores0" in group:
-            scores = group["matching_scores0"][()].astype(np.float32).ravel()[rows]
+            scores0 = array_of(linked(group, "matching_scores0"), "matching_scores0")
+            scores = scores0.astype(np.float32).ravel()[rows]
         indices = np.stack([rows, matches0[rows]], axis=1)
         swapped = _composed(group.name.strip("/")) != _composed(_group_of(key))
         return Matches(indices[:, ::-1] if swapped else indices, scores)

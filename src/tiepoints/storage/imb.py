@@ -15,24 +15,25 @@ size as an attribute of the keypoints; the benchmark looks at neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import InvalidInputError, StorageError
 from ..features import Features, Matches
 from ..files import PathLike, check_name, one_line, real, remove_leftovers, replacing, write_lock
 from .npz import features_of
+from .reading import array_of, linked, open_hdf5, reading
 
 Pair = tuple[str, str]
 
 _FEATURES = ("keypoints", "descriptors", "scores", "scales", "angles", "orientations", "sets")
 _ALL = (*_FEATURES, "matches")
-_DAMAGED = (InvalidInputError, OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError)
 
 
 def save_imb(folder: PathLike, features: Mapping[str, Features], matches: Mapping[Pair, Matches] | None = None) -> None:
@@ -128,9 +129,7 @@ def load_imb(folder: PathLike) -> tuple[dict[str, Features], dict[Pair, Matches]
     >>> list(features), matches
     (['box'], {})
     """
-    import h5py
-
-    folder = Path(folder)
+    folder = checks.path(folder, "folder")
     if not (folder / "keypoints.h5").is_file():
         raise StorageError(f"{folder}: no keypoints.h5; give the folder of one scene")
     with ExitStack() as stack:
@@ -138,32 +137,26 @@ def load_imb(folder: PathLike) -> tuple[dict[str, Features], dict[Pair, Matches]
         for name in _ALL:
             path = folder / f"{name}.h5"
             if path.is_file():
-                try:
-                    files[name] = stack.enter_context(h5py.File(path, "r"))
-                except OSError as error:
-                    raise StorageError(
-                        f"{path}: not an HDF5 file, or truncated ({one_line(error)}); write it again"
-                    ) from error
+                files[name] = stack.enter_context(open_hdf5(path))
         features: dict[str, Features] = {}
-        for stem in files["keypoints"]:
+        for stem in _keys(folder, "keypoints", files):
             with _reported(folder, "keypoints", stem):
-                features[stem] = _read_image(files, stem)
+                features[check_name(stem)] = _read_image(files, stem)
         matches: dict[Pair, Matches] = {}
-        for key in files.get("matches", ()):
+        for key in _keys(folder, "matches", files):
             with _reported(folder, "matches", key):
-                indices = files["matches"][key][()].T.reshape(-1, 2)
+                indices = array_of(linked(files["matches"], key), "matches").T.reshape(-1, 2)
                 matches[_pair_of(key, features)] = Matches(indices, np.ones(len(indices), np.float32))
     return features, matches
 
 
-@contextmanager
-def _reported(folder: Path, name: str, key: str) -> Iterator[None]:
-    try:
-        yield
-    except _DAMAGED as error:
-        raise StorageError(
-            f"{folder / name}.h5: {key!r} is damaged there or in a file beside it ({one_line(error)}); write them again"
-        ) from error
+def _reported(folder: Path, name: str, key: str) -> AbstractContextManager[None]:
+    return reading(f"{folder / name}.h5", f"{key!r} there, or in a file beside it, is", remedy="write them again")
+
+
+def _keys(folder: Path, name: str, files: Mapping[str, Any]) -> list[str]:
+    with reading(f"{folder / name}.h5"):
+        return list(files.get(name, ()))
 
 
 def _stem(name: str) -> str:
@@ -224,9 +217,10 @@ def _write_image(open_file: Callable[[str], Any], stem: str, features: Features)
 
 def _read_image(files: Mapping[str, Any], stem: str) -> Features:
     def read(name: str) -> NDArray[Any] | None:
-        return np.asarray(files[name][stem][()]) if name in files and stem in files[name] else None
+        return array_of(linked(files[name], stem), name) if name in files and stem in files[name] else None
 
-    points = files["keypoints"][stem][()].astype(np.float32).reshape(-1, 2) - np.float32(0.5)
+    keypoints = linked(files["keypoints"], stem)
+    points = array_of(keypoints, "keypoints").astype(np.float32).reshape(-1, 2) - np.float32(0.5)
     descriptors, scores, scales, sets = read("descriptors"), read("scores"), read("scales"), read("sets")
     angles = read("angles")
     if angles is None:
@@ -236,7 +230,7 @@ def _read_image(files: Mapping[str, Any], stem: str) -> Features:
         "descriptors": np.zeros((len(points), 0), np.float32) if descriptors is None else descriptors,
         # The benchmark's own exporters write N x 1.
         "scores": np.ones(len(points), np.float32) if scores is None else scores.ravel(),
-        "image_size": np.asarray(files["keypoints"][stem].attrs.get("image_size", (0, 0))),
+        "image_size": np.asarray(keypoints.attrs.get("image_size", (0, 0))),
     }
     if scales is not None:
         arrays["scales"] = scales.ravel() * 2

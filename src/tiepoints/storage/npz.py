@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import checks
 from ..errors import InvalidInputError, StorageError
 from ..features import Features, Matches
 from ..files import PathLike, one_line, replacing
+from .reading import check_regular, reading, unpacked
 
 #: The fields of Features that may be missing.
 OPTIONAL = ("sets", "scales", "angles")
@@ -172,19 +171,6 @@ def write_arrays(stream: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
     np.savez(stream, **named)
 
 
-def read_arrays(stream: IO[bytes]) -> dict[str, NDArray[Any]]:
-    """All arrays of an .npz stream; what is no such stream raises one of `DAMAGED`."""
-    content = np.load(stream, allow_pickle=False)
-    if not isinstance(content, np.lib.npyio.NpzFile):
-        raise ValueError("a single array, not an .npz archive")
-    with content:
-        return {name: content[name] for name in content.files}
-
-
-#: What NumPy and zipfile raise on streams that are truncated, damaged or of another kind.
-DAMAGED = (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError, NotImplementedError, RuntimeError, zlib.error)
-
-
 def _save(path: PathLike, arrays: Mapping[str, NDArray[Any]]) -> None:
     with replacing(path) as temporary:
         try:
@@ -195,15 +181,10 @@ def _save(path: PathLike, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _load(path: PathLike, what: str) -> dict[str, NDArray[Any]]:
-    try:
-        with Path(path).open("rb") as stream:
-            return read_arrays(stream)
-    except FileNotFoundError:
-        raise StorageError(f"{path}: no such file") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
-    except DAMAGED as error:
-        raise _not_these(path, what, error) from error
+    path = checks.path(path, "path")
+    check_regular(path)
+    with reading(path, layout=f"holds no {what}"), path.open("rb") as stream:
+        return unpacked(stream)
 
 
 def _not_these(path: PathLike, what: str, error: BaseException) -> StorageError:

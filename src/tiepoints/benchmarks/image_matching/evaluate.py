@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...camera import Camera
-from ...collection import Collection, Engine, Extract, Given, Results, Step, Store, run
+from ...collection import Collection, Engine, Extract, Given, Results, Step, run
 from ...collection.running import Input
 from ...datasets.scenes import Pair, Scene, find_scenes, read_depth
 from ...errors import InvalidInputError, StorageError
@@ -24,17 +23,15 @@ from ...metrics.depth import depth_at
 from ...metrics.poses import CamFromWorld, pairwise_errors
 from ...metrics.trajectories import rms_after_alignment, robust_ate
 from ...plot import plot_matches
-from ..methods import Method, methods_of
+from ..methods import Method, Progress, methods_of, runner
 from ..report import Picture, Report, versions
 from .multiview import BAGS, Bag, Intrinsics, Model, Reconstruct, VerifyScene, choose_bags
 from .stereo import JudgePair, MatchPair, PairRecord, Track, TrackRecord, estimator_for, judge_pair
 from .summary import BagRecord, SceneResult, details, notes, plots, tables
 
-__all__ = ["Options", "Progress", "default_ratio", "evaluate_image_matching", "evaluate_scene", "scenes_of"]
+__all__ = ["Options", "default_ratio", "evaluate_image_matching", "evaluate_scene", "scenes_of"]
 
 Float64 = NDArray[np.float64]
-#: Called with what is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -148,6 +145,11 @@ def evaluate_image_matching(
         If there is no scene, a scene's files are damaged, or the store cannot be used.
     MissingDependencyError
         If the multiview task lacks pycolmap, or a track its estimator.
+
+    Examples
+    --------
+    >>> report = evaluate_image_matching(["orb", "rootsift"], "strecha", store="work")    # doctest: +SKIP
+    >>> report.table.row("rootsift", "fountain-P11").values["maa10"]                      # doctest: +SKIP
     """
     chosen, scenes = methods_of(methods), scenes_of(roots)
     names = [f"{scene.dataset}/{scene.name}" for scene in scenes]
@@ -195,12 +197,8 @@ def evaluate_scene(
         If the multiview task lacks pycolmap.
     """
     about = f"{method.label} on {scene.name}"
-    with nullcontext() if store is None else Store(store) as where:
-
-        def through(what: str, step: Step, items: Any, *sources: Results) -> Results:
-            moved = None if progress is None else (lambda done, total: progress(f"{about}: {what}", done, total))
-            return run(step, items, where, *sources, engine=engine, progress=moved)
-
+    moved = None if progress is None else (lambda what, *count: progress(f"{about}: {what}", *count))
+    with runner(store, engine, moved) as through:
         photos = Collection.from_paths({name: view.path for name, view in scene.views.items()})
         features = through("extracting", Extract(method.extractor), photos)
         scene, notes = _readable(scene, features.failed)

@@ -11,18 +11,17 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ...collection import Collection, Engine, Extract, Results, Step, Store, run
+from ...collection import Collection, Engine, Extract
 from ...datasets.scenes import Scene
 from ...errors import InvalidInputError
 from ...extraction import Extractor
 from ...files import PathLike, write_whole
 from ...storage import save_imb
-from ..methods import Method, method
-from .evaluate import Progress, default_ratio, scenes_of
+from ..methods import Method, Progress, method, runner
+from .evaluate import default_ratio, scenes_of
 from .stereo import MatchPair
 
 __all__ = ["export_submission"]
@@ -77,21 +76,16 @@ def export_submission(
     ratio = default_ratio(chosen) if ratio is None else ratio
     written: list[Path] = []
     most, custom = 0, bool(with_matches)
-    with nullcontext() if store is None else Store(store) as where:
+    with runner(store, engine, progress) as through:
         for number, scene in enumerate(scenes):
             target = folder / _label(scene.dataset) / scene.name
             if target in written:
                 raise InvalidInputError(
                     f"two scenes of {scene.dataset} are called {scene.name}: export them one by one"
                 )
-
-            def through(what: str, step: Step, items: Any, *sources: Results, name: str = scene.name) -> Results:
-                moved = None if progress is None else (lambda done, total: progress(f"{name}: {what}", done, total))
-                return run(step, items, where, *sources, engine=engine, progress=moved)
-
             # By the files' names: the format's key is what is left of a name without its suffix.
             photos = Collection.from_paths({view.path.name: view.path for view in scene.views.values()})
-            features = through("extracting", Extract(chosen.extractor), photos)
+            features = through(f"{scene.name}: extracting", Extract(chosen.extractor), photos)
             for why in features.failed.values():  # a submission has to have every image
                 raise InvalidInputError(f"no submission without all images: {why}")
             most = max(most, *(len(features[name]) for name in photos))
@@ -105,7 +99,7 @@ def export_submission(
             matches = None
             if custom:
                 pairs = [(max(pair), min(pair)) for pair in itertools.combinations(photos, 2)]
-                matches = through("matching", MatchPair(ratio), pairs, features)
+                matches = through(f"{scene.name}: matching", MatchPair(ratio), pairs, features)
                 for why in matches.failed.values():
                     raise InvalidInputError(f"no submission without all pairs: {why}")
             save_imb(target, features, matches)  # type: ignore[arg-type] # mappings by names of images, and of pairs

@@ -55,35 +55,10 @@ class SceneResult:
 _STEREO = (
     Column("nf", "NF", 1, "Keypoints of an image, mean."),
     Column("matches", "matches", 1, "Matches of a pair before verification, mean.", main=False),
-    Column(
-        "ni",
-        "NI",
-        1,
-        "Inliers of a pair on the fundamental-matrix track, mean; 0 for a pair without a pose.",
-        better="higher",
-    ),
-    Column(
-        "rep3",
-        "Rep@3",
-        3,
-        "Share of covisible keypoints with one of the other image within 3 px, by depth maps.",
-        better="higher",
-    ),
-    Column(
-        "ms3",
-        "MS@3",
-        3,
-        "Share of the inliers that are right within 3 px by depth maps; fundamental-matrix track.",
-        better="higher",
-    ),
-    Column(
-        "maa5",
-        "mAA@5",
-        3,
-        "Stereo, fundamental-matrix track; pairs without a pose count as misses.",
-        main=False,
-        better="higher",
-    ),
+    more("ni", "NI", 1, "Inliers of a pair on the fundamental-matrix track, mean; 0 for a pair without a pose."),
+    more("rep3", "Rep@3", 3, "Share of covisible keypoints with one of the other image within 3 px, by depth maps."),
+    more("ms3", "MS@3", 3, "Share of the inliers that are right within 3 px by depth maps; fundamental-matrix track."),
+    more("maa5", "mAA@5", 3, "Stereo, fundamental-matrix track; pairs without a pose count as misses.", main=False),
     more("maa10", "mAA@10", 3, "Stereo, fundamental-matrix track; pairs without a pose count as misses."),
     more("e_ni", "E NI", 1, "Inliers of a pair on the essential-matrix track, mean.", main=False),
     more("e_ms3", "E MS@3", 3, "As MS@3, for the essential-matrix track.", main=False),
@@ -96,46 +71,15 @@ _STEREO = (
 _MULTIVIEW = (
     more("nm", "NM", 1, "Matches of a pair in a bag that COLMAP's verification kept, mean."),
     Column("nm_given", "NM given", 1, "Matches of such a pair that COLMAP was given (num_input_matches).", main=False),
-    Column(
-        "nl",
-        "NL",
-        1,
-        "Landmarks of a bag's largest model, mean over the bags that have one; 0 if none has.",
-        better="higher",
-    ),
-    Column(
-        "tl",
-        "TL",
-        3,
-        "Images that see a landmark, mean over the bags that have a model; 0 if none has.",
-        better="higher",
-    ),
-    Column(
-        "ate",
-        "ATE",
-        4,
-        "Robust absolute trajectory error as the benchmark's code defines it, in the scene's unit.",
-        better="lower",
-    ),
+    more("nl", "NL", 1, "Landmarks of a bag's largest model, mean over the bags that have one; 0 if none has."),
+    more("tl", "TL", 3, "Images that see a landmark, mean over the bags that have a model; 0 if none has."),
+    less("ate", "ATE", 4, "Robust absolute trajectory error as the benchmark's code defines it, in the scene's unit."),
     less("rms", "ATE RMSE", 4, "Root mean square of the camera centres after a similarity.", main=False),
-    Column(
-        "registered",
-        "registered",
-        3,
-        "Share of a bag's images in the largest model; 0 without one.",
-        main=False,
-        better="higher",
-    ),
+    more("registered", "registered", 3, "Share of a bag's images in the largest model; 0 without one.", main=False),
     more("success", "success", 3, "Share of the bags with a model.", main=False),
     Column("bags", "bags", 0, "Bags of all sizes.", main=False),
     more("mv_maa5", "MV mAA@5", 3, "Multiview, mean over bags and then over their sizes.", main=False),
-    Column(
-        "mv_maa10",
-        "MV mAA@10",
-        3,
-        "Multiview, mean over bags and then over their sizes; unregistered is a miss.",
-        better="higher",
-    ),
+    more("mv_maa10", "MV mAA@10", 3, "Multiview, mean over bags and then over their sizes; unregistered is a miss."),
 )
 _AVERAGE = (more("average", "avg mAA", 3, "Mean of stereo mAA@10 (fundamental-matrix track) and MV mAA@10."),)
 
@@ -143,14 +87,7 @@ _AVERAGE = (more("average", "avg mAA", 3, "Mean of stereo mAA@10 (fundamental-ma
 def columns(sizes: Iterable[int]) -> tuple[Column, ...]:
     """All columns, with the multiview mAA@10 of each size of bags."""
     each = tuple(
-        Column(
-            f"mv_maa10_{size}",
-            f"MV {size}",
-            3,
-            f"Multiview mAA@10 of bags of {size} images.",
-            main=False,
-            better="higher",
-        )
+        more(f"mv_maa10_{size}", f"MV {size}", 3, f"Multiview mAA@10 of bags of {size} images.", main=False)
         for size in sizes
     )
     return (*_STEREO, *_MULTIVIEW[:-1], *each, _MULTIVIEW[-1], *_AVERAGE)

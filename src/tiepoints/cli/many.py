@@ -1,0 +1,113 @@
+"""What the commands for reconstruction and localization share: their options, and the pairs that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .batch import progress_bar
+
+if TYPE_CHECKING:
+    from ..camera import Camera
+    from ..collection import Collection
+    from ..tasks.verified import Report
+
+CAMERA_MODES = ("equal", "single", "per-folder", "per-image")
+
+pairs_option = click.option(
+    "--pairs",
+    metavar="KIND|FILE",
+    default="auto",
+    show_default=True,
+    help="auto: every pair up to 100 images, else retrieval; exhaustive; sequential; retrieval; or a file with two "
+    "names on each line.",
+)
+camera_mode_option = click.option(
+    "--camera-mode",
+    type=click.Choice(CAMERA_MODES),
+    default="equal",
+    show_default=True,
+    help="Which photographs share a camera: those of equal size and focal length, all, a folder's, none.",
+)
+focal_option = click.option(
+    "--focal",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Focal length in pixels, if known.  [default: from EXIF, or a guess that is refined]",
+)
+ratio_option = click.option(
+    "--ratio", type=click.FloatRange(0, 1, min_open=True), help="Ratio test of the matches.  [default: none]"
+)
+cameras_option = click.option(
+    "--cameras",
+    type=click.Path(path_type=Path),
+    help="Known cameras, as hloc lists them: name MODEL width height parameters ..., in COLMAP's pixel frame.",
+)
+
+
+def pairs_of(wanted: str, photographs: Collection) -> Any:
+    """A kind of pairs by its name, or the pairs of a file."""
+    from ..collection import from_file
+    from ..tasks.verified import PAIRS
+
+    if wanted in PAIRS:
+        return wanted
+    if not Path(wanted).is_file():
+        raise click.BadParameter(
+            f"{wanted} is neither {', '.join(PAIRS)} nor a file with two names on each line", param_hint="--pairs"
+        )
+    return from_file(wanted, photographs)
+
+
+def read_cameras(path: Path) -> dict[str, Camera]:
+    """The cameras of a list as hloc writes it, in the pixel-centre convention.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read.
+    InvalidInputError
+        If a line is none of a camera.
+    """
+    from ..camera import Camera
+    from ..errors import InvalidInputError
+    from ..files import read_bytes
+
+    found: dict[str, Camera] = {}
+    text = read_bytes(path).decode("utf-8-sig", "replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, *rest = line.split("\t") if "\t" in line else line.split()
+        rest = [part for text in rest for part in text.split()]
+        try:
+            model, width, height, *numbers = rest
+            camera = Camera(model, int(width), int(height), tuple(map(float, numbers)))
+        except (ValueError, InvalidInputError) as error:
+            raise InvalidInputError(
+                f"{path}, line {number}: not a camera (name MODEL width height parameters ...): {error}"
+            ) from None
+        found[name.strip()] = camera.shifted(-0.5)
+    return found
+
+
+@contextmanager
+def reported(quiet: bool) -> Iterator[Report | None]:
+    """A bar on the terminal for each stage in turn."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        bars: dict[str, Callable[[int, int], None] | None] = {}
+
+        def report(what: str, done: int, every: int) -> None:
+            if what not in bars:
+                stack.close()
+                bars[what] = stack.enter_context(progress_bar(what, quiet))
+            bar = bars[what]
+            if bar is not None:
+                bar(done, every)
+
+        yield None if quiet else report

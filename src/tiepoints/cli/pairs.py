@@ -1,0 +1,94 @@
+"""`tiepoints pairs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .batch import (
+    engine_of,
+    every_option,
+    explained_interrupt,
+    found,
+    jobs_option,
+    progress_bar,
+    shown,
+    store_option,
+    work_folder,
+)
+from .options import extractor_options, json_option, make_extractor, output_option, print_json, say
+
+KINDS = ("exhaustive", "sequential", "retrieval")
+
+
+@click.command(
+    "pairs",
+    epilog="Examples: tiepoints pairs photos/ --kind retrieval --top 20 --out pairs.txt; "
+    "tiepoints pairs frames/ --kind sequential --kind retrieval --out pairs.txt",
+)
+@click.argument("photos", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--kind", "kinds", type=click.Choice(KINDS), multiple=True, required=True, help="How; several are united."
+)
+@output_option("--out", what="Write two names on each line, as hloc and COLMAP read them.", required=True)
+@click.option("--window", type=click.IntRange(min=1), default=10, show_default=True, help="Of sequential: next images.")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Of retrieval: nearest images.")
+@extractor_options
+@every_option
+@jobs_option
+@store_option
+@json_option
+def command(
+    photos: tuple[str, ...],
+    kinds: tuple[str, ...],
+    out: Path,
+    window: int,
+    top: int,
+    name: str,
+    max_keypoints: int,
+    max_size: int | None,
+    settings: tuple[tuple[str, Any], ...],
+    every: int,
+    jobs: int | None,
+    store: Path | None,
+    as_json: bool,
+) -> None:
+    """Choose which of PHOTOS are to be matched with which, without matching them.
+
+    exhaustive: every pair. sequential: each with those that follow it in the order of the numbers in their names, and
+    some far ones. retrieval: each with those that look most alike, by a vector made of its features.
+    """
+    from ..collection import Extract, Store, run, union
+    from ..collection.retrieval import Describe
+    from ..files import write_whole
+    from ..tasks.verified import choose_pairs, vocabulary_of
+
+    photographs = found(photos, None, every, as_json)
+    failed = dict(photographs.failed)
+    names, vectors = list(photographs), None
+    if "retrieval" in kinds:
+        extractor, engine = make_extractor(name, max_keypoints, max_size, settings), engine_of(jobs)
+        folder = work_folder(out, store)
+        with explained_interrupt(folder), Store(folder) as kept:
+            with progress_bar("extracting", as_json) as progress:
+                features = run(Extract(extractor), photographs, kept, engine=engine, progress=progress)
+            failed |= {str(item): message for item, message in features.failed.items()}
+            if features:
+                vectors = run(Describe(vocabulary_of(extractor, features)), features, kept, engine=engine)
+                names = [str(one) for one in features]
+            listed = union(*(choose_pairs(kind, names, vectors=vectors, top=top, window=window) for kind in kinds))
+    else:
+        listed = union(*(choose_pairs(kind, names, window=window) for kind in kinds))
+    separator = "\t" if any(" " in one for one in names) else " "
+    write_whole(out, "".join(f"{a}{separator}{b}\n" for a, b in listed).encode("utf-8", "surrogateescape"))
+    for message in failed.values():
+        click.echo(f"tiepoints: {shown(message)}", err=True)
+    if as_json:
+        print_json({"images": len(names), "pairs": len(listed), "failed": failed, "out": str(out)})
+    else:
+        say(f"{len(listed)} pairs of {len(names)} images")
+        say(f"wrote {shown(out)}")
+    if failed:
+        raise SystemExit(1)

@@ -1,0 +1,376 @@
+"""Visual localization: where was a photograph taken, in a map made of others?
+
+Retrieval picks map images that show the same place, local features are matched with theirs, which gives points of the
+map for the query's keypoints, and PnP with RANSAC gives the camera's pose (the structure-based localization of Sattler,
+Leibe and Kobbelt, ICCV 2011, with the retrieval of Sarlin, Cadena, Siegwart and Dymczyk, CVPR 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..camera import Camera
+from ..checks import count, number
+from ..collection import Collection, Engine, Match, Store, run
+from ..collection.pairs import Pair
+from ..collection.retrieval import Describe, nearest_images
+from ..errors import InvalidInputError, TiepointsError
+from ..extraction import Extractor, load
+from ..features import Features
+from ..files import PathLike
+from ..geometry import Geometry, absolute_pose
+from ..matching import match
+from .maps import Map, read_map, write_map
+from .reconstruction import Reconstruction, load_model, reconstruct
+from .verified import Report, vocabulary_of
+
+if TYPE_CHECKING:
+    from ..storage.colmap_checks import CameraMode
+
+__all__ = ["Localization", "Localizer", "build_map"]
+
+# Focal lengths that are tried where it is not known, as shares of the long edge: from wide angle to tele. Ours.
+_FOCALS = (0.55, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0)
+_FINER = (1.09, 1.03, 1.01)  # the best one is then moved up and down by these factors in turn
+# Samples drawn at most: 8 good ones where a tenth are inliers. Queries from elsewhere draw all.
+_ITERATIONS = 8000
+# A pose is accepted where unrelated images give one with so many inliers in less than 10^-10 of the cases. Ours,
+# chosen on lund_door and fox: right poses are below -20, wrong ones above -5.
+_LOG_NFA = -10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Localization:
+    """Where a photograph was taken; falsy if that is not certain enough.
+
+    Parameters
+    ----------
+    pose : Geometry
+        cam_from_world, the world being the map's; there is none unless localized.
+    camera : Camera
+        With which the pose was found.
+    inliers : int
+        Points of the map that the pose explains, each once.
+    matches : int
+        Points of the map that the query seemed to show.
+    log_nfa : float
+        log10 of the number of poses with so many inliers that chance would give: the confidence; lower is surer.
+    images : tuple of str
+        The map's images that look most like the query, best first.
+    reason : str
+        Why it is not localized; empty if it is.
+    """
+
+    pose: Geometry
+    camera: Camera
+    inliers: int
+    matches: int
+    log_nfa: float
+    images: tuple[str, ...] = field(default=())
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.pose)
+
+    def __repr__(self) -> str:
+        what = f"{self.inliers} of {self.matches} points" if self else f"not localized: {self.reason}"
+        return f"Localization({what})"
+
+    @property
+    def quaternion(self) -> tuple[float, float, float, float]:
+        """(qw, qx, qy, qz) of the rotation from world to camera, qw >= 0.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is not localized.
+        """
+        if self.pose.rotation is None:
+            raise InvalidInputError(f"there is no pose: {self.reason}")
+        return _quaternion(self.pose.rotation)
+
+
+class Localizer:
+    """Answers queries in a map; the map is only read, by any number of processes at once.
+
+    Parameters
+    ----------
+    folder : path or Map
+        A map that `build_map` or ``tiepoints map`` made.
+    top : int
+        How many of the map's images a query is matched with.
+    threshold : float
+        Inlier threshold in pixels.
+
+    Raises
+    ------
+    StorageError
+        If there is no map, or it is damaged.
+
+    Examples
+    --------
+    >>> localizer = Localizer("map/")                          # doctest: +SKIP
+    >>> localizer(tp.read("query.jpg"), camera).pose.center    # doctest: +SKIP
+    """
+
+    def __init__(self, folder: PathLike | Map, *, top: int = 20, threshold: float = 6.0) -> None:
+        self.map = folder if isinstance(folder, Map) else read_map(folder)
+        self.top = count(top, "top", least=1)
+        self.threshold = number(threshold, "threshold", above=0)
+        self.extractor = load(self.map.extractor, **self.map.options)
+
+    def __call__(self, image: Any, camera: Camera | None = None, *, mask: Any = None) -> Localization:
+        """Localize one photograph.
+
+        Parameters
+        ----------
+        image : as extractors take them
+            The pose is that of the upright image for a file, and of the pixels that are given for an array.
+        camera : Camera, optional
+            Of that image. Without one the map's camera is used for an image of the same size, or focal lengths are
+            tried.
+        mask : optional
+            As extractors take it.
+
+        Raises
+        ------
+        InvalidInputError
+            If the camera's size is not the image's.
+        """
+        return self.localize(self.extractor(image, mask), camera)
+
+    def localize(self, features: Features, camera: Camera | None = None) -> Localization:
+        """The same for features, which the map's extractor found."""
+        width, height = features.image_size
+        if camera is not None and (camera.width, camera.height) != (width, height):
+            raise InvalidInputError(
+                f"the camera is of {camera.width}x{camera.height} pixels, but the image has {width}x{height}"
+            )
+        vector = self.map.vocabulary(features)
+        nearest, _ = nearest_images(vector[None], self.map.vectors, self.top)
+        images = tuple(self.map.names[i] for i in nearest[0])
+        rows, points = self._correspondences(features, nearest[0])
+        if camera is None:
+            camera = self.map.cameras.get((width, height))
+        pixels, world = features.keypoints[rows], self.map.xyz[points]
+        if camera is not None:
+            tried, known = 1, camera
+            pose = absolute_pose(
+                pixels, world, known, threshold=self.threshold, min_inliers=4, max_iterations=_ITERATIONS
+            )
+        else:
+            tried = len(_FOCALS) + 2 * len(_FINER)
+            pose, known = _with_unknown_focal(pixels, world, (width, height), self.threshold)
+        every = len(np.unique(points))
+        none = Geometry("absolute_pose", None, np.zeros(len(rows), bool))
+        if not pose:
+            reason = (
+                "too few of its keypoints look like points of the map" if every < 12 else "no pose fits the matches"
+            )
+            return Localization(none, known, 0, every, math.inf, images, reason)
+        inliers = len(np.unique(points[pose.inliers]))
+        log_nfa = _log_nfa(inliers, len(rows), self.threshold, (width, height), tried)
+        if log_nfa > _LOG_NFA:
+            reason = f"{inliers} inliers of {every} matched points are not more than chance may give"
+            return Localization(none, known, inliers, every, log_nfa, images, reason)
+        return Localization(pose, known, inliers, every, log_nfa, images)
+
+    def _correspondences(
+        self, features: Features, images: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of the query's keypoints and the points that they may show, each pair once."""
+        found = [np.zeros((0, 2), np.int64)]
+        for image in images.tolist():
+            rows = self.map.rows(image)
+            matches = match(features, rows.features, **self.map.matching)
+            found.append(np.stack([matches.indices[:, 0], rows.points[matches.indices[:, 1]]], axis=1).astype(np.int64))
+        pairs, votes = np.unique(np.concatenate(found), axis=0, return_counts=True)
+        # One keypoint shows one point: the one that most images vote for.
+        order = np.lexsort((-votes, pairs[:, 0]))
+        first = np.unique(pairs[order, 0], return_index=True)[1]
+        kept = pairs[order[first]]
+        return kept[:, 0], kept[:, 1]
+
+
+def build_map(
+    photographs: Collection | PathLike,
+    out: PathLike,
+    *,
+    extractor: str | Extractor = "mdnet",
+    pairs: str | Iterable[Pair] = "auto",
+    camera_mode: CameraMode = "equal",
+    focal: float | None = None,
+    model: PathLike | None = None,
+    ratio: float | None = None,
+    store: PathLike | None = None,
+    engine: Engine | None = None,
+    progress: Report | None = None,
+) -> tuple[Map, Reconstruction | None]:
+    """Make a map of a place from photographs of it.
+
+    Parameters
+    ----------
+    photographs : Collection or path
+    out : path
+        The map; see `tiepoints.tasks.maps`. What the map is made from stays beside it, in ``<out>.work``, and may be
+        deleted.
+    extractor : str or Extractor
+        A registered one: queries are extracted with the same.
+    pairs, camera_mode, focal, engine, progress
+        As for `reconstruct`.
+    model : path, optional
+        A COLMAP model with known poses of these photographs, of whatever tool: the map's points are then triangulated
+        from its poses, in its frame.
+    ratio : float, optional
+        Ratio test of the matches, also of queries.
+    store : path, optional
+        By default inside ``<out>.work``.
+
+    Returns
+    -------
+    map : Map
+    reconstruction : Reconstruction or None
+        None where the poses were given.
+
+    Raises
+    ------
+    TiepointsError
+        If no camera was found.
+    """
+    given = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
+    method = load(extractor) if isinstance(extractor, str) else extractor
+    target = Path(out)
+    work = target.with_name(f"{target.name}.work")
+    kept = work / "store" if store is None else Path(store)
+    made: Reconstruction | None = None
+    if model is None:
+        made = reconstruct(
+            given, work, extractor=method, pairs=pairs, camera_mode=camera_mode, focal=focal,
+            match=Match(ratio=ratio), store=kept,
+            engine=engine, progress=progress,
+        )  # fmt: skip
+        if not made:
+            first = next(iter(made.missing.values()), "there are none")
+            raise TiepointsError(f"no camera was found, so there is no map; the first photograph: {first}")
+        sparse = work / "sparse" / "0"
+    else:
+        from .triangulation import triangulate
+
+        sparse = triangulate(
+            given, work, load_model(model), method, pairs=pairs, match=Match(ratio=ratio), store=kept, engine=engine,
+            progress=progress,
+        )  # fmt: skip
+    from ..collection import Extract
+
+    with Store(kept) as stored:
+        features = run(Extract(method), given, stored, engine=engine)
+        vocabulary = vocabulary_of(method, features)
+        vectors = run(Describe(vocabulary), features, stored, engine=engine)
+        found = write_map(
+            target, load_model(sparse), features, vectors, vocabulary, method.metadata.name, _options_of(method),
+            {"ratio": ratio},
+        )  # fmt: skip
+    return found, made
+
+
+def _with_unknown_focal(
+    pixels: NDArray[np.float32], world: NDArray[np.float64], size: tuple[int, int], threshold: float
+) -> tuple[Geometry, Camera]:
+    """The pose and the focal length that explain the matches best: tried one by one, then ever nearer to the best."""
+
+    def attempt(focal: float) -> tuple[float, float, Geometry, Camera]:
+        camera = Camera.from_focal(focal, size, known=False)
+        pose = absolute_pose(pixels, world, camera, threshold=threshold, min_inliers=4, max_iterations=_ITERATIONS // 4)
+        return _truncated(pose, camera, pixels, world, threshold), focal, pose, camera
+
+    best = max((attempt(share * max(size)) for share in _FOCALS), key=lambda one: one[0])
+    for factor in _FINER:
+        best = max(best, attempt(best[1] * factor), attempt(best[1] / factor), key=lambda one: one[0])
+    return best[2], best[3]
+
+
+def _truncated(
+    pose: Geometry, camera: Camera, pixels: NDArray[np.float32], world: NDArray[np.float64], threshold: float
+) -> float:
+    """How well a pose explains the matches, by a pinhole camera: sum of 1 - (error / threshold)^2 over the inliers, as
+    MSAC (Torr and Zisserman 2000) weighs them.
+    """
+    if pose.rotation is None or pose.translation is None:
+        return 0.0
+    seen = (world[pose.inliers] @ pose.rotation.T + pose.translation) @ camera.matrix.T
+    errors = np.linalg.norm(seen[:, :2] / seen[:, 2:] - pixels[pose.inliers], axis=1)
+    return float(np.maximum(1 - (errors / threshold) ** 2, 0).sum())
+
+
+def _options_of(extractor: Extractor) -> dict[str, Any]:
+    """What makes the same extractor again, as JSON can say it; threads are this machine's matter."""
+    from ..extraction import options_of
+
+    known = {option.name for option in options_of(extractor.metadata.name)} - {"threads", "device"}
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in vars(extractor).items()
+        if name in known and value is not None
+    }
+
+
+def _log_nfa(inliers: int, pairs: int, threshold: float, size: tuple[int, int], models: int) -> float:
+    """log10 of the expected number of poses with so many inliers among random pairs of pixels and points.
+
+    As `tiepoints.geometry` counts for two views (Moisan and Stival 2004): a sample of three pairs gives up to four
+    poses, and a random point is projected within the threshold of its pixel with the share of the image that a disc of
+    that radius takes.
+    """
+    if inliers <= 3:
+        return math.inf
+    p = min(math.pi * threshold**2 / (size[0] * size[1]), 1.0)
+    natural = math.log(4 * models * max(pairs - 3, 1)) + _log_choose(pairs, inliers) + _log_choose(inliers, 3)
+    return (natural + (inliers - 3) * math.log(p)) / math.log(10)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(max(n - k, 0) + 1)
+
+
+def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Of a rotation matrix, by the largest of its four components (Shepperd 1978)."""
+    m = rotation
+    t = np.array([m.trace(), m[0, 0], m[1, 1], m[2, 2]])
+    k = int(t.argmax())
+    if k == 0:
+        q = np.array([1 + t[0], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]])
+    else:
+        a, b, c = k - 1, k % 3, (k + 1) % 3
+        q = np.zeros(4)
+        q[0] = m[c, b] - m[b, c]
+        q[1 + a] = 1 + m[a, a] - m[b, b] - m[c, c]
+        q[1 + b] = m[b, a] + m[a, b]
+        q[1 + c] = m[c, a] + m[a, c]
+    q /= np.linalg.norm(q)
+    q = -q if q[0] < 0 else q
+    return float(q[0]), float(q[1]), float(q[2]), float(q[3])
+
+
+def write_poses(path: PathLike, found: Mapping[str, Localization]) -> None:
+    """Write the poses of what is localized as hloc does: name qw qx qy qz tx ty tz, from world to camera.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    from ..files import write_whole
+
+    lines = []
+    for name, one in found.items():
+        if one and one.pose.translation is not None:
+            numbers = (*one.quaternion, *one.pose.translation.tolist())
+            lines.append(" ".join([name, *(f"{value:.17g}" for value in numbers)]))
+    write_whole(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))

@@ -1,0 +1,117 @@
+"""COLMAP's mappers, in a process of their own: what aborts inside COLMAP ends that process, and not the caller's.
+
+Run as ``python -m tiepoints.tasks.mapping``: arguments as JSON on standard input, progress as JSON lines on standard
+output.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import TiepointsError
+from ..optional import require
+
+__all__ = ["run_mapper"]
+
+
+def run_mapper(job: Mapping[str, Any], progress: Callable[[int], None] | None = None) -> int:
+    """Reconstruct from a COLMAP database, and return the number of models.
+
+    Parameters
+    ----------
+    job : mapping
+        "mapper": "incremental", "global" or "triangulate"; "database", "images", "out": paths; "min_model_size",
+        "threads", "seed", "refine_focal", "refine_extra": options; "model": the path of the model with known poses, for
+        "triangulate".
+    progress : callable, optional
+        Called with the number of registered images.
+
+    Raises
+    ------
+    MissingDependencyError
+        If pycolmap is not installed.
+    TiepointsError
+        If the mapper fails; what COLMAP said last is in the message.
+    """
+    require("pycolmap", "reconstruction", "sfm")
+    command = [sys.executable, "-m", "tiepoints.tasks.mapping"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    models = -1
+    try:
+        process.stdin.write(json.dumps(dict(job)))
+        process.stdin.close()
+        for line in process.stdout:
+            try:
+                said = json.loads(line)
+            except ValueError:  # COLMAP's own words
+                continue
+            if not isinstance(said, dict):
+                continue
+            if progress is not None and "registered" in said:
+                progress(int(said["registered"]))
+            models = int(said.get("models", models))
+        words = process.stderr.read().strip().splitlines()
+    finally:
+        if process.poll() is None:
+            process.kill() if models < 0 else None
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+    if models < 0:
+        last = words[-1] if words else f"it ended with code {process.returncode}"
+        raise TiepointsError(f"COLMAP's {job['mapper']} mapper failed: {last}")
+    return models
+
+
+def _say(**content: int) -> None:
+    sys.stdout.write(f"{json.dumps(content)}\n")
+    sys.stdout.flush()
+
+
+def _main() -> None:
+    import pycolmap
+
+    job = json.loads(sys.stdin.read())
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
+    pycolmap.set_random_seed(job.get("seed", 0))
+    registered = 0
+
+    def tell(*_: Any) -> None:
+        nonlocal registered
+        registered += 1
+        _say(registered=registered)
+
+    out = Path(job["out"])
+    out.mkdir(parents=True, exist_ok=True)
+    if job["mapper"] == "triangulate":
+        model = pycolmap.triangulate_points(
+            pycolmap.Reconstruction(job["model"]), job["database"], job["images"], str(out / "0")
+        )
+        models = {0: model}
+    elif job["mapper"] == "global":
+        whole = pycolmap.GlobalPipelineOptions()
+        whole.random_seed = job.get("seed", 0)
+        models = pycolmap.global_mapping(job["database"], job["images"], str(out), whole)
+    else:
+        options = pycolmap.IncrementalPipelineOptions()
+        options.min_model_size = job.get("min_model_size", 3)
+        options.random_seed = job.get("seed", 0)
+        options.num_threads = job.get("threads", -1)
+        options.ba_refine_focal_length = job.get("refine_focal", True)
+        options.ba_refine_extra_params = job.get("refine_extra", True)
+        models = pycolmap.incremental_mapping(
+            job["database"], job["images"], str(out), options, next_image_callback=tell
+        )
+    _say(models=len(models))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,262 @@
+"""A map for localization: a folder of plain files that is written once and only read afterwards.
+
+    map.json           what it was made with
+    words.npy          (K, D) the vocabulary of the retrieval
+    vectors.npy        (N, K D) one vector for each image
+    xyz.npy            (P, 3) the points
+    descriptors.npy    (M, D) of every keypoint of the images that shows a point, image after image
+    points.npy         (M,) which point it shows
+    sets.npy           (M,) its set; missing where the extractor has none
+    offsets.npy        (N + 1,) where each image's keypoints begin
+
+Large files are mapped into memory, so that opening a map costs nothing and several processes share it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..camera import Camera
+from ..collection.retrieval import Vocabulary
+from ..errors import StorageError
+from ..features import Features
+from ..files import PathLike, one_line, write_whole
+
+__all__ = ["Map", "Rows", "read_map", "write_map"]
+
+FORMAT = 1
+_ARRAYS = ("words", "vectors", "xyz", "descriptors", "points", "offsets")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The keypoints of one map image that show points of the map.
+
+    Parameters
+    ----------
+    features : Features
+        Descriptors and sets; their places do not matter any more.
+    points : (M,) int
+        The index of the point that each shows.
+    """
+
+    features: Features
+    points: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """What `read_map` reads.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of the N images.
+    extractor, options
+        What `tiepoints.load` is given for queries.
+    matching
+        What `tiepoints.match` is given.
+    cameras : dict
+        The images' cameras, by size (width, height), where all of that size share one.
+    vocabulary : Vocabulary
+    vectors : (N, K D) float32
+    xyz : (P, 3) float64
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    extractor: str
+    options: dict[str, Any]
+    matching: dict[str, Any]
+    cameras: dict[tuple[int, int], Camera]
+    vocabulary: Vocabulary
+    vectors: NDArray[np.float32]
+    xyz: NDArray[np.float64]
+    _descriptors: NDArray[Any]
+    _points: NDArray[np.int32]
+    _sets: NDArray[np.uint8] | None
+    _offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"Map({str(self.folder)!r}: {len(self)} images, {len(self.xyz)} points, {self.extractor})"
+
+    def rows(self, image: int) -> Rows:
+        """The keypoints of an image that show points."""
+        part = slice(int(self._offsets[image]), int(self._offsets[image + 1]))
+        count = part.stop - part.start
+        return Rows(
+            Features(
+                np.zeros((count, 2), np.float32),
+                self._descriptors[part],
+                np.ones(count, np.float32),
+                (1, 1),
+                sets=None if self._sets is None else self._sets[part],
+            ),
+            self._points[part],
+        )
+
+
+def write_map(
+    folder: PathLike,
+    model: Any,
+    features: Mapping[Any, Features],
+    vectors: Mapping[Any, NDArray[np.float32]],
+    vocabulary: Vocabulary,
+    extractor: str,
+    options: Mapping[str, Any],
+    matching: Mapping[str, Any],
+) -> Map:
+    """Write a map from a COLMAP model and the features that its points were made from.
+
+    Parameters
+    ----------
+    folder : path
+        An old map there is replaced when the new one is whole.
+    model : pycolmap.Reconstruction
+        Its images' 2D points are the features' keypoints, row by row.
+    features, vectors : mapping
+        Of each image, by its name.
+    vocabulary : Vocabulary
+        The vectors were made with it.
+    extractor : str
+    options, matching : mapping
+        Of the extractor and of `tiepoints.match`; what JSON can say.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be written, or the model and the features do not belong together.
+    """
+    target = Path(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ids = sorted(model.point3D_ids())
+    index = {point: row for row, point in enumerate(ids)}
+    images = sorted((model.image(i) for i in model.reg_image_ids()), key=lambda image: str(image.name))
+    descriptors, points, sets, offsets = [], [], [], [0]
+    for image in images:
+        found = features[image.name]
+        if image.num_points2D() != len(found):
+            raise StorageError(
+                f"{image.name}: the model has {image.num_points2D()} keypoints, the features {len(found)}: they were "
+                "made from different files"
+            )
+        seen = [(row, index[p.point3D_id]) for row, p in enumerate(image.points2D) if p.has_point3D()]
+        rows = np.array([row for row, _ in seen], np.int64)
+        descriptors.append(found.descriptors[rows])
+        points.append(np.array([point for _, point in seen], np.int32))
+        if found.sets is not None:
+            sets.append(found.sets[rows])
+        offsets.append(offsets[-1] + len(rows))
+    arrays: dict[str, NDArray[Any]] = {
+        "words": vocabulary.words,
+        "vectors": np.stack([vectors[image.name] for image in images]),
+        "xyz": np.array([model.point3D(point).xyz for point in ids], np.float64).reshape(-1, 3),
+        "descriptors": np.concatenate(descriptors),
+        "points": np.concatenate(points),
+        "offsets": np.array(offsets, np.int64),
+    }
+    if sets:
+        arrays["sets"] = np.concatenate(sets)
+    content = {
+        "format": FORMAT,
+        "extractor": extractor,
+        "options": dict(options),
+        "matching": dict(matching),
+        "names": [image.name for image in images],
+        "cameras": _cameras(model),
+    }
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+        new = Path(temporary) / "map"
+        new.mkdir()
+        try:
+            for name, values in arrays.items():
+                np.save(new / f"{name}.npy", values)
+            write_whole(new / "map.json", json.dumps(content, indent=1).encode())
+            if target.is_dir():
+                for path in new.iterdir():
+                    path.replace(target / path.name)
+                if "sets" not in arrays:
+                    (target / "sets.npy").unlink(missing_ok=True)
+            else:
+                shutil.move(str(new), str(target))
+        except OSError as error:
+            raise StorageError(f"{target}: cannot be written ({error.strerror or one_line(error)})") from error
+    return read_map(target)
+
+
+def read_map(folder: PathLike) -> Map:
+    """Open a map that `write_map` wrote. Nothing in it is changed; a folder without the right to write will do.
+
+    Raises
+    ------
+    StorageError
+        If there is no map, or it is damaged or of a newer version.
+    """
+    path = Path(folder)
+    about = path / "map.json"
+    if not about.is_file():
+        raise StorageError(f"{path}: no map here; `tiepoints map PHOTOS {path}` makes one")
+    try:
+        content = json.loads(about.read_text(encoding="utf-8"))
+        if content["format"] > FORMAT:
+            raise StorageError(f"{path}: made by a newer version of tiepoints; install that one, or make the map anew")
+        arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+        sets = path / "sets.npy"
+        names = tuple(map(str, content["names"]))
+        cameras = {
+            (int(one["width"]), int(one["height"])): Camera(
+                one["model"], int(one["width"]), int(one["height"]), tuple(one["params"]), True
+            )
+            for one in content["cameras"]
+        }
+        found = Map(
+            path, names, str(content["extractor"]), dict(content["options"]),
+            dict(content["matching"]), cameras,
+            Vocabulary(arrays["words"]), arrays["vectors"], np.asarray(arrays["xyz"]),
+            arrays["descriptors"], arrays["points"],
+            np.load(sets, mmap_mode="r", allow_pickle=False) if sets.is_file() else None, np.asarray(arrays["offsets"]),
+        )  # fmt: skip
+        _check(found)
+    except StorageError:
+        raise
+    except Exception as error:  # whatever a damaged file makes the readers say
+        raise StorageError(f"{path}: the map is damaged or incomplete; make it anew with `tiepoints map`") from error
+    return found
+
+
+def _check(found: Map) -> None:
+    """That the arrays belong together, so that a query meets no foreign error."""
+    offsets, count = found._offsets, len(found._descriptors)
+    fits = (
+        offsets.shape == (len(found.names) + 1,)
+        and offsets[0] == 0
+        and offsets[-1] == count == len(found._points)
+        and bool((np.diff(offsets) >= 0).all())
+        and len(found.vectors) == len(found.names)
+        and found.xyz.shape[1:] == (3,)
+        and (count == 0 or (int(found._points.min()) >= 0 and int(found._points.max()) < len(found.xyz)))
+        and (found._sets is None or len(found._sets) == count)
+    )
+    if not fits:
+        raise ValueError("arrays of different lengths")
+
+
+def _cameras(model: Any) -> list[dict[str, Any]]:
+    """The cameras of sizes that have one only, in the pixel-centre convention."""
+    by_size: dict[tuple[int, int], set[Camera]] = {}
+    for one in model.cameras.values():
+        camera = Camera(one.model.name, one.width, one.height, tuple(one.params)).shifted(-0.5)
+        by_size.setdefault((one.width, one.height), set()).add(camera)
+    return [several.pop().as_dict() for several in by_size.values() if len(several) == 1]

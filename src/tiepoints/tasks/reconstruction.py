@@ -1,0 +1,291 @@
+"""Structure from motion: from a folder of photographs to cameras and points, by COLMAP's mappers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..checks import choice
+from ..collection import Collection, Engine, Match, Store, Verify, export_colmap
+from ..collection.pairs import Pair
+from ..errors import TiepointsError
+from ..extraction import Extractor, load
+from ..files import PathLike, write_lock, write_whole
+from ..optional import require
+from .mapping import run_mapper
+from .nerfstudio import transforms_of
+from .page import page_of
+from .verified import Report, verified_pairs
+
+if TYPE_CHECKING:
+    from ..storage.colmap_checks import CameraMode
+
+__all__ = ["MAPPERS", "Reconstruction", "reconstruct", "summary_of"]
+
+#: COLMAP's mappers by name.
+MAPPERS = ("incremental", "global")
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What `reconstruct` made.
+
+    Parameters
+    ----------
+    folder : path
+        Holds sparse/0, sparse/1 ... (COLMAP's binary models, the largest first), points.ply, transforms.json,
+        report.json, report.html and database.db.
+    images : int
+        Photographs that were given.
+    registered : int
+        Photographs whose camera was found, in the largest model.
+    models : int
+        More than one where the photographs fell apart.
+    points : int
+        3D points of the largest model.
+    track_length : float
+        Images that see a point, mean.
+    reprojection_error : float
+        Pixels, mean.
+    pairs, verified : int
+        Pairs that were matched, and that geometric verification accepted.
+    missing : dict
+        Photographs that are not registered, and why.
+    """
+
+    folder: Path
+    images: int
+    registered: int
+    models: int
+    points: int
+    track_length: float
+    reprojection_error: float
+    pairs: int
+    verified: int
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return self.registered > 0
+
+    def __repr__(self) -> str:
+        return (
+            f"Reconstruction({self.registered} of {self.images} images, {self.points} points, "
+            f"track length {self.track_length:.2f}, reprojection error {self.reprojection_error:.2f} px)"
+        )
+
+
+def reconstruct(
+    photographs: Collection | PathLike,
+    out: PathLike,
+    *,
+    extractor: str | Extractor = "mdnet",
+    pairs: str | Iterable[Pair] = "auto",
+    mapper: str = "incremental",
+    camera_mode: CameraMode = "equal",
+    focal: float | None = None,
+    match: Match | None = None,
+    verify: Verify | None = None,
+    store: PathLike | None = None,
+    engine: Engine | None = None,
+    seed: int = 0,
+    progress: Report | None = None,
+) -> Reconstruction:
+    """Reconstruct a scene from photographs of it: extraction, pairs, matching, verification, COLMAP's mapper.
+
+    Everything before the mapper is kept in a store, so that an interrupted run goes on, and one with more photographs
+    computes what is new.
+
+    Parameters
+    ----------
+    photographs : Collection or path
+        A folder is taken with all below it.
+    out : path
+        A folder, made if missing; see `Reconstruction`.
+    extractor : str or Extractor
+    pairs : str or iterable of pairs
+        As for `verified_pairs`.
+    mapper : {"incremental", "global"}
+        The incremental one is the more robust, the global one the faster.
+    camera_mode : {"equal", "single", "per-folder", "per-image"}
+        Which photographs share a camera.
+    focal : float, optional
+        Focal length in pixels of all photographs; by default the photographs' own cameras, EXIF, or a guess. Only the
+        last two are refined.
+    match, verify : Match, Verify, optional
+    store : path, optional
+        By default ``work`` inside `out`.
+    engine : Engine, optional
+    seed : int
+        Of COLMAP's random samples.
+    progress : callable, optional
+        ``progress("mapping", registered, all)`` and so on.
+
+    Returns
+    -------
+    reconstruction : Reconstruction
+        Falsy where no camera was found; the report says why.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without pycolmap.
+    ImageError
+        If no photograph could be read.
+    TiepointsError
+        If COLMAP fails.
+
+    Examples
+    --------
+    >>> tp.tasks.reconstruct("photos/", "scene/")    # doctest: +SKIP
+    Reconstruction(12 of 12 images, 3012 points, track length 4.31, reprojection error 0.62 px)
+    """
+    require("pycolmap", "reconstruction", "sfm")
+    choice(mapper, "mapper", MAPPERS)
+    given = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
+    method = load(extractor) if isinstance(extractor, str) else extractor
+    folder = Path(out)
+    work = folder / "work" if store is None else Path(store)
+    with write_lock(folder / "sparse"), Store(work) as kept:
+        found = verified_pairs(
+            given, kept, method, pairs=pairs, match=match, verify=verify, engine=engine, progress=progress
+        )
+        database = folder / "database.db"
+        export_colmap(database, given, found.features, found.views, camera_mode=camera_mode, focal=focal)
+        verified = {str(name): 0 for name in found.features}
+        for pair, view in found.views.items():
+            for name in pair if view else ():
+                verified[name] += 1
+        known = focal is not None or all(one.camera is not None and one.camera.focal_is_known for one in given.values())
+        job = {"mapper": mapper, "database": str(database), "seed": seed}
+        job |= {"refine_focal": not known, "refine_extra": not known}
+        models = _map(job, given, folder, len(verified), progress) if any(verified.values()) else []
+    result = _result(folder, given, models, verified, len(found.views), dict(found.failed))
+    figures = summary_of(result)
+    write_whole(folder / "report.json", json.dumps(figures, indent=1).encode())
+    page = page_of(models[0] if models else None, given, figures)
+    write_whole(folder / "report.html", page.encode("utf-8", "replace"))
+    return result
+
+
+def _map(job: dict[str, Any], photographs: Collection, folder: Path, count: int, progress: Report | None) -> list[Any]:
+    """The models, largest first, in folder/sparse; an old result is replaced when the new one is whole."""
+    import pycolmap
+
+    told = None if progress is None else (lambda registered: progress("mapping", min(registered, count), count))
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".mapping-") as temporary:
+        images = _images_folder(photographs, Path(temporary) / "images")
+        run_mapper(job | {"images": str(images), "out": str(Path(temporary) / "sparse")}, told)
+        parts = sorted(path for path in (Path(temporary) / "sparse").iterdir() if path.is_dir())
+        models = [(path, pycolmap.Reconstruction(path)) for path in parts]
+        models.sort(key=lambda item: (-item[1].num_reg_images(), -item[1].num_points3D()))
+        sparse = folder / "sparse"
+        shutil.rmtree(sparse, ignore_errors=True)
+        sparse.mkdir(parents=True)
+        for number, (path, _) in enumerate(models):
+            path.rename(sparse / str(number))
+    reconstructions = [model for _, model in models]
+    if reconstructions:
+        best = reconstructions[0]
+        best.export_PLY(folder / "points.ply")
+        write_whole(folder / "transforms.json", json.dumps(transforms_of(best, photographs), indent=1).encode())
+    return reconstructions
+
+
+def _images_folder(photographs: Collection, folder: Path) -> Path:
+    """A folder in which COLMAP finds every photograph by its name: where they lie, or one of links."""
+    tops = {
+        str(one.path)[: -len(name)]
+        for name, one in photographs.items()
+        if one.path.as_posix().endswith(f"/{name}") or one.path.as_posix() == name
+    }
+    if len(tops) == 1 and all(one.frame is None for one in photographs.values()):
+        return Path(tops.pop() or ".")
+    for name, one in photographs.items():
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if one.frame is None:
+            try:
+                link.symlink_to(one.path.absolute())
+            except OSError:  # Windows without the right to
+                shutil.copyfile(one.path, link)
+        else:
+            from PIL import Image
+
+            Image.fromarray(one.read()).save(link, format="PNG")
+    return folder
+
+
+def _result(
+    folder: Path,
+    photographs: Collection,
+    models: list[Any],
+    verified: dict[str, int],
+    pairs: int,
+    failed: dict[Any, str],
+) -> Reconstruction:
+    registered = {models[0].image(i).name for i in models[0].reg_image_ids()} if models else set()
+    others = {model.image(i).name for model in models[1:] for i in model.reg_image_ids()}
+    missing: dict[str, str] = {name: message for name, message in failed.items() if isinstance(name, str)}
+    for name in photographs:
+        if name in registered or name in missing:
+            continue
+        if name in others:
+            missing[name] = "in a smaller model: too few matches hold it to the largest one"
+        elif not verified.get(name):
+            missing[name] = "no verified pair: it shows something else, or shares too little with the others"
+        else:
+            missing[name] = f"not registered: {verified[name]} verified pairs, but too few points seen three times"
+    best = models[0] if models else None
+    return Reconstruction(
+        folder,
+        len(photographs) + len(photographs.failed),
+        len(registered),
+        len(models),
+        best.num_points3D() if best else 0,
+        float(best.compute_mean_track_length()) if best else 0.0,
+        float(best.compute_mean_reprojection_error()) if best else 0.0,
+        pairs,
+        int(np.sum(list(verified.values()))) // 2,
+        missing,
+    )
+
+
+def summary_of(result: Reconstruction) -> dict[str, Any]:
+    """The result as JSON can say it."""
+    return {
+        "folder": str(result.folder),
+        "images": result.images,
+        "registered": result.registered,
+        "models": result.models,
+        "points": result.points,
+        "track_length": round(result.track_length, 3),
+        "reprojection_error": round(result.reprojection_error, 3),
+        "pairs": result.pairs,
+        "verified": result.verified,
+        "missing": result.missing,
+    }
+
+
+def load_model(folder: PathLike) -> Any:
+    """COLMAP's model in a folder (binary or text): a pycolmap.Reconstruction.
+
+    Raises
+    ------
+    TiepointsError
+        If it is none.
+    """
+    pycolmap = require("pycolmap", "reading a COLMAP model", "sfm")
+    path = Path(folder)
+    if not any((path / f"images{suffix}").is_file() for suffix in (".bin", ".txt")):
+        raise TiepointsError(f"{path}: no COLMAP model here; it has cameras, images and points3D, .bin or .txt")
+    try:
+        return pycolmap.Reconstruction(path)
+    except Exception as error:  # pycolmap's own, of several kinds
+        raise TiepointsError(f"{path}: COLMAP cannot read this model; it is damaged or of another version") from error

@@ -1,0 +1,98 @@
+"""Points of a map from poses that are known already, of another tool or a calibrated rig."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..collection import Collection, Engine, Match, Store, export_colmap
+from ..collection.pairs import Pair
+from ..errors import InvalidInputError, TiepointsError
+from ..extraction import Extractor
+from ..optional import require
+from .mapping import run_mapper
+from .reconstruction import _images_folder
+from .verified import Report, verified_pairs
+
+__all__ = ["triangulate"]
+
+
+def triangulate(
+    photographs: Collection,
+    work: Path,
+    model: Any,
+    extractor: Extractor,
+    *,
+    pairs: str | Iterable[Pair] = "auto",
+    match: Match | None = None,
+    store: Path,
+    engine: Engine | None = None,
+    progress: Report | None = None,
+) -> Path:
+    """Triangulate the extractor's keypoints with a model's cameras and poses, which stay as they are.
+
+    Parameters
+    ----------
+    photographs : Collection
+        Only those that the model has are used.
+    work : path
+        Gets database.db and sparse/0.
+    model : pycolmap.Reconstruction
+    extractor, pairs, match, store, engine, progress
+        As for `verified_pairs`.
+
+    Returns
+    -------
+    sparse : path
+        The new model.
+
+    Raises
+    ------
+    InvalidInputError
+        If the model has none of the photographs.
+    TiepointsError
+        If COLMAP fails.
+    """
+    pycolmap = require("pycolmap", "triangulation", "sfm")
+    known = {model.image(i).name: i for i in model.reg_image_ids()}
+    common = [name for name in photographs if name in known]
+    if not common:
+        raise InvalidInputError(
+            f"the model has none of the photographs: it calls one {next(iter(known), '(none)')!r}, and they are called "
+            f"{next(iter(photographs), '(none)')!r} and so on"
+        )
+    given = photographs.select(common)
+    with Store(store) as kept:
+        found = verified_pairs(given, kept, extractor, pairs=pairs, match=match, engine=engine, progress=progress)
+        database = work / "database.db"
+        export_colmap(database, given, found.features, found.views, camera_mode="per-image")
+    with tempfile.TemporaryDirectory(dir=work, prefix=".triangulation-") as temporary:
+        posed = _posed(pycolmap, database, model, known, Path(temporary) / "posed")
+        images = _images_folder(given, Path(temporary) / "images")
+        out = Path(temporary) / "sparse"
+        job = {"mapper": "triangulate", "database": str(database), "images": str(images), "out": str(out)}
+        (out / "0").mkdir(parents=True)
+        if run_mapper(job | {"model": str(posed)}) < 1:
+            raise TiepointsError("COLMAP could not triangulate any point")
+        shutil.rmtree(work / "sparse", ignore_errors=True)
+        shutil.move(str(out), str(work / "sparse"))
+    return work / "sparse" / "0"
+
+
+def _posed(pycolmap: Any, database: Path, model: Any, known: dict[str, int], folder: Path) -> Path:
+    """The model's cameras and poses under the database's numbers, without points."""
+    posed = pycolmap.Reconstruction()
+    with pycolmap.Database.open(str(database)) as opened:
+        for image in opened.read_all_images():
+            old = model.image(known[image.name])
+            camera = pycolmap.Camera(model.camera(old.camera_id).todict())
+            camera.camera_id = image.camera_id
+            posed.add_camera_with_trivial_rig(camera)
+            new = pycolmap.Image(image.name, pycolmap.Point2DList(), image.camera_id, image.image_id)
+            posed.add_image_with_trivial_frame(new, old.cam_from_world())
+    folder.mkdir(parents=True)
+    posed.write(str(folder))
+    return folder

@@ -1,0 +1,137 @@
+"""From a collection to the verified pairs that every task on many images begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..checks import choice
+from ..collection import Collection, Engine, Extract, Match, Results, Store, Verify, exhaustive, run, sequential, union
+from ..collection.pairs import Pair
+from ..collection.retrieval import Describe, Vocabulary, retrieval, shipped_vocabulary
+from ..errors import ImageError
+from ..extraction import Extractor
+
+__all__ = ["PAIRS", "Report", "VerifiedPairs", "choose_pairs", "verified_pairs", "vocabulary_of"]
+
+#: Called with what is being done, the number of items done, and of all.
+Report = Callable[[str, int, int], None]
+
+#: How pairs are chosen, by name.
+PAIRS = ("auto", "exhaustive", "sequential", "retrieval")
+
+# Up to so many images every pair is matched; beyond, each with those most like it. Ours: 100 images are 4,950 pairs, a
+# minute's work.
+_EVERY_PAIR = 100
+# Images from which a vocabulary is learned where none is shipped for the extractor.
+_TEACHERS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class VerifiedPairs:
+    """What `verified_pairs` found.
+
+    Parameters
+    ----------
+    photographs : Collection
+    features : Results of `Extract`
+    views : Results of `Verify`
+        Of each pair that was matched.
+    vectors : Results of `Describe`, or None
+        Where pairs were chosen by retrieval.
+    failed : dict
+        Images and pairs that failed, and why.
+    """
+
+    photographs: Collection
+    features: Results
+    views: Results
+    vectors: Results | None
+    failed: dict[Any, str]
+
+
+def verified_pairs(
+    photographs: Collection,
+    store: Store,
+    extractor: Extractor,
+    *,
+    pairs: str | Iterable[Pair] = "auto",
+    top: int = 20,
+    window: int = 10,
+    match: Match | None = None,
+    verify: Verify | None = None,
+    engine: Engine | None = None,
+    progress: Report | None = None,
+) -> VerifiedPairs:
+    """Extract, choose pairs, match, and verify; what the store has is not computed again.
+
+    Parameters
+    ----------
+    photographs : Collection
+    store : Store
+    extractor : Extractor
+    pairs : str or iterable of pairs
+        One of `PAIRS`, or names of images two by two. "auto": every pair up to 100 images, else "retrieval".
+    top, window : int
+        Of "retrieval" and "sequential".
+    match, verify : Match, Verify
+        By default ``Match()`` and ``Verify("fundamental")``.
+    engine : Engine, optional
+    progress : callable, optional
+        ``progress("extracting", done, all)``.
+
+    Returns
+    -------
+    found : VerifiedPairs
+
+    Raises
+    ------
+    ImageError
+        If no photograph could be read.
+    InvalidInputError
+        If `pairs` is none of these.
+    """
+
+    def told(what: str) -> Callable[[int, int], None] | None:
+        return None if progress is None else lambda done, every: progress(what, done, every)
+
+    features = run(Extract(extractor), photographs, store, engine=engine, progress=told("extracting"))
+    if not features:
+        first = next(iter(features.failed.values()), "there are none")
+        raise ImageError(f"none of the {len(photographs)} photographs could be read, for instance: {first}")
+    vectors = None
+    if isinstance(pairs, str):
+        kind = choice(pairs, "pairs", PAIRS)
+        if kind == "auto":
+            kind = "exhaustive" if len(features) <= _EVERY_PAIR else "retrieval"
+        if kind == "retrieval":
+            step = Describe(vocabulary_of(extractor, features))
+            vectors = run(step, features, store, engine=engine, progress=told("describing images"))
+        pairs = choose_pairs(kind, map(str, features), vectors=vectors, top=top, window=window)
+    matches = run(match or Match(), pairs, store, features, engine=engine, progress=told("matching"))
+    views = run(verify or Verify("fundamental"), matches, store, features, engine=engine, progress=told("verifying"))
+    failed = {**features.failed, **matches.failed, **views.failed}
+    return VerifiedPairs(photographs, features, views, vectors, failed)
+
+
+def choose_pairs(
+    kind: str, names: Iterable[str], *, vectors: Results | None = None, top: int = 20, window: int = 10
+) -> list[Pair]:
+    """Pairs of these images: "exhaustive", "sequential" with far ones for loops, or "retrieval" by their `vectors`."""
+    if kind == "sequential":
+        return sequential(names, window, loops=True)
+    if kind == "retrieval" and vectors is not None:
+        # The neighbours in the order of names cost little, and hold together what looks too different.
+        return union(retrieval(vectors, top), sequential(names, 1))
+    return exhaustive(names)
+
+
+def vocabulary_of(extractor: Extractor, features: Results) -> Vocabulary:
+    """The vocabulary that is shipped for the extractor, or one learned from these features."""
+    if getattr(extractor, "weights", None) is None:  # weights of one's own have other descriptors
+        shipped = shipped_vocabulary(extractor.metadata.name)
+        if shipped is not None:
+            return shipped
+    names = list(features)
+    return Vocabulary.learn(features[name] for name in names[:: max(1, len(names) // _TEACHERS)])

@@ -1,0 +1,365 @@
+"""Files of strangers: nothing is believed before it is checked, nothing else is opened, no foreign error escapes."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import shutil
+import sqlite3
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import tiepoints as tp
+from tiepoints.datasets.trajectories import read_trajectory
+from tiepoints.errors import StorageError, TiepointsError
+from tiepoints.storage import (
+    FeatureReader,
+    FeatureWriter,
+    MatchReader,
+    MatchWriter,
+    load_features,
+    load_imb,
+    load_matches,
+    read_colmap,
+    save_features,
+    save_imb,
+    save_matches,
+    write_colmap,
+)
+
+from .conftest import make_features
+
+MATCHES = tp.Matches([[0, 1], [2, 2]], [1.0, 0.5])
+
+
+def good_files(folder: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
+    """A file of every format, and what reads all of it."""
+    a = make_features(0, 9, 8, np.float32, ("sets", "scales", "angles"))
+    features = {name: tp.Features(**{**vars(a), "image_size": (64, 48)}) for name in ("a.jpg", "b/c.jpg")}
+    save_features(folder / "f.npz", a)
+    save_matches(folder / "m.npz", MATCHES, inliers=[True, False])
+    with FeatureWriter(folder / "f.h5", made_with="x") as writer:
+        for name, each in features.items():
+            writer.write(name, each, key="k")
+    with MatchWriter(folder / "m.h5", made_with="x") as writer:
+        writer.write(("a.jpg", "b/c.jpg"), MATCHES, (9, 9))
+    save_imb(folder / "imb", {"a": a, "c": a}, {("a", "c"): MATCHES})
+    (folder / "t.txt").write_text("\n".join(f"{i} {i} {i * i} 0 0 0 0 1" for i in range(6)))
+
+    def all_features(path: Path) -> None:
+        with FeatureReader(path) as reader:
+            assert isinstance(reader.made_with, str)
+            reader.made_from()
+            for name in reader:
+                assert isinstance(reader[name], tp.Features) and ".." not in name.split("/")
+
+    def all_matches(path: Path) -> None:
+        with MatchReader(path) as reader:
+            assert isinstance(reader.made_with, str)
+            for pair in reader:
+                assert isinstance(reader[pair], tp.Matches)
+
+    files: dict[str, tuple[Path, Callable[[Path], object]]] = {
+        "npz of features": (folder / "f.npz", load_features),
+        "npz of matches": (folder / "m.npz", load_matches),
+        "hdf5 of features": (folder / "f.h5", all_features),
+        "hdf5 of matches": (folder / "m.h5", all_matches),
+        "imb keypoints": (folder / "imb" / "keypoints.h5", lambda path: load_imb(path.parent)),
+        "imb matches": (folder / "imb" / "matches.h5", lambda path: load_imb(path.parent)),
+        "trajectory": (folder / "t.txt", read_trajectory),
+    }
+    if "pycolmap" in sys.modules or __import__("importlib").util.find_spec("pycolmap"):
+        camera = tp.Camera.from_focal(70, (64, 48))
+        write_colmap(folder / "c.db", {n: (f, camera) for n, f in features.items()}, {("a.jpg", "b/c.jpg"): MATCHES})
+        files["colmap"] = folder / "c.db", read_colmap
+    return files
+
+
+def mutated(good: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """Bytes turned, overwritten by numbers that are sizes somewhere, cut off, doubled."""
+    rng = np.random.default_rng(seed)
+    for trial in range(count):
+        data = bytearray(good)
+        for place in rng.integers(0, len(data), rng.integers(1, 8)):
+            # HDF5's and SQLite's structures stand at the beginning, zip's at the end.
+            at = int(place) if trial % 2 else int(place) % 2000
+            kind = rng.integers(4)
+            if kind == 0:
+                data[at % len(data)] ^= 1 << int(rng.integers(8))
+            elif kind == 1:
+                data[at : at + 8] = int(rng.choice([0, 2**31 - 1, 2**32 - 1, 2**40, 2**63])).to_bytes(8, "little")
+            elif kind == 2:
+                data[at : at + 4] = rng.bytes(4)
+            else:
+                data[at : at + 16] = data[at // 2 : at // 2 + 16]
+        yield bytes(data[: int(rng.integers(len(data)))] if trial % 10 == 0 else data)
+
+
+@pytest.mark.parametrize("name", ["npz of features", "npz of matches", "trajectory", "colmap"])
+def test_mutated_files_raise_our_errors_only(tmp_path: Path, name: str) -> None:
+    files = good_files(tmp_path)
+    if name not in files:
+        pytest.skip("needs pycolmap")
+    path, read = files[name]
+    good = path.read_bytes()
+    read(path)
+    refused = 0
+    for data in mutated(good, 40 if name == "colmap" else 150, seed=len(name)):
+        path.write_bytes(data)
+        try:
+            read(path)
+        except TiepointsError as error:
+            refused += 1
+            assert str(error).isprintable()
+    assert refused > 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("name", ["hdf5 of features", "hdf5 of matches", "imb keypoints", "imb matches"])
+def test_mutated_hdf5_files_raise_our_errors_only(tmp_path: Path, name: str, child: Callable[..., Any]) -> None:
+    """Each in a process of its own: the HDF5 library itself loops or crashes on a few, which no reader can prevent."""
+    path, read = good_files(tmp_path)[name]
+    read(path)
+    good = path.read_bytes()
+    paths = []
+    for number, data in enumerate(mutated(good, 60, seed=len(name))):
+        folder = tmp_path / str(number)
+        shutil.copytree(path.parent, folder) if name.startswith("imb") else folder.mkdir()
+        (folder / path.name).write_bytes(data)
+        paths.append(folder / path.name)
+    output, errors = child(_READ_EACH, name, *paths).communicate()
+    results = Counter(output.split())
+    assert results["foreign"] == 0, errors[-1500:]
+    assert results["refused"] > 5 and results["killed"] <= 6 and results.total() == len(paths), results
+
+
+_READ_EACH = """
+import os, signal, sys, traceback
+import tiepoints as tp
+from pathlib import Path
+from tiepoints.storage import FeatureReader, MatchReader, load_imb
+import h5py  # before the children need it
+
+def read(path):
+    if sys.argv[1].startswith("imb"):
+        return load_imb(path.parent)
+    with (FeatureReader if "features" in sys.argv[1] else MatchReader)(path) as reader:
+        assert isinstance(reader.made_with, str)
+        return [reader[key] for key in reader]
+
+for path in map(Path, sys.argv[2:]):
+    pid = os.fork()
+    if not pid:
+        signal.alarm(1)
+        try:
+            read(path)
+            os._exit(0)
+        except tp.TiepointsError as error:
+            os._exit(1 if str(error).isprintable() else 2)
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(2)
+    _, status = os.waitpid(pid, 0)
+    print(["read", "refused", "foreign"][os.WEXITSTATUS(status)] if os.WIFEXITED(status) else "killed", flush=True)
+"""
+
+
+# -- other files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "secret.h5"
+    with FeatureWriter(path) as writer:
+        writer.write("secret.jpg", make_features(1, 4))
+    return path
+
+
+def groups(file: h5py.File, secret: Path, how: str) -> None:
+    if how == "external storage":
+        group = file.create_group("a.jpg")
+        group.create_dataset("keypoints", (8, 2), "u1", external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+    elif how == "virtual dataset":
+        layout = h5py.VirtualLayout((4, 2), "f4")
+        layout[:] = h5py.VirtualSource(str(secret), "secret.jpg/keypoints", (4, 2))
+        file.create_group("a.jpg").create_virtual_dataset("keypoints", layout)
+    elif how == "external link to the dataset":
+        file.create_group("a.jpg")["keypoints"] = h5py.ExternalLink(str(secret), "secret.jpg/keypoints")
+    elif how == "external link to the group":
+        file["a.jpg"] = h5py.ExternalLink(str(secret), "secret.jpg")
+    elif how == "soft link to an external link":
+        file["x"] = h5py.ExternalLink(str(secret), "secret.jpg")
+        file["a.jpg"] = h5py.SoftLink("/x")
+    else:  # one of the optional datasets
+        group = file.create_group("a.jpg")
+        group["keypoints"] = np.zeros((4, 2))
+        group["scores"] = h5py.ExternalLink(str(secret), "secret.jpg/scores")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "external storage",
+        "virtual dataset",
+        "external link to the dataset",
+        "external link to the group",
+        "soft link to an external link",
+        "external link to the scores",
+    ],
+)
+def test_hdf5_never_opens_another_file(tmp_path: Path, secret: Path, how: str) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        groups(file, secret, how)
+    with FeatureReader(tmp_path / "f.h5") as reader, pytest.raises(StorageError, match=r"another file|somewhere else"):
+        reader["a.jpg"]
+    scene = tmp_path / "scene"
+    scene.mkdir()
+    with h5py.File(scene / "keypoints.h5", "w") as file:
+        groups(file, secret, how)
+        item = file["a.jpg"] if how == "external storage" else None
+        if item is not None:
+            file.move("a.jpg/keypoints", "b")
+            del file["a.jpg"]
+    with pytest.raises(StorageError):
+        load_imb(scene)
+
+
+@pytest.mark.parametrize("name", ["../../evil.jpg", "/evil.jpg", "a/../../evil.jpg", "C:\\evil.jpg", "a/./b.jpg"])
+def test_names_that_lead_out_of_the_folder_are_refused_on_reading(tmp_path: Path, name: str) -> None:
+    with h5py.File(tmp_path / "f.h5", "w", track_order=True) as file:
+        group = file
+        for part in name.strip("/").split("/"):
+            group = group.create_group(part.encode()) if part != "." else group
+        group["keypoints"] = np.zeros((2, 2))
+    with FeatureReader(tmp_path / "f.h5") as reader:
+        if ".." in name or "\\" in name:
+            with pytest.raises(StorageError, match="evil"):
+                list(reader)
+        for wanted in (name, "../f.h5", "/etc/passwd"):
+            with pytest.raises(KeyError):
+                reader[wanted]
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        group = file.create_group("a-b/c-d")
+        group["matches0"] = np.array([0, 1])
+        group.attrs["names"] = [name, "c.jpg"]
+    if name != "a/./b.jpg":
+        with MatchReader(tmp_path / "m.h5") as matches, pytest.raises(StorageError, match="evil"):
+            list(matches)
+
+
+def test_colmaps_bad_images_cost_no_others(tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap")
+    f = make_features(0, 9)
+    f = tp.Features(f.keypoints, f.descriptors, f.scores, (64, 48))
+    cameras = [tp.Camera.from_focal(70 + i, (64, 48)) for i in range(4)]
+    names = ["good.jpg", "unknown.jpg", "nan.jpg", "evil.jpg"]
+    images = dict(zip(names, ((f, camera) for camera in cameras), strict=True))
+    place = tp.exif.Position(55.7, 13.2, 86.5)
+    pairs = {(names[0], other): MATCHES for other in names[1:]}
+    write_colmap(tmp_path / "c.db", images, pairs, positions={"good.jpg": place})
+    database = sqlite3.connect(tmp_path / "c.db")
+    database.execute("update cameras set model=99 where camera_id=2")
+    database.execute("update cameras set params=? where camera_id=3", (np.full(4, np.nan).tobytes(),))
+    database.execute("update images set name='../../evil.jpg' where image_id=4")
+    database.commit()
+    database.close()
+    found = read_colmap(tmp_path / "c.db")
+    assert list(found.images) == ["good.jpg"] and not found.matches
+    assert sorted(found.failed) == ["../../evil.jpg", "nan.jpg", "unknown.jpg"]
+    assert found.positions == {"good.jpg": place}
+
+
+# -- sizes that are not there --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def little_memory() -> object:
+    """2 GB more than now: what asks for more fails, and does not take the machine down."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (2 << 30), before[1]))
+    yield None
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits memory as Linux does")
+
+
+@linux
+def test_sizes_that_hdf5_only_claims(tmp_path: Path, little_memory: object) -> None:
+    for name, options in (
+        ("sparse", {"shape": (10**9, 2), "chunks": (1000, 2)}),
+        ("whole", {"shape": (10**9, 2)}),
+        ("packed", {"shape": (10**9, 2), "chunks": (1000, 2), "compression": "gzip"}),
+    ):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file.create_group("a").create_dataset("keypoints", dtype="f8", **options)
+        with FeatureReader(tmp_path / f"{name}.h5") as reader, pytest.raises(StorageError, match="says that it holds"):
+            reader["a"]
+        with h5py.File(tmp_path / f"m{name}.h5", "w") as file:
+            file.create_group("a/b").create_dataset("matches0", dtype="i4", **options)
+        with MatchReader(tmp_path / f"m{name}.h5") as matches, pytest.raises(StorageError, match="says that it holds"):
+            matches["a", "b"]
+
+
+def npy(header: str) -> bytes:
+    text = header.encode().ljust(118) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@linux
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 2), }",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (-5, 2), }",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (2, 2), }",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2), (",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (True, 2), }",
+        "{'descr': '<U1000000000', 'fortran_order': False, 'shape': (2, 2), }",
+        "__import__('os')",
+    ],
+)
+def test_headers_of_npz_files(tmp_path: Path, little_memory: object, header: str) -> None:
+    with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+        for name in ("indices", "scores", "keypoints"):
+            archive.writestr(f"{name}.npy", npy(header) + bytes(32))
+    for load in (load_matches, load_features):
+        with pytest.raises(StorageError, match=r"m\.npz"):
+            load(tmp_path / "m.npz")
+
+
+@linux
+def test_bombs_in_npz_files(tmp_path: Path, little_memory: object) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("indices.npy", "w") as member:
+        member.write(npy("{'descr': '|u1', 'fortran_order': False, 'shape': (8388608, 1), }"))
+        for _ in range(8):
+            member.write(bytes(1 << 20))
+    data = bytearray(stream.getvalue())
+    at = data.rindex(b"PK\x01\x02") + 24
+    data[at : at + 4] = (2**32 - 2).to_bytes(4, "little")  # 4 GB, says the directory
+    (tmp_path / "m.npz").write_bytes(data)
+    with pytest.raises(StorageError, match=r"m\.npz"):
+        load_matches(tmp_path / "m.npz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f.npz")
+    for read in (load_features, load_matches, FeatureReader, MatchReader, read_trajectory, read_colmap):
+        with pytest.raises(TiepointsError):
+            read(tmp_path / "f.npz")
+        for wrong in (None, 5, "", "a\0b"):
+            with pytest.raises(TiepointsError):
+                read(wrong)

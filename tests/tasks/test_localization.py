@@ -1,0 +1,194 @@
+"""Maps, and where queries were taken in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+import tiepoints as tp
+from tiepoints.cli import cli
+from tiepoints.collection import Collection
+from tiepoints.geometry import Geometry
+from tiepoints.tasks import Localizer, Reconstruction, build_map
+from tiepoints.tasks.maps import Map
+from tiepoints.tasks.reconstruction import load_model
+
+
+@pytest.fixture(scope="module")
+def queries(photographs: Collection) -> list[str]:
+    return [name for name in photographs if name != "other.png"][2:7:3]
+
+
+@pytest.fixture(scope="module")
+def made(
+    photographs: Collection,
+    queries: list[str],
+    scene: Reconstruction,
+    extractor: tp.Extractor,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Map:
+    """A map without the queries, in the frame of the scene with them: its cameras and poses are given."""
+    few = photographs.select(name for name in photographs if name not in queries)
+    folder = tmp_path_factory.mktemp("map") / "map"
+    found, reconstruction = build_map(few, folder, extractor=extractor, model=scene.folder / "sparse" / "0")
+    assert reconstruction is None
+    return found
+
+
+def truth(scene: Reconstruction, name: str) -> tuple[np.ndarray, np.ndarray, float]:
+    """Rotation and centre of a photograph in the scene, and the scene's extent."""
+    model = load_model(scene.folder / "sparse" / "0")
+    pose = model.find_image_with_name(name).cam_from_world()
+    centres = np.array([model.image(i).projection_center() for i in model.reg_image_ids()])
+    return pose.rotation.matrix(), pose.inverse().translation, float(np.linalg.norm(np.ptp(centres, axis=0)))
+
+
+def off_by(found: Geometry, wanted: tuple[np.ndarray, np.ndarray, float]) -> tuple[float, float]:
+    """Degrees, and the distance of the centres as a share of the scene's extent."""
+    rotation, centre, extent = wanted
+    assert found.rotation is not None and found.center is not None
+    angle = np.degrees(Rotation.from_matrix(found.rotation @ rotation.T).magnitude())
+    return float(angle), float(np.linalg.norm(found.center - centre)) / extent
+
+
+def test_queries_are_where_the_reconstruction_with_them_has_them(
+    made: Map, scene: Reconstruction, photographs: Collection, queries: list[str]
+) -> None:
+    localizer = Localizer(made.folder)
+    for name in queries:
+        found = localizer(photographs[name].path)
+        assert found
+        degrees, share = off_by(found.pose, truth(scene, name))
+        assert degrees < 0.5
+        assert share < 0.02
+        assert found.inliers > 100 and found.log_nfa < -100
+        w, x, y, z = found.quaternion
+        np.testing.assert_allclose(Rotation.from_quat([x, y, z, w]).as_matrix(), found.pose.rotation, atol=1e-9)
+
+
+def test_without_a_focal_length_it_is_tried_out(
+    made: Map, scene: Reconstruction, photographs: Collection, queries: list[str]
+) -> None:
+    half = Image.open(photographs[queries[0]].path)
+    half = half.resize((half.width // 2, half.height // 2), Image.Resampling.BOX)  # of no size that the map knows
+    found = Localizer(made.folder)(half)
+    assert found and not found.camera.focal_is_known
+    assert off_by(found.pose, truth(scene, queries[0]))[0] < 2
+
+
+def test_what_is_elsewhere_is_not_localized(made: Map, examples: Path) -> None:
+    found = Localizer(made.folder)(examples / "desk_1.jpg")
+    assert not found
+    assert not found.pose
+    assert found.reason
+    with pytest.raises(tp.InvalidInputError, match="no pose"):
+        _ = found.quaternion
+
+
+def test_an_image_without_features_is_not_localized(made: Map) -> None:
+    found = Localizer(made.folder)(np.zeros((100, 120), np.uint8))
+    assert not found and found.matches == 0
+
+
+def test_a_map_is_only_read(made: Map, photographs: Collection, queries: list[str], tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(made.folder, tmp_path / "map"))
+
+    def state() -> dict[str, tuple[str, int]]:
+        return {
+            p.name: (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_mtime_ns) for p in sorted(copied.iterdir())
+        }
+
+    before = state()
+    for path in (*copied.iterdir(), copied):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    command = ["localize", str(copied), str(photographs[queries[0]].path), "--out", str(tmp_path / "poses.txt")]
+    assert CliRunner().invoke(cli, command).exit_code == 0
+    copied.chmod(0o755)
+    assert state() == before
+
+
+def test_a_wrong_camera_is_refused(made: Map, photographs: Collection, queries: list[str]) -> None:
+    with pytest.raises(tp.InvalidInputError, match="10x10"):
+        Localizer(made.folder)(photographs[queries[0]].path, tp.Camera.from_focal(10, (10, 10)))
+
+
+@pytest.fixture
+def broken(made: Map, tmp_path: Path) -> Iterator[Path]:
+    yield Path(shutil.copytree(made.folder, tmp_path / "map"))
+
+
+@pytest.mark.parametrize("what", ["map.json", "xyz.npy", "descriptors.npy", "offsets.npy"])
+def test_a_damaged_map_is_one_line(broken: Path, what: str) -> None:
+    whole = (broken / what).read_bytes()
+    (broken / what).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(tp.StorageError, match="damaged or incomplete"):
+        Localizer(broken)
+
+
+def test_points_that_do_not_exist_are_refused(broken: Path) -> None:
+    points = np.load(broken / "points.npy")
+    points[0] = 10**6
+    np.save(broken / "points.npy", points)
+    with pytest.raises(tp.StorageError, match="damaged"):
+        Localizer(broken)
+    with pytest.raises(tp.StorageError, match="no map here"):
+        Localizer(broken.parent / "none")
+
+
+def test_poses_of_rotated_files_are_those_of_the_stored_pixels(
+    made: Map, scene: Reconstruction, photographs: Collection, queries: list[str], tmp_path: Path
+) -> None:
+    """The same photograph, stored on its side with EXIF's orientation 6: COLMAP reads it without the rotation."""
+    upright = Image.open(photographs[queries[0]].path)
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored.save(tmp_path / "side.jpg", exif=exif, quality=95)
+    (tmp_path / "black.png").write_bytes(b"no image")
+    command = ["localize", str(made.folder), str(tmp_path / "side.jpg"), str(tmp_path / "black.png"), "--json"]
+    focal = next(iter(load_model(scene.folder / "sparse" / "0").cameras.values())).focal_length
+    result = CliRunner().invoke(cli, [*command, "--focal", str(focal), "--out", str(tmp_path / "poses.txt")])
+    assert result.exit_code == 1  # of two files one is no image
+    said = json.loads(result.stdout)
+    assert list(said["failed"]) == ["black.png"]
+    name, *numbers = (tmp_path / "poses.txt").read_text().split()
+    assert name == "side.jpg"
+    w, x, y, z, *translation = map(float, numbers)
+    rotation = Rotation.from_quat([x, y, z, w]).as_matrix()
+    pose = Geometry("absolute_pose", np.column_stack([rotation, translation]), np.ones(1, bool))
+    wanted, centre, extent = truth(scene, queries[0])
+    # The stored camera is turned by a quarter: its x is the upright one's y, its y minus the upright one's x.
+    turned = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1.0]]) @ wanted
+    degrees, share = off_by(pose, (turned, centre, extent))
+    assert degrees < 1 and share < 0.03
+
+
+def test_a_map_is_made_without_poses_too(photographs: Collection, extractor: tp.Extractor, tmp_path: Path) -> None:
+    three = photographs.select(list(photographs)[:3])
+    found, reconstruction = build_map(three, tmp_path / "map", extractor=extractor)
+    assert reconstruction is not None and reconstruction.registered == len(found) == 3
+    assert found.extractor == "mdnet" and found.options["max_size"] == extractor.max_size
+
+
+def test_cameras_are_read_as_hloc_lists_them(tmp_path: Path) -> None:
+    from tiepoints.cli.many import read_cameras
+
+    path = tmp_path / "cameras.txt"
+    path.write_text(
+        "# queries\na b.jpg\tSIMPLE_RADIAL 640 480 500 320 240 0.1\nc.jpg PINHOLE 640 480 500 501 320 240\n"
+    )
+    found = read_cameras(path)
+    assert found["a b.jpg"].params == (500, 319.5, 239.5, 0.1)
+    assert found["c.jpg"].params == (500, 501, 319.5, 239.5)
+    path.write_text("c.jpg PINHOLE 640 480 500\n")
+    with pytest.raises(tp.InvalidInputError, match="line 1"):
+        read_cameras(path)

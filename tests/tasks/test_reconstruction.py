@@ -1,0 +1,113 @@
+"""From photographs to cameras and points, through COLMAP itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import tiepoints as tp
+from tiepoints.cli import cli
+from tiepoints.collection import Collection, Extract, Store, run
+from tiepoints.tasks import Reconstruction, reconstruct
+from tiepoints.tasks.page import page_of
+from tiepoints.tasks.reconstruction import load_model
+
+
+def test_the_door_is_registered_and_the_stranger_is_named(scene: Reconstruction) -> None:
+    assert (scene.images, scene.registered, scene.models) == (8, 7, 1)
+    assert scene.points > 300
+    assert scene.track_length > 3
+    assert scene.reprojection_error < 1
+    assert list(scene.missing) == ["other.png"]
+    assert "no verified pair" in scene.missing["other.png"]
+
+
+def test_what_is_written_says_the_same(scene: Reconstruction) -> None:
+    report = json.loads((scene.folder / "report.json").read_text())
+    assert (report["registered"], report["points"]) == (scene.registered, scene.points)
+    model = load_model(scene.folder / "sparse" / "0")
+    assert model.num_reg_images() == scene.registered
+    assert model.num_points3D() == scene.points
+    assert (scene.folder / "points.ply").read_bytes().startswith(b"ply")
+    assert not list(scene.folder.glob(".mapping-*"))
+
+
+def test_transforms_project_points_as_colmap_does(scene: Reconstruction) -> None:
+    model = load_model(scene.folder / "sparse" / "0")
+    frames = json.loads((scene.folder / "transforms.json").read_text())["frames"]
+    assert len(frames) == scene.registered
+    point = model.point3D(next(iter(model.point3D_ids())))
+    image = model.image(point.track.elements[0].image_id)
+    (frame,) = (one for one in frames if Path(one["file_path"]).name == image.name)
+    assert Path(frame["file_path"]).is_file()
+    in_camera = np.linalg.inv(np.array(frame["transform_matrix"])) @ [*point.xyz, 1]
+    x, y = in_camera[0] / -in_camera[2], in_camera[1] / in_camera[2]  # OpenGL looks along -z, y is up
+    distortion = 1 + frame.get("k1", 0) * (x * x + y * y)
+    pixel = frame["fl_x"] * distortion * x + frame["cx"], frame["fl_y"] * distortion * y + frame["cy"]
+    np.testing.assert_allclose(pixel, image.project_point(point.xyz), atol=1e-6)
+
+
+def test_a_second_run_extracts_nothing(scene: Reconstruction, photographs: Collection, extractor: tp.Extractor) -> None:
+    with Store(scene.folder / "work") as store:
+        assert run(Extract(extractor), photographs, store).computed == 0
+
+
+def test_nothing_to_register_is_no_error_and_says_why(photographs: Collection, tmp_path: Path) -> None:
+    few = photographs.select(["other.png", next(iter(photographs))])
+    result = reconstruct(few, tmp_path / "out", extractor="orb")
+    assert not result
+    assert set(result.missing) == set(few)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["registered"] == 0
+
+
+def test_the_command_says_so_too(scene: Reconstruction, photographs: Collection) -> None:
+    folder = photographs["other.png"].path.parent
+    command = ["reconstruct", str(folder), str(scene.folder), "--max-size", "640", "-n", "800", "--json"]
+    result = CliRunner().invoke(cli, [*command, "--mapper", "global"])
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said["registered"] == 7
+    assert "other.png" in said["missing"]
+
+
+@pytest.mark.parametrize("wrong", [["--pairs", "nonsense"], ["--mapper", "nonsense"], ["--focal", "-1"]])
+def test_wrong_options_are_wrong_usage(examples: Path, tmp_path: Path, wrong: list[str]) -> None:
+    result = CliRunner().invoke(cli, ["reconstruct", str(examples), str(tmp_path / "out"), *wrong])
+    assert result.exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_model_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(tp.TiepointsError, match="no COLMAP model here"):
+        load_model(tmp_path)
+    (tmp_path / "images.bin").write_bytes(b"nonsense")
+    with pytest.raises(tp.TiepointsError, match="cannot read this model"):
+        load_model(tmp_path)
+
+
+def test_the_page_holds_the_scene_and_needs_nothing_else(scene: Reconstruction) -> None:
+    page = (scene.folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|src=\"(?!data:)|@[A-Z]+@", page)
+    content = json.loads(re.search(r"const scene = (\{.*\});", page)[1].replace("<\\/", "</"))  # type: ignore[index]
+    assert len(content["cameras"]) == scene.registered
+    points = np.frombuffer(base64.b64decode(content["points"]), np.float32).reshape(-1, 3)
+    assert scene.points * 0.8 < len(points) <= scene.points
+    assert len(base64.b64decode(content["colours"])) == points.size
+    assert page.count("<img ") == 8
+    assert scene.missing["other.png"] in page
+
+
+def test_names_of_files_are_text_on_the_page(examples: Path) -> None:
+    hostile = "<script>alert(1)<script>.jpg"
+    photographs = Collection.from_paths({hostile: examples / "box.png"})
+    figures = dict.fromkeys(("registered", "images", "models", "points", "verified", "pairs"), 0)
+    page = page_of(
+        None, photographs, figures | {"track_length": 0.0, "reprojection_error": 0.0, "missing": {hostile: hostile}}
+    )
+    assert "<script>alert" not in page
