@@ -29,7 +29,6 @@ _EXTRAS = {
     "sfm": ("pycolmap", "pycolmap"),
     "learned": ("torch", "torch"),
     "train": ("onnxscript", "onnxscript"),
-    "scale": ("ray", "ray"),
     "report": ("matplotlib", "matplotlib"),
     "heif": ("pillow_heif", "pillow-heif"),
     "scale": ("ray", "ray"),
