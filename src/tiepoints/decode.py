@@ -22,7 +22,17 @@ from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from . import checks
 from .errors import ImageError, InvalidInputError, one_line
 
-__all__ = ["Mask", "decode", "opened", "orientation_of", "pixel_limit", "to_8_bits", "turned", "upright_size"]
+__all__ = [
+    "Mask",
+    "continued",
+    "decode",
+    "opened",
+    "orientation_of",
+    "pixel_limit",
+    "to_8_bits",
+    "turned",
+    "upright_size",
+]
 
 UInt8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -367,6 +377,25 @@ def _visible(alpha: UInt8) -> UInt8 | None:
     if (alpha == 255).all() or not (alpha == 255).any():
         return None
     return alpha if ((alpha == 0) | (alpha == 255)).mean() >= 0.5 else None
+
+
+def continued(pixels: UInt8, mask: Mask) -> UInt8:
+    """The picture with the nearest of its own colours where it shows nothing, so that its outline is no edge.
+
+    Parameters
+    ----------
+    pixels : (H, W) or (H, W, 3) uint8
+    mask : (H, W) bool
+        Where it shows something. Two pixels along the outline, half transparent as a rule, are replaced as well.
+    """
+    sure = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=2)
+    if not sure.any():
+        return pixels
+    _, nearest = cv2.distanceTransformWithLabels(1 - sure, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    rows = np.zeros(int(nearest.max()) + 1, np.intp)  # by the label of a pixel that is sure, where it is
+    rows[nearest[sure > 0]] = np.flatnonzero(sure)
+    flat = pixels.reshape(sure.size, -1)
+    return np.asarray(flat[rows[nearest.reshape(-1)]].reshape(pixels.shape), np.uint8)
 
 
 def _laid(pixels: UInt8, alpha: UInt8 | None, mask: Mask | None, premultiplied: bool) -> tuple[UInt8, Mask | None]:

@@ -40,8 +40,7 @@ class Wanted(NamedTuple):
     sources: list[Path]
     out: Path
     pairs: str
-    ratio: float | None
-    min_similarity: float | None
+    matcher: Any
     geometry: Any
     threshold: float | None
     seed: int
@@ -114,7 +113,7 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
     listed = _pairs(wanted.pairs, photographs)
     steps = (
         Extract(extractor := make()),
-        Match(ratio=wanted.ratio, min_similarity=wanted.min_similarity),
+        Match(wanted.matcher),
         Verify(wanted.geometry, threshold=wanted.threshold, seed=wanted.seed),
     )
     folder, engine, quiet = work_folder(wanted.out, wanted.store), engine_of(wanted.jobs), wanted.as_json
