@@ -2,7 +2,7 @@
 
 The figures were measured with this code on the development sequences of HPatches (v_boat, v_dogman, v_graffiti: 14
 pairs), 2,048 keypoints, mutual nearest neighbours, protocol `d2net`: the share of the proposed matches whose error in
-the second image is at most t pixels, averaged over the pairs. Those of SIFT are in benchmarks/planar/test_hpatches.py.
+the second image is at most t pixels, averaged over the pairs. Those of SIFT are in benchmarks/test_hpatches.py.
 """
 
 from __future__ import annotations
