@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
@@ -123,3 +124,33 @@ def _pieces_done() -> int:
     done: list[int] = []
     threads.run_pieces([lambda _: done.append(1)] * 8, lambda _: None)
     return len(done)
+
+
+def _state_in_child() -> tuple[list[int], int]:
+    return blas_threads(), _pieces_done()
+
+
+def test_a_process_forked_while_another_thread_matches_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It neither waits for a lock that nobody holds any more, nor keeps the BLAS at one thread."""
+    if not hasattr(os, "fork"):
+        pytest.skip("Windows does not fork")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    before, stop = blas_threads(), threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            threads.run_pieces([lambda _: time.sleep(0.001)] * 4, lambda _: None)
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        for _ in range(8):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+                assert pool.submit(_state_in_child).result(timeout=60) == (before, 8)
+    finally:
+        stop.set()
+        thread.join()
+    assert blas_threads() == before
+    with threads.limited(1), ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        inside, done = pool.submit(_state_in_child).result(timeout=60)
+        assert done == 8 and set(inside) == {1}, "the caller's own limit goes with it"

@@ -20,7 +20,7 @@ import csv
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -31,6 +31,7 @@ from tiepoints.benchmarks import Report, default_store, evaluate_hpatches, evalu
 from tiepoints.benchmarks.writers import markdown_table
 from tiepoints.collection import Processes, Threads
 from tiepoints.errors import InvalidInputError
+from tiepoints.extraction import is_ready
 from tiepoints.files import write_whole
 from tiepoints.geometry import homography_error
 from tiepoints.metrics.planar import share_within
@@ -44,6 +45,14 @@ SIFT = (
     "upright-rootsift",
 )  # the threshold gives it as many keypoints as the others
 EXTRACTORS = (*MDNET, *SIFT, "orb", "akaze")
+# One model or two of each method, the quick ones first.
+_MORE = "detector={'contrast_threshold':0.01}"
+ALL = (
+    *("mdnet", *SIFT, "surf", "orb", "akaze", "xfeat", "edgepoint2-t32", "edgepoint2-s64", "edgepoint2-e64"),
+    *(f"sift+tfeat:{_MORE}", f"sift+hardtfeat:{_MORE}", "keynet+hardtfeat", "keynet+affnet+orinet+hardtfeat"),
+    *("superpoint", "alike-n", "aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32", "disk", f"sift+lift:{_MORE}"),
+    "r2d2-wasf-n16",
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,23 @@ def others(settings: Settings) -> str:
     report = planar(settings, "d2net", "hpatches", "oxford_affine", "homogr")
     own = tuple(row for row in report.table.rows if not row.source)
     return markdown_table(type(report.table)(report.table.title, report.table.columns, own))
+
+
+def methods(settings: Settings) -> str:
+    """Every method that is ready on this machine, on the development sequences of HPatches."""
+    ready = {metadata.name for metadata in tp.extractors() if is_ready(metadata)}
+    specs = [spec for spec in ALL if spec.partition(":")[0] in ready]
+    report = planar(replace(settings, extractors=tuple(specs)), "d2net", "hpatches")
+    keys = ("mma1", "mma2", "mma3", "ms3", "rep3", "h1", "h3", "keypoints", "matches")
+    titles = {column.key: column.title for column in report.table.columns}
+    lines = [f"| method | {' | '.join(titles[key] for key in keys)} |", "|---" * (1 + len(keys)) + "|"]
+    own = [row for row in report.table.rows if row.group == "overall" and not row.source]
+    for row in sorted(own, key=lambda row: -(row.values["mma3"] or 0)):
+        numbers = [
+            f"{row.values[key]:.0f}" if key in keys[-2:] else f"{row.values[key]:.3f}".removeprefix("0") for key in keys
+        ]
+        lines.append(f"| `{row.method}` | {' | '.join(numbers)} |")
+    return "\n".join(lines)
 
 
 def wxbs(settings: Settings) -> str:
@@ -175,6 +201,7 @@ SECTIONS: dict[str, Callable[[Settings], str]] = {
     "hpatches": hpatches,
     "profiles": profiles,
     "others": others,
+    "methods": methods,
     "wxbs": wxbs,
     "independent": independent,
     "speed": speed,

@@ -12,14 +12,30 @@ import os
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidInputError, one_line
 
-__all__ = ["array", "choice", "count", "did_you_mean", "flag", "frozen", "number", "path", "shown", "size"]
+__all__ = [
+    "array",
+    "choice",
+    "count",
+    "did_you_mean",
+    "flag",
+    "frozen",
+    "has",
+    "instance",
+    "number",
+    "numbers",
+    "path",
+    "shown",
+    "size",
+]
+
+Kind = TypeVar("Kind")
 
 _MOST = 2**31 - 1  # what C libraries hold in an int
 
@@ -193,7 +209,7 @@ def array(
         If it cannot be read as such an array.
     """
     wanted = np.dtype(dtype)
-    given = _as_numbers(values, what)
+    given = numbers(values, what)
     if shape is not None:
         fits = given.ndim == len(shape) and all(
             isinstance(want, str) or have == want for have, want in zip(given.shape, shape, strict=True)
@@ -212,8 +228,35 @@ def array(
     return np.ascontiguousarray(given, dtype=wanted)
 
 
-def _as_numbers(values: object, what: str) -> NDArray[Any]:
-    """Whatever it is as a NumPy array of real numbers."""
+def has(value: object, *names: str) -> bool:
+    """Whether an object has all these attributes, whatever it does when it is asked."""
+    try:
+        return all(hasattr(value, name) for name in names)
+    except Exception:
+        return False
+
+
+def instance(value: Any, what: str, kind: type[Kind], hint: str = "") -> Kind:
+    """The value, if it is of that class.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is of another one.
+    """
+    if not isinstance(value, kind):
+        raise InvalidInputError(f"{what} is {shown(value)}, but {kind.__name__} is expected{hint and f': {hint}'}")
+    return value
+
+
+def numbers(values: object, what: str) -> NDArray[Any]:
+    """Whatever it is as a NumPy array of real numbers or truth values, of any shape.
+
+    Raises
+    ------
+    InvalidInputError
+        If it cannot be read as one; the message has the remedy for a torch tensor.
+    """
     remedy = _of_tensor(values)
     if remedy:
         raise InvalidInputError(f"{what} cannot be read as an array: a torch tensor {remedy}")
@@ -230,13 +273,14 @@ def _as_numbers(values: object, what: str) -> NDArray[Any]:
 
 def _of_tensor(values: object) -> str:
     """What a torch tensor lacks for NumPy to read it, and the remedy; empty where it can be read."""
-    if not (hasattr(values, "detach") and hasattr(values, "requires_grad") and hasattr(values, "dtype")):
+    if not has(values, "detach", "requires_grad", "dtype"):
         return ""
-    if values.requires_grad:
+    tensor: Any = values
+    if tensor.requires_grad:
         return "that requires grad; use .detach()"
-    if str(values.dtype) == "torch.bfloat16":
+    if str(tensor.dtype) == "torch.bfloat16":
         return "of bfloat16, which NumPy lacks; use .float()"
-    device = str(getattr(values, "device", "cpu"))
+    device = str(getattr(tensor, "device", "cpu"))
     return "" if device.startswith("cpu") else f"on {device}; use .cpu()"
 
 

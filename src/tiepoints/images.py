@@ -113,6 +113,8 @@ def read(
     ((480, 640, 3), 'uint8')
     """
     path = checks.path(path, "path")
+    for name, value in (("grey", grey), ("upright", upright), ("with_mask", with_mask)):
+        checks.flag(value, name)
     limits = None
     if value_range is not None:
         low, high = (float(v) for v in checks.array(value_range, "value_range", (2,)))
@@ -255,7 +257,7 @@ def with_mask(image: Any) -> tuple[UInt8, Mask | None]:
         return np.ascontiguousarray(turned(pixels, turn)), None if mask is None else turned(mask, turn)
     if isinstance(image, Picture) and image.mask is not None and image.mask.shape == image.shape[:2]:
         return as_image(np.asarray(image)), image.mask
-    tensor = hasattr(image, "detach") and hasattr(image, "numpy")
+    tensor = checks.has(image, "detach", "numpy")
     array = _to_8_bits(_channels_last(_of_tensor(image) if tensor else _as_array(image), first=tensor))
     if array.ndim == 2:
         return np.ascontiguousarray(array), None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import choice, count, number
+from .checks import choice, count, number, shown
 from .drawing import Picture
 from .errors import InvalidInputError
 from .extraction import Extractor, load
@@ -182,7 +182,10 @@ def match_images(
     elif options:
         raise InvalidInputError(f"{', '.join(options)}: {extractor!r} has its options already")
     elif not isinstance(extractor, Extractor):
-        extractor = extractor()
+        made = extractor() if callable(extractor) else extractor
+        if not isinstance(made, Extractor):
+            raise InvalidInputError(f"extractor is {shown(made)}, but a name or an Extractor is expected")
+        extractor = made
     lap("load")
     (pixels_a, mask_a), (pixels_b, mask_b) = with_mask(image_a), with_mask(image_b)
     lap("read")

@@ -99,6 +99,8 @@ def plot_matches(
     """
     checks.flag(outliers, "outliers")
     checks.flag(legend, "legend")
+    checks.instance(title, "title", str)
+    checks.instance(matches, "matches", Matches)
     if max_lines is not None:
         checks.count(max_lines, "max_lines")
     inliers = _inliers(geometry, len(matches))
@@ -136,7 +138,7 @@ def plot_matches(
 def _inliers(geometry: Any, count: int) -> NDArray[np.bool_] | None:
     if geometry is None:
         return None
-    mask = np.asarray(getattr(geometry, "inliers", geometry))
+    mask = geometry.inliers if isinstance(geometry, Geometry) else checks.numbers(geometry, "geometry")
     if mask.dtype != bool or mask.shape != (count,):
         raise InvalidInputError(
             f"geometry is {checks.shown(geometry)}, but an estimated model of these {count} matches, "
@@ -283,6 +285,7 @@ def plot_keypoints(image: Any, features: Features, *, max_size: int | None = 160
     >>> tp.plot_keypoints(image, tp.load("orb")(image)).shape
     (223, 324, 3)
     """
+    checks.instance(features, "features", Features)
     picture, scale = _canvas(image, features, max_size)
     sets = np.zeros(len(features), np.uint8) if features.sets is None else features.sets
     colours = palette(int(sets.max(initial=0)) + 2)

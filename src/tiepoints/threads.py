@@ -53,7 +53,7 @@ def limited(count: int) -> Iterator[None]:
 
 
 def _all_cores() -> int:
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is for nested parallelism
     if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)
     if hasattr(os, "sched_getaffinity"):
@@ -122,12 +122,9 @@ def _helpers(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="tiepoints")
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows; a forked process has none of its parent's threads
-    os.register_at_fork(after_in_child=_helpers.cache_clear)
-
-
 _lock = threading.Lock()
 _inside = 0  # how many callers want the BLAS single-threaded now
+_OWN = threading.local()  # how many of these are of this thread
 _before: list[int] = []  # its threads before the first of them came
 
 
@@ -142,14 +139,33 @@ def _single_threaded_blas() -> Iterator[None]:
             for library in libraries:
                 _set_threads(library, 1)
         _inside += 1
+        _OWN.inside = getattr(_OWN, "inside", 0) + 1
     try:
         yield
     finally:
         with _lock:
             _inside -= 1
+            _OWN.inside -= 1
             if _inside == 0:
                 for library, count in zip(libraries, _before, strict=True):
                     _set_threads(library, count)
+
+
+def _alone_after_fork() -> None:
+    """In a forked process, which has none of its parent's threads: what these held or wanted is given back."""
+    global _inside
+    _helpers.cache_clear()
+    others = _inside
+    _inside = getattr(_OWN, "inside", 0)
+    if others and not _inside:
+        for library, count in zip(_blas(), _before, strict=True):
+            _set_threads(library, count)
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    # The lock is held meanwhile, so that the child gets none that a thread holds which it does not have.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_alone_after_fork)
 
 
 def _set_threads(library: Any, count: int) -> None:

@@ -111,6 +111,12 @@ def test_times_are_measured_for_a_page_or_when_asked_for(data: Path, tmp_path: P
             assert ("Accuracy against time" in page.read_text(encoding="utf-8")) is timed
 
 
+def test_quiet_writes_only_files(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    run = bench("--root", data, "-e", "orb", "--store", tmp_path / "store", "-q", "--out", out)
+    assert run.exit_code == 0 and run.output == "" and "mma3" in out.read_text(encoding="utf-8")
+
+
 def test_what_cannot_be_read_is_exit_code_1(data: Path, tmp_path: Path) -> None:
     arguments = ("--root", data, "-e", "orb", "-n", 50, "--store", tmp_path / "store", "--time")
     (data / "v_wall" / "2.png").write_bytes(b"no image")
@@ -152,7 +158,7 @@ def test_pairs_with_marked_correspondences(shared: Path, tmp_path: Path) -> None
         (["--root", "data", "-e", "sift", "-e", "sift"], 2, "is given twice"),
         (["--root", "data", "-e", "mdnet:sets=3"], 2, "make no 3"),
         (["--root", "data", "-n", "0"], 2, "max-keypoints"),
-        (["--root", "data", "-j", "0"], 2, "jobs"),
+        (["--root", "data", "--jobs", "0"], 2, "jobs"),
         (["--root", "data", "--store", "file"], 2, "is a file"),
         (["--root", "data", "--out", "report.pdf"], 2, ".html"),
         (["--root", "data", "--details", "pairs.json"], 2, ".csv"),

@@ -19,7 +19,7 @@ import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.storage import FeatureReader, load_features, load_matches
 
-COMMANDS = ["match", "extract", "compare", "bench", "extractors", "train", "export", "doctor", "completion"]
+COMMANDS = ["match", "extract", "compare", "bench", "extractors", "train", "export", "weights", "doctor", "completion"]
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -135,6 +135,7 @@ def test_quiet_and_standard_output(examples: Path) -> None:
         (("match", "gone.png", "gone.png"), 1, "gone.png: no such file"),
         (("match", "gone.png"), 2, "IMAGE_B"),
         (("match", "a.png", "b.png", "-e", "sfit"), 2, "did you mean 'sift'"),
+        (("match", "a.png", "b.png", "--matcher", "nearst"), 2, "did you mean 'nearest'"),
         (("extract", "gone.png"), 1, "gone.png"),
         (("extractors", "sfit"), 2, "did you mean 'sift'"),
         (("nonsense",), 2, "nonsense"),

@@ -96,6 +96,8 @@ def test_the_slower_networks_on_a_small_image(name: str, texture: NDArray[np.uin
     masked = extractor(image, mask=mask)
     assert len(masked) > 10 and (np.rint(masked.keypoints[:, 0]) < 60).all()
     assert len(extractor(np.zeros((40, 50), np.uint8))) == 0
+    for tiny in (texture[:1, :1], texture[:16, :16], texture[:64, :1], texture[:33, :17]):
+        extractor(tiny)
 
 
 def test_non_commercial_weights_need_consent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -106,3 +108,46 @@ def test_non_commercial_weights_need_consent(monkeypatch: pytest.MonkeyPatch, tm
         with pytest.raises(tp.LicenceError, match=f"{licence}.*tiepoints weights fetch {name}.* --accept-licence"):
             tp.load(name)
     assert {"superpoint", "r2d2-waf-n16"}.isdisjoint(m.name for m in tp.extractors(commercial=True))
+
+
+@pytest.mark.parametrize("name", ["edgepoint2-t32", "xfeat", "superpoint", "alike-t", "disk", "r2d2"])
+def test_onnx_runtime_gives_what_torch_gives(
+    name: str, texture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Exported at one size, run at another, which is no multiple of anything."""
+    if not is_ready(metadata_of(name)):
+        pytest.skip(f"the weights of {name} are not in TIEPOINTS_WEIGHTS")
+    monkeypatch.setenv("TIEPOINTS_CACHE", str(tmp_path))
+    image = texture[:101, :123]
+    fast = tp.load(name, max_keypoints=60, threads=1, runtime="onnx")
+    assert len(list((tmp_path / "weights" / "onnx").iterdir())) == 1
+    ours, theirs = fast(image), tp.load(name, max_keypoints=60, threads=1)(image)
+    assert len(ours) == len(theirs)
+    distance = np.linalg.norm(ours.keypoints[:, None] - theirs.keypoints[None], axis=2)
+    near = distance.min(axis=1) < 0.01
+    assert near.mean() > 0.95  # near ties at the cut may swap
+    same = theirs.descriptors[distance.argmin(axis=1)]
+    np.testing.assert_allclose(ours.descriptors[near], same[near], atol=1e-3)
+
+
+def test_onnx_runtime_of_another_thread_count_and_process(
+    texture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "edgepoint2-t32"
+    if not is_ready(metadata_of(name)):
+        pytest.skip(f"the weights of {name} are not in TIEPOINTS_WEIGHTS")
+    monkeypatch.setenv("TIEPOINTS_CACHE", str(tmp_path))
+    extractor = tp.load(name, max_keypoints=20, runtime="onnx")
+    expected = extractor(texture).keypoints
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(extractor))(texture).keypoints, expected)
+    np.testing.assert_array_equal(extractor.with_threads(1)(texture).keypoints, expected)
+    with pytest.raises(tp.InvalidInputError, match=f"{SMALL} runs in torch only"):
+        tp.load(SMALL, runtime="onnx")
+    with pytest.raises(tp.InvalidInputError, match="runtime is 'onnx', which is for CPUs"):
+        tp.load(name, runtime="onnx", device="cuda")
+    with pytest.raises(tp.InvalidInputError, match="runtime is 'tensorrt'"):
+        tp.load(name, runtime="tensorrt")
+    (file,) = (tmp_path / "weights" / "onnx").iterdir()
+    file.write_bytes(b"damaged")
+    with pytest.raises(tp.WeightsError, match=r"ONNX Runtime cannot read it.*remove it"):
+        tp.load(name, runtime="onnx")

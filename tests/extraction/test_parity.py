@@ -164,6 +164,8 @@ def test_edgepoint2(variant: str, image: str, parity: Path) -> None:
 @pytest.mark.parametrize("variant", ["WASF_N16", "WAF_N16", "WASF_N8_big"])
 def test_r2d2(variant: str, image: str, parity: Path) -> None:
     """The authors leave out half a pixel where they take places back from a smaller level."""
+    if variant != "WASF_N16" and image == "a":
+        pytest.skip("the other models differ in weights and width only: one image will do")
     net = network("r2d2", variant, f"r2d2_{variant}.pt")
     mean, std = (torch.tensor(values)[:, None, None] for values in (net.mean, net.std))
     with np.load(parity / f"r2d2_{image}.npz") as stored, torch.inference_mode():

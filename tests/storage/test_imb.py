@@ -178,5 +178,5 @@ def test_bad_folders_are_one_line(tmp_path, features):
     for key in ("a-x", "ab"):
         with h5py.File(tmp_path / "matches.h5", "w") as file:
             file[key] = np.zeros((2, 1), np.int32)
-        with pytest.raises(StorageError, match=rf"matches\.h5: '{key}' is damaged .+names no two images"):
+        with pytest.raises(StorageError, match=rf"matches\.h5: '{key}' there, .+names no two images"):
             load_imb(tmp_path)

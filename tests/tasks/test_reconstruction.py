@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.collection import Collection, Extract, Store, run
 from tiepoints.tasks import Reconstruction, reconstruct
+from tiepoints.tasks.page import page_of
 from tiepoints.tasks.reconstruction import load_model
 
 
@@ -86,3 +89,25 @@ def test_no_model_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "images.bin").write_bytes(b"nonsense")
     with pytest.raises(tp.TiepointsError, match="cannot read this model"):
         load_model(tmp_path)
+
+
+def test_the_page_holds_the_scene_and_needs_nothing_else(scene: Reconstruction) -> None:
+    page = (scene.folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|src=\"(?!data:)|@[A-Z]+@", page)
+    content = json.loads(re.search(r"const scene = (\{.*\});", page)[1].replace("<\\/", "</"))  # type: ignore[index]
+    assert len(content["cameras"]) == scene.registered
+    points = np.frombuffer(base64.b64decode(content["points"]), np.float32).reshape(-1, 3)
+    assert scene.points * 0.8 < len(points) <= scene.points
+    assert len(base64.b64decode(content["colours"])) == points.size
+    assert page.count("<img ") == 8
+    assert scene.missing["other.png"] in page
+
+
+def test_names_of_files_are_text_on_the_page(examples: Path) -> None:
+    hostile = "<script>alert(1)<script>.jpg"
+    photographs = Collection.from_paths({hostile: examples / "box.png"})
+    figures = dict.fromkeys(("registered", "images", "models", "points", "verified", "pairs"), 0)
+    page = page_of(
+        None, photographs, figures | {"track_length": 0.0, "reprojection_error": 0.0, "missing": {hostile: hostile}}
+    )
+    assert "<script>alert" not in page

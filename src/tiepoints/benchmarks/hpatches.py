@@ -102,6 +102,21 @@ def evaluate_hpatches(
         If a folder holds no sequence, a file of ground truth is damaged, or no pair can be read.
     InvalidInputError
         If there is no such profile, or two methods have the same label.
+
+    Examples
+    --------
+    >>> import shutil
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from tiepoints.benchmarks import evaluate_hpatches
+    >>> folder = Path("mine/v_box")
+    >>> folder.mkdir(parents=True)
+    >>> for k in "12":
+    ...     _ = shutil.copy("examples/box.png", folder / f"{k}.png")
+    >>> np.savetxt(folder / "H_1_2", np.eye(3))
+    >>> report = evaluate_hpatches(["orb", "sift"], "mine")
+    >>> report.table.row("orb", "overall").values["mma3"]
+    1.0
     """
     rules = profile_of(profile)
     chosen = methods_of(methods)

@@ -15,7 +15,7 @@ from ..extraction import Extractor, load
 from ..files import PathLike
 from ..weights import cache_folder
 
-__all__ = ["Method", "Progress", "default_store", "method", "methods_of", "runner"]
+__all__ = ["Method", "Progress", "default_store", "method", "methods_of"]
 
 #: Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -71,6 +71,12 @@ def method(spec: str | Extractor | Method, **common: Any) -> Method:
         If the text has another form, or the method lacks an option.
     UnknownExtractorError, MissingDependencyError
         As `tiepoints.load`.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import method
+    >>> method("orb:scale_factor=1.3", max_keypoints=500).label
+    'orb scale_factor=1.3'
     """
     if isinstance(spec, Method):
         return spec
@@ -93,6 +99,12 @@ def methods_of(specs: str | Extractor | Method | Iterable[str | Extractor | Meth
     ------
     InvalidInputError
         If two have the same label: a table could not tell them apart.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks.methods import methods_of
+    >>> [one.label for one in methods_of(["orb", "sift"])]
+    ['orb', 'sift']
     """
     several = [specs] if isinstance(specs, str | Extractor | Method) else specs
     found = [method(spec, **common) for spec in several]
@@ -123,7 +135,14 @@ def runner(
 
 
 def default_store() -> Path:
-    """Where results are kept unless told otherwise: TIEPOINTS_CACHE, else `tiepoints` in the user's cache folder."""
+    """Where results are kept unless told otherwise: TIEPOINTS_CACHE, else `tiepoints` in the user's cache folder.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import default_store
+    >>> default_store().name
+    'benchmarks'
+    """
     return cache_folder().with_name("benchmarks")
 
 

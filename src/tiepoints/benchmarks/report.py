@@ -269,7 +269,14 @@ class Report:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of tiepoints, Python, the machine and the given distributions, for `Report.about`."""
+    """Versions of tiepoints, Python, the machine and the given distributions, for `Report.about`.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks.report import versions
+    >>> sorted(versions("numpy"))
+    ['machine', 'numpy', 'python', 'tiepoints']
+    """
     found = {"tiepoints": __version__, "python": platform.python_version(), "machine": platform.machine()}
     for name in packages:
         try:
@@ -280,7 +287,15 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def show(value: Value, column: Column) -> str:
-    """A figure as tables print it: the column's decimals, no zero before the point, and a dash for none."""
+    """A figure as tables print it: the column's decimals, no zero before the point, and a dash for none.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import Column
+    >>> from tiepoints.benchmarks.report import show
+    >>> show(0.2966, Column("mma3", "MMA@3")), show(None, Column("mma3", "MMA@3"))
+    ('.297', '-')
+    """
     value = plain(value)
     if value is None:
         return "-"
@@ -293,7 +308,14 @@ def show(value: Value, column: Column) -> str:
 
 
 def plain(value: Any) -> Value:
-    """A NumPy number as a Python one; None for what is not finite, which JSON cannot say."""
+    """A NumPy number as a Python one; None for what is not finite, which JSON cannot say.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks.report import plain
+    >>> plain(float("nan")) is None
+    True
+    """
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):

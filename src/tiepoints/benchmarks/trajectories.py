@@ -105,6 +105,19 @@ def trajectory_errors(
     InvalidInputError
         If only one has times, the numbers of poses differ without times, fewer than three poses belong together, all
         positions lie on one spot or line so that no alignment is unique, or an option is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.benchmarks.trajectories import trajectory_errors
+    >>> from tiepoints.datasets.trajectories import Trajectory
+    >>> poses = np.tile(np.eye(4), (4, 1, 1))
+    >>> poses[:, :3, 3] = [[0, 0, 0], [1, 0, 0], [1, 2, 0], [0, 1, 3]]
+    >>> half = poses.copy()
+    >>> half[:, :3, 3] /= 2
+    >>> found = trajectory_errors(Trajectory(half), Trajectory(poses))
+    >>> round(found.scale, 6), round(found.ate["rmse"], 6)
+    (2.0, 0.0)
     """
     if align not in get_args(Alignment):
         raise InvalidInputError(f"{align!r} is no alignment; known are {', '.join(get_args(Alignment))}")
@@ -189,6 +202,17 @@ def evaluate_trajectories(
     -------
     report : Report
         A row for each estimate, and the error over time as a plot.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.benchmarks import evaluate_trajectories
+    >>> from tiepoints.datasets.trajectories import Trajectory
+    >>> poses = np.tile(np.eye(4), (4, 1, 1))
+    >>> poses[:, :3, 3] = [[0, 0, 0], [1, 0, 0], [1, 2, 0], [0, 1, 3]]
+    >>> report = evaluate_trajectories({"mine": Trajectory(poses)}, Trajectory(poses))
+    >>> report.table.row("mine").values["matched"]
+    4
     """
     rows, series, notes = [], [], []
     details: list[Mapping[str, Value]] = []

@@ -13,6 +13,8 @@ from .options import (
     extractor_options,
     json_option,
     make_extractor,
+    make_matcher,
+    matcher_options,
     output_option,
     picture_option,
     print_json,
@@ -33,12 +35,7 @@ if TYPE_CHECKING:
 @click.argument("image_a", type=click.Path(path_type=Path))
 @click.argument("image_b", type=click.Path(path_type=Path), required=False)
 @extractor_options
-@click.option(
-    "--ratio",
-    type=click.FloatRange(0, 1, min_open=True),
-    help="Keep matches whose distance is at most this times that of the second nearest; 0.8 to 0.9 is usual for SIFT.",
-)
-@click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Keep matches of at least this similarity.")
+@matcher_options
 @click.option(
     "--geometry",
     type=click.Choice(["fundamental", "homography", "none"]),
@@ -71,6 +68,7 @@ def command(
     max_keypoints: int,
     max_size: int | None,
     settings: tuple[tuple[str, Any], ...],
+    matcher: str,
     ratio: float | None,
     min_similarity: float | None,
     geometry: str,
@@ -99,7 +97,7 @@ def command(
         if not match_folder(
             lambda: make_extractor(name, max_keypoints, max_size, settings),
             [image for image in (image_a, image_b) if image is not None],
-            {"out": out, "ratio": ratio, "min_similarity": min_similarity, "geometry": geometry}
+            {"out": out, "matcher": make_matcher(matcher, ratio, min_similarity), "geometry": geometry}
             | many
             | {"threshold": threshold, "seed": seed, "as_json": as_json},
         ):
@@ -114,20 +112,19 @@ def command(
         raise click.UsageError("--overlay needs --geometry homography")
     check_not_an_input((plot, overlay, None if stream else out), (image_a, image_b))
 
-    from ..matching import Nearest
     from ..pair import match_images
 
     pair = match_images(
         image_a,
         image_b,
         extractor=lambda: make_extractor(name, max_keypoints, max_size, settings),
-        matcher=Nearest(ratio=ratio, min_similarity=min_similarity),
+        matcher=make_matcher(matcher, ratio, min_similarity),
         geometry=geometry,
         threshold=threshold,
         seed=seed,
     )
     written = _write(pair, plot, outliers, overlay, out)
-    result = _as_dict(pair, (image_a, image_b), name, geometry) | written
+    result = _as_dict(pair, (image_a, image_b), name, matcher, geometry) | written
     if as_json:
         print_json(result)
     else:
@@ -136,12 +133,13 @@ def command(
         raise SystemExit(1)
 
 
-def _as_dict(pair: MatchedPair, paths: tuple[Path, Path], name: str, geometry: str) -> dict[str, Any]:
+def _as_dict(pair: MatchedPair, paths: tuple[Path, Path], name: str, matcher: str, geometry: str) -> dict[str, Any]:
     """What --json prints, but for the files."""
     model, corners = pair.geometry, pair.corners
     known = pair.verified and model is not None and model.matrix is not None
     return {
         "extractor": name,
+        "matcher": matcher,
         "images": [
             {"path": str(path), "width": f.image_size[0], "height": f.image_size[1], "keypoints": len(f)}
             for path, f in zip(paths, (pair.a, pair.b), strict=True)
@@ -213,7 +211,8 @@ def _print(result: dict[str, Any], name: str, to_error: bool) -> None:
 
     for image in result["images"]:
         tell(f"{image['keypoints']:6d} keypoints in {image['path']} ({image['width']}x{image['height']})")
-    tell(f"{result['matches']:6d} putative matches, mutual nearest neighbours of {name}")
+    how = "mutual nearest neighbours" if result["matcher"] == "nearest" else f"by {result['matcher']}"
+    tell(f"{result['matches']:6d} putative matches of {name}, {how}")
     if result["on_watermark"]:
         tell(f"{result['on_watermark']:6d} of them left out: a watermark or a burnt-in label, which does not move")
     if result["verified"]:

@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from ..extraction import Extractor
+    from ..matching import Matcher
 
 DEFAULT_EXTRACTOR = "mdnet"
 
@@ -93,6 +94,51 @@ def make_extractor(
         return load(name, **{"max_keypoints": max_keypoints, "max_size": max_size, **dict(settings)})
     except TypeError as error:
         raise click.UsageError(f"{name}: {error}") from None
+
+
+class MatcherName(click.ParamType):  # type: ignore[type-arg]
+    """A registered matcher's name; the registry checks it."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        from ..matching import matchers
+
+        return [click.shell_completion.CompletionItem(name) for name in matchers() if name.startswith(incomplete)]
+
+
+def matcher_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that choose and set up a matcher: `matcher`, `ratio`, `min_similarity`, for `make_matcher`."""
+    for option in (
+        click.option(
+            "--min-similarity", type=click.FloatRange(-1, 1), help="Keep matches of at least this similarity."
+        ),
+        click.option(
+            "--ratio",
+            type=click.FloatRange(0, 1, min_open=True),
+            help="Ratio test: keep matches whose distance is at most this times that of the second nearest; 0.8 to 0.9 "
+            "is usual for SIFT.",
+        ),
+        click.option(
+            "--matcher",
+            type=MatcherName(),
+            default="nearest",
+            show_default=True,
+            help="What matches the features; nearest: mutual nearest neighbours.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def make_matcher(name: str, ratio: float | None, min_similarity: float | None) -> Matcher:
+    """The matcher that the shared options ask for."""
+    from ..matching import load_matcher
+
+    given = {"ratio": ratio, "min_similarity": min_similarity}
+    return load_matcher(name, **{option: value for option, value in given.items() if value is not None})
 
 
 def output_option(*names: str, what: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -55,6 +55,15 @@ def extract(
     StorageError
         If the archive is damaged or of another kind, holds a name that leads elsewhere, a link or a device, grows
         beyond a limit, or something is in its way. Nothing is left behind.
+
+    Examples
+    --------
+    >>> import zipfile
+    >>> from tiepoints.datasets.archives import extract
+    >>> with zipfile.ZipFile("data.zip", "w") as archive:
+    ...     archive.writestr("set/a.txt", "a")
+    >>> [path.name for path in extract("data.zip", "unpacked", max_bytes=1000)]
+    ['set']
     """
     archive, folder = Path(archive), Path(folder)
     try:

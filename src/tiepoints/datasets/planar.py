@@ -122,6 +122,20 @@ def read_sequences(roots: PathLike | Sequence[PathLike]) -> Sequences:
     ------
     StorageError
         If a folder does not exist or holds no sequence, or a homography or correspondence file cannot be read.
+
+    Examples
+    --------
+    >>> import shutil
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from tiepoints.datasets.planar import read_sequences
+    >>> folder = Path("planar/v_box")
+    >>> folder.mkdir(parents=True)
+    >>> for k in "12":
+    ...     _ = shutil.copy("examples/box.png", folder / f"{k}.png")
+    >>> np.savetxt(folder / "H_1_2", np.eye(3))
+    >>> [(pair.a, pair.b, pair.split) for pair in read_sequences("planar").pairs]
+    [('v_box/1.png', 'v_box/2.png', 'viewpoint')]
     """
     folders = (
         [Path(roots)] if isinstance(roots, str | Path) or not isinstance(roots, Sequence) else list(map(Path, roots))

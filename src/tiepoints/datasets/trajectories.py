@@ -92,6 +92,14 @@ def read_trajectory(path: PathLike) -> Trajectory:
     ------
     StorageError
         If the file cannot be read; with the number of the line, if that is of neither format.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.datasets.trajectories import read_trajectory
+    >>> np.savetxt("truth.txt", [[0.0, 0, 0, 0, 0, 0, 0, 1], [0.1, 1, 0, 0, 0, 0, 0, 1]])
+    >>> read_trajectory("truth.txt").positions.tolist()
+    [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     """
     path = checks.path(path, "path")
     check_regular(path)

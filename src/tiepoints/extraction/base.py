@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
+from ..decode import continued
 from ..errors import InvalidInputError
 from ..features import Features
 from ..images import resize_to, to_grey, with_mask
@@ -66,7 +67,7 @@ class Extractor(ABC):
     def __init__(self, *, max_keypoints: int = 2048, max_size: int | None = None, device: str = "cpu") -> None:
         self.max_keypoints = checks.count(max_keypoints, "max_keypoints", least=1)
         self.max_size = None if max_size is None else checks.count(max_size, "max_size", least=1)
-        if str(device).lower() != "cpu":
+        if not isinstance(device, str) or device.lower() != "cpu":
             name = self.metadata.name
             raise InvalidInputError(f"device is {checks.shown(device)}, but {name} computes on the CPU only")
         self.device = "cpu"
@@ -132,6 +133,7 @@ class Extractor(ABC):
         kept = mask_of(mask, (height, width))
         if visible is not None:
             kept = visible if kept is None else kept & visible
+            pixels = continued(pixels, visible)
         wanted = None if kept is None else kept.astype(np.uint8) * np.uint8(255)
         if self.wants_colour:
             pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)

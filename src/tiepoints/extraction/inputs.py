@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..checks import shown
+from ..checks import has, shown
 from ..errors import InvalidInputError
 from ..images import read, with_mask
 
@@ -26,14 +26,14 @@ def is_batch(image: Any) -> bool:
     """Whether it stands for several images: a list, an iterator, or an array or a tensor of four dimensions."""
     if isinstance(image, str | os.PathLike | Image.Image):
         return False
-    if hasattr(image, "ndim"):
+    if has(image, "ndim"):
         return bool(image.ndim == 4)
     return isinstance(image, Iterable)
 
 
 def masks_of(mask: Any) -> Iterator[Any]:
     """A mask for each image of a batch: those of a list or a batch in turn, or the same for all."""
-    if isinstance(mask, list | tuple | Iterator) or getattr(mask, "ndim", 0) == 4:
+    if isinstance(mask, list | tuple | Iterator) or (has(mask, "ndim") and mask.ndim == 4):
         yield from mask
         raise InvalidInputError("there are fewer masks than images")
     while True:
@@ -86,7 +86,7 @@ def mask_of(mask: Any, shape: tuple[int, int]) -> Mask | None:
 def _numbers(mask: Any) -> NDArray[Any]:
     """(H, W) or (H, W, C) of an array or a tensor; what differs from 0 is 1."""
     try:
-        array = np.asarray(mask.detach().cpu().float().numpy() if hasattr(mask, "detach") else mask)
+        array = np.asarray(mask.detach().cpu().float().numpy() if has(mask, "detach") else mask)
     except Exception:  # whatever a foreign object raises
         array = np.asarray(None)
     if array.dtype.kind not in "biuf" or array.ndim not in (2, 3):

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from inspect import Parameter, cleandoc, signature
 from typing import Any, NamedTuple
 
-from ..checks import did_you_mean, shown
+from ..checks import did_you_mean, flag, instance, shown
 from ..errors import InvalidInputError, UnknownExtractorError
 from ..weights import accepted, find
 from .base import Extractor, Metadata
@@ -161,6 +161,10 @@ def extractors(*, commercial: bool | None = None, licence: str | None = None) ->
     >>> "orb" in [metadata.name for metadata in tp.extractors(commercial=True, licence="apache")]
     True
     """
+    if commercial is not None:
+        flag(commercial, "commercial")
+    if licence is not None:
+        instance(licence, "licence", str)
     listed = []
     for name in _names():
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import drawing
+from .. import checks, drawing
 from ..checks import array, frozen, size
 from ..errors import InvalidInputError
 from . import interop
@@ -96,7 +96,7 @@ class Features:
     def __post_init__(self) -> None:
         keypoints = array(self.keypoints, "keypoints", ("N", 2), np.float32)
         n = len(keypoints)
-        kind = getattr(self.descriptors, "dtype", None)
+        kind = self.descriptors.dtype if checks.has(self.descriptors, "dtype") else None
         kept = np.dtype(str(kind).removeprefix("torch.")) if str(kind).endswith(("uint8", "int8")) else np.float32
         checked: dict[str, Any] = {
             "keypoints": keypoints,
@@ -175,7 +175,7 @@ class Features:
 
     def top(self, count: int) -> Features:
         """The `count` features with the highest scores, best first; ties keep their order."""
-        return self.select(np.argsort(-self.scores, kind="stable")[:count])
+        return self.select(np.argsort(-self.scores, kind="stable")[: checks.count(count, "count")])
 
     def to_int8(self) -> Features:
         """The same with descriptors of 8 bits a value: a quarter of the memory and of the space on disk.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import array, shown
-from ..errors import InvalidInputError
+from ..checks import array, has, numbers, shown
+from ..errors import InvalidInputError, one_line
 from ..optional import require
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def to_opencv(
 
 def unit(descriptors: ArrayLike) -> NDArray[Any]:
     """OpenCV's descriptors as ours: bits as they are, vectors of unit length; SIFT's of 128 bytes are vectors."""
-    given = np.asarray(descriptors)
+    given = numbers(descriptors, "descriptors")
     if given.dtype == np.uint8 and given.shape[-1:] != (128,):
         return given
     vectors = array(given, "descriptors", ("N", "D"), np.float32)
@@ -108,27 +108,34 @@ def from_dmatches(matches: Sequence[cv2.DMatch]) -> NDArray[np.int32]:
 
 def tensors(values: Mapping[str, Any], device: str | None) -> dict[str, Any]:
     """Copies as tensors of torch on a device."""
-    torch = require("torch", "tensors", "train")
-    return {name: torch.from_numpy(np.array(value)).to(device or "cpu") for name, value in values.items()}
+    torch = require("torch", "tensors", "learned")
+    try:
+        where = torch.device("cpu" if device is None else device)
+        return {name: torch.from_numpy(np.array(value)).to(where) for name, value in values.items()}
+    except Exception as error:  # torch has a class of its own for each kind of wrong device
+        raise InvalidInputError(f"device is {shown(device)}, but torch cannot use it ({one_line(error)})") from None
 
 
-def _numpy(value: Any) -> NDArray[Any]:
+def _numpy(value: Any, what: str) -> NDArray[Any]:
     """A tensor on any device, of any type and history, as an array; whatever else as NumPy reads it."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        if value.is_floating_point():
-            value = value.float()
-        value = value.numpy()
-    return np.asarray(value)
+    if has(value, "detach", "cpu", "is_floating_point"):
+        try:
+            value = value.detach().cpu()
+            value = (value.float() if value.is_floating_point() else value).numpy()
+        except Exception as error:  # sparse ones, those of the device meta
+            raise InvalidInputError(f"{what} cannot be read as an array ({one_line(error)})") from None
+    return numbers(value, what)
 
 
 def _single(value: Any, dimensions: int, what: str) -> NDArray[Any]:
     """Without the dimension of the batch, which must be 1."""
-    values = _numpy(value)
+    values = _numpy(value, what)
     if values.ndim == dimensions + 1:
         if len(values) != 1:
             raise InvalidInputError(f"{what} are a batch of {len(values)} images; convert one at a time")
         values = values[0]
+    if values.ndim != dimensions:
+        raise InvalidInputError(f"{what} have shape {values.shape}, but {dimensions} dimensions are expected")
     return values
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import array, frozen
+from ..checks import array, frozen, instance
 from ..errors import InvalidInputError
 from . import interop
 from .features import Features
@@ -131,6 +131,8 @@ class Matches:
         return a.keypoints[self.indices[:, 0]], b.keypoints[self.indices[:, 1]]
 
     def _check(self, a: Features, b: Features) -> None:
+        instance(a, "a", Features, "call an extractor first")
+        instance(b, "b", Features, "call an extractor first")
         if len(self) and (self.indices.max(axis=0) >= (len(a), len(b))).any():
             raise InvalidInputError(
                 f"matches refer to keypoint {self.indices.max(axis=0).tolist()} but the features hold "
@@ -146,6 +148,8 @@ class Matches:
             The first image's. Where its descriptors are bits, a match's `distance` is Hamming's, a whole number;
             otherwise it is Euclidean, of unit vectors.
         """
+        if a is not None:
+            instance(a, "a", Features)
         bits = None if a is None or not a.binary else 8 * a.descriptors.shape[1]
         return interop.to_dmatches(self.indices, self.scores, bits)
 
@@ -168,6 +172,8 @@ class Matches:
         indices = interop.from_dmatches(matches)
         matched = cls(indices, np.zeros(len(indices), np.float32))
         matched._check(a, b)
+        if a.binary != b.binary or a.descriptors.shape[1] != b.descriptors.shape[1]:
+            raise InvalidInputError("a and b have descriptors of different kinds; use one extractor for both")
         left, right = a.select(matched.indices[:, 0]).vectors(), b.select(matched.indices[:, 1]).vectors()
         scores = np.einsum("md,md->m", left, right) / np.float32(left.shape[1] if a.binary else 1)
         return cls(matched.indices, scores)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import array
+from ..checks import array, numbers
 from ..errors import InvalidInputError
 
 __all__ = ["index_of", "is_number", "locked"]
@@ -22,7 +22,7 @@ def index_of(which: ArrayLike | slice, length: int, what: str) -> NDArray[Any] |
     """What picks rows: a slice, a mask of the right length, or numbers in range (negative ones count from the end)."""
     if isinstance(which, slice):
         return which
-    given = np.asarray(which)
+    given = numbers(which, "row numbers")
     if given.dtype == bool:
         if given.shape != (length,):
             raise InvalidInputError(f"the mask has shape {given.shape}, but there are {length} {what}")

@@ -58,6 +58,7 @@ def similarity(source: ArrayLike, target: ArrayLike, *, with_scale: bool = True)
     Examples
     --------
     >>> import numpy as np
+    >>> from tiepoints.geometry.alignment import similarity
     >>> points = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     >>> found = similarity(points, 2 * points + [5, 0, 0])
     >>> round(found.scale, 6), found.t.round(6).tolist()

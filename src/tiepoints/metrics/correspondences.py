@@ -38,6 +38,15 @@ def score_correspondences(a: Features, b: Features, truth: ArrayLike) -> tuple[N
     matches : int
     inliers : float
         Mean over the seeds.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.metrics.correspondences import score_correspondences
+    >>> a, b = (tp.load("orb")(tp.read(f"examples/desk_{k}.jpg")) for k in (1, 2))
+    >>> shares, matches, inliers = score_correspondences(a, b, [[100, 100, 120, 100]])
+    >>> shares.shape
+    (10,)
     """
     points = np.asarray(truth, np.float64)
     matches = match(a, b)

@@ -30,6 +30,13 @@ def depth_at(depth: Float32, keypoints: ArrayLike) -> Float64:
     depth : (H, W) float32
     keypoints : (N, 2) array
         [x, y] in pixels, pixel-centre convention.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.metrics.depth import depth_at
+    >>> depth_at(np.array([[1, 2], [3, 4]], np.float32), [[0.2, 0.9], [5, 0]]).tolist()
+    [3.0, 0.0]
     """
     column, row = np.rint(np.asarray(keypoints, dtype=np.float64)).astype(np.int64).T
     height, width = depth.shape
@@ -55,6 +62,15 @@ def transfer(points: ArrayLike, depth: Float64, source: CalibratedPose, target: 
     -------
     projected : (N, 2) float64
         Pixels of `target`; NaN where the depth is not known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.metrics.depth import transfer
+    >>> K = np.array([[100.0, 0, 50], [0, 100, 50], [0, 0, 1]])
+    >>> a, b = (K, np.eye(3), np.zeros(3)), (K, np.eye(3), np.array([-0.1, 0, 0]))
+    >>> transfer([[50, 50]], np.array([2.0]), a, b).tolist()
+    [[45.0, 50.0]]
     """
     pixels = np.asarray(points, dtype=np.float64)
     K_source, K_target = source[0], target[0]
@@ -89,6 +105,14 @@ def repeatabilities(
     -------
     repeatabilities : (10,) float64
         0 for a direction without covisible keypoints.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.metrics.depth import repeatabilities
+    >>> a, b = np.array([[10.0, 10], [30, 30]]), np.array([[12.5, 10]])
+    >>> repeatabilities(a, b, a, b, (64, 48), (64, 48))[:3].tolist()
+    [0.0, 0.0, 0.75]
     """
     return (_found(a_in_b, b, size_b) + _found(b_in_a, a, size_a)) / 2
 
@@ -123,6 +147,13 @@ def matching_scores(a: ArrayLike, b_in_a: Float64, depth_a: Float64) -> Float64:
     -------
     scores : (10,) float64
         0 without such matches.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.metrics.depth import matching_scores
+    >>> matching_scores([[10, 10], [30, 30]], np.array([[10.5, 10], [30, 35]]), np.ones(2))[:2].tolist()
+    [0.5, 0.5]
     """
     known = (depth_a > 0) & np.isfinite(b_in_a).all(axis=1)
     if not known.any():

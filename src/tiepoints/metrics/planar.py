@@ -147,6 +147,12 @@ def profile_of(profile: str | Profile) -> Profile:
     ------
     InvalidInputError
         If there is none.
+
+    Examples
+    --------
+    >>> from tiepoints.metrics.planar import profile_of
+    >>> profile_of("strek").max_keypoints
+    2048
     """
     if isinstance(profile, Profile):
         return profile
@@ -169,6 +175,16 @@ def score_planar_pair(a: Features, b: Features, H: ArrayLike, profile: str | Pro
     Returns
     -------
     scores : PlanarScores
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tiepoints as tp
+    >>> from tiepoints.metrics.planar import score_planar_pair
+    >>> features = tp.load("orb")(tp.read("examples/box.png"))
+    >>> scores = score_planar_pair(features, features, np.eye(3))
+    >>> float(scores.mma[0]), scores.repeatability
+    (1.0, 1.0)
     """
     rules = profile_of(profile)
     H = np.asarray(H, np.float64)
@@ -199,7 +215,14 @@ def score_planar_pair(a: Features, b: Features, H: ArrayLike, profile: str | Pro
 
 
 def share_within(errors: ArrayLike) -> Float64:
-    """Share of the errors (M,) at most each of THRESHOLDS; zeros where there are none. (10,) float64."""
+    """Share of the errors (M,) at most each of THRESHOLDS; zeros where there are none. (10,) float64.
+
+    Examples
+    --------
+    >>> from tiepoints.metrics.planar import share_within
+    >>> share_within([0.5, 2.5])[:3].tolist()
+    [0.5, 0.5, 1.0]
+    """
     values = np.asarray(errors, np.float64)
     return _count_within(values) / max(len(values), 1)
 
@@ -216,6 +239,16 @@ def covisible(a: Features, b: Features, H: ArrayLike) -> tuple[Mask, Mask]:
     Returns
     -------
     of_a, of_b : (Na,), (Nb,) bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tiepoints as tp
+    >>> from tiepoints.metrics.planar import covisible
+    >>> f = tp.Features([(10, 10), (60, 20)], np.eye(2), np.ones(2), (64, 48))
+    >>> shift = np.array([[1, 0, 20], [0, 1, 0], [0, 0, 1]])
+    >>> [mask.tolist() for mask in covisible(f, f, shift)]
+    [[True, False], [False, True]]
     """
     matrix = np.asarray(H, np.float64)
     return (
@@ -245,6 +278,13 @@ def repeatability(
     -------
     share : float
         In [0, 1]; 0 where either image has none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.metrics.planar import repeatability
+    >>> repeatability([[10, 10], [30, 30]], [[11, 10], [50, 50]], np.eye(3))
+    0.5
     """
     mapped, others = project(H, points_a), np.asarray(points_b, np.float64).reshape(-1, 2)
     if not len(mapped) or not len(others):
@@ -260,7 +300,15 @@ def repeatability(
 
 
 def corner_error(estimate: ArrayLike | None, truth: ArrayLike, image_size: tuple[int, int]) -> float:
-    """Mean distance between the four corners of the first image, mapped by two homographies; infinite for None."""
+    """Mean distance between the four corners of the first image, mapped by two homographies; infinite for None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.metrics.planar import corner_error
+    >>> corner_error(np.diag([2.0, 2, 2]), np.eye(3), (64, 48)), corner_error(None, np.eye(3), (64, 48))
+    (0.0, inf)
+    """
     if estimate is None:
         return float("inf")
     width, height = image_size
@@ -278,6 +326,15 @@ def matching_cost(a: Features, b: Features) -> tuple[float, float]:
     cost : float
         In [0, 1]; 1 without sets, and where an image has no keypoints.
     comparisons : float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tiepoints as tp
+    >>> from tiepoints.metrics.planar import matching_cost
+    >>> f = tp.Features(np.ones((4, 2)), np.eye(4), np.ones(4), (64, 48), sets=[0, 0, 1, 1])
+    >>> matching_cost(f, f)
+    (0.5, 8.0)
     """
     everything = len(a) * len(b)
     if a.sets is None or b.sets is None or not everything:

@@ -42,6 +42,12 @@ def accuracies(errors: ArrayLike, limit: int = 10) -> Float64:
     ------
     InvalidInputError
         If an error is negative or not a number, or the limit is below 1.
+
+    Examples
+    --------
+    >>> from tiepoints.metrics.poses import accuracies
+    >>> accuracies([0.5, 2.5, float("inf")], 4).round(3).tolist()
+    [0.333, 0.333, 0.667, 0.667]
     """
     values = np.asarray(errors, dtype=np.float64).ravel()
     if np.isnan(values).any() or (values < 0).any():
@@ -75,6 +81,12 @@ def mean_average_accuracy(errors: ArrayLike, limit: int = 10) -> float:
     ------
     InvalidInputError
         As `accuracies`.
+
+    Examples
+    --------
+    >>> from tiepoints.metrics.poses import mean_average_accuracy
+    >>> mean_average_accuracy([0.5, float("inf")])
+    0.5
     """
     return float(accuracies(errors, limit).mean())
 
@@ -92,6 +104,14 @@ def relative_pose_between(a: CamFromWorld, b: CamFromWorld) -> tuple[Float64, Fl
     rotation : (3, 3) float64
     translation : (3,) float64
         x_b = rotation @ x_a + translation, in the unit of the world.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.metrics.poses import relative_pose_between
+    >>> R, t = relative_pose_between((np.eye(3), np.zeros(3)), (np.eye(3), np.array([1.0, 0, 0])))
+    >>> t.tolist()
+    [1.0, 0.0, 0.0]
     """
     rotation_a, rotation_b = (np.asarray(pose[0], dtype=np.float64) for pose in (a, b))
     translation_a, translation_b = (np.asarray(pose[1], dtype=np.float64).reshape(3) for pose in (a, b))
@@ -116,6 +136,14 @@ def pairwise_errors(
     errors : dict of (str, str) to float
         Degrees, the larger of the rotation's and the translation's angle (without its sign); infinite where an image of
         the pair is not registered.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.metrics.poses import pairwise_errors
+    >>> truth = {name: (np.eye(3), np.array([x, 0.0, 0])) for name, x in (("a", 0), ("b", 1), ("c", 2))}
+    >>> pairwise_errors({"a": truth["a"], "b": truth["b"]}, truth)
+    {('a', 'b'): 0.0, ('a', 'c'): inf, ('b', 'c'): inf}
     """
     errors: dict[tuple[str, str], float] = {}
     for a, b in itertools.combinations(truth, 2):

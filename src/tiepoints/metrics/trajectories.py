@@ -37,6 +37,7 @@ def associate(first: ArrayLike, second: ArrayLike, max_difference: float = 0.02)
 
     Examples
     --------
+    >>> from tiepoints.metrics.trajectories import associate
     >>> [indices.tolist() for indices in associate([0.0, 0.1, 0.2, 0.3], [0.101, 0.29])]
     [[1, 3], [0, 1]]
     """
@@ -69,6 +70,7 @@ def absolute_errors(estimate: ArrayLike, truth: ArrayLike) -> Float64:
 
     Examples
     --------
+    >>> from tiepoints.metrics.trajectories import absolute_errors
     >>> absolute_errors([[0, 0, 0], [3, 4, 0]], [[0, 0, 0], [0, 0, 0]]).tolist()
     [0.0, 5.0]
     """
@@ -94,6 +96,16 @@ def relative_errors(estimate: ArrayLike, truth: ArrayLike, delta: int = 1) -> tu
         Length of the translation of inverse(true motion) @ estimated motion, in the unit of the positions.
     rotations : (N - delta,) float64
         Its angle, degrees.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.metrics.trajectories import relative_errors
+    >>> poses = np.tile(np.eye(4), (3, 1, 1))
+    >>> moved = poses.copy()
+    >>> moved[1, 0, 3] = 2
+    >>> [errors.tolist() for errors in relative_errors(moved, poses)]
+    [[2.0, 2.0], [0.0, 0.0]]
     """
     a, b = (np.asarray(poses, dtype=np.float64) for poses in (estimate, truth))
     if a.shape != b.shape or a.shape[1:] != (4, 4):
@@ -113,6 +125,7 @@ def statistics(errors: ArrayLike) -> dict[str, float]:
 
     Examples
     --------
+    >>> from tiepoints.metrics.trajectories import statistics
     >>> statistics([3, 4, 5])["mean"]
     4.0
     """
@@ -143,6 +156,14 @@ def robust_ate(estimated: ArrayLike, truth: ArrayLike, seed: int = 0) -> float |
     -------
     ate : float or None
         In the truth's unit; None with fewer than three centres.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.metrics.trajectories import robust_ate
+    >>> centres = np.array([[0.0, 0, 0], [1, 0, 0], [1, 2, 0], [0, 1, 3]])
+    >>> round(robust_ate(2 * centres, centres), 6)
+    0.0
     """
     found, true = (np.asarray(values, dtype=np.float64).reshape(-1, 3) for values in (estimated, truth))
     count = len(true)
@@ -168,7 +189,16 @@ def robust_ate(estimated: ArrayLike, truth: ArrayLike, seed: int = 0) -> float |
 
 
 def rms_after_alignment(estimated: ArrayLike, truth: ArrayLike) -> float | None:
-    """Root mean square distance of camera centres after the best similarity; None with fewer than three centres."""
+    """Root mean square distance of camera centres after the best similarity; None with fewer than three centres.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.metrics.trajectories import rms_after_alignment
+    >>> centres = np.array([[0.0, 0, 0], [1, 0, 0], [1, 2, 0], [0, 1, 3]])
+    >>> round(rms_after_alignment(2 * centres + 7, centres), 6)
+    0.0
+    """
     found, true = (np.asarray(values, dtype=np.float64).reshape(-1, 3) for values in (estimated, truth))
     moved = similarity(found, true) if len(true) >= 3 else None
     return None if moved is None else float(np.sqrt(np.mean(absolute_errors(moved(found), true) ** 2)))

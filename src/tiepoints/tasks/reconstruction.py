@@ -21,6 +21,7 @@ from ..files import PathLike, write_lock, write_whole
 from ..optional import require
 from .mapping import run_mapper
 from .nerfstudio import transforms_of
+from .page import page_of
 from .verified import Report, verified_pairs
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Reconstruction:
     ----------
     folder : path
         Holds sparse/0, sparse/1 ... (COLMAP's binary models, the largest first), points.ply, transforms.json,
-        report.json and database.db.
+        report.json, report.html and database.db.
     images : int
         Photographs that were given.
     registered : int
@@ -115,7 +116,8 @@ def reconstruct(
     camera_mode : {"equal", "single", "per-folder", "per-image"}
         Which photographs share a camera.
     focal : float, optional
-        Focal length in pixels of all photographs; by default the photographs' own cameras, EXIF, or a guess.
+        Focal length in pixels of all photographs; by default the photographs' own cameras, EXIF, or a guess. Only the
+        last two are refined.
     match, verify : Match, Verify, optional
     store : path, optional
         By default ``work`` inside `out`.
@@ -160,10 +162,15 @@ def reconstruct(
         for pair, view in found.views.items():
             for name in pair if view else ():
                 verified[name] += 1
-        job = {"mapper": mapper, "database": str(database), "seed": seed, "refine_focal": focal is None}
+        known = focal is not None or all(one.camera is not None and one.camera.focal_is_known for one in given.values())
+        job = {"mapper": mapper, "database": str(database), "seed": seed}
+        job |= {"refine_focal": not known, "refine_extra": not known}
         models = _map(job, given, folder, len(verified), progress) if any(verified.values()) else []
     result = _result(folder, given, models, verified, len(found.views), dict(found.failed))
-    write_whole(folder / "report.json", json.dumps(summary_of(result), indent=1).encode())
+    figures = summary_of(result)
+    write_whole(folder / "report.json", json.dumps(figures, indent=1).encode())
+    page = page_of(models[0] if models else None, given, figures)
+    write_whole(folder / "report.html", page.encode("utf-8", "replace"))
     return result
 
 

@@ -129,8 +129,9 @@ def choose_pairs(
 
 def vocabulary_of(extractor: Extractor, features: Results) -> Vocabulary:
     """The vocabulary that is shipped for the extractor, or one learned from these features."""
-    shipped = shipped_vocabulary(extractor.metadata.name)
-    if shipped is not None and shipped.words.shape[1] == extractor.metadata.descriptor_size:
-        return shipped
+    if getattr(extractor, "weights", None) is None:  # weights of one's own have other descriptors
+        shipped = shipped_vocabulary(extractor.metadata.name)
+        if shipped is not None:
+            return shipped
     names = list(features)
     return Vocabulary.learn(features[name] for name in names[:: max(1, len(names) // _TEACHERS)])

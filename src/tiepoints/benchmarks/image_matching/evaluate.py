@@ -145,6 +145,11 @@ def evaluate_image_matching(
         If there is no scene, a scene's files are damaged, or the store cannot be used.
     MissingDependencyError
         If the multiview task lacks pycolmap, or a track its estimator.
+
+    Examples
+    --------
+    >>> report = evaluate_image_matching(["orb", "rootsift"], "strecha", store="work")    # doctest: +SKIP
+    >>> report.table.row("rootsift", "fountain-P11").values["maa10"]                      # doctest: +SKIP
     """
     chosen, scenes = methods_of(methods), scenes_of(roots)
     names = [f"{scene.dataset}/{scene.name}" for scene in scenes]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..options import json_option, print_json
+from ..options import json_option, print_json, quiet_option, say
 from .options import examples, progress_bar
 
 
@@ -24,6 +24,7 @@ from .options import examples, progress_bar
 @click.option("--sha256", metavar="HEX", help="What the archive must have, if you know it from somewhere you trust.")
 @click.option("--keep-archive", is_flag=True, help="Keep the archive beside what it held.")
 @json_option
+@quiet_option
 def command(
     name: str, folder: Path, urls: tuple[str, ...], sha256: str | None, keep_archive: bool, as_json: bool
 ) -> None:
@@ -36,7 +37,7 @@ def command(
 
     dataset = CATALOGUE[name]
     if not as_json:
-        click.echo(f"{dataset.title}\nterms: {dataset.terms}")
+        say(f"{dataset.title}\nterms: {dataset.terms}")
     kept = "what came is kept, run the same command again to go on"
     with progress_bar(as_json, kept, in_bytes=True) as progress:
         done = download(name, folder, urls=urls or None, sha256=sha256, keep_archive=keep_archive, progress=progress)
@@ -52,10 +53,10 @@ def command(
             }
         )
         return
-    click.echo(f"{'was there already' if done.already_there else 'fetched from ' + done.url}")
-    click.echo(f"SHA-256 {done.sha256} ({done.checked})")
+    say(f"{'was there already' if done.already_there else 'fetched from ' + done.url}")
+    say(f"SHA-256 {done.sha256} ({done.checked})")
     if done.checked == "pinned now":
-        click.echo("nothing was known to compare it with; later downloads into this folder are compared with this one")
+        say("nothing was known to compare it with; later downloads into this folder are compared with this one")
     for path in done.entries:
-        click.echo(f"{path}" if done.already_there else f"wrote {path}")
-    click.echo(f"next: tiepoints bench {dataset.benchmark} --root {done.entries[0]}")
+        say(f"{path}" if done.already_there else f"wrote {path}")
+    say(f"next: tiepoints bench {dataset.benchmark} --root {done.entries[0]}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..options import print_json
+from ..options import print_json, say
 from .options import (
     check_reports,
     deliver,
@@ -204,4 +204,4 @@ def command(
         print_json({"written": [str(path) for path in written]})
     if not as_json:
         for path in written:
-            click.echo(f"wrote {path}")
+            say(f"wrote {path}")

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import DEFAULT_EXTRACTOR, ExtractorName, json_option, output_option, print_json
+from ..batch import jobs_option
+from ..options import (
+    DEFAULT_EXTRACTOR,
+    ExtractorName,
+    is_quiet,
+    json_option,
+    output_option,
+    print_json,
+    quiet_option,
+    say,
+)
 
 if TYPE_CHECKING:
     from ...benchmarks import Method, Report
@@ -54,12 +64,7 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Where results are kept, and how many images or pairs are worked on at once: `store`, `jobs`."""
     for option in (
-        click.option(
-            "-j",
-            "--jobs",
-            type=click.IntRange(min=1),
-            help="Images or pairs worked on at once.  [default: OMP_NUM_THREADS, or all cores]",
-        ),
+        jobs_option,
         click.option(
             "--store",
             type=click.Path(path_type=Path, file_okay=False),
@@ -74,6 +79,7 @@ def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Where the report goes: `outs`, `details`, `as_json`, which `deliver` understands."""
     for option in (
+        quiet_option,
         json_option,
         output_option(
             "--details",
@@ -115,7 +121,7 @@ def deliver(report: Report, outs: Sequence[Path], details: Path | None, as_json:
 
     if as_json:
         print_json(report.as_dict())
-    else:
+    elif not is_quiet():
         print_report(report)
     # Printed first: where a file cannot be written, the figures are not lost.
     for path in outs:
@@ -123,7 +129,7 @@ def deliver(report: Report, outs: Sequence[Path], details: Path | None, as_json:
     if details is not None:
         save_details(report, details)
     for path in () if as_json else (*outs, *([details] if details else [])):
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}")
     if report.incomplete:
         raise SystemExit(1)
 
@@ -136,10 +142,10 @@ def progress_bar(
 
     All is 0 where nobody knows. Ctrl-C ends with one line that says what is `kept` of the work.
     """
-    from ...errors import TiepointsError
+    from ...errors import TiepointsError, printable
 
     try:
-        if quiet or not sys.stderr.isatty():
+        if quiet or is_quiet() or not sys.stderr.isatty():
             yield lambda what, done, total: None
             return
         from rich.console import Console
@@ -154,13 +160,13 @@ def progress_bar(
         )
 
         amounts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
-        columns = (TextColumn("{task.description}"), BarColumn(), *amounts, TimeRemainingColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amounts, TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             tasks: dict[str, Any] = {}
 
             def move(what: str, done: int, total: int) -> None:
                 if what not in tasks:
-                    tasks[what] = progress.add_task(what, total=total or None)
+                    tasks[what] = progress.add_task(printable(what), total=total or None)
                 progress.update(tasks[what], completed=done, total=total or None)
 
             yield move

@@ -38,6 +38,8 @@ class ALIKE(Network):
         "t", "s", "n" or "l": the models of the paper's table I.
     """
 
+    exports = 3
+
     def __init__(self, name: str) -> None:
         super().__init__()
         c, dim, deep = SIZES[name]
@@ -52,7 +54,13 @@ class ALIKE(Network):
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors (B, D, H, W) of unit length at each pixel, and score map (B, 1, H, W) in [0, 1]."""
         h, w = image.shape[-2:]
-        padded = F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE))
+        (full,) = self.core(F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE)))
+        out = full[..., :h, :w].float()
+        return F.normalize(out[:, :-1], dim=1), torch.sigmoid(out[:, -1:])
+
+    def core(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Descriptors and the score's logit as one map (B, D + 1, H, W), of an image of a multiple of 32."""
+        padded = image
         x1 = self.block1(padded)
         x2 = self.block2(F.max_pool2d(x1, 2))
         x3 = self.block3(F.max_pool2d(x2, 4))
@@ -62,8 +70,7 @@ class ALIKE(Network):
         full = torch.cat([upsample(F.relu(conv(x)), size) for conv, x in levels], dim=1)
         if self.convhead1 is not None:
             full = F.relu(self.convhead1(full))
-        out = self.convhead2(full)[..., :h, :w].float()
-        return F.normalize(out[:, :-1], dim=1), torch.sigmoid(out[:, -1:])
+        return (self.convhead2(full),)
 
     def forward(self, image: Tensor) -> Dense:
         """``image`` is RGB (B, 3, H, W) in [0, 1]; the score map is in [0, 1]."""

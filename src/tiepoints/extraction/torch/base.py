@@ -90,8 +90,14 @@ class Network(nn.Module, ABC):
     """
 
     channels: int = 3
+    #: Channels that `core` sees, where it can be exported to ONNX.
+    exports: int | None = None
     #: The authors' least score.
     threshold: float = 0.0
+
+    def core(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The convolutions, from an image of a size that needs no padding to maps: what another run-time may do."""
+        raise NotImplementedError
 
     @abstractmethod
     def forward(self, image: Tensor) -> Dense:

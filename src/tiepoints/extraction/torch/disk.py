@@ -33,6 +33,8 @@ class Gated(nn.Sequential):
 class DISK(Network):
     """The network (paper, section 3.1 and the supplement): four halvings and back, with the maps of the way down."""
 
+    exports = 3
+
     def __init__(self) -> None:
         super().__init__()
         ins = (3, *DOWN[:-1])
@@ -57,15 +59,21 @@ class DISK(Network):
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors (B, 128, H, W) not normalised, and heatmap (B, 1, H, W) of any range."""
         h, w = image.shape[-2:]
-        x = F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE))
-        levels = []
+        # Two pixels at least are left at the bottom, which the instance normalisation there needs.
+        below, right = (max(-length % STRIDE, 2 * STRIDE - length) for length in (h, w))
+        (x,) = self.core(F.pad(image, (0, right, 0, below)))
+        x = x[..., :h, :w].float()
+        return x[:, :-1], x[:, -1:]
+
+    def core(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Descriptors and heat as one map (B, 129, H, W), of an image of a multiple of 16."""
+        x, levels = image, []
         for i, block in enumerate(self.down):
             x = block(x if i == 0 else F.avg_pool2d(x, 2))
             levels.append(x)
         for block, beside in zip(self.up, levels[-2::-1], strict=True):
             x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="bilinear"), beside], dim=1))
-        x = x[..., :h, :w].float()
-        return x[:, :-1], x[:, -1:]
+        return (x,)
 
     def forward(self, image: Tensor) -> Dense:
         """``image`` is RGB (B, 3, H, W) in [0, 1]; scores have any range."""

@@ -74,6 +74,7 @@ class EdgePoint2(Network):
     """
 
     threshold = -5.0
+    exports = 1
 
     def __init__(self, size: Size, dim: int) -> None:
         super().__init__()
@@ -103,7 +104,12 @@ class EdgePoint2(Network):
 
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors (B, D, H / 4, W / 4) not normalised, and logits of the score (B, 1, H, W)."""
-        x = F.instance_norm(image.mean(dim=1, keepdim=True))
+        descriptors, score = self.core(image.mean(dim=1, keepdim=True))
+        return descriptors, score
+
+    def core(self, image: Tensor) -> tuple[Tensor, ...]:
+        """`maps` of a grey image."""
+        x = F.instance_norm(image)
         x1 = self.block1(x)
         x2 = self.block2(F.avg_pool2d(x1, 4))
         x3 = self.block3(F.avg_pool2d(x2, 4))

@@ -35,6 +35,7 @@ class R2D2(Network):
     """
 
     threshold = 0.7
+    exports = 3
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
 
@@ -80,11 +81,14 @@ class R2D2(Network):
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Descriptors (B, 128, H, W) of unit length, reliability and repeatability (B, 1, H, W) in [0, 1]."""
         mean, std = (image.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        x = self.ops((image - mean) / std).float()
-        squared = x**2
-        reliability = self.clf(squared).float().softmax(dim=1)[:, 1:]
-        salient = F.softplus(self.sal(squared).float())
-        return F.normalize(x, dim=1), reliability, salient / (1 + salient)
+        x, classes, salience = (each.float() for each in self.core((image - mean) / std))
+        salient = F.softplus(salience)
+        return F.normalize(x, dim=1), classes.softmax(dim=1)[:, 1:], salient / (1 + salient)
+
+    def core(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Descriptors, not normalised, classes and salience before softmax and softplus, of a normalised image."""
+        x = self.ops(image)
+        return x, self.clf(x**2), self.sal(x**2)
 
     def forward(self, image: Tensor) -> Dense:
         """``image`` is RGB (B, 3, H, W) in [0, 1]; scores are reliability times repeatability at the image's size."""

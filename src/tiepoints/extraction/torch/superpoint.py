@@ -25,6 +25,7 @@ class SuperPoint(Network):
 
     channels = 1
     threshold = 0.005
+    exports = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,6 +39,11 @@ class SuperPoint(Network):
 
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Cells' logits (B, 65, H / 8, W / 8), the last for no keypoint, and descriptors (B, 256, H / 8, W / 8)."""
+        logits, descriptors = self.core(image)
+        return logits, descriptors
+
+    def core(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The same as `maps`."""
         x = image
         for stage in (1, 2, 3, 4):
             x = F.relu(getattr(self, f"conv{stage}a")(x))

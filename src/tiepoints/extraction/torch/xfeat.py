@@ -31,6 +31,7 @@ class XFeat(Network):
     """The network (paper, section 3.1)."""
 
     channels = 3
+    exports = 1
     threshold = 0.05
 
     def __init__(self) -> None:
@@ -55,7 +56,12 @@ class XFeat(Network):
 
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Descriptors (B, 64, h, w), cells' logits (B, 65, h, w) and reliability (B, 1, h, w), where h is H / 8."""
-        x = self.norm(image.mean(dim=1, keepdim=True))
+        fused, logits, reliability = self.core(image.mean(dim=1, keepdim=True))
+        return fused, logits, torch.sigmoid(reliability.float())
+
+    def core(self, image: Tensor) -> tuple[Tensor, ...]:
+        """`maps` of a grey image, before the sigmoid."""
+        x = self.norm(image)
         x3 = self.block3(self.block2(self.block1(x) + self.skip1(x)))
         x4 = self.block4(x3)
         x5 = self.block5(x4)
@@ -63,7 +69,7 @@ class XFeat(Network):
         x4, x5 = (F.interpolate(level, size, mode="bilinear") for level in (x4, x5))
         fused = self.block_fusion(x3 + x4 + x5)
         cells = F.pixel_unshuffle(x, 8)
-        return fused, self.keypoint_head(cells), torch.sigmoid(self.heatmap_head(fused).float())
+        return fused, self.keypoint_head(cells), self.heatmap_head(fused)
 
     def forward(self, image: Tensor) -> Dense:
         """``image`` is RGB (B, 3, H, W), or grey; scores are the product of both maps, in [0, 1]."""

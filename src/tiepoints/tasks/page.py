@@ -1,0 +1,125 @@
+"""`report.html`: what a reconstruction found, to look at: figures, photographs, and the scene to turn with the mouse.
+
+One file without references to others, so that it opens offline and can be sent to somebody.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..collection import Collection
+from ..errors import TiepointsError
+
+__all__ = ["page_of"]
+
+_POINTS = 30_000  # that are drawn; more make the page slow and large
+_PICTURES = 300  # small pictures of photographs, 5 kB each
+_EDGE = 160  # their long edge in pixels
+
+
+def page_of(model: Any, photographs: Collection, figures: Mapping[str, Any]) -> str:
+    """The page as HTML.
+
+    Parameters
+    ----------
+    model : pycolmap.Reconstruction or None
+    photographs : Collection
+    figures : mapping
+        As `summary_of` gives them.
+    """
+    cameras, points, colours = ([], np.zeros((0, 3)), np.zeros((0, 3), np.uint8)) if model is None else _scene(model)
+    scene = {
+        "cameras": cameras,
+        "points": _packed(np.asarray(points, np.float32)),
+        "colours": _packed(np.asarray(colours, np.uint8)),
+    }
+    rows = [
+        ("photographs registered", f"{figures['registered']} of {figures['images']}"),
+        ("models", figures["models"]),
+        ("points", figures["points"]),
+        ("track length: photographs that see a point, mean", f"{figures['track_length']:.2f}"),
+        ("reprojection error, mean", f"{figures['reprojection_error']:.2f} px"),
+        ("pairs verified", f"{figures['verified']} of {figures['pairs']}"),
+    ]
+    template = files("tiepoints.tasks").joinpath("page.html").read_text(encoding="utf-8")
+    parts = {
+        "ROWS": "".join(f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows),
+        "PICTURES": _pictures(photographs, figures["missing"]),
+        # "</" would end the script early
+        "SCENE": json.dumps(scene).replace("</", "<\\/"),
+    }
+    for name, text in parts.items():
+        template = template.replace(f"@{name}@", text)
+    return template
+
+
+def _scene(model: Any) -> tuple[list[dict[str, Any]], NDArray[np.float32], NDArray[np.uint8]]:
+    """Cameras and points, around their middle and of size 1; points that are far from all others are left out."""
+    ids = list(model.point3D_ids())
+    if len(ids) > _POINTS:
+        ids = [ids[i] for i in np.random.default_rng(0).choice(len(ids), _POINTS, replace=False)]
+    points = np.array([model.point3D(i).xyz for i in ids], np.float64).reshape(-1, 3)
+    colours = np.array([model.point3D(i).color for i in ids], np.uint8).reshape(-1, 3)
+    images = sorted((model.image(i) for i in model.reg_image_ids()), key=lambda image: str(image.name))
+    centres = np.array([image.projection_center() for image in images])
+    whole = np.concatenate([points, centres])
+    middle = np.median(whole, axis=0)
+    distance = np.linalg.norm(whole - middle, axis=1)
+    size = max(float(np.quantile(distance, 0.9)), 1e-12)
+    near = np.linalg.norm(points - middle, axis=1) < 5 * size
+    cameras = []
+    for image in images:
+        camera = model.camera(image.camera_id)
+        focal = camera.mean_focal_length()
+        right, up = camera.width / focal / 2, camera.height / focal / 2
+        pose = image.cam_from_world().inverse()
+        depth = 0.12
+        corners = depth * np.array([[x * right, y * up, 1] for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))])
+        corners = corners @ pose.rotation.matrix().T
+        centre = (pose.translation - middle) / size
+        cameras.append(
+            {"name": image.name, "centre": centre.round(5).tolist(), "corners": (centre + corners).round(5).tolist()}
+        )
+    return cameras, np.asarray((points[near] - middle) / size, np.float32), colours[near]
+
+
+def _packed(values: NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+def _pictures(photographs: Collection, missing: Mapping[str, str]) -> str:
+    """A small picture of each photograph with its name; those that are missing first, with the reason."""
+    shown = sorted(photographs, key=lambda name: name not in missing)[:_PICTURES]
+    parts = []
+    for name in shown:
+        reason = missing.get(name, "")
+        picture = _thumbnail(photographs, name)
+        image = f'<img alt="" loading="lazy" src="data:image/jpeg;base64,{picture}">' if picture else ""
+        note = f"<small>{html.escape(reason)}</small>" if reason else ""
+        kind = "missing" if reason else "there"
+        parts.append(f'<figure class="{kind}">{image}<figcaption>{html.escape(name)}{note}</figcaption></figure>')
+    if len(photographs) > len(shown):
+        parts.append(f"<p>and {len(photographs) - len(shown)} more photographs</p>")
+    return "".join(parts)
+
+
+def _thumbnail(photographs: Collection, name: str) -> str:
+    from PIL import Image
+
+    try:
+        image = Image.fromarray(photographs[name].read())
+    except TiepointsError:  # it is among the missing, with the reason
+        return ""
+    image.thumbnail((_EDGE, _EDGE))
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=70)
+    return base64.b64encode(buffer.getvalue()).decode()

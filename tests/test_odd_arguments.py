@@ -1,0 +1,121 @@
+"""Whatever is handed over for an argument is taken, or refused by an error of ours on one line; never another error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiepoints as tp
+
+
+class Rude:
+    """Fails at everything."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("rude")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("rude")
+
+
+class NoArray:
+    """Says that it is an array, and is none."""
+
+    def __array__(self, *arguments: Any, **options: Any) -> Any:
+        raise ValueError("no array")
+
+
+ODD: list[Any] = [
+    None, True, 0, -1, 3, 2**40, 10**400, 1.5, float("nan"), 1 + 2j, "", "abc\0", b"a", [], [None], [[1, 2], [3]], {},
+    (1, 2), object, Rude(), NoArray(), np.zeros(0), np.zeros((3, 3)), np.zeros((5, 5, 3)), np.ones((4, 4), bool),
+    np.full((4, 4), np.nan), np.array("x"), np.array([None]), np.zeros((2, 3, 4, 5, 6), np.uint8),
+    np.array([1], "M8[D]"), np.float32(3), Image.new("P", (9, 9)), Image.new("I;16", (9, 9)), Path(), slice(1),
+    range(3), cv2.KeyPoint(1, 2, 3),
+]  # fmt: skip
+
+
+def tensors() -> list[Any]:
+    torch = pytest.importorskip("torch")
+    return [
+        torch.zeros(3, requires_grad=True),
+        torch.zeros(4, 4).bfloat16(),
+        torch.zeros(3, 4, 4),
+        torch.zeros(2, 2, device="meta"),
+    ]
+
+
+def calls() -> dict[str, tuple[Callable[..., Any], list[Any], dict[str, Any]]]:
+    """Public functions, and arguments that are right."""
+    image = np.random.default_rng(0).integers(0, 256, (160, 200)).astype(np.uint8)
+    orb = tp.load("orb", max_keypoints=50)
+    f = orb(image)
+    m = tp.match(f, f)
+    model = tp.homography(f, f, m)
+    arrays = [np.zeros((2, 2)), np.eye(2, 8), np.ones(2), (64, 48)]
+    return {
+        "Features": (tp.Features, arrays, {"sets": None, "scales": None, "angles": None}),
+        "Features.select": (f.select, [[0]], {}),
+        "Features.top": (f.top, [1], {}),
+        "Features.from_opencv": (tp.Features.from_opencv, [*f.to_opencv(), (80, 60)], {}),
+        "Features.from_torch": (tp.Features.from_torch, [{}], {}),
+        "Features.from_torch, keypoints": (
+            lambda v: tp.Features.from_torch({"keypoints": v, "descriptors": np.eye(2)}), [arrays[0]], {},
+        ),
+        "Matches": (tp.Matches, [np.zeros((2, 2), int), np.ones(2)], {}),
+        "Matches.select": (m.select, [[0]], {}),
+        "Matches.points": (m.points, [f, f], {}),
+        "Matches.to_opencv": (m.to_opencv, [f], {}),
+        "Matches.from_opencv": (tp.Matches.from_opencv, [m.to_opencv(), f, f], {}),
+        "Matches.from_torch": (lambda v: tp.Matches.from_torch({"matches": v}), [np.array([[0, 1]])], {}),
+        "Matches.to_lightglue": (m.to_lightglue, [f, f], {}),
+        "match": (tp.match, [f, f], {"matcher": "nearest", "ratio": 0.9, "min_similarity": 0, "mutual": True}),
+        "load": (tp.load, ["orb"], {"max_keypoints": 9, "max_size": 9, "device": "cpu"}),
+        "extractors": (tp.extractors, [], {"commercial": None, "licence": None}),
+        "extractor": (orb, [image], {"mask": None}),
+        "match_images": (
+            tp.match_images, [image, image], {"extractor": "orb", "matcher": "nearest", "geometry": None, "seed": 0},
+        ),
+        "match_images, threshold": (
+            lambda v: tp.match_images(image, image, extractor=orb, threshold=v), [1], {},
+        ),
+        "plot_matches": (
+            tp.plot_matches, [image, image, f, f, m, model],
+            {"outliers": True, "legend": True, "title": "", "max_lines": 3, "max_size": 50},
+        ),
+        "plot_keypoints": (tp.plot_keypoints, [image, f], {"max_size": 50}),
+        "plot_overlay": (tp.plot_overlay, [image, image, model], {}),
+        "save_image": (tp.save_image, ["picture.png", image], {}),
+        "read": (tp.read, ["picture.png"], {"grey": False, "upright": True, "with_mask": False, "max_pixels": None}),
+    }  # fmt: skip
+
+
+CALLS = calls()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_errors_are_ours(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    function, arguments, options = CALLS[name]
+    if name != "Features.from_torch":
+        try:
+            function(*arguments, **options)
+        except tp.ImageError as error:
+            assert name == "read", error
+    places: list[int | str] = [*range(len(arguments)), *options]
+    for place in places:
+        for value in [*ODD, *tensors()]:
+            given, named = list(arguments), dict(options)
+            if isinstance(place, int):
+                given[place] = value
+            else:
+                named[place] = value
+            try:
+                function(*given, **named)
+            except tp.TiepointsError as error:
+                assert len(str(error).splitlines()) == 1, (place, str(error))
