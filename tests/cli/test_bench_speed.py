@@ -95,7 +95,7 @@ def test_for_people(tmp_path: Path) -> None:
         (["--threads", "0"], 2, "threads"),
         (["--image", "nowhere.png"], 1, "no such file"),
         (["-e", "sfit"], 2, "did you mean 'sift'"),
-        (["-e", "orb", "-e", "orb"], 2, "takes part twice"),
+        (["-e", "orb", "-e", "orb"], 2, "is given twice"),
         (["--out", "report.pdf"], 2, ".html"),
     ],
 )
@@ -112,7 +112,7 @@ def test_an_interruption_ends_with_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tiepoints.benchmarks.speed.benchmark.in_turns", interrupted)
+    monkeypatch.setattr("tiepoints.benchmarks.speed.alternating", interrupted)
     run = bench("-e", "orb", *SMALL, "--no-growth", "--no-memory")
     assert run.exit_code == 1 and run.stdout == ""
     assert run.stderr.splitlines() == ["tiepoints: interrupted"]
