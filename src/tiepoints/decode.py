@@ -193,8 +193,8 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
         )
     if tags.get(_PLANES) == 2 and max(tags.get(_BITS, (8,))) > 8 and len(tags.get(_BITS, (8,))) > 1:
         raise ImageError(
-            f"{where}: a TIFF of {len(tags[_BITS])} bands of {tags[_BITS][0]} bits in a plane each, which tiepoints does "
-            "not read: gdal_translate -co INTERLEAVE=PIXEL IN OUT"
+            f"{where}: a TIFF of {len(tags[_BITS])} bands of {tags[_BITS][0]} bits in a plane each, which tiepoints "
+            "does not read: gdal_translate -co INTERLEAVE=PIXEL IN OUT"
         )
     deep = _deep_colour(image)  # first: asking a PNG for its orientation loads its pixels
     orientation = orientation_of(image)
