@@ -87,6 +87,14 @@ def test_terminal(report: Report) -> None:
     assert "image 4 is missing" in text and "(all in the files)" in text
 
 
+def test_a_terminal_gets_no_control_characters(report: Report) -> None:
+    rows = (Row("a\x1b[31m", {"mma": 0.5}, "v_\x1b]0;x\x07"),)
+    odd = replace(report, title="t\x1b[2J", tables=(Table("T\x9b", COLUMNS, rows),), notes=("n\x1b[1m\n\x08",))
+    stream = io.StringIO()
+    print_report(odd, Console(file=stream, width=80))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", stream.getvalue()) and ".500" in stream.getvalue()
+
+
 def test_json(report: Report, tmp_path: Path) -> None:
     save_report(report, tmp_path / "r.json")
     content = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiepoints.benchmarks.planar.facts import references
 
+from tiepoints.benchmarks.published import hpatches as references
 from tiepoints.datasets.planar import LARGE, SEQUENCES, read_sequences
 from tiepoints.errors import StorageError
 

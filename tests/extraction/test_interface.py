@@ -215,3 +215,12 @@ def test_nothing_is_found_where_a_file_is_transparent(name: str, texture: NDArra
             column, row = np.rint(extractor(image, given).keypoints).astype(int).T
             assert len(row) > 20 and (alpha[row, column] > 0).all()
             assert given is None or (column < 150).all()
+
+
+def test_the_outline_of_a_cut_out_is_no_edge(name: str, texture: NDArray[np.uint8]) -> None:
+    """A blank object before a white ground has nothing to find, whatever its shape."""
+    blank = np.full((*texture.shape, 3), 60, np.uint8)
+    alpha = np.zeros(texture.shape, np.uint8)
+    outline = np.array([[60, 40], [250, 60], [200, 120], [270, 200], [80, 190], [120, 110]])
+    cv2.fillPoly(alpha, [outline], 255, cv2.LINE_AA)
+    assert len(tp.load(name)(Image.fromarray(np.dstack([blank, alpha])))) <= 5

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, printable
 from ..files import PathLike, write_whole
 from .html import page
 from .report import Report, Table, Value, plain, show
@@ -39,14 +39,13 @@ def print_report(report: Report, console: Console | None = None) -> None:
     <BLANKLINE>
     """
     from rich.console import Console
-    from rich.markup import escape
     from rich.measure import Measurement
 
     console = console or Console()
-    console.print(f"[bold]{escape(report.title)}[/bold], protocol {escape(report.protocol)}", highlight=False)
+    console.print(f"[bold]{_safe(report.title)}[/bold], protocol {_safe(report.protocol)}", highlight=False)
     sources = report.sources
     for table in report.tables:
-        console.print(f"\n[italic]{escape(table.title)}[/italic]", highlight=False)
+        console.print(f"\n[italic]{_safe(table.title)}[/italic]", highlight=False)
         drawn, before = _rich_table(table, sources), console.width
         console.width = 10_000  # rich never draws wider than its console, whatever it is told
         console.width = max(before, Measurement.get(console, console.options, drawn).maximum)
@@ -54,17 +53,16 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.width = before
     console.print()
     if report.table.verdict:
-        console.print(escape(report.table.verdict), highlight=False, soft_wrap=True)
+        console.print(_safe(report.table.verdict), highlight=False, soft_wrap=True)
     for number, source in enumerate(sources, start=1):
-        console.print(escape(f"[{number}] {source}"), style="dim", highlight=False, soft_wrap=True)
+        console.print(_safe(f"[{number}] {source}"), style="dim", highlight=False, soft_wrap=True)
     for note in report.notes:
         text = note if len(note) <= 300 else f"{note[:297].rpartition(' ')[0]} ... (all in the files)"
-        console.print(f"note: {escape(text)}", highlight=False, soft_wrap=True)
+        console.print(f"note: {_safe(text)}", highlight=False, soft_wrap=True)
 
 
 def _rich_table(table: Table, sources: list[str]) -> Any:
     """For the terminal: the best values are bold, published rows are dim and carry the number of their source."""
-    from rich.markup import escape
     from rich.table import Table as RichTable
 
     groups = table.groups()
@@ -73,20 +71,27 @@ def _rich_table(table: Table, sources: list[str]) -> Any:
     for name in ["", "method"] if named else ["method"]:
         drawn.add_column(name, no_wrap=True)
     for column in table.main:
-        drawn.add_column(escape(column.title), justify="right", no_wrap=True)
+        drawn.add_column(_safe(column.title), justify="right", no_wrap=True)
     for group, rows in groups.items():
         best = {column.key: table.best(rows, column) for column in table.main}
         for row in rows:
             name = f"{row.method} [{sources.index(row.source) + 1}]" if row.source else row.method
-            cells = [escape(name)]
+            cells = [_safe(name)]
             for column in table.main:
-                text = escape(show(row.values.get(column.key), column))
+                text = _safe(show(row.values.get(column.key), column))
                 stands_out = not row.source and row.method in best[column.key]
                 cells.append(f"[bold]{text}[/bold]" if stands_out else text)
             if named:
-                cells.insert(0, escape(group) if row is rows[0] else "")
+                cells.insert(0, _safe(group) if row is rows[0] else "")
             drawn.add_row(*cells, style="dim" if row.source else None)
     return drawn
+
+
+def _safe(text: str) -> str:
+    """A text that rich and a terminal may get: names of folders hold anything."""
+    from rich.markup import escape
+
+    return escape(printable(text))
 
 
 def save_report(report: Report, path: PathLike) -> None:

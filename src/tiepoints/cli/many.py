@@ -38,6 +38,9 @@ focal_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     help="Focal length in pixels, if known.  [default: from EXIF, or a guess that is refined]",
 )
+ratio_option = click.option(
+    "--ratio", type=click.FloatRange(0, 1, min_open=True), help="Ratio test of the matches.  [default: none]"
+)
 cameras_option = click.option(
     "--cameras",
     type=click.Path(path_type=Path),

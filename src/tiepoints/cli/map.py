@@ -8,7 +8,16 @@ from typing import Any
 import click
 
 from .batch import engine_of, every_option, explained_interrupt, found, jobs_option, mask_option, shown
-from .many import camera_mode_option, cameras_option, focal_option, pairs_of, pairs_option, read_cameras, reported
+from .many import (
+    camera_mode_option,
+    cameras_option,
+    focal_option,
+    pairs_of,
+    pairs_option,
+    ratio_option,
+    read_cameras,
+    reported,
+)
 from .options import extractor_options, json_option, make_extractor, print_json, quiet_option, say
 
 
@@ -28,6 +37,7 @@ from .options import extractor_options, json_option, make_extractor, print_json,
     type=click.Path(path_type=Path),
     help="A COLMAP model with known poses of the photographs; without one they are reconstructed.",
 )
+@ratio_option
 @mask_option
 @every_option
 @jobs_option
@@ -45,6 +55,7 @@ def command(
     focal: float | None,
     cameras: Path | None,
     model: Path | None,
+    ratio: float | None,
     mask: Path | None,
     every: int,
     jobs: int | None,
@@ -70,6 +81,7 @@ def command(
             camera_mode=camera_mode,
             focal=focal,
             model=model,
+            ratio=ratio,
             engine=engine_of(jobs),
             progress=progress,
         )

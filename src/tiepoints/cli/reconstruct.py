@@ -7,8 +7,17 @@ from typing import Any
 
 import click
 
-from .batch import engine_of, every_option, explained_interrupt, found, jobs_option, mask_option, shown, store_option
-from .many import camera_mode_option, cameras_option, focal_option, pairs_of, pairs_option, read_cameras, reported
+from .batch import engine_of, engine_options, every_option, explained_interrupt, found, mask_option, shown, store_option
+from .many import (
+    camera_mode_option,
+    cameras_option,
+    focal_option,
+    pairs_of,
+    pairs_option,
+    ratio_option,
+    read_cameras,
+    reported,
+)
 from .options import extractor_options, json_option, make_extractor, print_json, quiet_option, say
 
 _LISTED = 10  # photographs that are not registered, of which a line says why
@@ -33,10 +42,10 @@ _LISTED = 10  # photographs that are not registered, of which a line says why
 @camera_mode_option
 @focal_option
 @cameras_option
-@click.option("--ratio", type=click.FloatRange(0, 1, min_open=True), help="Ratio test of the matches.  [default: none]")
+@ratio_option
 @mask_option
 @every_option
-@jobs_option
+@engine_options
 @store_option
 @quiet_option
 @json_option
@@ -56,6 +65,8 @@ def command(
     mask: Path | None,
     every: int,
     jobs: int | None,
+    engine: str,
+    address: str | None,
     store: Path | None,
     as_json: bool,
 ) -> None:
@@ -85,7 +96,7 @@ def command(
             focal=focal,
             match=Match(ratio=ratio),
             store=store,
-            engine=engine_of(jobs),
+            engine=engine_of(jobs, engine, address),
             progress=progress,
         )
     if as_json:

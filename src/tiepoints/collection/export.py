@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..camera import Camera
-from ..errors import InvalidInputError
+from ..errors import ImageError, InvalidInputError
+from ..exif import Position, position_from_exif
 from ..features import Features, Matches
 from ..files import PathLike
 from ..storage import FeatureWriter, MatchWriter, TwoView, save_features, write_colmap
@@ -34,7 +36,8 @@ def export_colmap(
     """Write a COLMAP database with the verified pairs, ready for its mappers.
 
     COLMAP reads photographs as they are stored, without the rotation that EXIF asks for. Keypoints, cameras and models
-    are brought into that frame, so that they fit whatever COLMAP does with the photographs later.
+    are brought into that frame, so that they fit whatever COLMAP does with the photographs later. Positions in EXIF
+    become COLMAP's pose priors, which its mapper uses if it is told to.
 
     Parameters
     ----------
@@ -64,8 +67,21 @@ def export_colmap(
     """
     images = _Images(photographs, features, focal)
     verified = [pair for pair, view in views.items() if view and pair[0] in images and pair[1] in images]
-    write_colmap(path, images, _TwoViews(verified, photographs, views), camera_mode=camera_mode)
+    positions = _positions(photographs, images)
+    write_colmap(path, images, _TwoViews(verified, photographs, views), camera_mode=camera_mode, positions=positions)
     return len(verified)
+
+
+def _positions(photographs: Collection, names: Iterable[str]) -> dict[str, Position]:
+    """Where photographs were taken, as far as EXIF says."""
+    found: dict[str, Position] = {}
+    for name in names:
+        if photographs[name].frame is None:
+            with suppress(ImageError):  # its features may be there although the file is gone
+                position = position_from_exif(photographs[name].path)
+                if position is not None:
+                    found[name] = position
+    return found
 
 
 class _Images(Mapping[str, tuple[Features, Camera]]):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
+from ..decode import continued
 from ..errors import InvalidInputError
 from ..features import Features
 from ..images import resize_to, to_grey, with_mask
@@ -132,6 +133,7 @@ class Extractor(ABC):
         kept = mask_of(mask, (height, width))
         if visible is not None:
             kept = visible if kept is None else kept & visible
+            pixels = continued(pixels, visible)
         wanted = None if kept is None else kept.astype(np.uint8) * np.uint8(255)
         if self.wants_colour:
             pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)

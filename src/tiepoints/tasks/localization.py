@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..camera import Camera
 from ..checks import count, number
-from ..collection import Collection, Engine, Store, run
+from ..collection import Collection, Engine, Match, Store, run
 from ..collection.pairs import Pair
 from ..collection.retrieval import Describe, nearest_images
 from ..errors import InvalidInputError, TiepointsError
@@ -108,8 +108,6 @@ class Localizer:
         How many of the map's images a query is matched with.
     threshold : float
         Inlier threshold in pixels.
-    ratio : float, optional
-        Ratio test of the matches.
 
     Raises
     ------
@@ -122,13 +120,10 @@ class Localizer:
     >>> localizer(tp.read("query.jpg"), camera).pose.center    # doctest: +SKIP
     """
 
-    def __init__(
-        self, folder: PathLike | Map, *, top: int = 20, threshold: float = 6.0, ratio: float | None = None
-    ) -> None:
+    def __init__(self, folder: PathLike | Map, *, top: int = 20, threshold: float = 6.0) -> None:
         self.map = folder if isinstance(folder, Map) else read_map(folder)
         self.top = count(top, "top", least=1)
         self.threshold = number(threshold, "threshold", above=0)
-        self.ratio = None if ratio is None else number(ratio, "ratio", above=0, most=1)
         self.extractor = load(self.map.extractor, **self.map.options)
 
     def __call__(self, image: Any, camera: Camera | None = None, *, mask: Any = None) -> Localization:
@@ -194,7 +189,7 @@ class Localizer:
         found = [np.zeros((0, 2), np.int64)]
         for image in images.tolist():
             rows = self.map.rows(image)
-            matches = match(features, rows.features, ratio=self.ratio)
+            matches = match(features, rows.features, **self.map.matching)
             found.append(np.stack([matches.indices[:, 0], rows.points[matches.indices[:, 1]]], axis=1).astype(np.int64))
         pairs, votes = np.unique(np.concatenate(found), axis=0, return_counts=True)
         # One keypoint shows one point: the one that most images vote for.
@@ -213,6 +208,7 @@ def build_map(
     camera_mode: CameraMode = "equal",
     focal: float | None = None,
     model: PathLike | None = None,
+    ratio: float | None = None,
     store: PathLike | None = None,
     engine: Engine | None = None,
     progress: Report | None = None,
@@ -232,6 +228,8 @@ def build_map(
     model : path, optional
         A COLMAP model with known poses of these photographs, of whatever tool: the map's points are then triangulated
         from its poses, in its frame.
+    ratio : float, optional
+        Ratio test of the matches, also of queries.
     store : path, optional
         By default inside ``<out>.work``.
 
@@ -254,7 +252,8 @@ def build_map(
     made: Reconstruction | None = None
     if model is None:
         made = reconstruct(
-            given, work, extractor=method, pairs=pairs, camera_mode=camera_mode, focal=focal, store=kept,
+            given, work, extractor=method, pairs=pairs, camera_mode=camera_mode, focal=focal,
+            match=Match(ratio=ratio), store=kept,
             engine=engine, progress=progress,
         )  # fmt: skip
         if not made:
@@ -265,8 +264,9 @@ def build_map(
         from .triangulation import triangulate
 
         sparse = triangulate(
-            given, work, load_model(model), method, pairs=pairs, store=kept, engine=engine, progress=progress
-        )
+            given, work, load_model(model), method, pairs=pairs, match=Match(ratio=ratio), store=kept, engine=engine,
+            progress=progress,
+        )  # fmt: skip
     from ..collection import Extract
 
     with Store(kept) as stored:
@@ -274,8 +274,9 @@ def build_map(
         vocabulary = vocabulary_of(method, features)
         vectors = run(Describe(vocabulary), features, stored, engine=engine)
         found = write_map(
-            target, load_model(sparse), features, vectors, vocabulary, method.metadata.name, _options_of(method)
-        )
+            target, load_model(sparse), features, vectors, vocabulary, method.metadata.name, _options_of(method),
+            {"ratio": ratio},
+        )  # fmt: skip
     return found, made
 
 

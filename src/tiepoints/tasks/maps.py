@@ -63,6 +63,8 @@ class Map:
         Of the N images.
     extractor, options
         What `tiepoints.load` is given for queries.
+    matching
+        What `tiepoints.match` is given.
     cameras : dict
         The images' cameras, by size (width, height), where all of that size share one.
     vocabulary : Vocabulary
@@ -74,6 +76,7 @@ class Map:
     names: tuple[str, ...]
     extractor: str
     options: dict[str, Any]
+    matching: dict[str, Any]
     cameras: dict[tuple[int, int], Camera]
     vocabulary: Vocabulary
     vectors: NDArray[np.float32]
@@ -113,6 +116,7 @@ def write_map(
     vocabulary: Vocabulary,
     extractor: str,
     options: Mapping[str, Any],
+    matching: Mapping[str, Any],
 ) -> Map:
     """Write a map from a COLMAP model and the features that its points were made from.
 
@@ -127,8 +131,8 @@ def write_map(
     vocabulary : Vocabulary
         The vectors were made with it.
     extractor : str
-    options : mapping
-        What JSON can say.
+    options, matching : mapping
+        Of the extractor and of `tiepoints.match`; what JSON can say.
 
     Raises
     ------
@@ -169,6 +173,7 @@ def write_map(
         "format": FORMAT,
         "extractor": extractor,
         "options": dict(options),
+        "matching": dict(matching),
         "names": [image.name for image in images],
         "cameras": _cameras(model),
     }
@@ -217,7 +222,8 @@ def read_map(folder: PathLike) -> Map:
             for one in content["cameras"]
         }
         found = Map(
-            path, names, str(content["extractor"]), dict(content["options"]), cameras,
+            path, names, str(content["extractor"]), dict(content["options"]),
+            dict(content["matching"]), cameras,
             Vocabulary(arrays["words"]), arrays["vectors"], np.asarray(arrays["xyz"]),
             arrays["descriptors"], arrays["points"],
             np.load(sets, mmap_mode="r", allow_pickle=False) if sets.is_file() else None, np.asarray(arrays["offsets"]),

@@ -116,7 +116,8 @@ def reconstruct(
     camera_mode : {"equal", "single", "per-folder", "per-image"}
         Which photographs share a camera.
     focal : float, optional
-        Focal length in pixels of all photographs; by default the photographs' own cameras, EXIF, or a guess.
+        Focal length in pixels of all photographs; by default the photographs' own cameras, EXIF, or a guess. Only the
+        last two are refined.
     match, verify : Match, Verify, optional
     store : path, optional
         By default ``work`` inside `out`.
@@ -161,7 +162,9 @@ def reconstruct(
         for pair, view in found.views.items():
             for name in pair if view else ():
                 verified[name] += 1
-        job = {"mapper": mapper, "database": str(database), "seed": seed, "refine_focal": focal is None}
+        known = focal is not None or all(one.camera is not None and one.camera.focal_is_known for one in given.values())
+        job = {"mapper": mapper, "database": str(database), "seed": seed}
+        job |= {"refine_focal": not known, "refine_extra": not known}
         models = _map(job, given, folder, len(verified), progress) if any(verified.values()) else []
     result = _result(folder, given, models, verified, len(found.views), dict(found.failed))
     figures = summary_of(result)

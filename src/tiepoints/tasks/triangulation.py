@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..collection import Collection, Engine, Store, export_colmap
+from ..collection import Collection, Engine, Match, Store, export_colmap
 from ..collection.pairs import Pair
 from ..errors import InvalidInputError, TiepointsError
 from ..extraction import Extractor
@@ -27,6 +27,7 @@ def triangulate(
     extractor: Extractor,
     *,
     pairs: str | Iterable[Pair] = "auto",
+    match: Match | None = None,
     store: Path,
     engine: Engine | None = None,
     progress: Report | None = None,
@@ -40,7 +41,7 @@ def triangulate(
     work : path
         Gets database.db and sparse/0.
     model : pycolmap.Reconstruction
-    extractor, pairs, store, engine, progress
+    extractor, pairs, match, store, engine, progress
         As for `verified_pairs`.
 
     Returns
@@ -65,7 +66,7 @@ def triangulate(
         )
     given = photographs.select(common)
     with Store(store) as kept:
-        found = verified_pairs(given, kept, extractor, pairs=pairs, engine=engine, progress=progress)
+        found = verified_pairs(given, kept, extractor, pairs=pairs, match=match, engine=engine, progress=progress)
         database = work / "database.db"
         export_colmap(database, given, found.features, found.views, camera_mode="per-image")
     with tempfile.TemporaryDirectory(dir=work, prefix=".triangulation-") as temporary:

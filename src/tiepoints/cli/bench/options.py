@@ -142,7 +142,7 @@ def progress_bar(
 
     All is 0 where nobody knows. Ctrl-C ends with one line that says what is `kept` of the work.
     """
-    from ...errors import TiepointsError
+    from ...errors import TiepointsError, printable
 
     try:
         if quiet or is_quiet() or not sys.stderr.isatty():
@@ -160,13 +160,13 @@ def progress_bar(
         )
 
         amounts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
-        columns = (TextColumn("{task.description}"), BarColumn(), *amounts, TimeRemainingColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amounts, TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             tasks: dict[str, Any] = {}
 
             def move(what: str, done: int, total: int) -> None:
                 if what not in tasks:
-                    tasks[what] = progress.add_task(what, total=total or None)
+                    tasks[what] = progress.add_task(printable(what), total=total or None)
                 progress.update(tasks[what], completed=done, total=total or None)
 
             yield move

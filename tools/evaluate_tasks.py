@@ -1,0 +1,139 @@
+"""How well photographs are reconstructed and localized, on scenes with true cameras.
+
+    python tools/evaluate_tasks.py data/strecha/fountain-P11 data/lund_door -e mdnet -e rootsift
+
+Two tables. Reconstruction: all photographs, calibrated; camera centres are compared after a similarity alignment, as a
+share of the distance between the farthest two, rotations after it too. Localization: every third photograph is a query
+in a map of the others, calibrated; a query is wrong if it is off by more than 5 degrees and was not said to be lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tiepoints as tp
+from tiepoints.collection import Collection, Match
+from tiepoints.datasets.scenes import Scene, read_scene
+from tiepoints.geometry.alignment import similarity
+from tiepoints.tasks import Localizer, build_map, reconstruct
+from tiepoints.tasks.reconstruction import load_model
+
+# The ratio test that a method's users apply.
+RATIO = {"rootsift": 0.85, "upright-rootsift": 0.9, "sift": 0.85}
+
+
+COLUMNS = (
+    "scene", "method", "registered", "points", "track length", "centre error, %", "rotation error, degrees", "seconds",
+    "queries", "localized", "query's centre error, %", "query's rotation error, degrees", "wrong", "s a query",
+)  # fmt: skip
+
+
+def collection_of(scene: Scene) -> tuple[Collection, dict[str, Any]]:
+    """The photographs with their true calibration, and their views by the same names."""
+    views = {view.path.name: view for view in scene.views.values()}
+    photographs = Collection.from_paths({name: view.path for name, view in views.items()})
+    cameras = {name: tp.Camera.from_matrix(v.K, photographs[name].header.size) for name, v in views.items()}
+    return photographs.with_cameras(cameras), views
+
+
+def compare(found: dict[str, Any], views: dict[str, Any]) -> tuple[Any, float, list[float], list[float]]:
+    """The alignment, the scene's extent, and each photograph's errors: share of the extent, degrees."""
+    names = [name for name in found if name in views]
+    centres = np.array([-views[name].R.T @ views[name].t for name in views])
+    extent = float(np.linalg.norm(centres[:, None] - centres, axis=2).max())
+    if len(names) < 3:
+        return None, extent, [], []
+    mine = np.array([found[name][1] for name in names])
+    true = np.array([-views[name].R.T @ views[name].t for name in names])
+    align = similarity(mine, true)
+    if align is None:
+        return None, extent, [], []
+    moved = align(mine)
+    shares = (np.linalg.norm(moved - true, axis=1) / extent).tolist()
+    degrees = [angle(found[name][0] @ align.R.T @ views[name].R.T) for name in names]
+    return align, extent, shares, degrees
+
+
+def angle(rotation: Any) -> float:
+    """Degrees of a rotation matrix."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
+
+
+def poses_of(folder: Path) -> dict[str, Any]:
+    """Rotation and centre of each registered photograph."""
+    model = load_model(folder)
+    images = [model.image(i) for i in model.reg_image_ids()]
+    return {i.name: (i.cam_from_world().rotation.matrix(), i.projection_center()) for i in images}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenes", type=Path, nargs="+")
+    parser.add_argument("-e", "--extractor", action="append", dest="extractors")
+    options = parser.parse_args()
+    print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
+    for folder in options.scenes:
+        scene = read_scene(folder)
+        photographs, views = collection_of(scene)
+        for name in options.extractors or ["mdnet", "rootsift"]:
+            extractor = tp.load(name, max_keypoints=2048)
+            match = Match(ratio=RATIO.get(name))
+            with tempfile.TemporaryDirectory() as temporary:
+                out = Path(temporary)
+                begun = time.perf_counter()
+                whole = reconstruct(photographs, out / "all", extractor=extractor, match=match)
+                seconds = time.perf_counter() - begun
+                poses = poses_of(out / "all" / "sparse" / "0") if whole else {}
+                _, _, shares, degrees = compare(poses, views)
+                queries = list(photographs)[1::3]
+                rest = photographs.select(one for one in photographs if one not in queries)
+                asked = localize(out / "map", rest, photographs, queries, views, extractor, RATIO.get(name))
+            print(
+                f"| {scene.name} | {name} | {whole.registered} of {whole.images} | {whole.points} | "
+                f"{whole.track_length:.2f} | "
+                f"{middle(shares) * 100:.3f} | {middle(degrees):.3f} | {seconds:.1f} | {asked}",
+                flush=True,
+            )
+
+
+def localize(
+    folder: Path, rest: Collection, every: Collection, queries: list[str], views: Any, extractor: Any, ratio: Any
+) -> str:
+    """The second half of a row."""
+    try:
+        build_map(rest, folder, extractor=extractor, ratio=ratio)
+    except tp.TiepointsError:
+        return f"{len(queries)} | 0 | - | - | 0 | - |"
+    align, extent, _, _ = compare(poses_of(folder.with_name("map.work") / "sparse" / "0"), views)
+    localizer = Localizer(folder)
+    shares, degrees, spent = [], [], []
+    for name in queries:
+        image = every[name].read()
+        begun = time.perf_counter()
+        found = localizer(image, every[name].camera)
+        spent.append(time.perf_counter() - begun)
+        if found and align is not None:
+            view = views[name]
+            centre = align(found.pose.center[None])[0]
+            shares.append(float(np.linalg.norm(centre + view.R.T @ view.t)) / extent)
+            degrees.append(angle(found.pose.rotation @ align.R.T @ view.R.T))
+    wrong = sum(one > 5 for one in degrees)
+    return (
+        f"{len(queries)} | {len(degrees)} | {middle(shares) * 100:.3f} | {middle(degrees):.3f} | {wrong} | "
+        f"{np.median(spent):.2f} |"
+    )
+
+
+def middle(values: list[float]) -> float:
+    """The median; NaN of nothing."""
+    return float(np.median(values)) if values else float("nan")
+
+
+if __name__ == "__main__":
+    main()
