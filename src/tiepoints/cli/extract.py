@@ -12,10 +12,10 @@ import click
 
 from .batch import (
     engine_of,
+    engine_options,
     every_option,
     explained_interrupt,
     found,
-    jobs_option,
     mask_option,
     progress_bar,
     say_failures,
@@ -36,7 +36,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..collection import Collection, Extract
+    from ..collection import Collection, Engine, Extract
     from ..features import Features
 
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 @picture_option("Write a picture of the keypoints; for one image.")
 @mask_option
 @every_option
-@jobs_option
+@engine_options
 @store_option
 @json_option
 @quiet_option
@@ -68,6 +68,8 @@ def command(
     mask: Path | None,
     every: int,
     jobs: int | None,
+    engine: str,
+    address: str | None,
     store: Path | None,
     as_json: bool,
 ) -> None:
@@ -95,7 +97,8 @@ def command(
     if out is None or out.suffix == ".npz":
         done = _one(photographs, step, out)
     else:
-        done = _many(photographs, step, out, work_folder(out, store), store is None, overwrite, jobs, as_json)
+        where = engine_of(jobs, engine, address)
+        done = _many(photographs, step, out, work_folder(out, store), store is None, overwrite, where, as_json)
     if not done.images:
         from ..errors import ImageError
 
@@ -157,7 +160,7 @@ def _many(
     folder: Path,
     remove: bool,
     overwrite: bool,
-    jobs: int | None,
+    engine: Engine,
     quiet: bool,
 ) -> _Done:
     """What the file lacks, through a store that outlives an interruption; then the file is put together."""
@@ -185,7 +188,7 @@ def _many(
         return _Done(there, {}, failed, _read(out, there) if len(photographs) == 1 else {}, 0)
     with explained_interrupt(folder), write_lock(folder), Store(folder) as store:
         with progress_bar("extracting", quiet) as progress:
-            results = run(step, photographs.select(lacking), store, engine=engine_of(jobs), progress=progress)
+            results = run(step, photographs.select(lacking), store, engine=engine, progress=progress)
         failed |= results.failed
         if len(results):
             failed |= export_features(

@@ -13,10 +13,10 @@ import click
 
 from .batch import (
     engine_of,
+    engine_options,
     every_option,
     explained_interrupt,
     found,
-    jobs_option,
     mask_option,
     progress_bar,
     say_failures,
@@ -49,6 +49,8 @@ class Wanted(NamedTuple):
     camera_mode: Any
     focal: float | None
     jobs: int | None
+    engine: str
+    address: str | None
     store: Path | None
     as_json: bool
 
@@ -57,7 +59,7 @@ def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that only a FOLDER takes."""
     for option in (
         store_option,
-        jobs_option,
+        engine_options,
         every_option,
         mask_option,
         click.option(
@@ -116,7 +118,11 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
         Match(wanted.matcher),
         Verify(wanted.geometry, threshold=wanted.threshold, seed=wanted.seed),
     )
-    folder, engine, quiet = work_folder(wanted.out, wanted.store), engine_of(wanted.jobs), wanted.as_json
+    folder, engine, quiet = (
+        work_folder(wanted.out, wanted.store),
+        engine_of(wanted.jobs, wanted.engine, wanted.address),
+        wanted.as_json,
+    )
     with explained_interrupt(folder), write_lock(folder), Store(folder) as store:
         _say_changes(wanted.out, store, steps)
         with progress_bar("extracting", quiet) as progress:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .images import Extracted, extract_images
     from .pairs import exhaustive, from_file, sequential, union
     from .photographs import Collection, Photograph, natural_order
+    from .ray_engine import Ray
     from .records import register
     from .running import Given, Reference, Results, run
     from .stages import Extract, Match, Verified, Verify
@@ -23,6 +24,7 @@ _MODULES = {
     "images": ("Extracted", "extract_images"),
     "pairs": ("exhaustive", "from_file", "sequential", "union"),
     "photographs": ("Collection", "Photograph", "natural_order"),
+    "ray_engine": ("Ray",),
     "records": ("register",),
     "running": ("Given", "Reference", "Results", "run"),
     "stages": ("Extract", "Match", "Verified", "Verify"),
@@ -42,6 +44,7 @@ __all__ = [
     "Memory",
     "Photograph",
     "Processes",
+    "Ray",
     "Reference",
     "Results",
     "Serial",

@@ -329,11 +329,15 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"pragma page_size={PAGE}")
-        connection.execute("pragma journal_mode=wal")
-        # What was committed survives the death of the process at once; a power cut may lose the last results, and
-        # damages none.
-        connection.execute("pragma synchronous=normal")
-        connection.execute("pragma wal_autocheckpoint=2000")
+        # What was committed survives the death of the process at once; a power cut may lose the last results.
+        if path.name.endswith(".main.sqlite"):
+            connection.execute("pragma journal_mode=wal")
+            connection.execute("pragma synchronous=normal")
+            connection.execute("pragma wal_autocheckpoint=2000")
+        else:
+            # A shard is read from other machines, which cannot share the memory that a write-ahead log needs.
+            connection.execute("pragma journal_mode=truncate")
+            connection.execute("pragma synchronous=off")
         connection.executescript(_SCHEMA)
     except BaseException:
         connection.close()
@@ -360,6 +364,13 @@ def reopened(folder: Path, shard: str, also: tuple[Path, ...] = ()) -> Store:
         if (folder, shard, also) not in _stores:
             _stores[folder, shard, also] = Store(folder, shard=shard, also=also)
         return _stores[folder, shard, also]
+
+
+def let_go() -> None:
+    """Close what `reopened` has opened: a worker does it between two runs, for a folder may have been deleted."""
+    with _stores_lock:
+        for store in _stores.values():
+            store.close()
 
 
 _stores: dict[tuple[Path, str, tuple[Path, ...]], Store] = {}
