@@ -34,6 +34,7 @@ from .options import (
     quiet_option,
     say,
 )
+from .shards import Shard, shard_option
 
 if TYPE_CHECKING:
     from ..collection import Collection, Engine, Extract
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 @every_option
 @engine_options
 @store_option
+@shard_option
 @json_option
 @quiet_option
 def command(
@@ -71,6 +73,7 @@ def command(
     engine: str,
     address: str | None,
     store: Path | None,
+    shard: Shard | None,
     as_json: bool,
 ) -> None:
     """Extract the features of IMAGES: files, folders with all below them, quoted patterns such as "a/*.jpg", lists
@@ -94,6 +97,13 @@ def command(
 
     step = Extract(make_extractor(name, max_keypoints, max_size, settings))
     started = time.perf_counter()
+    if shard is not None:
+        if out is None or out.suffix == ".npz":
+            raise click.UsageError("--shard needs --out FILE.h5")
+        part = photographs.select(shard.mine(photographs))
+        where = engine_of(jobs, engine, address)
+        _shard(part, step, work_folder(out, store), shard, where, as_json, photographs.failed)
+        return
     if out is None or out.suffix == ".npz":
         done = _one(photographs, step, out)
     else:
@@ -200,6 +210,37 @@ def _many(
     if remove:
         shutil.rmtree(folder, ignore_errors=True)
     return _Done([*there, *new], new, failed, features, results.computed)
+
+
+def _shard(
+    part: Collection,
+    step: Extract,
+    folder: Path,
+    shard: Shard,
+    engine: Engine,
+    as_json: bool,
+    failed: Mapping[Any, str],
+) -> None:
+    """One part of the images, into the store alone."""
+    from ..collection import Store, run
+    from ..files import write_lock
+
+    with (
+        explained_interrupt(folder),
+        write_lock(folder / shard.name),
+        Store(folder, shard=shard.name) as store,
+        progress_bar("extracting", as_json) as progress,
+    ):
+        results = run(step, part, store, engine=engine, progress=progress)
+    lost = {**failed, **results.failed}
+    say_failures(lost)
+    if as_json:
+        errors = [{"path": str(name), "error": error} for name, error in lost.items()]
+        print_json({"store": str(folder), "images": len(results), "computed": results.computed, "failed": errors})
+    else:
+        say(f"{len(results):6d} images of shard {shard.number} of {shard.parts} are in {shown(folder)}")
+    if lost:
+        raise SystemExit(1)
 
 
 def _read(out: Path, names: list[str]) -> dict[Any, Features]:

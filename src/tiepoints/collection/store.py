@@ -177,6 +177,20 @@ class Store:
         file.describe(step)
         file.put(key, record)
 
+    def copy(self, path: Path) -> int:
+        """Take the whole results of another store's file, and return how many were new.
+
+        Raises
+        ------
+        StorageError
+            As `put`, or if the file cannot be read.
+        """
+        source = _File(path)
+        try:
+            return self._file(self.folder / f"{path.name.split('.')[0]}.{self.shard}.sqlite").copy(source)
+        finally:
+            source.close()
+
     def get(self, stage: str, key: str) -> Any:
         """A result, from whichever shard has it.
 
@@ -277,6 +291,22 @@ class _File:
     def put(self, key: str, record: bytes) -> None:
         self._do(lambda d: d.execute("insert or replace into records values (?, ?, ?)", (_id(key), key, record)))
 
+    def copy(self, source: _File) -> int:
+        """Take the records of another file, some hundred at once."""
+        last, new = -1, 0
+        for name, value in source.about().items():
+            self._do(lambda d, row=(name, value): d.execute("insert or ignore into about values (?, ?)", row))  # type: ignore[misc]
+        while rows := source.after(last):
+            last = rows[-1][0]
+            whole = [row for row in rows if is_whole(row[2])]
+            new += self._do(lambda d, some=whole: _insert(d, some))  # type: ignore[misc]
+        return new
+
+    def after(self, last: int) -> list[tuple[int, str, bytes]]:
+        """The records that follow one, some at once."""
+        query = "select id, key, body from records where id > ? order by id limit 100"
+        return self._do(lambda d: d.execute(query, (last,)).fetchall())
+
     def describe(self, step: Step) -> None:
         """Say, once, what the results were made with: for people who look into the store."""
         if not self._described:
@@ -320,6 +350,18 @@ class _File:
             self._process = os.getpid()  # a forked process must not use its parent's connection
             self._connection = _connect(self.path)
         return self._connection
+
+
+def _insert(database: sqlite3.Connection, rows: list[tuple[int, str, bytes]]) -> int:
+    database.execute("begin immediate")
+    try:
+        before = database.total_changes
+        database.executemany("insert or ignore into records values (?, ?, ?)", rows)
+        database.execute("commit")
+    except BaseException:
+        database.execute("rollback")
+        raise
+    return database.total_changes - before
 
 
 def _connect(path: Path) -> sqlite3.Connection:
