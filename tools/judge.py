@@ -58,10 +58,18 @@ def main() -> int:
             print(f"{method}: {error}", file=sys.stderr)
             continue
         features = run(Extract(extractor), Collection.from_paths(judged.images), store)
+        rest = None
         for ratio in arguments.ratio:
             for least in arguments.min_similarity:
                 title = method + (f", ratio {ratio}" if ratio else "") + (f", similarity {least}" if least else "")
-                found = judge(features, judged, ratio=ratio, min_similarity=least)
+                # only poses depend on the matcher's limits
+                found = judge(
+                    features, judged if rest is None else judged.only("pose"), ratio=ratio, min_similarity=least
+                )
+                if rest is None:
+                    rest = found
+                else:
+                    found = Judgement(rest.figures | found.figures, rest.groups | found.groups)
                 everything[title] = {"score": found.score, "kinds": found.figures, "groups": found.groups}
                 show(title, found, arguments.groups)
     if arguments.json:

@@ -1,20 +1,16 @@
 #!/usr/bin/env bash
-# Makes the released weights anew: tools/make_weights.sh PHOTOGRAPHS OUT [FOLDER IN HPATCHES' LAYOUT ...]
-# MD-Net with 2 sets first, then the heads of 1, 4 and 8 sets on the same network. Run it again after an interruption.
+# Makes the released weights anew: tools/make_weights.sh PHOTOGRAPHS OUT [FOLDER TO JUDGE THEM ON ...]
+# Each size with the heads of 2, 4 and 8 sets at once. Run it again after an interruption.
 set -euo pipefail
 photographs=$1 out=$2
 shift 2
 judged=()
 for folder in "$@"; do judged+=(--dev "$folder"); done
 
-tiepoints train --images "$photographs" --out "$out/2" --sets 2 --hours "${HOURS:-0.8}" --resume "${judged[@]}"
-for k in 1 4 8; do
-    tiepoints train --images "$photographs" --out "$out/$k" --sets "$k" --heads-only --from "$out/2/best.onnx" \
-        --steps "${HEAD_STEPS:-1000}" --resume "${judged[@]}"
-done
-for k in 1 2 4 8; do
-    tiepoints export "$out/$k/best.onnx" --out "src/tiepoints/weights/mdnet-$k.onnx" \
-        --about name=mdnet-$k --about licence=Apache-2.0
-    tiepoints export "$out/$k/best.onnx" --out "src/tiepoints/weights/mdnet-$k-int8.onnx" --int8 "$photographs" \
-        --about name=mdnet-$k-int8 --about licence=Apache-2.0
+for size in mdnet mdnet-large; do
+    tiepoints train --images "$photographs" --out "$out/$size" --network "$size" --teacher aliked-n16 \
+        --sets 2 --sets 4 --sets 8 --hours "${HOURS:-8}" --resume "${judged[@]}"
+    weights="src/tiepoints/weights/$size"
+    tiepoints export "$out/$size/best.onnx" --out "$weights.onnx" --float16 --about "name=$size" --about licence=Apache-2.0
+    tiepoints export "$weights.onnx" --out "$weights-int8.onnx" --int8 "$photographs"
 done

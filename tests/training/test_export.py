@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import tiepoints as tp  # noqa: E402
 from tiepoints.cli import cli  # noqa: E402
 from tiepoints.extraction.model import released  # noqa: E402
 from tiepoints.training.export import read_model, read_network, save_model, sealed  # noqa: E402
-from tiepoints.training.network import Config, MDNet  # noqa: E402
+from tiepoints.training.network import SIZES, Config, MDNet  # noqa: E402
 from tiepoints.training.run_time import extractor_of  # noqa: E402
 
 SMALL = Config(
@@ -106,6 +107,26 @@ def test_opencv_runs_one_head_too(tmp_path: Path, exported: tuple[MDNet, Path]) 
         expected_cells = network.cells(z, 3)
     np.testing.assert_allclose(cells, expected_cells.numpy(), atol=1e-3)
     np.testing.assert_allclose(descriptors, expected.permute(0, 2, 3, 1).numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_shape_is_written_as_torch_computes_it(tmp_path: Path, name: str) -> None:
+    """Convolutions in halves and heads of one convolution included."""
+    torch.manual_seed(0)
+    network = MDNet(replace(SIZES[name], sets=(2,))).eval()
+    save_model(network, tmp_path / "one.onnx", {})
+    image = np.random.default_rng(1).integers(0, 256, (64, 96)).astype(np.uint8)
+    both = (tp.load("mdnet", weights=tmp_path / "one.onnx"), extractor_of(network))
+    for ours, theirs in zip(*(extractor.dense(image) for extractor in both), strict=True):  # type: ignore[attr-defined]
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    state, again = network.state_dict(), read_network(tmp_path / "one.onnx")[0].state_dict()
+    for key, value in state.items():
+        if value.is_floating_point() and ".1." not in key.partition("detect.")[2]:
+            assert torch.equal(again[key], value), key
+
+
+def test_a_released_network_by_its_name() -> None:
+    assert read_network(Path("mdnet"))[1]["name"] == "mdnet"
 
 
 def test_half_the_bytes_compute_nearly_the_same(tmp_path: Path, exported: tuple[MDNet, Path]) -> None:

@@ -54,11 +54,8 @@ def command(
     from ..optional import require
 
     require("torch", "export", "train")
-    from ..extraction.model import RELEASED, released
     from ..training.export import read_network, save_model
 
-    if str(checkpoint) in RELEASED and not checkpoint.exists():
-        checkpoint = released(str(checkpoint))
     network, described = read_network(checkpoint, sets)
     config = network.config
     described |= dict(about)

@@ -87,7 +87,7 @@ def save_eight_bit(model: Path, photographs: Sequence[Path], path: Path) -> None
                     weight_type=quantization.QuantType.QInt8,
                     per_channel=True,
                     extra_options={"CalibPercentile": _INSIDE},
-                    op_types_to_quantize=["Conv", "Resize", "Add", "Relu"],
+                    op_types_to_quantize=["Conv", "Resize", "Add", "Relu", "Concat"],
                     nodes_to_exclude=[first, last, *heads],
                 )
         finally:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import InvalidInputError, StorageError
-from ..extraction.model import NORMALISED
+from ..extraction.model import NORMALISED, RELEASED, released
 from ..extraction.onnx_file import CHECKSUM, METADATA, OnnxFile, checksum
 from ..files import read_bytes, write_whole
 from ..optional import require
@@ -25,6 +25,7 @@ __all__ = ["read_model", "read_network", "save_model", "sealed"]
 
 _OPSET = 18  # ours: OpenCV 4.10, TensorRT 10 and ONNX Runtime 1.14 read it
 _IR = 9
+_WIDE = 48  # ours: channels
 
 
 def save_model(network: MDNet, path: Path, about: dict[str, Any], *, half: bool = False) -> None:
@@ -109,6 +110,7 @@ class _Graph:
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
         self.shapes: list[Any] = []
+        self.ending = ""
 
     def node(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
         name = out or f"{kind.lower()}_{len(self.nodes)}"
@@ -137,7 +139,7 @@ class _Graph:
             lateral = self.run(network.lateral[i], f"lateral.{i}", below)
             down = self.doubled(self.run(network.down[i], f"down.{i}", y))
             merged = self.added(lateral, down, network.config.pyramid[i], 1 << (len(middle) + 1 - i))
-            y = self.run(network.smooth[i], f"smooth.{i}", merged)
+            y = self.halves(network.smooth[i], f"smooth.{i}", merged)
         raised = self.doubled(self.run(network.detect_raise, "detect_raise", y))
         z = self.added(half, raised, network.config.channels[0], 2)
         return z, self.run(network.describe, "describe", y)
@@ -154,7 +156,7 @@ class _Graph:
         """A module whose parameters have this name before theirs."""
         if isinstance(module, nn.Conv2d):
             parameters = [
-                self.constant(f"{name}.{part}", self.state[f"{name}.{part}"])
+                self.constant(f"{name}.{part}{self.ending}", self.state[f"{name}.{part}"])
                 for part in ("weight", "bias")
                 if f"{name}.{part}" in self.state
             ]
@@ -166,8 +168,10 @@ class _Graph:
             return self.node("Conv", x, *parameters, **sizes)
         if isinstance(module, nn.BatchNorm2d):
             parts = ("weight", "bias", "running_mean", "running_var")
-            parameters = [self.constant(f"{name}.{part}", self.state[f"{name}.{part}"]) for part in parts]
+            parameters = [self.constant(f"{name}.{part}{self.ending}", self.state[f"{name}.{part}"]) for part in parts]
             return self.node("BatchNormalization", x, *parameters, epsilon=module.eps)
+        if isinstance(module, nn.Identity):
+            return x
         if isinstance(module, nn.ReLU):
             return self.node("Relu", x)
         y = x
@@ -176,6 +180,26 @@ class _Graph:
         if isinstance(module, nn.Sequential):
             return y
         return self.node("Relu", self.node("Add", y, x))  # a residual block
+
+    def halves(self, block: nn.Module, name: str, x: str) -> str:
+        """As `run`, of a convolution with what follows, in two halves of its channels if there are many.
+
+        ONNX Runtime works on 64 channels at once; their weights and three rows of a large map do not fit into the first
+        cache of a CPU, and where something else runs on its other half they take up to three times as long.
+        """
+        half = len(self.state[f"{name}.0.weight"]) // 2
+        if half <= _WIDE // 2:
+            return self.run(block, name, x)
+        whole, parts = self.state, []
+        for i in range(2):
+            # As parameters of names of their own, "smooth.2.0.weight/0", which `read_model` puts together again.
+            self.state = {
+                key: v[i * half :][:half] for key, v in whole.items() if key.startswith(f"{name}.") and v.ndim
+            }
+            self.ending = f"/{i}"
+            parts.append(self.run(block, name, x))
+        self.state, self.ending = whole, ""
+        return self.node("Concat", *parts, axis=1)
 
     def mean(self, x: str) -> str:
         for axis in (3, 2):  # as in the network, row by row
@@ -205,13 +229,15 @@ def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
     Parameters
     ----------
     path : path
-        An .onnx file that `save_model` wrote, or a checkpoint of `tiepoints train`.
+        An .onnx file that `save_model` wrote, a checkpoint of `tiepoints train`, or the name of a released network.
 
     Raises
     ------
     StorageError
         If there is no such file, it is neither or damaged, or it is an 8-bit model.
     """
+    if str(path) in RELEASED and not path.exists():
+        path = released(str(path))
     data = read_bytes(path, remedy="give a model (.onnx) or a checkpoint (.pt) of tiepoints")
     try:
         if path.suffix == ".onnx":
@@ -271,6 +297,9 @@ def _state(model: OnnxFile, config: Config) -> dict[str, Tensor]:
     for k in config.sets:
         last = MDNet.sharpened(*(state.pop(f"detect.{k}.blurred.{part}") for part in ("weight", "bias")))
         state |= {f"detect.{k}.1.{part}": value for part, value in zip(("weight", "bias"), last, strict=True)}
+    for name in [name for name in state if name.endswith("/0")]:
+        whole = name.removesuffix("/0")
+        state[whole] = torch.cat([state.pop(f"{whole}/{i}") for i in range(2)])
     for name in ("double", "epsilon"):
         state.pop(name)
     state.setdefault("basis", torch.zeros(config.teacher_size, config.descriptor_size))

@@ -69,6 +69,12 @@ class Judged:
     pairs: tuple[Pair, ...]
     scenes: dict[str, Scene] = field(default_factory=dict)
 
+    def only(self, kind: str) -> Judged:
+        """The pairs of one kind, and their images."""
+        pairs = tuple(pair for pair in self.pairs if pair.kind == kind)
+        names = {name for pair in pairs for name in (pair.a, pair.b)}
+        return Judged({name: path for name, path in self.images.items() if name in names}, pairs, self.scenes)
+
     def __str__(self) -> str:
         counts = {kind: sum(pair.kind == kind for pair in self.pairs) for kind in KINDS}
         return ", ".join(f"{count} {kind} pairs" for kind, count in counts.items() if count)
@@ -236,7 +242,7 @@ def _pose(a: Features, b: Features, scene: Scene, pair: Pair, matcher: Nearest) 
     F = fundamental_from_essential(essential_from_pose(rotation, translation), one.K, other.K)
     right = _line_distances(F, a.keypoints[everything.indices[:, 0]], b.keypoints[everything.indices[:, 1]]) <= _PRECISE
     camera_a, camera_b = (Camera.from_matrix(v.K, f.image_size) for f, v in ((a, one), (b, other)))
-    matches = matcher(a, b)
+    matches = everything if matcher.ratio is matcher.min_similarity is None else matcher(a, b)
     found = relative_pose(a, b, matches, camera_a=camera_a, camera_b=camera_b, max_iterations=_ITERATIONS)
     error = np.inf
     if found.rotation is not None and found.translation is not None:

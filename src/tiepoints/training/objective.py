@@ -14,7 +14,7 @@ from . import losses
 from .network import CELL
 from .pairs import Batch
 
-__all__ = ["LOSSES", "Objective", "objective", "sample"]
+__all__ = ["LOSSES", "OF_TEACHER", "Objective", "objective", "sample"]
 
 #: The losses by name: the paper's five; of our own, what needs nothing but photographs, and what needs a teacher.
 LOSSES = (
@@ -22,6 +22,9 @@ LOSSES = (
     "entropy", "reprojection", "balance",
     "heights", "floor", "distance", "ranking",
 )  # fmt: skip
+
+#: Those that need a teacher.
+OF_TEACHER = ("heights", "floor", "distance", "ranking")
 
 SPACING = 2  # ours: every second pixel of the descriptor map, 8 px of the image, is a candidate
 _PEAK_CELL = 4  # ours: pixels; a peak is the greatest of 3 x 3 such cells
