@@ -229,6 +229,54 @@ def test_tiffs_that_cannot_be_read_are_named_as_what_they_are(tmp_path: Path, ar
         tp.read(tiff(tmp_path / "a.tif", array))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, "rgb", "rgb16"])
+def test_a_turned_tiff_is_upright_at_every_depth(tmp_path: Path, scene: NDArray, orientation: int, kind) -> None:
+    values = np.rint(scene * 255)
+    array = values.astype(kind) if not isinstance(kind, str) else np.dstack([values, 255 - values, values])
+    array = array.astype({"rgb": np.uint8, "rgb16": np.uint16}[kind]) if isinstance(kind, str) else array
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    plain = np.dstack([values, 255 - values, values]).astype(np.uint8)
+    Image.fromarray(plain).save(tmp_path / "plain.png", exif=exif)
+    path = tiff(tmp_path / "a.tif", array, (0x0112, 3, [orientation]))
+    channel = 1 if isinstance(kind, str) else 0
+    for upright in (True, False):
+        expected = tp.read(tmp_path / "plain.png", upright=upright)
+        image = tp.read(path, upright=upright, value_range=(0, 255))
+        assert image.shape == expected.shape
+        np.testing.assert_allclose(image[:, :, channel], expected[:, :, channel], atol=1)
+    camera = tp.Camera.from_exif(path)
+    assert tp.read(path).shape[1::-1] == (camera.width, camera.height)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm", ".jp2"])
+def test_damaged_deep_files_raise_our_errors_only(tmp_path: Path, scene: NDArray, suffix: str) -> None:
+    deep = np.rint(scene * 4095).astype(np.uint16)
+    good = cv2.imencode(suffix, np.dstack([deep, deep // 2, deep // 3]))[1].tobytes()
+    rng = np.random.default_rng(len(suffix))
+    path = tmp_path / f"deep{suffix}"
+    for trial in range(60):
+        data = bytearray(good)
+        for at in rng.integers(0, len(data), rng.integers(1, 6)):
+            at = int(at) if trial % 2 else int(at) % 300
+            data[at : at + 2] = rng.bytes(2)
+        path.write_bytes(data[: int(rng.integers(1, len(data)))] if trial % 5 == 0 else data)
+        try:
+            image = tp.read(path, max_pixels=10**6)
+        except ImageError as error:
+            assert str(error).isprintable()
+        else:
+            assert image.ndim == 3 and image.dtype == np.uint8
+
+
+def test_deep_planes_are_named_as_what_they_are(tmp_path: Path) -> None:
+    """OpenCV would take the planes for interleaved colours, without a word."""
+    planes = np.zeros((12, 16, 3), np.uint16)
+    with pytest.raises(ImageError, match=r"3 bands of 16 bits in a plane each.*INTERLEAVE=PIXEL"):
+        tp.read(tiff(tmp_path / "a.tif", planes, (284, 3, [2])))
+
+
 def test_a_raw_file_is_not_its_preview(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="raw file"):
         tp.read(tiff(tmp_path / "a.dng", np.zeros((20, 30, 3), np.uint8), (50706, 3, [1, 4])))

@@ -19,7 +19,7 @@ def photograph(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT), orientation:
     """A photograph with EXIF tags: those of the camera by their names in PIL.ExifTags, the rest as given."""
     names = {
         "focal": 0x920A, "focal_35mm": 0xA405, "plane_x": 0xA20E, "plane_unit": 0xA210, "pixel_x": 0xA002,
-        "pixel_y": 0xA003,
+        "pixel_y": 0xA003, "zoom": 0xA404,
     }  # fmt: skip
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -77,6 +77,8 @@ def test_the_density_of_the_sensor_is_that_of_the_original(tmp_path: Path) -> No
         camera = tp.Camera.from_exif(photograph(tmp_path / f"{name}.jpg", size, **canon))
         assert camera.focal_is_known
         assert camera.params[0] == pytest.approx(50 / 22.3 * max(size), rel=1e-3), name
+    zoomed = tp.Camera.from_exif(photograph(tmp_path / "zoomed.jpg", zoom=2.0, **canon))
+    assert zoomed.params[0] == pytest.approx(2 * 50 / 22.3 * 640, rel=1e-3), "of the middle half of the sensor"
     cut = tp.Camera.from_exif(photograph(tmp_path / "cut.jpg", (640, 640), **canon))
     assert not cut.focal_is_known, "a part of the original"
     cut = tp.Camera.from_exif(photograph(tmp_path / "c.jpg", (640, 360), focal_35mm=50, pixel_x=5184, pixel_y=3888))

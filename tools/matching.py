@@ -26,9 +26,9 @@ import cv2
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from tiepoints.benchmarks.speed.timing import in_turns, ratio
 
 import tiepoints as tp
+from tiepoints.benchmarks.timing import alternating, ratio
 
 Pairs = NDArray[np.int64]
 
@@ -68,7 +68,7 @@ def by_opencv(a: NDArray[np.float32], b: NDArray[np.float32]) -> Pairs:
 def measure(count: int, size: int, runs: int) -> list[dict[str, object]]:
     a, b = descriptors(count, size, noise=0.1)
     whole_a, whole_b, sets_a, sets_b = features(a, 1), features(b, 1), features(a, 4), features(b, 4)
-    times = in_turns(
+    times = alternating(
         {
             "tiepoints": lambda: tp.match(whole_a, whole_b),
             "tiepoints, 4 sets": lambda: tp.match(sets_a, sets_b),
@@ -104,7 +104,7 @@ def by_sets(counts: list[int], size: int, sets: list[int], runs: int) -> None:
     for count in counts:
         a, b = descriptors(count, size, noise=0.1)
         pairs = {k: (features(a, k), features(b, k)) for k in sets}
-        times = in_turns({k: partial(tp.match, *pair) for k, pair in pairs.items()}, runs)
+        times = alternating({k: partial(tp.match, *pair) for k, pair in pairs.items()}, runs)
         for k, values in times.items():
             cells[k] += [f"{statistics.median(values):.1f}", f"{ratio(values, times[sets[0]]):.2f}"]
     for k, row in cells.items():

@@ -102,8 +102,16 @@ def methods(settings: Settings) -> str:
     ready = {metadata.name for metadata in tp.extractors() if is_ready(metadata)}
     specs = [spec for spec in ALL if spec.partition(":")[0] in ready]
     report = planar(replace(settings, extractors=tuple(specs)), "d2net", "hpatches")
-    own = tuple(row for row in report.table.rows if row.group == "overall" and not row.source)
-    return markdown_table(type(report.table)(report.table.title, report.table.columns, own))
+    keys = ("mma1", "mma2", "mma3", "ms3", "rep3", "h1", "h3", "keypoints", "matches")
+    titles = {column.key: column.title for column in report.table.columns}
+    lines = [f"| method | {' | '.join(titles[key] for key in keys)} |", "|---" * (1 + len(keys)) + "|"]
+    own = [row for row in report.table.rows if row.group == "overall" and not row.source]
+    for row in sorted(own, key=lambda row: -(row.values["mma3"] or 0)):
+        numbers = [
+            f"{row.values[key]:.0f}" if key in keys[-2:] else f"{row.values[key]:.3f}".removeprefix("0") for key in keys
+        ]
+        lines.append(f"| `{row.method}` | {' | '.join(numbers)} |")
+    return "\n".join(lines)
 
 
 def wxbs(settings: Settings) -> str:

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tiepoints.benchmarks.speed.timing import in_turns, ratio
 
 import tiepoints as tp
+from tiepoints.benchmarks.timing import alternating, ratio
 
 PEER = Path(__file__).with_name("opencv_sift.py")
 COUNT = 2048
@@ -40,7 +40,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     contestants = {"OpenCV SIFT, cross-check, USAC": opencv_pair(a, b)}
     contestants |= {f"tiepoints, MD-Net in {k} sets": tiepoints_pair(a, b, k) for k in (2, 4)}
-    times = in_turns(contestants, arguments.runs)
+    times = alternating(contestants, arguments.runs)
     peer = next(iter(times.values()))
     for name, found in times.items():
         matches, inliers = contestants[name]()
@@ -52,7 +52,7 @@ def main() -> None:
         "ten lines of OpenCV": [sys.executable, str(PEER), a, b],
         "`tiepoints match`": [sys.executable, "-m", "tiepoints", "match", a, b],
     }
-    times = in_turns({name: process(command) for name, command in commands.items()}, arguments.runs)
+    times = alternating({name: process(command) for name, command in commands.items()}, arguments.runs)
     memory = {name: peak_megabytes(command) for name, command in commands.items()}
     peer, least = next(iter(times.values())), next(iter(memory.values()))
     for name, found in times.items():

@@ -14,9 +14,9 @@ from functools import partial
 
 import cv2
 import numpy as np
-from tiepoints.benchmarks.speed.timing import in_turns, ratio
 
 import tiepoints as tp
+from tiepoints.benchmarks.timing import alternating, ratio
 
 COUNT = 16
 
@@ -35,7 +35,7 @@ def main() -> None:
     print("|---|---|---|---|")
     for width, height in ((160, 120), (320, 240), (640, 480), (1280, 960)):
         frames = [np.ascontiguousarray(cv2.resize(photograph, (width, height), interpolation=cv2.INTER_AREA))] * COUNT
-        times = in_turns(
+        times = alternating(
             {
                 "one after another": partial(lambda frames: [extractor(frame) for frame in frames], frames),
                 "one in each core": partial(lambda frames: list(tp.extract_images(extractor, frames)), frames),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from . import checks
+from .depth import Mask, UInt8, measured_where, to_8_bits
 from .errors import ImageError, InvalidInputError, one_line
 
 __all__ = [
@@ -29,22 +30,15 @@ __all__ = [
     "opened",
     "orientation_of",
     "pixel_limit",
-    "to_8_bits",
     "turned",
     "upright_size",
 ]
-
-UInt8 = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 #: Larger images are refused before they are decoded, unless told otherwise: 2**28 pixels, a 16,384-pixel square, holds
 #: the largest phone pictures (200 megapixels) and takes 0.8 GB once decoded.
 MAX_PIXELS = 2**28
 
-_ORIENTATION, _BITS, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _NODATA, _DNG = 0x0112, 258, 338, 339, 42113, 50706
-# What programs write where nothing was measured: GDAL and ESRI (-9999, -3.4e38, the least 16-bit integers), others.
-_NO_VALUES = (-9999.0, -99999.0, -32767.0, -32768.0, float(-(2**31)))
-_SUFFICES = 2**20  # values from which the range of a picture is measured
+_ORIENTATION, _BITS, _PLANES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _NODATA, _DNG = 0x0112, 258, 284, 338, 339, 42113, 50706
 _open_lock = threading.Lock()
 
 
@@ -197,6 +191,11 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
         raise ImageError(
             f"{where}: a camera's raw file, of which this would be the preview; develop it to JPEG or TIFF"
         )
+    if tags.get(_PLANES) == 2 and max(tags.get(_BITS, (8,))) > 8 and len(tags.get(_BITS, (8,))) > 1:
+        raise ImageError(
+            f"{where}: a TIFF of {len(tags[_BITS])} bands of {tags[_BITS][0]} bits in a plane each, which tiepoints "
+            "does not read: gdal_translate -co INTERLEAVE=PIXEL IN OUT"
+        )
     deep = _deep_colour(image)  # first: asking a PNG for its orientation loads its pixels
     orientation = orientation_of(image)
     turn = orientation if image.format == "TIFF" else 1
@@ -210,19 +209,24 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
             if premultiplied:
                 tiles: Any = image.tile
                 image.tile = [tile._replace(args=("RGBA", *tile.args[1:])) for tile in tiles]
+            if turn >= 5 and hasattr(image, "filename"):
+                image.filename = ""  # by its name Pillow 13 would map the file into memory, with the edges swapped
             image.load()
         stored = _stored(np.asarray(image), turn) if image.mode == "F" or image.mode.startswith("I") else None
         if stored is not None and wide and unsigned and stored.dtype == np.int32:
             stored = stored.view(np.uint32)  # Pillow has only signed ones
         deep = stored
+    elif turn != 1:
+        deep = _stored(deep, turn)  # OpenCV turns a TIFF too
     if deep is not None:
         colours, alpha = (deep[:, :, :3], deep[:, :, 3]) if deep.ndim == 3 and deep.shape[2] == 4 else (deep, None)
-        mask = _measured(colours, _number(nodata))
+        mask = measured_where(colours, _number(nodata))
         visible = None if alpha is None or 0 in extra else _visible((alpha >> 8).astype(np.uint8))
         if not mask.any():
             raise ImageError(f"{where}: no pixel holds a finite number")
-        pixels = to_8_bits(colours, mask, value_range)
-        return Decoded(*_laid(pixels, visible, None if mask.all() else mask, premultiplied), orientation)
+        measured = None if mask.all() else mask
+        pixels = to_8_bits(colours, measured, value_range)
+        return Decoded(*_laid(pixels, visible, measured, premultiplied), orientation)
     bands = image.getbands()
     hidden = "transparency" in image.info and image.mode in ("P", "L", "RGB", "1")
     if hidden or "A" in bands or "a" in bands:
@@ -234,13 +238,13 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
     colours = np.asarray(_stored(colours, turn), np.uint8)
     visible = None if visible is None else np.asarray(_stored(visible, turn), np.uint8)
     value = _number(nodata)
-    mask = _measured(colours, value) if value is not None else np.ones(1, bool)
+    mask = measured_where(colours, value) if value is not None else np.ones(1, bool)
     mask_or_none = None if mask.all() or not mask.any() else mask
     return Decoded(*_laid(colours, visible, mask_or_none, premultiplied), orientation)
 
 
 def _stored(pixels: NDArray[Any], turn: int) -> NDArray[Any]:
-    """Undo the turning upright that Pillow does to TIFFs as it loads them."""
+    """Undo the turning upright that Pillow and OpenCV do to TIFFs as they load them."""
     return pixels if turn == 1 else turned(pixels, {6: 8, 8: 6}.get(turn, turn))
 
 
@@ -289,83 +293,6 @@ def _number(text: Any) -> float | None:
         return float(str(text).strip().strip("\0"))
     except ValueError:
         return None
-
-
-def _measured(values: NDArray[Any], nodata: float | None) -> Mask:
-    """(H, W) where something was measured: finite, and none of the values that stand for nothing."""
-    missing = np.zeros(values.shape, bool)
-    if values.dtype.kind == "f":
-        missing |= ~(np.abs(values) < 1e30)  # NaN, infinity, and the largest floats with either sign
-    if nodata is not None:
-        missing |= values == (np.float32(nodata) if values.dtype == np.float32 else nodata)
-    elif values.dtype.kind in "fi":
-        for value in _NO_VALUES:
-            missing |= values == value
-    missing_all: Mask = np.asarray(missing if missing.ndim == 2 else missing.all(axis=2), bool)
-    if nodata is None and values.dtype.itemsize > 1:
-        missing_all |= _far_end(values, ~missing_all)
-    return ~missing_all
-
-
-def _far_end(values: NDArray[Any], valid: Mask) -> Mask:
-    """Where an image holds 0, or the largest number of its type, which lie farther from all others than these spread.
-
-    Such as the black frame around an elevation model of 1,200 to 1,500 m.
-    """
-    ends = [0] if values.dtype.kind == "f" else [0, np.iinfo(values.dtype).max]
-    none = np.zeros(valid.shape, bool)
-    for end in ends:
-        at = values == end
-        at_all = valid & (at if at.ndim == 2 else at.all(axis=2))
-        rest = values[valid & ~at_all]
-        if at_all.mean() < 1e-3 or rest.size < 16:
-            continue
-        low, first, last, high = _quantiles(rest, (0.1, 1, 99, 99.9))
-        if first < last and (end < low - (high - low) or end > high + (high - low)):
-            none |= at_all
-    return none
-
-
-def _quantiles(values: NDArray[Any], percent: tuple[float, ...]) -> tuple[float, ...]:
-    flat = values.reshape(-1)
-    return tuple(float(q) for q in np.percentile(flat[:: max(1, flat.size // _SUFFICES)], percent))
-
-
-def to_8_bits(values: NDArray[Any], valid: Mask, value_range: tuple[float, float] | None = None) -> UInt8:
-    """Deep pixels to 8 bits by one linear scale for all channels, which a few pixels cannot change.
-
-    Black and white are the percentiles 0.1 and 99.9 of the valid pixels, but at most a quarter of the range of the
-    middle 98 % beyond it. So full contrast needs no knowledge of the sensor's bits, neither an offset (temperatures in
-    1/100 K) nor hot pixels take it, and it moves no more than the picture does from frame to frame.
-
-    Parameters
-    ----------
-    values : (H, W) or (H, W, 3) array of any type
-    valid : (H, W) bool
-        The other pixels become 0.
-    value_range : (float, float), optional
-        What becomes 0 and 255, for frames that are to be on one scale.
-    """
-    if value_range is None:
-        inside = values[valid]
-        lowest, first, last, highest = _quantiles(inside, (0.1, 1, 99, 99.9))
-        low, high = max(lowest, first - (last - first) / 4), min(highest, last + (last - first) / 4)
-        if not high > low:  # nearly all pixels are the same
-            low, high = float(inside.min()), float(inside.max())
-    else:
-        low, high = value_range
-    factor = 255 / (high - low) if high > low else 0.0
-    if values.dtype == np.uint16:
-        steps = np.arange(2**16, dtype=np.float64)
-        table = np.rint(np.clip((steps - low) * factor, 0, 255)).astype(np.uint8)
-        out = np.asarray(table[values], np.uint8)
-    else:
-        out = np.empty(values.shape, np.uint8)
-        for row in range(0, len(values), 256):  # a block at a time, for the memory
-            block = np.where(np.isfinite(values[row : row + 256]), values[row : row + 256], low).astype(np.float64)
-            out[row : row + 256] = np.rint(np.clip((block - low) * factor, 0, 255))
-    out[~valid] = 0
-    return out
 
 
 def _visible(alpha: UInt8) -> UInt8 | None:

@@ -29,9 +29,9 @@ _EXTRAS = {
     "sfm": ("pycolmap", "pycolmap"),
     "learned": ("torch", "torch"),
     "train": ("onnxscript", "onnxscript"),
-    "scale": ("ray", "ray"),
     "report": ("matplotlib", "matplotlib"),
     "heif": ("pillow_heif", "pillow-heif"),
+    "scale": ("ray", "ray"),
 }
 _ENOUGH = 1.5e9  # bytes: a photograph of 24 megapixels at the defaults
 

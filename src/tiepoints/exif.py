@@ -22,7 +22,7 @@ PathLike = str | os.PathLike[str]
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _FOCAL, _FOCAL_35MM, _PLANE_X_RESOLUTION, _PLANE_UNIT = 0x920A, 0xA405, 0xA20E, 0xA210
-_PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
+_PIXEL_X, _PIXEL_Y, _ZOOM = 0xA002, 0xA003, 0xA404
 _FILM = math.hypot(36, 24)  # mm
 # The diagonals of sensors in mm, of cameras that write these tags: 1/4 inch, and medium format.
 _SENSORS = 4.0, 80.0
@@ -143,7 +143,8 @@ def _focal(image: Image.Image, size: tuple[int, int]) -> float | None:
         if float(details.get(_FOCAL_35MM, 0)) > 0:
             # "35 mm equivalent" compares diagonals (CIPA DCG-001); film is 36 x 24 mm.
             return _plausible(float(details[_FOCAL_35MM]) * math.hypot(*size) / _FILM, size)
-        millimetres = float(details[_FOCAL])
+        zoom = float(details.get(_ZOOM, 1))  # of a part of the sensor, at which the focal length is not told
+        millimetres = float(details[_FOCAL]) * max(zoom, 1.0)
         density = _density(details)
         if density is not None:
             density *= scale

@@ -91,7 +91,7 @@ def test_equal_names_are_told_apart_by_their_folders(truth: Path, tmp_path: Path
         (["--truth", "truth.txt"], 2, "ESTIMATES"),
         (["truth.txt"], 2, "--truth"),
         (["truth.txt", "truth.txt", "--truth", "truth.txt"], 2, "given twice"),
-        (["nowhere.txt", "--truth", "truth.txt"], 1, "nowhere.txt: cannot be read"),
+        (["nowhere.txt", "--truth", "truth.txt"], 1, "nowhere.txt: no such file"),
         (["damaged.txt", "--truth", "truth.txt"], 1, "damaged.txt, line 1"),
         (["truth.txt", "--truth", "truth.txt", "--delta", "12"], 2, "there are 12 poses"),
         (["truth.txt", "--truth", "truth.txt", "--align", "sim2"], 2, "sim3"),

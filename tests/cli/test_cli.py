@@ -19,7 +19,7 @@ import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.storage import FeatureReader, load_features, load_matches
 
-COMMANDS = ["match", "extract", "compare", "bench", "extractors", "train", "export", "doctor", "completion"]
+COMMANDS = ["match", "extract", "compare", "bench", "extractors", "train", "export", "weights", "doctor", "completion"]
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -101,6 +101,16 @@ def test_any_detector_has_any_descriptor(name: str, examples: Path) -> None:
     assert right.sum() > 0.4 * len(a), (right.sum(), len(a))
 
 
+@pytest.mark.parametrize("name", ["keynet+affnet+orinet+hardtfeat", "surf+sift"])
+def test_images_in_which_nothing_is_found(name: str, texture: NDArray[np.uint8]) -> None:
+    extractor = tp.load(ready(name), max_keypoints=20)
+    for image in (np.full((60, 80), 7, np.uint8), texture[:1, :1], texture[:17, :33]):
+        features = extractor(image)
+        assert features.descriptors.shape == (len(features), 128)
+    masked = extractor(texture, mask=np.zeros(texture.shape))
+    assert len(masked) == 0 and len(extractor(texture)) > 10
+
+
 def test_a_composition_travels_to_other_processes(texture: NDArray[np.uint8]) -> None:
     extractor = tp.load(ready("sift+tfeat"), max_keypoints=30)
     again = pickle.loads(pickle.dumps(extractor))

@@ -96,6 +96,8 @@ def test_the_slower_networks_on_a_small_image(name: str, texture: NDArray[np.uin
     masked = extractor(image, mask=mask)
     assert len(masked) > 10 and (np.rint(masked.keypoints[:, 0]) < 60).all()
     assert len(extractor(np.zeros((40, 50), np.uint8))) == 0
+    for tiny in (texture[:1, :1], texture[:16, :16], texture[:64, :1], texture[:33, :17]):
+        extractor(tiny)
 
 
 def test_non_commercial_weights_need_consent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ __all__ = ["main"]
 _COMMANDS: dict[str, tuple[str, str]] = {
     "match": ("match", "Find verified tie points between two photographs."),
     "extract": ("extract", "Extract the features of one photograph or many."),
+    "join": ("join", "Put the finished work of several machines together."),
     "compare": ("compare", "Compare extractors on your own photographs."),
     "pairs": ("pairs", "Choose which of many photographs are matched with which."),
     "reconstruct": ("reconstruct", "Reconstruct a scene in 3D from photographs of it."),

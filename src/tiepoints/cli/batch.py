@@ -36,11 +36,36 @@ every_option = click.option(
 )
 
 
-def engine_of(jobs: int | None) -> Engine:
-    """Threads, as many as --jobs says."""
-    from ..collection import Threads
+def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--jobs, --engine and --address: where the work is done; `engine_of` takes all three."""
+    for option in (
+        click.option(
+            "--address", metavar="HOST:PORT", help="Of a Ray cluster's head.  [default: RAY_ADDRESS, or this machine]"
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(("threads", "processes", "ray")),
+            default="threads",
+            show_default=True,
+            help="What images and pairs are spread over; ray: a cluster (extra scale).",
+        ),
+        jobs_option,
+    ):
+        function = option(function)
+    return function
 
-    return Threads(jobs)
+
+def engine_of(jobs: int | None, engine: str = "threads", address: str | None = None) -> Engine:
+    """What --jobs, --engine and --address ask for."""
+    from ..collection import Processes, Ray, Threads
+
+    if address is not None and engine != "ray":
+        raise click.UsageError("--address takes --engine ray")
+    if engine == "ray":
+        if jobs is not None:
+            raise click.UsageError("--jobs is of this machine; a Ray cluster uses all of its CPUs")
+        return Ray(address)
+    return Threads(jobs) if engine == "threads" else Processes(jobs)
 
 
 def work_folder(out: Path, store: Path | None) -> Path:

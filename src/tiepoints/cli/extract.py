@@ -12,10 +12,10 @@ import click
 
 from .batch import (
     engine_of,
+    engine_options,
     every_option,
     explained_interrupt,
     found,
-    jobs_option,
     mask_option,
     progress_bar,
     say_failures,
@@ -34,9 +34,10 @@ from .options import (
     quiet_option,
     say,
 )
+from .shards import Shard, shard_option
 
 if TYPE_CHECKING:
-    from ..collection import Collection, Extract
+    from ..collection import Collection, Engine, Extract
     from ..features import Features
 
 
@@ -52,8 +53,9 @@ if TYPE_CHECKING:
 @picture_option("Write a picture of the keypoints; for one image.")
 @mask_option
 @every_option
-@jobs_option
+@engine_options
 @store_option
+@shard_option
 @json_option
 @quiet_option
 def command(
@@ -68,7 +70,10 @@ def command(
     mask: Path | None,
     every: int,
     jobs: int | None,
+    engine: str,
+    address: str | None,
     store: Path | None,
+    shard: Shard | None,
     as_json: bool,
 ) -> None:
     """Extract the features of IMAGES: files, folders with all below them, quoted patterns such as "a/*.jpg", lists
@@ -92,10 +97,18 @@ def command(
 
     step = Extract(make_extractor(name, max_keypoints, max_size, settings))
     started = time.perf_counter()
+    if shard is not None:
+        if out is None or out.suffix == ".npz":
+            raise click.UsageError("--shard needs --out FILE.h5")
+        part = photographs.select(shard.mine(photographs))
+        where = engine_of(jobs, engine, address)
+        _shard(part, step, work_folder(out, store), shard, where, as_json, photographs.failed)
+        return
     if out is None or out.suffix == ".npz":
         done = _one(photographs, step, out)
     else:
-        done = _many(photographs, step, out, work_folder(out, store), store is None, overwrite, jobs, as_json)
+        where = engine_of(jobs, engine, address)
+        done = _many(photographs, step, out, work_folder(out, store), store is None, overwrite, where, as_json)
     if not done.images:
         from ..errors import ImageError
 
@@ -157,7 +170,7 @@ def _many(
     folder: Path,
     remove: bool,
     overwrite: bool,
-    jobs: int | None,
+    engine: Engine,
     quiet: bool,
 ) -> _Done:
     """What the file lacks, through a store that outlives an interruption; then the file is put together."""
@@ -185,7 +198,7 @@ def _many(
         return _Done(there, {}, failed, _read(out, there) if len(photographs) == 1 else {}, 0)
     with explained_interrupt(folder), write_lock(folder), Store(folder) as store:
         with progress_bar("extracting", quiet) as progress:
-            results = run(step, photographs.select(lacking), store, engine=engine_of(jobs), progress=progress)
+            results = run(step, photographs.select(lacking), store, engine=engine, progress=progress)
         failed |= results.failed
         if len(results):
             failed |= export_features(
@@ -197,6 +210,37 @@ def _many(
     if remove:
         shutil.rmtree(folder, ignore_errors=True)
     return _Done([*there, *new], new, failed, features, results.computed)
+
+
+def _shard(
+    part: Collection,
+    step: Extract,
+    folder: Path,
+    shard: Shard,
+    engine: Engine,
+    as_json: bool,
+    failed: Mapping[Any, str],
+) -> None:
+    """One part of the images, into the store alone."""
+    from ..collection import Store, run
+    from ..files import write_lock
+
+    with (
+        explained_interrupt(folder),
+        write_lock(folder / shard.name),
+        Store(folder, shard=shard.name) as store,
+        progress_bar("extracting", as_json) as progress,
+    ):
+        results = run(step, part, store, engine=engine, progress=progress)
+    lost = {**failed, **results.failed}
+    say_failures(lost)
+    if as_json:
+        errors = [{"path": str(name), "error": error} for name, error in lost.items()]
+        print_json({"store": str(folder), "images": len(results), "computed": results.computed, "failed": errors})
+    else:
+        say(f"{len(results):6d} images of shard {shard.number} of {shard.parts} are in {shown(folder)}")
+    if lost:
+        raise SystemExit(1)
 
 
 def _read(out: Path, names: list[str]) -> dict[Any, Features]:

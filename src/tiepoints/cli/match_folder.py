@@ -13,10 +13,10 @@ import click
 
 from .batch import (
     engine_of,
+    engine_options,
     every_option,
     explained_interrupt,
     found,
-    jobs_option,
     mask_option,
     progress_bar,
     say_failures,
@@ -25,6 +25,7 @@ from .batch import (
     work_folder,
 )
 from .options import check_not_an_input, print_json, say
+from .shards import Shard, shard_option
 
 if TYPE_CHECKING:
     from ..collection import Collection, Results, Store
@@ -49,15 +50,19 @@ class Wanted(NamedTuple):
     camera_mode: Any
     focal: float | None
     jobs: int | None
+    engine: str
+    address: str | None
     store: Path | None
+    shard: Shard | None
     as_json: bool
 
 
 def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that only a FOLDER takes."""
     for option in (
+        shard_option,
         store_option,
-        jobs_option,
+        engine_options,
         every_option,
         mask_option,
         click.option(
@@ -116,7 +121,13 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
         Match(wanted.matcher),
         Verify(wanted.geometry, threshold=wanted.threshold, seed=wanted.seed),
     )
-    folder, engine, quiet = work_folder(wanted.out, wanted.store), engine_of(wanted.jobs), wanted.as_json
+    folder, engine, quiet = (
+        work_folder(wanted.out, wanted.store),
+        engine_of(wanted.jobs, wanted.engine, wanted.address),
+        wanted.as_json,
+    )
+    if wanted.shard is not None:
+        return _shard(wanted, wanted.shard, photographs, listed, steps, folder)
     with explained_interrupt(folder), write_lock(folder), Store(folder) as store:
         _say_changes(wanted.out, store, steps)
         with progress_bar("extracting", quiet) as progress:
@@ -151,6 +162,47 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
     else:
         _print(content)
     return not failed and verified > 0
+
+
+def _shard(
+    wanted: Wanted,
+    shard: Shard,
+    photographs: Collection,
+    listed: list[tuple[str, str]],
+    steps: tuple[Step, ...],
+    folder: Path,
+) -> bool:
+    """One part of the images and of the pairs whose images have features by now, into the store alone."""
+    from ..collection import Store, run, stored
+    from ..files import write_lock
+
+    engine = engine_of(wanted.jobs, wanted.engine, wanted.address)
+    mine = shard.mine(listed)
+    with (
+        explained_interrupt(folder),
+        write_lock(folder / shard.name),
+        Store(folder, shard=shard.name) as store,
+        progress_bar("matching", wanted.as_json) as progress,
+    ):
+        own = run(steps[0], photographs.select(shard.mine(photographs)), store, engine=engine)
+        features = stored(steps[0], photographs, store)
+        matches = run(steps[1], mine, store, features, engine=engine, progress=progress)
+        views = run(steps[2], matches, store, features, engine=engine)
+    failed: dict[Any, str] = {**own.failed, **matches.failed, **views.failed}
+    say_failures(failed)
+    if matches.skipped:
+        click.echo(
+            f"tiepoints: {len(matches.skipped)} of {len(mine)} pairs wait for features of other shards: "
+            "run `tiepoints extract` with --shard first, or this command again",
+            err=True,
+        )
+    if wanted.as_json:
+        errors = [{"item": name if isinstance(name, str) else list(name), "error": e} for name, e in failed.items()]
+        about = {"store": str(folder), "images": len(own), "pairs": len(views), "waiting": len(matches.skipped)}
+        print_json(about | {"computed": views.computed, "failed": errors})
+    else:
+        say(f"{len(views):6d} pairs of shard {shard.number} of {shard.parts} are in {shown(folder)}")
+    return not failed and not matches.skipped
 
 
 def _is_image(source: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .batch import engine_of, every_option, explained_interrupt, found, jobs_option, mask_option, shown, store_option
+from .batch import engine_of, engine_options, every_option, explained_interrupt, found, mask_option, shown, store_option
 from .many import (
     camera_mode_option,
     cameras_option,
@@ -45,7 +45,7 @@ _LISTED = 10  # photographs that are not registered, of which a line says why
 @ratio_option
 @mask_option
 @every_option
-@jobs_option
+@engine_options
 @store_option
 @quiet_option
 @json_option
@@ -65,6 +65,8 @@ def command(
     mask: Path | None,
     every: int,
     jobs: int | None,
+    engine: str,
+    address: str | None,
     store: Path | None,
     as_json: bool,
 ) -> None:
@@ -94,7 +96,7 @@ def command(
             focal=focal,
             match=Match(ratio=ratio),
             store=store,
-            engine=engine_of(jobs),
+            engine=engine_of(jobs, engine, address),
             progress=progress,
         )
     if as_json:

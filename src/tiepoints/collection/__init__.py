@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from .engines import Engine, Failure, Processes, Serial, Threads
     from .export import export_colmap, export_features, export_matches, export_npz
     from .images import Extracted, extract_images
+    from .joining import join
     from .pairs import exhaustive, from_file, sequential, union
     from .photographs import Collection, Photograph, natural_order
+    from .ray_engine import Ray
     from .records import register
-    from .running import Given, Reference, Results, run
+    from .running import Given, Reference, Results, run, stored
     from .stages import Extract, Match, Verified, Verify
     from .steps import Step
     from .store import Memory, Store
@@ -21,10 +23,12 @@ _MODULES = {
     "engines": ("Engine", "Failure", "Processes", "Serial", "Threads"),
     "export": ("export_colmap", "export_features", "export_matches", "export_npz"),
     "images": ("Extracted", "extract_images"),
+    "joining": ("join",),
     "pairs": ("exhaustive", "from_file", "sequential", "union"),
     "photographs": ("Collection", "Photograph", "natural_order"),
+    "ray_engine": ("Ray",),
     "records": ("register",),
-    "running": ("Given", "Reference", "Results", "run"),
+    "running": ("Given", "Reference", "Results", "run", "stored"),
     "stages": ("Extract", "Match", "Verified", "Verify"),
     "steps": ("Step",),
     "store": ("Memory", "Store"),
@@ -42,6 +46,7 @@ __all__ = [
     "Memory",
     "Photograph",
     "Processes",
+    "Ray",
     "Reference",
     "Results",
     "Serial",
@@ -57,10 +62,12 @@ __all__ = [
     "export_npz",
     "extract_images",
     "from_file",
+    "join",
     "natural_order",
     "register",
     "run",
     "sequential",
+    "stored",
     "union",
 ]
 

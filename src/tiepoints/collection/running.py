@@ -18,7 +18,7 @@ from .records import decode, encode
 from .steps import Step, key_of
 from .store import Memory, Store, Stored, reopened, stage_of
 
-__all__ = ["Given", "Input", "Reference", "Results", "run"]
+__all__ = ["Given", "Input", "Reference", "Results", "run", "stored"]
 
 #: What an item is called: an image by its name, a pair by the names of its images.
 Name = str | tuple[str, ...]
@@ -266,6 +266,22 @@ def run(
         if progress is not None:
             progress(done, every)
     results._keys.update({name: task.key for name, task in tasks.items() if task.key not in failed})
+    return results
+
+
+def stored(step: Step, items: Any, store: Stored, *sources: Results) -> Results:
+    """What `run` would return without computing anything: items that the store has no result of are in `skipped`.
+
+    Parameters and exceptions are those of `run`.
+    """
+    results = Results(step, store, {})
+    tasks = _tasks(step, items, store, sources, results)
+    known = store.known(step, [task.key for task in tasks.values()])
+    for name, task in tasks.items():
+        if task.key in known:
+            results._keys[name] = task.key
+        else:
+            results.skipped.append(name)
     return results
 
 

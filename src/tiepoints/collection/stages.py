@@ -24,10 +24,10 @@ __all__ = ["Extract", "Match", "Verified", "Verify"]
 
 # Bytes that decoding takes for a pixel: the decoder's, Pillow's and NumPy's copies of RGB, and one that is turned.
 _DECODED = 12
-# Bytes that a method takes for a pixel of the image that it works on, after `max_size`; measured with MD-Net, and by
-# the count of images in SIFT's pyramid, which starts at twice the size.
-_WORKED = {"mdnet": 130, "orb": 20}
-_WORKED_ELSE = 240
+# Bytes that a method takes for a pixel of the image that it works on, after `max_size`; measured at 2 to 24 megapixels.
+# SIFT's pyramid starts at twice the size; networks in PyTorch keep dozens of channels at full resolution.
+_WORKED = {"mdnet": 90, "mdnet-large": 90, "orb": 20, "akaze": 100}
+_WORKED_ELSE, _WORKED_TORCH = 240, 1500
 
 
 def memory_of(extractor: Extractor, size: tuple[int, int]) -> int:
@@ -35,7 +35,8 @@ def memory_of(extractor: Extractor, size: tuple[int, int]) -> int:
     width, height = size
     limit = extractor.max_size
     scale = 1.0 if limit is None else min(1.0, limit / max(width, height))
-    each = _WORKED.get(extractor.metadata.name, _WORKED_ELSE)
+    metadata = extractor.metadata
+    each = _WORKED.get(metadata.name, _WORKED_TORCH if "torch" in metadata.requires else _WORKED_ELSE)
     return int(width * height * (_DECODED + each * scale**2))
 
 

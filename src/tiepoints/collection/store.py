@@ -177,6 +177,20 @@ class Store:
         file.describe(step)
         file.put(key, record)
 
+    def copy(self, path: Path) -> int:
+        """Take the whole results of another store's file, and return how many were new.
+
+        Raises
+        ------
+        StorageError
+            As `put`, or if the file cannot be read.
+        """
+        source = _File(path)
+        try:
+            return self._file(self.folder / f"{path.name.split('.')[0]}.{self.shard}.sqlite").copy(source)
+        finally:
+            source.close()
+
     def get(self, stage: str, key: str) -> Any:
         """A result, from whichever shard has it.
 
@@ -277,6 +291,22 @@ class _File:
     def put(self, key: str, record: bytes) -> None:
         self._do(lambda d: d.execute("insert or replace into records values (?, ?, ?)", (_id(key), key, record)))
 
+    def copy(self, source: _File) -> int:
+        """Take the records of another file, some hundred at once."""
+        last, new = -1, 0
+        for name, value in source.about().items():
+            self._do(lambda d, row=(name, value): d.execute("insert or ignore into about values (?, ?)", row))  # type: ignore[misc]
+        while rows := source.after(last):
+            last = rows[-1][0]
+            whole = [row for row in rows if is_whole(row[2])]
+            new += self._do(lambda d, some=whole: _insert(d, some))  # type: ignore[misc]
+        return new
+
+    def after(self, last: int) -> list[tuple[int, str, bytes]]:
+        """The records that follow one, some at once."""
+        query = "select id, key, body from records where id > ? order by id limit 100"
+        return self._do(lambda d: d.execute(query, (last,)).fetchall())
+
     def describe(self, step: Step) -> None:
         """Say, once, what the results were made with: for people who look into the store."""
         if not self._described:
@@ -322,6 +352,18 @@ class _File:
         return self._connection
 
 
+def _insert(database: sqlite3.Connection, rows: list[tuple[int, str, bytes]]) -> int:
+    database.execute("begin immediate")
+    try:
+        before = database.total_changes
+        database.executemany("insert or ignore into records values (?, ?, ?)", rows)
+        database.execute("commit")
+    except BaseException:
+        database.execute("rollback")
+        raise
+    return database.total_changes - before
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     if path.exists() and not os.access(path.parent, os.W_OK):  # a store that is only to be read
         address = f"{path.absolute().as_uri()}?immutable=1"
@@ -329,11 +371,15 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"pragma page_size={PAGE}")
-        connection.execute("pragma journal_mode=wal")
-        # What was committed survives the death of the process at once; a power cut may lose the last results, and
-        # damages none.
-        connection.execute("pragma synchronous=normal")
-        connection.execute("pragma wal_autocheckpoint=2000")
+        # What was committed survives the death of the process at once; a power cut may lose the last results.
+        if path.name.endswith(".main.sqlite"):
+            connection.execute("pragma journal_mode=wal")
+            connection.execute("pragma synchronous=normal")
+            connection.execute("pragma wal_autocheckpoint=2000")
+        else:
+            # A shard is read from other machines, which cannot share the memory that a write-ahead log needs.
+            connection.execute("pragma journal_mode=truncate")
+            connection.execute("pragma synchronous=off")
         connection.executescript(_SCHEMA)
     except BaseException:
         connection.close()
@@ -360,6 +406,13 @@ def reopened(folder: Path, shard: str, also: tuple[Path, ...] = ()) -> Store:
         if (folder, shard, also) not in _stores:
             _stores[folder, shard, also] = Store(folder, shard=shard, also=also)
         return _stores[folder, shard, also]
+
+
+def let_go() -> None:
+    """Close what `reopened` has opened: a worker does it between two runs, for a folder may have been deleted."""
+    with _stores_lock:
+        for store in _stores.values():
+            store.close()
 
 
 _stores: dict[tuple[Path, str, tuple[Path, ...]], Store] = {}

@@ -112,6 +112,11 @@ class Composed(Extractor):
         grey = to_grey(image)
         found = self._detector._detect(image if self._detector.wants_colour else grey, mask)
         best = self._best(found, grey.shape, mask)
+        known = self._turns or found.angles is not None
+        if not len(best.xy):
+            none = np.zeros(0, np.float32)
+            vectors = np.zeros((0, self.metadata.descriptor_size), np.float32)
+            return Detections(best.xy, vectors, none, scales=none, angles=none if known else None)
         frames = frames_of(best.scales, best.angles)
         for network in self._shapes:
             answer = self._run(network, cut(grey, best.xy, frames, network.side))
@@ -124,8 +129,6 @@ class Composed(Extractor):
             descriptors = _sift(grey, best, angles, root=self.parts[-1] == "rootsift")
         else:
             descriptors = self._run(self._descriptor, cut(grey, best.xy, frames, self._descriptor.side))
-            descriptors = descriptors.reshape(len(best.xy), self.metadata.descriptor_size)
-        known = self._turns or found.angles is not None
         return Detections(
             best.xy,
             descriptors,

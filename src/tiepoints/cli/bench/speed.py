@@ -40,7 +40,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
     "specs",
     type=ExtractorName(),
     multiple=True,
-    help="Method, NAME or NAME:KEY=VALUE,...; repeatable.  [default: every extractor that is installed]",
+    help="Method, NAME or NAME:KEY=VALUE,...; repeatable.  [default: every extractor that needs no fetched weights]",
 )
 @click.option(
     "--image",

@@ -59,7 +59,9 @@ class DISK(Network):
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors (B, 128, H, W) not normalised, and heatmap (B, 1, H, W) of any range."""
         h, w = image.shape[-2:]
-        (x,) = self.core(F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE)))
+        # Two pixels at least are left at the bottom, which the instance normalisation there needs.
+        below, right = (max(-length % STRIDE, 2 * STRIDE - length) for length in (h, w))
+        (x,) = self.core(F.pad(image, (0, right, 0, below)))
         x = x[..., :h, :w].float()
         return x[:, :-1], x[:, -1:]
 
