@@ -270,6 +270,13 @@ def test_damaged_deep_files_raise_our_errors_only(tmp_path: Path, scene: NDArray
             assert image.ndim == 3 and image.dtype == np.uint8
 
 
+def test_deep_planes_are_named_as_what_they_are(tmp_path: Path) -> None:
+    """OpenCV would take the planes for interleaved colours, without a word."""
+    planes = np.zeros((12, 16, 3), np.uint16)
+    with pytest.raises(ImageError, match=r"3 bands of 16 bits in a plane each.*INTERLEAVE=PIXEL"):
+        tp.read(tiff(tmp_path / "a.tif", planes, (284, 3, [2])))
+
+
 def test_a_raw_file_is_not_its_preview(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="raw file"):
         tp.read(tiff(tmp_path / "a.dng", np.zeros((20, 30, 3), np.uint8), (50706, 3, [1, 4])))

@@ -38,7 +38,7 @@ __all__ = [
 #: the largest phone pictures (200 megapixels) and takes 0.8 GB once decoded.
 MAX_PIXELS = 2**28
 
-_ORIENTATION, _BITS, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _NODATA, _DNG = 0x0112, 258, 338, 339, 42113, 50706
+_ORIENTATION, _BITS, _PLANES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _NODATA, _DNG = 0x0112, 258, 284, 338, 339, 42113, 50706
 _open_lock = threading.Lock()
 
 
@@ -190,6 +190,11 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
     if _DNG in tags:
         raise ImageError(
             f"{where}: a camera's raw file, of which this would be the preview; develop it to JPEG or TIFF"
+        )
+    if tags.get(_PLANES) == 2 and max(tags.get(_BITS, (8,))) > 8 and len(tags.get(_BITS, (8,))) > 1:
+        raise ImageError(
+            f"{where}: a TIFF of {len(tags[_BITS])} bands of {tags[_BITS][0]} bits in a plane each, which tiepoints "
+            "does not read: gdal_translate -co INTERLEAVE=PIXEL IN OUT"
         )
     deep = _deep_colour(image)  # first: asking a PNG for its orientation loads its pixels
     orientation = orientation_of(image)

@@ -53,10 +53,10 @@ class Difference(Step):
 
 
 class Poisoned(Step):
-    """Ends its process on some numbers."""
+    """Ends its process on a 3."""
 
     def __call__(self, value: int) -> int:
-        if value in (3, 5):
+        if value == 3:
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
         return value * value
 
@@ -148,9 +148,9 @@ def test_a_mapping_of_inputs_is_known_by_their_content() -> None:
 
 def test_a_call_that_ends_its_process_fails_alone(tmp_path: Path) -> None:
     with Store(tmp_path / "work") as store:
-        results = run(Poisoned(), {str(i): (i,) for i in range(8)}, store, engine=Processes(2, own_shards=True))
-        assert dict(results.items()) == {str(i): i * i for i in (0, 1, 2, 4, 6, 7)}
-        assert set(results.failed) == {"3", "5"} and "process died" in results.failed["3"]
+        results = run(Poisoned(), {str(i): (i,) for i in range(5)}, store, engine=Processes(2, own_shards=True))
+        assert dict(results.items()) == {str(i): i * i for i in (0, 1, 2, 4)}
+        assert set(results.failed) == {"3"} and "process died" in results.failed["3"]
         assert len(list(store.folder.glob("poisoned-*.sqlite"))) > 1, "each process has written its own shard"
         assert run(Poisoned(), {"4": (4,)}, store).computed == 0, "shards are read as one"
 

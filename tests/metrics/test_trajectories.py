@@ -225,7 +225,7 @@ def test_damaged_files_are_one_line(tmp_path: Path, content: bytes, message: str
 def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such file"):
         read_trajectory(tmp_path / "nowhere.txt")
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(StorageError, match="not a regular file"):
         read_trajectory(tmp_path)
 
 
