@@ -23,7 +23,7 @@ def held_out(folder: Path) -> Photographs:
 
 def test_planar_figures_are_those_of_the_benchmark(photographs: Path, shared: Path) -> None:
     """Computed by two paths: as a training sees them, and as `tiepoints bench hpatches` prints them."""
-    root = shared / "data" / "oxford_affine"
+    root = shared / "data" / "oxford_affine" / "ubc"
     extractor = tp.load("rootsift", max_keypoints=500)
     figures = Development(held_out(photographs), [root])(extractor)["planar"]
     row = evaluate_hpatches(extractor, root).tables[0].row(extractor.metadata.name, "overall").values
