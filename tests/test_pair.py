@@ -46,6 +46,7 @@ def test_wrong_arguments(examples: Path) -> None:
         ({"geometry": "homografy"}, "did you mean 'homography'"),
         ({"threshold": 0}, "threshold is 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"rotation": "all"}, "rotation is"),
         ({"extractor": tp.load("orb"), "max_size": 9}, "has its options already"),
         ({"matcher": "nearer"}, "did you mean 'nearest'"),
     ):
@@ -53,3 +54,20 @@ def test_wrong_arguments(examples: Path) -> None:
             tp.match_images(box, box, **{"extractor": "orb", **options})
     with pytest.raises(tp.ImageError, match="gone"):
         tp.match_images(examples / "gone.png", box)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_rotated_photograph_is_matched_as_the_upright_one(examples: Path, turns: int) -> None:
+    a, b = (tp.read(examples / f"desk_{i}.jpg") for i in (1, 2))
+    upright = tp.match_images(a, b, max_keypoints=1000)
+    rotated = np.rot90(b, turns)
+    assert len(tp.match_images(a, rotated, max_keypoints=1000).inliers) < 0.3 * len(upright.inliers)
+    found = tp.match_images(a, rotated, max_keypoints=1000, rotation="any")
+    assert found and len(found.inliers) > 0.9 * len(upright.inliers)
+    assert found.b.image_size == rotated.shape[1::-1]
+    # The same places, in the rotated photograph's own pixels.
+    height, width = b.shape[:2]
+    x, y = upright.b.keypoints[upright.inliers.indices[:, 1]].T
+    there = {1: (y, width - 1 - x), 2: (width - 1 - x, height - 1 - y), 3: (height - 1 - y, x)}[turns]
+    distance = np.abs(found.b.keypoints[:, None] - np.stack(there, axis=1)[None]).max(axis=2).min(axis=0)
+    assert np.median(distance) < 0.01

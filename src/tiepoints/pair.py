@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,7 @@ def match_images(
     matcher: str | Matcher = "nearest",
     geometry: str | None = "fundamental",
     threshold: float | None = None,
+    rotation: str = "upright",
     seed: int = 0,
     **options: Any,
 ) -> MatchedPair:
@@ -134,6 +135,10 @@ def match_images(
         rotates, None for none.
     threshold : float, optional
         Inlier threshold in pixels; by default 1 for "fundamental", 3 for "homography".
+    rotation : {"upright", "any"}
+        "any" also tries image b rotated by 90, 180 and 270 degrees, and takes what gives the most inliers: for
+        photographs from above, scans, and cameras on their side, with extractors that tell up from down (MD-Net holds
+        for about 30 degrees). It takes four times as long for image b.
     seed : int
         Of RANSAC's random samples.
     **options
@@ -167,6 +172,7 @@ def match_images(
         threshold = number(threshold, "threshold", above=0)
     elif kind is not None:
         threshold = THRESHOLDS[kind]
+    choice(rotation, "rotation", ("upright", "any"))
     seed = count(seed, "seed")
     times: dict[str, float] = {}
     clock = time.perf_counter()
@@ -174,7 +180,7 @@ def match_images(
     def lap(stage: str) -> None:
         nonlocal clock
         now = time.perf_counter()
-        times[stage] = (now - clock) * 1000
+        times[stage] = times.get(stage, 0.0) + (now - clock) * 1000
         clock = now
 
     if isinstance(extractor, str):
@@ -189,14 +195,49 @@ def match_images(
     lap("load")
     (pixels_a, mask_a), (pixels_b, mask_b) = with_mask(image_a), with_mask(image_b)
     lap("read")
-    a, b = extractor(pixels_a, mask_a), extractor(pixels_b, mask_b)
-    lap("extract")
-    matches = match(a, b, matcher=matcher)
-    lap("match")
-    model = verified = None
-    if kind is not None and threshold is not None:
-        estimate: Any = homography if kind == "homography" else fundamental
-        model = estimate(a, b, matches, threshold=threshold, seed=seed)
-        verified = bool(log_nfa(model, threshold, b.image_size) <= VERIFIED)
-    lap("verify")
-    return MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times)
+    a = extractor(pixels_a, mask_a)
+    best: MatchedPair | None = None
+    for turns in range(4 if rotation == "any" else 1):
+        b = _unrotated(extractor(*_rotated(pixels_b, mask_b, turns)), turns)
+        lap("extract")
+        matches = match(a, b, matcher=matcher)
+        lap("match")
+        model = verified = None
+        if kind is not None and threshold is not None:
+            estimate: Any = homography if kind == "homography" else fundamental
+            model = estimate(a, b, matches, threshold=threshold, seed=seed)
+            verified = bool(log_nfa(model, threshold, b.image_size) <= VERIFIED)
+        lap("verify")
+        found = MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times)
+        if best is None or _strength(found) > _strength(best):
+            best = found
+    assert best is not None
+    return best
+
+
+def _strength(pair: MatchedPair) -> int:
+    """How many inliers a pair has, or matches where no geometry was asked for."""
+    return len(pair.matches) if pair.geometry is None else pair.geometry.num_inliers
+
+
+def _rotated(
+    pixels: NDArray[np.uint8], mask: NDArray[Any] | None, turns: int
+) -> tuple[NDArray[np.uint8], NDArray[Any] | None]:
+    """An image and its mask, rotated against the clock by quarter turns."""
+    if not turns:
+        return pixels, mask
+    return np.ascontiguousarray(np.rot90(pixels, turns)), None if mask is None else np.rot90(mask, turns).copy()
+
+
+def _unrotated(features: Features, turns: int) -> Features:
+    """The features of an image that was rotated by `_rotated`, in the pixels of the image as it was."""
+    for _ in range(turns):
+        width, height = features.image_size
+        x, y = features.keypoints.T
+        features = replace(
+            features,
+            keypoints=np.stack([height - 1 - y, x], axis=1),
+            image_size=(height, width),
+            angles=None if features.angles is None else features.angles + np.float32(np.pi / 2),
+        )
+    return features

@@ -58,6 +58,13 @@ if TYPE_CHECKING:
     what="Write the matches: .npz (arrays), .csv (a row each: xa, ya, xb, yb, score, inlier), or - for CSV to standard "
     "output; of a FOLDER: .db or .h5.",
 )
+@click.option(
+    "--rotation",
+    type=click.Choice(("upright", "any")),
+    default="upright",
+    show_default=True,
+    help="any: also try IMAGE_B rotated by 90, 180 and 270 degrees.",
+)
 @folder_options
 @json_option
 @quiet_option
@@ -73,6 +80,7 @@ def command(
     min_similarity: float | None,
     geometry: str,
     threshold: float | None,
+    rotation: str,
     seed: int,
     plot: Path | None,
     outliers: bool,
@@ -92,8 +100,8 @@ def command(
     is kept, and the same command goes on with it, also when photographs were added.
     """
     if image_b is None or image_a.is_dir():
-        if plot is not None or overlay is not None or outliers:
-            raise click.UsageError("--plot, --overlay and --outliers take two images")
+        if plot is not None or overlay is not None or outliers or rotation != "upright":
+            raise click.UsageError("--plot, --overlay, --outliers and --rotation take two images")
         if not match_folder(
             lambda: make_extractor(name, max_keypoints, max_size, settings),
             [image for image in (image_a, image_b) if image is not None],
@@ -121,6 +129,7 @@ def command(
         matcher=make_matcher(matcher, ratio, min_similarity),
         geometry=geometry,
         threshold=threshold,
+        rotation=rotation,
         seed=seed,
     )
     written = _write(pair, plot, outliers, overlay, out)
