@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import json_option, print_json, quiet_option, say
+from .options import json_option, output_option, print_json, quiet_option, say
 
 
 @click.command(
@@ -14,7 +14,7 @@ from .options import json_option, print_json, quiet_option, say
     epilog="Example: tiepoints join machine-1.work machine-2.work --out features.h5.work; then the command again",
 )
 @click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to copy the results to.")
+@output_option("--out", required=True, what="Folder to copy the results to.")
 @json_option
 @quiet_option
 def command(stores: tuple[Path, ...], out: Path, as_json: bool) -> None:
