@@ -48,7 +48,7 @@ def test_sets_are_complementary(photograph: NDArray[np.uint8], k: int) -> None:
             nearest(features.keypoints[features.sets == m], features.keypoints[features.sets != m]) < 2
             for m in range(k)
         ]
-        assert np.concatenate(close).mean() < (0.02 if k < 8 else 0.1)
+        assert np.concatenate(close).mean() < 0.02
 
 
 @pytest.mark.parametrize("k", SETS)
