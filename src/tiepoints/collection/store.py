@@ -1,4 +1,4 @@
-"""Where results are kept: SQLite databases in a folder, one for each step, set-up and shard.
+"""Where results are kept: SQLite databases in a folder, one for each step, configuration and shard.
 
 A result is known by its key, which tells what it was made from, so that nothing in a store can be stale. A record has a
 checksum of its own: a damaged one is missing, and the others are not. SQLite's write-ahead log survives the death of
@@ -56,7 +56,7 @@ class Stored(Protocol):
 
 
 def stage_of(step: Step) -> str:
-    """The name of the files that hold the results of this step in this set-up."""
+    """The name of the files that hold the results of this step with these options."""
     return f"{re.sub(r'[^A-Za-z0-9.]+', '-', step.name).strip('-.') or 'step'}-{step.fingerprint[:12]}"
 
 
