@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import tiepoints as tp
-from tiepoints import metrics
+from tiepoints import camera, images, metrics
 from tiepoints.benchmarks import methods, trajectories, writers
-from tiepoints.datasets import archives
+from tiepoints.datasets import archives, catalogue, hdf5, planar, scenes
+from tiepoints.datasets import trajectories as recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
@@ -24,7 +25,7 @@ CODE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # Whose public functions each have an example; an example of a class, or of anything else, is run too.
 MODULES = [tp, tp.extraction, tp.features, tp.geometry, tp.matching, tp.storage]
 MODULES += [metrics.correspondences, metrics.depth, metrics.planar, metrics.poses, metrics.trajectories]
-MODULES += [archives, trajectories, methods, writers]
+MODULES += [camera, images, archives, catalogue, hdf5, planar, scenes, recorded, trajectories, methods, writers]
 
 
 def public() -> dict[str, Callable[..., object]]:

@@ -61,7 +61,7 @@ def cluster() -> Iterator[Any]:
         cluster.add_node(wait=False, **NODE)
         cluster.add_node(wait=False, **NODE)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        cluster.wait_for_nodes(30)
+        cluster.wait_for_nodes(120)  # a busy machine takes its time
         yield cluster
     finally:
         ray.shutdown()

@@ -185,7 +185,7 @@ def test_of_equally_near_neighbours_the_first_counts(
     rng = np.random.default_rng(seed)
     descriptors = [tied(kind, rng, n) for n in sizes]
     similar = np.round(descriptors[0].astype(float) @ descriptors[1].T.astype(float), 5)
-    distance = np.round(np.sqrt(np.maximum(2 - 2 * similar / (127**2 if kind == "int8" else 1), 0)), 3)
+    distance = np.round(np.sqrt(np.maximum(2 - 2 * similar / (127**2 if kind == "int8" else 1), 0)), 9)
     groups = [rng.integers(0, 2, n).astype(np.uint8) for n in sizes] if sets else [None, None]
     if sets:
         distance[groups[0][:, None] != groups[1][None]] = np.inf  # type: ignore[index]
