@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from ..errors import ImageError, InvalidInputError
 from ..threads import cores, limited
 from .engines import Engine, Failure, Serial, Threads, failure_of
+from .memory import Memory, Stored, stage_of
 from .photographs import Collection, composed
 from .records import decode, encode
 from .steps import Step, key_of
-from .store import Memory, Store, Stored, reopened, stage_of
+from .store import Store, reopened
 
 __all__ = ["Given", "Input", "Reference", "Results", "run", "stored"]
 
