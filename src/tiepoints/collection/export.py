@@ -134,7 +134,7 @@ class _TwoViews(Mapping[Pair, TwoView]):
         a, b = (stored_from_upright(*self._photographs[name].header) for name in pair)
         matrix = stored_matrix(view.geometry.matrix, view.geometry.kind, a, b)
         kind: Any = "planar" if view.geometry.kind == "homography" else "uncalibrated"
-        return TwoView(view.inliers, kind, matrix, proposed=view.matches)
+        return TwoView(view.inliers, kind, matrix, putative=view.matches)
 
     def __iter__(self) -> Iterator[Pair]:
         return iter(self._pairs)

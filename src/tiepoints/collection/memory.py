@@ -33,7 +33,7 @@ class Stored(Protocol):
 
 
 def stage_of(step: Step) -> str:
-    """The name of the files that hold the results of this step in this set-up."""
+    """The name of the files that hold the results of this step with these options."""
     return f"{re.sub(r'[^A-Za-z0-9.]+', '-', step.name).strip('-.') or 'step'}-{step.fingerprint[:12]}"
 
 

@@ -1,4 +1,4 @@
-"""Where results are kept: SQLite databases in a folder, one for each step, set-up and shard.
+"""Where results are kept: SQLite databases in a folder, one for each step, configuration and shard.
 
 A result is known by its key, which tells what it was made from, so that nothing in a store can be stale. A record has a
 checksum of its own: a damaged one is missing, and the others are not. SQLite's write-ahead log survives the death of
