@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 import tiepoints as tp
-from tiepoints import camera, images, metrics
+from tiepoints import camera, collection, images, metrics, tasks
 from tiepoints.benchmarks import methods, trajectories, writers
+from tiepoints.collection import orientation, records, retrieval, steps
 from tiepoints.datasets import archives, catalogue, hdf5, planar, scenes
 from tiepoints.datasets import trajectories as recorded
+from tiepoints.tasks import verified
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
@@ -27,6 +29,7 @@ CODE = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```)?", re.DOTALL |
 MODULES = [tp, tp.extraction, tp.features, tp.geometry, tp.matching, tp.storage]
 MODULES += [metrics.correspondences, metrics.depth, metrics.planar, metrics.poses, metrics.trajectories]
 MODULES += [camera, images, archives, catalogue, hdf5, planar, scenes, recorded, trajectories, methods, writers]
+MODULES += [collection, orientation, records, retrieval, steps, tasks, verified]
 
 
 def public() -> dict[str, Callable[..., object]]:
