@@ -1,4 +1,4 @@
-"""The pages of the documentation: their links lead somewhere, and their Python runs, as that of the docstrings does."""
+"""The documentation: its links lead somewhere, its Python prints what the page shows, and docstrings' examples run."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from pathlib import Path
 import pytest
 
 import tiepoints as tp
-from tiepoints import metrics
+from tiepoints import camera, collection, images, metrics, tasks
 from tiepoints.benchmarks import methods, trajectories, writers
-from tiepoints.datasets import archives
+from tiepoints.collection import orientation, records, retrieval, steps
+from tiepoints.datasets import archives, catalogue, hdf5, planar, scenes
+from tiepoints.datasets import trajectories as recorded
+from tiepoints.tasks import verified
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
-CODE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# A block, and what it prints where the page shows that.
+CODE = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```)?", re.DOTALL | re.MULTILINE)
 
 
 # Whose public functions each have an example; an example of a class, or of anything else, is run too.
 MODULES = [tp, tp.extraction, tp.features, tp.geometry, tp.matching, tp.storage]
 MODULES += [metrics.correspondences, metrics.depth, metrics.planar, metrics.poses, metrics.trajectories]
-MODULES += [archives, trajectories, methods, writers]
+MODULES += [camera, images, archives, catalogue, hdf5, planar, scenes, recorded, trajectories, methods, writers]
+MODULES += [collection, orientation, records, retrieval, steps, tasks, verified]
 
 
 def public() -> dict[str, Callable[..., object]]:
@@ -64,16 +69,30 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/collections.md", "docs/geometry.md", "docs/storage.md"])
-def test_python_runs(name: str, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_prints_what_the_page_shows(
+    name: str, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     blocks = CODE.findall((ROOT / name).read_text(encoding="utf-8"))
     assert blocks
-    if any("write_colmap" in block for block in blocks):
+    if any("write_colmap" in block for block, _ in blocks):
         pytest.importorskip("pycolmap", reason="needs the extra sfm")
     shutil.copytree(examples, tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     known: dict[str, object] = {}
-    for block in blocks:  # a page's blocks follow one another
+    for block, shown in blocks:  # a page's blocks follow one another
+        capsys.readouterr()
         exec(compile(block, name, "exec"), known)
+        if shown:
+            check_printed(capsys.readouterr().out, shown)
+
+
+def check_printed(printed: str, shown: str) -> None:
+    """The page shows what is printed; counts may differ a little from processor to processor, small numbers more."""
+    number = re.compile(r"\d+(?:\.\d+)?")
+    assert number.sub("#", printed) == number.sub("#", shown)
+    pairs = zip(number.findall(printed), number.findall(shown), strict=True)
+    counts = [(int(a), int(b)) for a, b in pairs if a.isdigit() and b.isdigit()]
+    assert all(abs(a - b) <= max(3, 0.02 * b) for a, b in counts), f"the page shows {shown}, printed is {printed}"
 
 
 @pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if inspect.isfunction(value)])

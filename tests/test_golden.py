@@ -1,7 +1,7 @@
 """Known figures on real pairs: what moves them by more than their tolerance changed the results for users.
 
 The figures were measured with this code on the development sequences of HPatches (v_boat, v_dogman, v_graffiti: 14
-pairs), 2,048 keypoints, mutual nearest neighbours, protocol `d2net`: the share of the proposed matches whose error in
+pairs), 2,048 keypoints, mutual nearest neighbours, protocol `d2net`: the share of the putative matches whose error in
 the second image is at most t pixels, averaged over the pairs. Those of SIFT are in benchmarks/test_hpatches.py.
 """
 

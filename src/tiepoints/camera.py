@@ -63,6 +63,15 @@ class Camera:
     InvalidInputError
         For an unknown model, a wrong number of parameters, one that is no finite number, a focal length that is not
         positive, or a size that is none.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> camera = tp.Camera("SIMPLE_RADIAL", 640, 480, (500, 319.5, 239.5, -0.1))
+    >>> camera.matrix.tolist()
+    [[500.0, 0.0, 319.5], [0.0, 500.0, 239.5], [0.0, 0.0, 1.0]]
+    >>> camera.resized((320, 240)).params
+    (250.0, 159.5, 119.5, -0.1)
     """
 
     model: str
@@ -238,6 +247,12 @@ def as_camera(camera: Camera | ArrayLike, what: str, image_size: tuple[int, int]
     ------
     InvalidInputError
         If it is neither, or a camera of another size than the image.
+
+    Examples
+    --------
+    >>> from tiepoints.camera import as_camera
+    >>> as_camera([[500, 0, 320], [0, 500, 240], [0, 0, 1]], "camera_a", (640, 480)).model
+    'PINHOLE'
     """
     known = image_size is not None and image_size != (0, 0)
     if not isinstance(camera, Camera):

@@ -141,7 +141,15 @@ def _finished(pixels: UInt8, mask: Mask | None, turn: int, grey: bool) -> tuple[
 
 
 def to_grey(image: UInt8) -> UInt8:
-    """The luma of an RGB image (H, W, 3), by ITU-R BT.601; a grey image (H, W) comes back as it is."""
+    """The luma of an RGB image (H, W, 3), by ITU-R BT.601; a grey image (H, W) comes back as it is.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.images import to_grey
+    >>> to_grey(tp.read("examples/desk_1.jpg")).shape
+    (480, 640)
+    """
     if image.ndim == 2:
         return image
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
@@ -156,6 +164,14 @@ def resize_to(image: UInt8, max_size: int | None) -> tuple[UInt8, tuple[float, f
     scale : (float, float)
         Original size / new size in x and y. With pixel centres at whole numbers, a coordinate k of the small image lies
         at (k + 0.5) * scale - 0.5 in the original.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.images import resize_to
+    >>> small, scale = resize_to(tp.read("examples/desk_1.jpg"), 320)
+    >>> small.shape, scale
+    ((240, 320, 3), (2.0, 2.0))
     """
     height, width = image.shape[:2]
     if max_size is None or max(height, width) <= max_size:
@@ -178,6 +194,12 @@ def find_images(sources: Iterable[PathLike]) -> list[Path]:
     ------
     ImageError
         If a source does not exist, or holds no image.
+
+    Examples
+    --------
+    >>> from tiepoints.images import find_images
+    >>> [path.name for path in find_images(["examples/box.png", "examples/desk_*.jpg"])]
+    ['box.png', 'desk_1.jpg', 'desk_2.jpg']
     """
     found: dict[Path, None] = {}
     for source in sources:
@@ -225,6 +247,14 @@ def as_image(image: Any) -> UInt8:
     ------
     InvalidInputError
         For any other shape or type; the message says how to convert it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.images import as_image
+    >>> image = as_image(np.ones((3, 48, 64)))  # channels first, floats in [0, 1]
+    >>> image.shape, int(image.max())
+    ((48, 64, 3), 255)
     """
     return with_mask(image)[0]
 
@@ -244,6 +274,16 @@ def with_mask(image: Any) -> tuple[UInt8, Mask | None]:
         If a file cannot be read.
     InvalidInputError
         If it is nothing of the kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.images import with_mask
+    >>> rgba = np.full((48, 64, 4), 255, np.uint8)
+    >>> rgba[:, :32, 3] = 0  # the left half is transparent
+    >>> pixels, mask = with_mask(rgba)
+    >>> pixels.shape, float(mask.mean())
+    ((48, 64, 3), 0.5)
     """
     if isinstance(image, str | os.PathLike):
         return read(image, with_mask=True)

@@ -15,9 +15,7 @@ from tiepoints.errors import TiepointsError
 
 
 @pytest.mark.parametrize("command", _BENCHMARKS)
-def test_help_has_an_example(command: str) -> None:
-    run = CliRunner().invoke(cli, ["bench", command, "--help"])
-    assert run.exit_code == 0 and "Example" in run.output and f"tiepoints bench {command}" in run.output
+def test_help_lists_every_benchmark(command: str) -> None:
     assert command in CliRunner().invoke(cli, ["bench", "--help"]).output
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -355,11 +357,23 @@ def test_extractors_name_lists_what_a_method_takes() -> None:
         assert "`tiepoints extractors NAME`" in " ".join(run(command, "--help").stdout.split())
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_an_example(command: str) -> None:
-    result = run(command, "--help")
+def _paths(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The names of all commands, those of groups with them: ("bench", "speed")."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from _paths(command, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(_paths(cli)), ids=" ".join)
+def test_help_has_examples_on_lines_that_can_be_copied(path: tuple[str, ...]) -> None:
+    result = run(*path, "--help", COLUMNS="60")
     assert result.returncode == 0
-    assert "Example" in result.stdout and f"tiepoints {command}" in result.stdout
+    examples = re.split(r"Examples?:\n", result.stdout)[1].splitlines()
+    assert any(f"tiepoints {' '.join(path)}" in line for line in examples)
+    assert all("tiepoints " in line for line in examples), "no example is broken over two lines"
 
 
 def test_help_and_version() -> None:

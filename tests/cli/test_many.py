@@ -1,4 +1,4 @@
-"""`extract` and `match` on many images: names and contents of all kinds, one bad item, interruptions, set-ups."""
+"""`extract` and `match` on many images: names and contents of all kinds, one bad item, interruptions, options."""
 
 from __future__ import annotations
 

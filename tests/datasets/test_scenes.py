@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from tiepoints.datasets.scenes import find_scenes, read_depth, read_scene
+from tiepoints.datasets.hdf5 import read_depth
+from tiepoints.datasets.scenes import find_scenes, read_scene
 from tiepoints.errors import StorageError
 
 HEADER = "name,width,height," + ",".join(f"{m}{i}{j}" for m in "KR" for i in range(3) for j in range(3)) + ",T0,T1,T2"

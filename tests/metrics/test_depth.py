@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiepoints.datasets.scenes import View, read_depth, read_scene
+from tiepoints.datasets.hdf5 import read_depth
+from tiepoints.datasets.scenes import View, read_scene
 from tiepoints.metrics.depth import depth_at, matching_scores, repeatabilities, transfer
 
 K = np.array([[100.0, 0, 50], [0, 100, 50], [0, 0, 1]])

@@ -73,7 +73,7 @@ def test_matching_score_with_part_of_the_image_shared(features: Make) -> None:
     d2net, aslfeat, strek = (score_planar_pair(a, b, H, name) for name in ("d2net", "aslfeat", "strek"))
     for scores in (d2net, aslfeat, strek):
         assert scores.covisible == (4, 6)  # b: 2, 3, 4, 5, 6 and 0
-        np.testing.assert_allclose(scores.mma[:3], [2 / 5, 2 / 5, 3 / 5])  # proposed: 0, 2, 3, 4, 5
+        np.testing.assert_allclose(scores.mma[:3], [2 / 5, 2 / 5, 3 / 5])  # putative: 0, 2, 3, 4, 5
     np.testing.assert_allclose(d2net.ms[:3], [2 / 5, 2 / 5, 3 / 5])  # mean of 4 and 6
     np.testing.assert_allclose(aslfeat.ms[:3], [2 / 5, 2 / 5, 3 / 5])
     half = [(c / 4 + c / 6) / 2 for c in (2, 2, 3)]

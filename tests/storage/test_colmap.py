@@ -129,19 +129,19 @@ def test_sift_descriptors_are_rounded_as_colmaps(tmp_path):
 @pytest.mark.parametrize("turned", [False, True])
 def test_two_views_come_back(tmp_path, features, kind, turned):
     images = {name: (f := features(i, 9), camera_for(f)) for i, name in enumerate("ab")}
-    inliers, proposed = Matches([[0, 1], [2, 5]], [1, 1]), Matches([[0, 1], [2, 5], [3, 3]], [1, 1, 1])
+    inliers, putative = Matches([[0, 1], [2, 5]], [1, 1]), Matches([[0, 1], [2, 5], [3, 3]], [1, 1, 1])
     matrix = None
     if kind not in ("degenerate", "watermark"):
         matrix = np.array([[1, 0.5, 30], [-0.25, 2, 5], [0.001, 0.002, 1]])
     pair = ("b", "a") if turned else ("a", "b")
-    write_colmap(tmp_path / "a.db", images, {pair: TwoView(inliers, kind, matrix, proposed)})
+    write_colmap(tmp_path / "a.db", images, {pair: TwoView(inliers, kind, matrix, putative)})
     back = read_colmap(tmp_path / "a.db")
     two_view = back.two_views["a", "b"]
     order = slice(None, None, -1 if turned else 1)
     assert two_view.kind == kind
     np.testing.assert_array_equal(two_view.matches.indices, inliers.indices[:, order])
-    np.testing.assert_array_equal(two_view.proposed.indices, proposed.indices[:, order])
-    np.testing.assert_array_equal(back.matches["a", "b"].indices, proposed.indices[:, order])
+    np.testing.assert_array_equal(two_view.putative.indices, putative.indices[:, order])
+    np.testing.assert_array_equal(back.matches["a", "b"].indices, putative.indices[:, order])
     if matrix is None:
         assert two_view.matrix is None
         return
@@ -201,7 +201,7 @@ def test_unfit_input_is_refused_and_the_old_database_stays(tmp_path, features):
         (images, {("a", "b"): some, ("b", "a"): some}, "both directions"),
         (images, {("a", "b"): Matches([[0, 5]], [1])}, "refer to keypoint"),
         (images, {("a", "b"): TwoView(Matches([[5, 0]], [1]))}, "refer to keypoint"),
-        (images, {("a", "b"): TwoView(some, proposed=Matches([[5, 0]], [1]))}, "refer to keypoint"),
+        (images, {("a", "b"): TwoView(some, putative=Matches([[5, 0]], [1]))}, "refer to keypoint"),
     ]
     for wrong, pairs, message in bad:
         with pytest.raises(InvalidInputError, match=message) as error:

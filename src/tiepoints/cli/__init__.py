@@ -12,6 +12,7 @@ import click
 from .. import __version__
 from ..errors import InvalidInputError, TiepointsError, UnknownExtractorError
 from .lazy import LazyGroup
+from .options import examples
 
 __all__ = ["main"]
 
@@ -73,7 +74,7 @@ def _print_error(message: str, code: int) -> None:
     cls=_Commands,
     lazy={name: (f"{__name__}.{module}", line) for name, (module, line) in _COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: tiepoints match a.jpg b.jpg --max-size 1600 --plot matches.png",
+    epilog=examples("tiepoints match a.jpg b.jpg --max-size 1600 --plot matches.png"),
 )
 @click.version_option(__version__, package_name="tiepoints")
 def cli() -> None:

@@ -10,29 +10,35 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import is_quiet, output_option
+from .options import is_quiet
 
 if TYPE_CHECKING:
     from ..collection import Collection, Engine
 
 _SHOWN = 10  # failures, and files left out, that are listed; the rest is counted
 
-store_option = output_option(
-    "--store",
-    what="Keep finished work in this folder, which commands may share.  [default: --out with .work added]",
-)
+
+def store_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """--store, and the words that say where the folder is by default."""
+    return click.option(
+        "--store",
+        type=click.Path(path_type=Path),
+        help=f"Keep finished work in this folder, made if missing; commands may share it.  [default: {default}]",
+    )
+
+
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Images or pairs worked on at once.  [default: OMP_NUM_THREADS, or all cores]",
+    help="Number of images or pairs processed in parallel.  [default: OMP_NUM_THREADS, or all cores]",
 )
 mask_option = click.option(
     "--mask",
     type=click.Path(path_type=Path),
-    help="Folder of masks, called as the images, or that with .png; keypoints are wanted where a mask is not black.",
+    help="Folder of masks, each with its image's name, or that name with .png added; black hides.",
 )
 every_option = click.option(
-    "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Of a video's frames, every so many."
+    "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Take every N-th frame of a video."
 )
 
 
@@ -40,14 +46,16 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """--jobs, --engine and --address: where the work is done; `engine_of` takes all three."""
     for option in (
         click.option(
-            "--address", metavar="HOST:PORT", help="Of a Ray cluster's head.  [default: RAY_ADDRESS, or this machine]"
+            "--address",
+            metavar="HOST:PORT",
+            help="Address of the Ray cluster's head.  [default: RAY_ADDRESS, or this machine]",
         ),
         click.option(
             "--engine",
             type=click.Choice(("threads", "processes", "ray")),
             default="threads",
             show_default=True,
-            help="What images and pairs are spread over; ray: a cluster (extra scale).",
+            help="How images and pairs are processed in parallel; ray: on a cluster (extra scale).",
         ),
         jobs_option,
     ):

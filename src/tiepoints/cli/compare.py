@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import ImageError
-from .options import check_not_an_input, json_option, picture_option, print_json, quiet_option, say
+from .options import check_not_an_input, examples, json_option, picture_option, print_json, quiet_option, say
 
 if TYPE_CHECKING:
     from ..compare import Compared, Comparison
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 @click.command(
     "compare",
-    epilog="Examples: tiepoints compare a.jpg b.jpg --max-size 1600 --plot compared.png; "
-    "tiepoints compare photos/ --methods mdnet,rootsift,orb",
+    epilog=examples(
+        "tiepoints compare a.jpg b.jpg --max-size 1600 --plot compared.png",
+        "tiepoints compare photos/ --methods mdnet,rootsift,orb",
+    ),
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option(
@@ -26,7 +28,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Names of extractors, separated by commas; options of one behind a colon: mdnet:sets=4.",
 )
-@click.option("-n", "--max-keypoints", type=click.IntRange(min=1), default=2048, show_default=True, help="Of an image.")
+@click.option(
+    "-n",
+    "--max-keypoints",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    help="Max. number of keypoints of an image.",
+)
 @click.option("--max-size", type=click.IntRange(min=1), help="Shrink images to this long edge in pixels first.")
 @click.option("--ratio", type=click.FloatRange(0, 1, min_open=True), help="Ratio test of all methods.")
 @click.option(

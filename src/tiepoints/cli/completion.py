@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import click
 
+from .options import examples
 
-@click.command("completion", epilog='Example, for ~/.bashrc: eval "$(tiepoints completion bash)"')
+
+@click.command(
+    "completion",
+    epilog=examples(
+        'eval "$(tiepoints completion bash)"    # in ~/.bashrc',
+    ),
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
     """Print the script that completes commands, options and extractors in your shell."""

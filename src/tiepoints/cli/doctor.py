@@ -6,10 +6,15 @@ from dataclasses import asdict
 
 import click
 
-from .options import json_option, print_json, quiet_option, say
+from .options import examples, json_option, print_json, quiet_option, say
 
 
-@click.command("doctor", epilog="Example: tiepoints doctor")
+@click.command(
+    "doctor",
+    epilog=examples(
+        "tiepoints doctor",
+    ),
+)
 @json_option
 @quiet_option
 def command(as_json: bool) -> None:

@@ -8,12 +8,15 @@ from typing import Any
 
 import click
 
-from .options import Setting, json_option, output_option, print_json
+from .options import Setting, examples, json_option, output_option, print_json
 
 
 @click.command(
     "export",
-    epilog="Examples: tiepoints export checkpoint.pt --out mine.onnx; tiepoints export mdnet --sets 2 --out plain.onnx",
+    epilog=examples(
+        "tiepoints export checkpoint.pt --out mine.onnx",
+        "tiepoints export mdnet --sets 2 --out plain.onnx",
+    ),
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @output_option("--out", required=True, what="The model's file (.onnx).")

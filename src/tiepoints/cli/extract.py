@@ -25,6 +25,7 @@ from .batch import (
 )
 from .options import (
     check_not_an_input,
+    examples,
     extractor_options,
     json_option,
     make_extractor,
@@ -43,8 +44,11 @@ if TYPE_CHECKING:
 
 @click.command(
     "extract",
-    epilog="Examples: tiepoints extract photo.jpg --plot keypoints.png; "
-    "tiepoints extract photos/ --out features.h5 --max-size 1600; tiepoints extract clip.mp4 --every 10 --out f.h5",
+    epilog=examples(
+        "tiepoints extract photo.jpg --plot keypoints.png",
+        "tiepoints extract photos/ --max-size 1600 --out features.h5",
+        "tiepoints extract clip.mp4 --every 10 --out features.h5",
+    ),
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @extractor_options
@@ -54,7 +58,7 @@ if TYPE_CHECKING:
 @mask_option
 @every_option
 @engine_options
-@store_option
+@store_option("--out with .work added")
 @shard_option
 @json_option
 @quiet_option

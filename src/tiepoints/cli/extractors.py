@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import ExtractorName, json_option, print_json
+from .options import ExtractorName, examples, json_option, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 @click.command(
-    "extractors", epilog="Examples: tiepoints extractors --commercial; tiepoints extractors mdnet, with its options"
+    "extractors",
+    epilog=examples(
+        "tiepoints extractors --commercial",
+        "tiepoints extractors mdnet",
+    ),
 )
 @click.argument("name", required=False, type=ExtractorName())
 @click.option(

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import click
 
-from .options import json_option, output_option, print_json, quiet_option, say
+from .options import examples, json_option, output_option, print_json, quiet_option, say
 
 
 @click.command(
     "join",
-    epilog="Example: tiepoints join machine-1.work machine-2.work --out features.h5.work; then the command again",
+    epilog=examples(
+        "tiepoints join machine-1.work machine-2.work --out features.h5.work",
+        "tiepoints extract photos/ --out features.h5",
+    ),
 )
 @click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output_option("--out", required=True, what="Folder to copy the results to.")

@@ -9,7 +9,7 @@ import click
 
 from .batch import every_option, explained_interrupt, found, mask_option, progress_bar, shown
 from .many import cameras_option, focal_option, read_cameras
-from .options import json_option, output_option, print_json, quiet_option, say
+from .options import examples, json_option, output_option, print_json, quiet_option, say
 
 if TYPE_CHECKING:
     from ..camera import Camera
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @click.command(
     "localize",
-    epilog="Example: tiepoints localize map/ queries/ --focal 1180 --out poses.txt",
+    epilog=examples(
+        "tiepoints localize map/ queries/ --out poses.txt",
+        "tiepoints localize map/ queries/ --focal 1180 --out poses.txt",
+    ),
 )
 @click.argument("folder", metavar="MAP", type=click.Path(path_type=Path))
 @click.argument("queries", nargs=-1, required=True, type=click.Path())
@@ -109,7 +112,8 @@ def _line(result: Localization) -> str:
     centre = result.pose.center
     if centre is None:
         return f"not localized: {result.reason}"
-    return f"at ({centre[0]:.3f}, {centre[1]:.3f}, {centre[2]:.3f}), {result.inliers} of {result.matches} points agree"
+    place = ", ".join(f"{x:.3f}" for x in centre)
+    return f"at ({place}), {result.inliers} inliers of {result.matches} matched points"
 
 
 def _told(query: str, result: Localization) -> dict[str, Any]:

@@ -18,12 +18,15 @@ from .many import (
     read_cameras,
     reported,
 )
-from .options import extractor_options, json_option, make_extractor, print_json, quiet_option, say
+from .options import examples, extractor_options, json_option, make_extractor, print_json, quiet_option, say
 
 
 @click.command(
     "map",
-    epilog="Examples: tiepoints map photos/ map/ --max-size 1600; tiepoints map photos/ map/ --model colmap/sparse/0",
+    epilog=examples(
+        "tiepoints map photos/ map/ --max-size 1600",
+        "tiepoints map photos/ map/ --model colmap/sparse/0",
+    ),
 )
 @click.argument("photos", nargs=-1, required=True, type=click.Path())
 @click.argument("out", type=click.Path(path_type=Path))

@@ -10,6 +10,7 @@ import click
 from .match_folder import folder_options, match_folder
 from .options import (
     check_not_an_input,
+    examples,
     extractor_options,
     json_option,
     make_extractor,
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
 
 @click.command(
     "match",
-    epilog="Examples: tiepoints match a.jpg b.jpg --max-size 1600 --plot matches.png --out matches.npz; "
-    "tiepoints match template.png photo.jpg --geometry homography --overlay overlay.png; "
-    "tiepoints match photos/ --max-size 1600 --out database.db; tiepoints match frames/ --pairs sequential --out m.h5",
+    epilog=examples(
+        "tiepoints match a.jpg b.jpg --max-size 1600 --plot matches.png --out matches.npz",
+        "tiepoints match template.png photo.jpg --geometry homography --overlay overlay.png",
+        "tiepoints match photos/ --max-size 1600 --out database.db",
+        "tiepoints match frames/ --pairs sequential --out matches.h5",
+    ),
 )
 @click.argument("image_a", type=click.Path(path_type=Path))
 @click.argument("image_b", type=click.Path(path_type=Path), required=False)
@@ -49,7 +53,9 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     help="Inlier threshold in pixels.  [default: 1 for fundamental, 3 for homography]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of RANSAC's random samples.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of RANSAC's random samples."
+)
 @picture_option("Write a picture of the inliers (.png, .jpg).")
 @click.option("--outliers", is_flag=True, help="Draw the other matches too, in red.")
 @picture_option("Write IMAGE_A laid on IMAGE_B by the homography.", "--overlay")

@@ -61,7 +61,7 @@ def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that only a FOLDER takes."""
     for option in (
         shard_option,
-        store_option,
+        store_option("--out with .work added"),
         engine_options,
         every_option,
         mask_option,

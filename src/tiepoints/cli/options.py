@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 DEFAULT_EXTRACTOR = "mdnet"
 
 
+def examples(*commands: str) -> str:
+    """Commands for the end of a help text, each on a line that can be copied."""
+    return "\n".join(["\b", "Examples:" if len(commands) > 1 else "Example:", *(f"  {line}" for line in commands)])
+
+
 class ExtractorName(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5 only
     """A registered extractor's name; the registry checks it, and is imported for completion only."""
 

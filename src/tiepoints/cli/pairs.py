@@ -18,27 +18,46 @@ from .batch import (
     store_option,
     work_folder,
 )
-from .options import extractor_options, json_option, make_extractor, output_option, print_json, say
+from .options import examples, extractor_options, json_option, make_extractor, output_option, print_json, say
 
 KINDS = ("exhaustive", "sequential", "retrieval")
 
 
 @click.command(
     "pairs",
-    epilog="Examples: tiepoints pairs photos/ --kind retrieval --top 20 --out pairs.txt; "
-    "tiepoints pairs frames/ --kind sequential --kind retrieval --out pairs.txt",
+    epilog=examples(
+        "tiepoints pairs photos/ --kind retrieval --top 20 --out pairs.txt",
+        "tiepoints pairs frames/ --kind sequential --kind retrieval --out pairs.txt",
+    ),
 )
 @click.argument("photos", nargs=-1, required=True, type=click.Path())
 @click.option(
-    "--kind", "kinds", type=click.Choice(KINDS), multiple=True, required=True, help="How; several are united."
+    "--kind",
+    "kinds",
+    type=click.Choice(KINDS),
+    multiple=True,
+    required=True,
+    help="How pairs are chosen; repeatable: the union.",
 )
 @output_option("--out", what="Write two names on each line, as hloc and COLMAP read them.", required=True)
-@click.option("--window", type=click.IntRange(min=1), default=10, show_default=True, help="Of sequential: next images.")
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Of retrieval: nearest images.")
+@click.option(
+    "--window",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="For sequential: number of images that follow.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="For retrieval: number of most similar images.",
+)
 @extractor_options
 @every_option
 @jobs_option
-@store_option
+@store_option("--out with .work added")
 @json_option
 def command(
     photos: tuple[str, ...],

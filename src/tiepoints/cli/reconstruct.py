@@ -18,15 +18,17 @@ from .many import (
     read_cameras,
     reported,
 )
-from .options import extractor_options, json_option, make_extractor, print_json, quiet_option, say
+from .options import examples, extractor_options, json_option, make_extractor, print_json, quiet_option, say
 
 _LISTED = 10  # photographs that are not registered, of which a line says why
 
 
 @click.command(
     "reconstruct",
-    epilog="Examples: tiepoints reconstruct photos/ scene/ --max-size 1600; "
-    "tiepoints reconstruct clip.mp4 --every 10 scene/ --pairs sequential",
+    epilog=examples(
+        "tiepoints reconstruct photos/ scene/ --max-size 1600",
+        "tiepoints reconstruct clip.mp4 scene/ --every 10 --pairs sequential",
+    ),
 )
 @click.argument("photos", nargs=-1, required=True, type=click.Path())
 @click.argument("out", type=click.Path(path_type=Path))
@@ -46,7 +48,7 @@ _LISTED = 10  # photographs that are not registered, of which a line says why
 @mask_option
 @every_option
 @engine_options
-@store_option
+@store_option("OUT/work")
 @quiet_option
 @json_option
 def command(

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from .options import Setting
+from .options import Setting, examples
 
 if TYPE_CHECKING:
     from ..training.loop import Progress
     from ..training.recipe import Recipe
 
-_EXAMPLE = "Example: tiepoints train --images photos/ --hours 8 --out runs/mine"
 
-
-@click.command("train", epilog=_EXAMPLE)
+@click.command(
+    "train",
+    epilog=examples(
+        "tiepoints train --images photos/ --hours 8 --out runs/mine",
+    ),
+)
 @click.option(
     "--images",
     type=click.Path(path_type=Path),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import ExtractorName, json_option, print_json
+from .options import ExtractorName, examples, json_option, print_json
 
 if TYPE_CHECKING:
     from ..extraction import Metadata
@@ -15,18 +15,21 @@ if TYPE_CHECKING:
 
 @click.group(
     "weights",
-    epilog="Examples: tiepoints weights list; tiepoints weights fetch aliked-n16; "
-    "tiepoints weights fetch superpoint --accept-licence",
+    epilog=examples(
+        "tiepoints weights list",
+        "tiepoints weights fetch aliked-n16",
+        "tiepoints weights fetch superpoint --accept-licence",
+    ),
 )
 def command() -> None:
-    """Weights of published methods: what there is, where it lies, fetching it.
+    """List, fetch and find the weights of published methods.
 
     A file is looked for in the folder that TIEPOINTS_WEIGHTS names, then in the user's cache, then it is fetched from
     where its authors publish it. Its SHA-256 is compared with the known one.
     """
 
 
-@command.command("list")
+@command.command("list", epilog=examples("tiepoints weights list"))
 @json_option
 def list_(as_json: bool) -> None:
     """List the files, their licences, and whether they are on this machine."""
@@ -69,7 +72,10 @@ def list_(as_json: bool) -> None:
     print_table(table)
 
 
-@command.command("fetch")
+@command.command(
+    "fetch",
+    epilog=examples("tiepoints weights fetch aliked-n16", "tiepoints weights fetch superpoint --accept-licence"),
+)
 @click.argument("names", nargs=-1, required=True, type=ExtractorName())
 @click.option("--accept-licence", is_flag=True, help="Accept a licence without commercial use; it is remembered.")
 @json_option
@@ -98,7 +104,7 @@ def fetch(names: tuple[str, ...], accept_licence: bool, as_json: bool) -> None:
         print_json(done)
 
 
-@command.command("where")
+@command.command("where", epilog=examples("tiepoints weights where", "tiepoints weights where aliked-n16"))
 @click.argument("name", required=False, type=ExtractorName())
 @json_option
 def where(name: str | None, as_json: bool) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .export import export_colmap, export_features, export_matches, export_npz
     from .images import Extracted, extract_images
     from .joining import join
+    from .memory import Memory
     from .pairs import exhaustive, from_file, sequential, union
     from .photographs import Collection, Photograph, natural_order
     from .ray_engine import Ray
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
     from .running import Given, Reference, Results, run, stored
     from .stages import Extract, Match, Verified, Verify
     from .steps import Step
-    from .store import Memory, Store
+    from .store import Store
 
 _MODULES = {
     "engines": ("Engine", "Failure", "Processes", "Serial", "Threads"),
     "export": ("export_colmap", "export_features", "export_matches", "export_npz"),
     "images": ("Extracted", "extract_images"),
     "joining": ("join",),
+    "memory": ("Memory",),
     "pairs": ("exhaustive", "from_file", "sequential", "union"),
     "photographs": ("Collection", "Photograph", "natural_order"),
     "ray_engine": ("Ray",),
@@ -31,7 +33,7 @@ _MODULES = {
     "running": ("Given", "Reference", "Results", "run", "stored"),
     "stages": ("Extract", "Match", "Verified", "Verify"),
     "steps": ("Step",),
-    "store": ("Memory", "Store"),
+    "store": ("Store",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -30,7 +30,14 @@ Call = Callable[[T, int], Any]
 
 
 class Failure(NamedTuple):
-    """Why a task has no result; every exception of a call becomes one, and the other tasks go on."""
+    """Why a task has no result; every exception of a call becomes one, and the other tasks go on.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Serial
+    >>> list(Serial().map(lambda task, threads: 1 // task, [0, 1]))
+    [(0, Failure(kind='ZeroDivisionError', message='ZeroDivisionError: integer division or modulo by zero')), (1, 1)]
+    """
 
     kind: str
     """The exception's name."""
@@ -46,6 +53,16 @@ class Engine(ABC):
     own_shards : bool
         Whether workers write their results themselves, each into its own shard, and return nothing: right where they
         are many, or on other machines. Otherwise the process that called `run` writes.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Engine
+    >>> class Reversed(Engine):
+    ...     def map(self, call, tasks, *, memory=lambda task: 0):
+    ...         for task in reversed(list(tasks)):
+    ...             yield task, call(task, 1)
+    >>> list(Reversed().map(lambda task, threads: task**2, [1, 2]))
+    [(2, 4), (1, 1)]
     """
 
     own_shards: ClassVar[bool] = False
@@ -96,6 +113,7 @@ class Serial(Engine):
 
     Examples
     --------
+    >>> from tiepoints.collection import Serial
     >>> list(Serial().map(lambda task, threads: task**2, [1, 2]))
     [(1, 1), (2, 4)]
     """
@@ -123,6 +141,12 @@ class Threads(Engine):
     ------
     InvalidInputError
         If a number is out of its range.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Threads
+    >>> sorted(Threads(2).map(lambda task, threads: task**2, [1, 2, 3]))
+    [(1, 1), (2, 4), (3, 9)]
     """
 
     def __init__(self, workers: int | None = None, *, memory: float = MEMORY) -> None:
@@ -163,6 +187,14 @@ class Processes(Engine):
     ------
     InvalidInputError
         If a number is out of its range.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Collection, Extract, Processes, run
+    >>> if __name__ == "__main__":    # doctest: +SKIP
+    ...     features = run(Extract("mdnet"), Collection.from_folder("photos"), engine=Processes(4))
+    >>> Processes(4).workers
+    4
     """
 
     def __init__(self, workers: int | None = None, *, memory: float = MEMORY, own_shards: bool = False) -> None:

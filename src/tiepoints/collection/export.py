@@ -64,6 +64,16 @@ def export_colmap(
         If the disk is full or the file cannot be written; the old one then stays.
     InvalidInputError
         If photographs that share a camera have different sizes.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Collection, Extract, Match, Verify, export_colmap, run
+    >>> photos = Collection.from_folder("examples")
+    >>> features = run(Extract("orb"), photos)
+    >>> matches = run(Match(), [("box.png", "box_in_scene.png")], None, features)
+    >>> views = run(Verify("homography"), matches, None, features)
+    >>> export_colmap("exported.db", photos, features, views)
+    1
     """
     images = _Images(photographs, features, focal)
     verified = [pair for pair, view in views.items() if view and pair[0] in images and pair[1] in images]
@@ -124,7 +134,7 @@ class _TwoViews(Mapping[Pair, TwoView]):
         a, b = (stored_from_upright(*self._photographs[name].header) for name in pair)
         matrix = stored_matrix(view.geometry.matrix, view.geometry.kind, a, b)
         kind: Any = "planar" if view.geometry.kind == "homography" else "uncalibrated"
-        return TwoView(view.inliers, kind, matrix, proposed=view.matches)
+        return TwoView(view.inliers, kind, matrix, putative=view.matches)
 
     def __iter__(self) -> Iterator[Pair]:
         return iter(self._pairs)
@@ -166,6 +176,13 @@ def export_features(
     ------
     StorageError
         If the disk is full or the file cannot be written; the old one then stays.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection import export_features
+    >>> export_features("exported.h5", {"box.png": tp.load("orb", max_keypoints=100)("examples/box.png")})
+    {}
     """
     with FeatureWriter(path, made_with=made_with, overwrite=overwrite) as writer:
 
@@ -198,6 +215,14 @@ def export_matches(
     ------
     StorageError
         As `export_features`.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection import export_matches
+    >>> features = {name: tp.load("orb")(f"examples/{name}") for name in ("box.png", "box_in_scene.png")}
+    >>> export_matches("exported_matches.h5", {tuple(features): tp.match(*features.values())}, features)
+    {}
     """
     counts: dict[str, int] = {}
     with MatchWriter(path, overwrite=True) as writer:
@@ -223,6 +248,15 @@ def export_npz(folder: PathLike, features: Mapping[Any, Features]) -> None:
     ------
     StorageError
         If a file cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection import export_npz
+    >>> export_npz("exported", {"box.png": tp.load("orb", max_keypoints=100)("examples/box.png")})
+    >>> [path.name for path in Path("exported").iterdir()]
+    ['box.png.npz']
     """
     for name in features:
         save_features(Path(folder) / f"{name}.npz", features[name])

@@ -24,7 +24,15 @@ __all__ = ["Extracted", "extract_images"]
 
 
 class Extracted(NamedTuple):
-    """What became of one image: its features, or why there are none."""
+    """What became of one image: its features, or why there are none.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> one = next(tp.extract_images(tp.load("orb", max_keypoints=100), ["examples/desk_1.jpg"]))
+    >>> one.path.name, len(one.features), one.error
+    ('desk_1.jpg', 100, None)
+    """
 
     path: Path | None
     """None for an image that was in memory."""

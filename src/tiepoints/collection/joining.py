@@ -32,6 +32,17 @@ def join(store: Store, others: Iterable[PathLike]) -> dict[str, int]:
     ------
     StorageError
         If a folder is no store, or the store cannot be written.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Collection, Extract, Store, join, run
+    >>> step, photos = Extract("orb", max_keypoints=100), Collection.from_folder("examples")
+    >>> with Store("there.work") as there:
+    ...     _ = run(step, photos, there)
+    >>> with Store("here.work") as here:
+    ...     _ = join(here, ["there.work"])
+    ...     print(run(step, photos, here))
+    Results(extract-orb of 4 items, 0 computed now)
     """
     copied: dict[str, int] = {}
     folders = [Path(other) for other in others]

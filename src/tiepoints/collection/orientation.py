@@ -41,6 +41,12 @@ def stored_from_upright(size: tuple[int, int], orientation: int) -> Float64:
         (width, height) of the upright image.
     orientation : int
         EXIF's, 1 to 8.
+
+    Examples
+    --------
+    >>> from tiepoints.collection.orientation import stored_from_upright
+    >>> (stored_from_upright((480, 640), 6) @ [0, 0, 1]).tolist()  # the upright image's top left corner
+    [0.0, 479.0, 1.0]
     """
     width, height = size
     matrix = np.eye(3)
@@ -54,6 +60,14 @@ def stored_from_upright(size: tuple[int, int], orientation: int) -> Float64:
 def stored_features(features: Features, orientation: int) -> Features:
     """The same features in the pixels of the stored image; descriptors stay, for both images of a pair are described
     upright.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection.orientation import stored_features
+    >>> features = tp.load("orb", max_keypoints=100)("examples/desk_1.jpg")
+    >>> stored_features(features, 6).image_size
+    (480, 640)
     """
     if orientation == 1:
         return features
@@ -74,6 +88,14 @@ def stored_camera(camera: Camera, orientation: int) -> Camera:
     ------
     InvalidInputError
         If the distortion of its model cannot be rotated.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection.orientation import stored_camera
+    >>> camera = stored_camera(tp.Camera("SIMPLE_RADIAL", 480, 640, (500, 200, 300, 0)), 6)
+    >>> camera.width, camera.height, camera.params
+    (640, 480, (500.0, 300.0, 279.0, 0.0))
     """
     if orientation == 1:
         return camera
@@ -99,7 +121,16 @@ def stored_camera(camera: Camera, orientation: int) -> Camera:
 
 
 def stored_matrix(matrix: Float64, kind: str, a: Float64, b: Float64) -> Float64:
-    """A fundamental matrix or homography between the stored images; `a`, `b` as from `stored_from_upright`."""
+    """A fundamental matrix or homography between the stored images; `a`, `b` as from `stored_from_upright`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.collection.orientation import stored_from_upright, stored_matrix
+    >>> turned = stored_from_upright((480, 640), 6)
+    >>> np.allclose(stored_matrix(np.eye(3), "homography", turned, turned), np.eye(3))
+    True
+    """
     back = np.linalg.inv(a)
     if kind == "homography":
         return np.asarray(b @ matrix @ back)

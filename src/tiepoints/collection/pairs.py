@@ -24,6 +24,7 @@ def exhaustive(names: Iterable[str]) -> list[Pair]:
 
     Examples
     --------
+    >>> from tiepoints.collection import exhaustive
     >>> exhaustive(["b", "c", "a"])
     [('a', 'b'), ('a', 'c'), ('b', 'c')]
     """
@@ -50,6 +51,7 @@ def sequential(names: Iterable[str], window: int = 10, *, loops: bool = False) -
 
     Examples
     --------
+    >>> from tiepoints.collection import sequential
     >>> sequential(["frame10", "frame9", "frame1"], 1)
     [('frame1', 'frame9'), ('frame9', 'frame10')]
     """
@@ -80,6 +82,14 @@ def from_file(path: PathLike, names: Iterable[str]) -> list[Pair]:
         If the file cannot be read.
     InvalidInputError
         If a line is no pair, or names an image that is not there.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tiepoints.collection import from_file
+    >>> _ = Path("pairs.txt").write_text("a.jpg b.jpg")
+    >>> from_file("pairs.txt", ["a.jpg", "b.jpg", "c.jpg"])
+    [('a.jpg', 'b.jpg')]
     """
     known = {composed(name): name for name in names}
     try:
@@ -106,6 +116,7 @@ def union(*several: Sequence[Pair]) -> list[Pair]:
 
     Examples
     --------
+    >>> from tiepoints.collection import union
     >>> union([("a", "b")], [("b", "a"), ("a", "a"), ("b", "c")])
     [('a', 'b'), ('b', 'c')]
     """

@@ -38,6 +38,9 @@ _SETTLED = 2_000_000_000
 def natural_order(name: str) -> tuple[Any, ...]:
     """A key for `sorted` that takes runs of digits as numbers: frame2 before frame10.
 
+    Examples
+    --------
+    >>> from tiepoints.collection import natural_order
     >>> sorted(["frame10.jpg", "frame2.jpg", "a.jpg"], key=natural_order)
     ['a.jpg', 'frame2.jpg', 'frame10.jpg']
     """
@@ -63,6 +66,14 @@ class Photograph:
         Photographs of one group were taken with one camera, unless it is empty.
     frame : int, optional
         The number of a video's frame, from 0.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tiepoints.collection import Photograph
+    >>> photograph = Photograph("box.png", Path("examples/box.png"))
+    >>> photograph.header.size == photograph.read().shape[1::-1]
+    True
     """
 
     name: str
@@ -139,8 +150,9 @@ class Collection(Mapping[str, Photograph]):
 
     Examples
     --------
-    >>> photos = Collection.from_folder("examples")    # doctest: +SKIP
-    >>> list(photos)                                   # doctest: +SKIP
+    >>> from tiepoints.collection import Collection
+    >>> photos = Collection.from_folder("examples")
+    >>> list(photos)
     ['box.png', 'box_in_scene.png', 'desk_1.jpg', 'desk_2.jpg']
     """
 

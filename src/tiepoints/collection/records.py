@@ -42,6 +42,8 @@ def register(name: str) -> Callable[[T], T]:
     Examples
     --------
     >>> from dataclasses import dataclass
+    >>> from tiepoints.collection import register
+    >>> from tiepoints.collection.records import decode, encode
     >>> @register("example.Score")
     ... @dataclass
     ... class Score:
@@ -69,6 +71,12 @@ def encode(value: Any) -> bytes:
     ------
     InvalidInputError
         If the value holds anything else.
+
+    Examples
+    --------
+    >>> from tiepoints.collection.records import decode, encode
+    >>> decode(encode({"scores": [0.5, 1.0]}))
+    {'scores': [0.5, 1.0]}
     """
     _register_ours()
     arrays: list[np.ndarray[Any, Any]] = []
@@ -90,6 +98,13 @@ def decode(record: bytes) -> Any:
     ------
     StorageError
         If the record is damaged, or holds a class that is not registered.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.collection.records import decode, encode
+    >>> decode(encode(np.arange(3))).tolist()
+    [0, 1, 2]
     """
     _register_ours()
     try:
@@ -113,7 +128,15 @@ def decode(record: bytes) -> Any:
 
 
 def is_whole(record: bytes) -> bool:
-    """Whether a record's checksum is right."""
+    """Whether a record's checksum is right.
+
+    Examples
+    --------
+    >>> from tiepoints.collection.records import encode, is_whole
+    >>> record = encode([1, 2])
+    >>> is_whole(record), is_whole(record[:-1])
+    (True, False)
+    """
     if len(record) < _HEAD.size:
         return False
     magic, _, checksum = _HEAD.unpack_from(record)

@@ -41,6 +41,15 @@ class Vocabulary:
     ------
     InvalidInputError
         If it is no such array.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection.retrieval import Vocabulary
+    >>> features = tp.load("orb", max_keypoints=100)("examples/box.png")
+    >>> vocabulary = Vocabulary.learn([features], words=4)
+    >>> vocabulary(features).shape  # 4 words of 256 bits
+    (1024,)
     """
 
     def __init__(self, words: ArrayLike) -> None:
@@ -119,6 +128,15 @@ class Describe(Step):
     Parameters
     ----------
     vocabulary : Vocabulary
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Collection, Extract, run
+    >>> from tiepoints.collection.retrieval import Describe, Vocabulary
+    >>> features = run(Extract("orb", max_keypoints=100), Collection.from_folder("examples"))
+    >>> vectors = run(Describe(Vocabulary.learn(features.values(), words=4)), features)
+    >>> vectors["box.png"].shape
+    (1024,)
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -146,6 +164,13 @@ def nearest_images(queries: ArrayLike, vectors: ArrayLike, top: int) -> tuple[ND
         Most similar first.
     similarities : (Q, T) float32
         Cosines.
+
+    Examples
+    --------
+    >>> from tiepoints.collection.retrieval import nearest_images
+    >>> indices, similarities = nearest_images([[1, 0]], [[0, 1], [0.6, 0.8], [1, 0]], top=2)
+    >>> indices.tolist()
+    [[2, 1]]
     """
     count(top, "top", least=1)
     q = array(queries, "queries", shape=("Q", "C"), dtype=np.float32)
@@ -172,6 +197,13 @@ def retrieval(vectors: Mapping[Any, Float32], top: int = 20) -> list[Pair]:
         Each image's vector by its name: results of `Describe`.
     top : int
         How many for each image; a pair that both ask for is listed once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.collection.retrieval import retrieval
+    >>> retrieval({"a": np.array([1, 0]), "b": np.array([0, 1]), "c": np.array([0.8, 0.6])}, top=1)
+    [('a', 'c'), ('b', 'c')]
     """
     names = sorted(vectors, key=natural_order)
     if len(names) < 2:

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from ..errors import ImageError, InvalidInputError
 from ..threads import cores, limited
 from .engines import Engine, Failure, Serial, Threads, failure_of
+from .memory import Memory, Stored, stage_of
 from .photographs import Collection, composed
 from .records import decode, encode
 from .steps import Step, key_of
-from .store import Memory, Store, Stored, reopened, stage_of
+from .store import Store, reopened
 
 __all__ = ["Given", "Input", "Reference", "Results", "run", "stored"]
 
@@ -40,7 +41,14 @@ class Input(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """A value that the caller has: truths of a benchmark, for instance. It is known by its content."""
+    """A value that the caller has: truths of a benchmark, for instance. It is known by its content.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Given
+    >>> Given({"degrees": 3.5}).load()
+    {'degrees': 3.5}
+    """
 
     value: Any
 
@@ -56,7 +64,16 @@ class Given:
 
 @dataclass(frozen=True)
 class Reference:
-    """A result in a store; it is read where it is used, also in another process."""
+    """A result in a store; it is read where it is used, also in another process.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Collection, Extract, Store, run
+    >>> with Store("reference.work") as store:
+    ...     features = run(Extract("orb", max_keypoints=100), Collection.from_folder("examples"), store)
+    ...     print(len(features.reference("desk_1.jpg").load()))
+    100
+    """
 
     store: Store
     stage: str
@@ -91,6 +108,15 @@ class Results(Mapping[Name, Any]):
         Items that could not be done because an earlier step failed on what they are made from.
     computed : int
         How many results were computed by this call of `run`; the others were known.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Collection, Extract, run
+    >>> features = run(Extract("orb", max_keypoints=100), Collection.from_folder("examples"))
+    >>> features
+    Results(extract-orb of 4 items, 4 computed now)
+    >>> len(features["desk_1.jpg"]), features.failed
+    (100, {})
     """
 
     def __init__(self, step: Step, store: Stored, keys: dict[Name, str]) -> None:
@@ -231,6 +257,16 @@ def run(
         If an item is not of the kinds above.
     StorageError
         If the store cannot be written, for instance because the disk is full. What was finished stays.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Collection, Extract, Match, Verify, run
+    >>> photos = Collection.from_folder("examples")
+    >>> features = run(Extract("orb"), photos)
+    >>> matches = run(Match(), [("box.png", "box_in_scene.png")], None, features)
+    >>> views = run(Verify("homography"), matches, None, features)
+    >>> views["box.png", "box_in_scene.png"].verified
+    True
     """
     where: Stored = Memory() if store is None else store
     results = Results(step, where, {})
@@ -273,6 +309,15 @@ def stored(step: Step, items: Any, store: Stored, *sources: Results) -> Results:
     """What `run` would return without computing anything: items that the store has no result of are in `skipped`.
 
     Parameters and exceptions are those of `run`.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Collection, Extract, Memory, run, stored
+    >>> photos, store = Collection.from_folder("examples"), Memory()
+    >>> first = Collection([photos["box.png"]])
+    >>> _ = run(Extract("orb"), first, store)
+    >>> stored(Extract("orb"), photos, store).skipped
+    ['box_in_scene.png', 'desk_1.jpg', 'desk_2.jpg']
     """
     results = Results(step, store, {})
     tasks = _tasks(step, items, store, sources, results)

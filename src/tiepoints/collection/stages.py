@@ -57,6 +57,7 @@ class Extract(Step):
 
     Examples
     --------
+    >>> from tiepoints.collection import Extract
     >>> Extract("orb", max_keypoints=500).name
     'extract-orb'
     """
@@ -112,6 +113,7 @@ class Match(Step):
 
     Examples
     --------
+    >>> from tiepoints.collection import Match
     >>> Match(ratio=0.9)
     Match(Nearest(ratio=0.9, min_similarity=None, mutual=True))
     """
@@ -148,6 +150,17 @@ class Verified:
         The model, and which of the matches are its inliers.
     log_nfa : float
         log10 of the number of models with so many inliers that unrelated images would give.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection import Verified
+    >>> from tiepoints.geometry import Geometry
+    >>> model = Geometry("homography", np.eye(3), np.array([True, True, False]))
+    >>> view = Verified(tp.Matches([[0, 0], [1, 1], [2, 5]], [0.9, 0.8, 0.7]), model, log_nfa=-12.0)
+    >>> view.verified, len(view.inliers)
+    (True, 2)
     """
 
     matches: Matches
@@ -187,6 +200,12 @@ class Verify(Step):
     ------
     InvalidInputError
         If an option is out of its range.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Verify
+    >>> Verify("homography").threshold
+    3.0
     """
 
     packages = ("numpy", "opencv", "poselib")

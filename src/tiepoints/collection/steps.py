@@ -35,7 +35,7 @@ class Step(ABC):
 
     Examples
     --------
-    >>> import tiepoints as tp
+    >>> from tiepoints.collection import Step
     >>> class Brightness(Step):
     ...     def __call__(self, photograph):
     ...         return float(photograph.read().mean())
@@ -89,7 +89,14 @@ class Step(ABC):
 
 
 def key_of(*parts: str) -> str:
-    """One key for several, 32 hexadecimal digits (128 bits of BLAKE2b); their order counts."""
+    """One key for several, 32 hexadecimal digits (128 bits of BLAKE2b); their order counts.
+
+    Examples
+    --------
+    >>> from tiepoints.collection.steps import key_of
+    >>> len(key_of("a", "b")), key_of("a", "b") == key_of("b", "a")
+    (32, False)
+    """
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part.encode("utf-8", "surrogateescape")
@@ -112,6 +119,12 @@ def description_of(value: Any, what: str = "") -> Any:
     ------
     InvalidInputError
         For an object of which nothing is known: give it a method `describe` that returns what JSON can say.
+
+    Examples
+    --------
+    >>> from tiepoints.collection.steps import description_of
+    >>> description_of({"ratio": 0.9, "mutual": True})  # in the order of the names
+    {'mutual': True, 'ratio': 0.9}
     """
     if isinstance(value, np.generic):
         value = value.item()

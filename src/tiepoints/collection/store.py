@@ -1,4 +1,4 @@
-"""Where results are kept: SQLite databases in a folder, one for each step, set-up and shard.
+"""Where results are kept: SQLite databases in a folder, one for each step, configuration and shard.
 
 A result is known by its key, which tells what it was made from, so that nothing in a store can be stale. A record has a
 checksum of its own: a damaged one is missing, and the others are not. SQLite's write-ahead log survives the death of
@@ -15,15 +15,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import InvalidInputError, StorageError
 from ..files import PathLike, one_line
+from .memory import stage_of
 from .records import decode, is_whole
 from .salvage import PAGE, rebuild
 from .steps import Step
 
-__all__ = ["Memory", "Store", "Stored"]
+__all__ = ["Store"]
 
 _BATCH = 500  # keys in one query; SQLite's limit of parameters is 999 in old versions
 # How SQLite says that a database is damaged.
@@ -37,58 +38,6 @@ create table if not exists files (path text primary key, state text not null, ha
 
 
 T = TypeVar("T")
-
-
-class Stored(Protocol):
-    """What `run` needs of a place for results: the folder of a `Store`, or `Memory`."""
-
-    def known(self, step: Step, keys: Iterable[str]) -> set[str]:
-        """Which of the keys there are results for."""
-
-    def put(self, step: Step, key: str, record: bytes) -> None:
-        """Keep a result."""
-
-    def get(self, stage: str, key: str) -> Any:
-        """A result; StorageError where it is missing or damaged."""
-
-    def hashes(self) -> Hashes | None:
-        """The known hashes of files; None where nothing keeps them."""
-
-
-def stage_of(step: Step) -> str:
-    """The name of the files that hold the results of this step in this set-up."""
-    return f"{re.sub(r'[^A-Za-z0-9.]+', '-', step.name).strip('-.') or 'step'}-{step.fingerprint[:12]}"
-
-
-class Memory:
-    """Results in memory, for as long as the object lives."""
-
-    def __init__(self) -> None:
-        self._records: dict[tuple[str, str], bytes] = {}
-
-    def known(self, step: Step, keys: Iterable[str]) -> set[str]:
-        """Which of the keys there are results for."""
-        stage = stage_of(step)
-        return {key for key in keys if (stage, key) in self._records}
-
-    def put(self, step: Step, key: str, record: bytes) -> None:
-        """Keep a result."""
-        self._records[stage_of(step), key] = record
-
-    def get(self, stage: str, key: str) -> Any:
-        """A result; StorageError where it is missing."""
-        return decode(self.record(stage, key))
-
-    def record(self, stage: str, key: str) -> bytes:
-        """A result's bytes."""
-        try:
-            return self._records[stage, key]
-        except KeyError:
-            raise StorageError(f"no result of {stage} has the key {key}") from None
-
-    def hashes(self) -> Hashes | None:
-        """None: files are hashed at every run."""
-        return None
 
 
 class Store:
@@ -114,8 +63,12 @@ class Store:
 
     Examples
     --------
-    >>> store = Store("photos.work")                        # doctest: +SKIP
-    >>> features = run(Extract("mdnet"), photos, store)     # doctest: +SKIP
+    >>> from tiepoints.collection import Collection, Extract, Store, run
+    >>> step, photos = Extract("orb", max_keypoints=100), Collection.from_folder("examples")
+    >>> with Store("photos.work") as store:
+    ...     _ = run(step, photos, store)
+    ...     print(run(step, photos, store))
+    Results(extract-orb of 4 items, 0 computed now)
     """
 
     def __init__(self, folder: PathLike, *, shard: str = "main", also: Iterable[PathLike] = ()) -> None:

@@ -32,6 +32,12 @@ class Dataset:
         Licence, or what is known of it.
     benchmark : str
         The command that uses it.
+
+    Examples
+    --------
+    >>> from tiepoints.datasets.catalogue import CATALOGUE
+    >>> CATALOGUE["hpatches"].title
+    'HPatches full image sequences (116 sequences, 1.3 GB)'
     """
 
     name: str
@@ -95,6 +101,15 @@ class Downloaded:
         Of the archive; see `Fetched`.
     already_there : bool
         Whether it was complete before.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tiepoints.datasets.catalogue import CATALOGUE, Downloaded
+    >>> hpatches = CATALOGUE["hpatches"]
+    >>> entries = (Path("data/hpatches-sequences-release"),)
+    >>> Downloaded(hpatches, entries, hpatches.urls[0], "0" * 64, "not checked").already_there
+    False
     """
 
     dataset: Dataset
@@ -143,6 +158,12 @@ def download(
         If none of the addresses works, or the file is not the one that it should be.
     StorageError
         If the disk is full or not writable, or the archive is not to be trusted.
+
+    Examples
+    --------
+    >>> from tiepoints.datasets.catalogue import download
+    >>> download("hpatches", "data").entries    # doctest: +SKIP
+    (PosixPath('data/hpatches-sequences-release'),)
     """
     if name not in CATALOGUE:
         raise InvalidInputError(f"no data set is called {name!r}; there are {', '.join(CATALOGUE)}")

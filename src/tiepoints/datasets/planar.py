@@ -64,6 +64,14 @@ class Pair:
         b_from_a.
     correspondences : (C, 4) float64, optional
         x1 y1 x2 y2 of points that a person marked.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.datasets.planar import Pair
+    >>> pair = Pair("v_box", "v_box/1.png", "v_box/2.png", "viewpoint", homography=np.eye(3))
+    >>> pair.truth.shape
+    (3, 3)
     """
 
     sequence: str
@@ -96,6 +104,17 @@ class Sequences:
         How many sequences of HPatches are among them; 108 is all.
     complete : bool
         Whether these are exactly the 108 sequences with all of their 540 pairs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from tiepoints.datasets.planar import Pair, Sequences
+    >>> images = {"v_box/1.png": Path("v_box/1.png"), "v_box/2.png": Path("v_box/2.png")}
+    >>> pair = Pair("v_box", *images, "viewpoint", homography=np.eye(3))
+    >>> found = Sequences(images, (pair,), notes=(), hpatches=0, complete=False)
+    >>> [found.images[pair.b].name for pair in found.pairs]
+    ['2.png']
     """
 
     images: Mapping[str, Path]

@@ -16,22 +16,21 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StorageError
 from ..files import PathLike, one_line
+from .hdf5 import DAMAGED, read_h5
 
-__all__ = ["Scene", "View", "find_scenes", "read_depth", "read_scene"]
+__all__ = ["Scene", "View", "find_scenes", "read_scene"]
 
 Float64 = NDArray[np.float64]
 Pair = tuple[str, str]
 
 COVISIBILITY = "0.1"
 _COMMON_POINTS = 100  # the older measure, and the threshold that the benchmark gives it
-_DAMAGED = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, EOFError)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".tif", ".tiff", ".webp", ".bmp")
 _LARGEST = 1e100  # its square is still a number
 _DEEPEST = 5  # folders below the given one in which scenes are looked for: dataset, scene, set_100, and two to spare
@@ -55,6 +54,15 @@ class View:
         (width, height), where the set states it.
     depth : path or None
         The benchmark's depth map.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from tiepoints.datasets.scenes import View
+    >>> view = View("a", Path("a.jpg"), K=np.eye(3), R=np.eye(3), t=np.zeros(3))
+    >>> len(view.camera)
+    3
     """
 
     name: str
@@ -87,6 +95,12 @@ class Scene:
         The release's own bags by their size; empty where it has none.
     notes : tuple of str
         What a reader of the figures has to know: images that are missing, lists that are not there.
+
+    Examples
+    --------
+    >>> from tiepoints.datasets.scenes import Scene
+    >>> Scene("phototourism", "reichstag", views={}, pairs=()).has_depth
+    False
     """
 
     dataset: str
@@ -119,6 +133,12 @@ def find_scenes(root: PathLike) -> list[Scene]:
     ------
     StorageError
         If there is no such folder or no scene in it, or a scene's files are damaged.
+
+    Examples
+    --------
+    >>> from tiepoints.datasets.scenes import find_scenes
+    >>> [scene.name for scene in find_scenes("imw2020-valid")]    # doctest: +SKIP
+    ['reichstag', 'sacre_coeur', 'st_peters_square']
     """
     root = Path(root)
     if not root.is_dir():
@@ -136,6 +156,18 @@ def read_scene(folder: PathLike) -> Scene:
     ------
     StorageError
         If a file is missing or damaged, or fewer than two images with a camera are there.
+
+    Examples
+    --------
+    >>> import shutil
+    >>> import numpy as np
+    >>> from tiepoints.datasets.scenes import read_scene
+    >>> _ = shutil.copytree("examples", "desk/images", dirs_exist_ok=True)
+    >>> columns = ["name", "width", "height", *(f"{m}{i}{j}" for m in "KR" for i in "012" for j in "012"), "T0,T1,T2"]
+    >>> rows = [f"desk_{k}.jpg,640,480,500,0,320,0,500,240,0,0,1,1,0,0,0,1,0,0,0,1,{k},0,0" for k in (1, 2)]
+    >>> np.savetxt("desk/cameras.csv", [",".join(columns), *rows], "%s")
+    >>> read_scene("desk").pairs
+    (('desk_2', 'desk_1'),)
     """
     folder = Path(folder).absolute()
     scene = _read_csv_scene(folder) if (folder / "cameras.csv").is_file() else _read_benchmark_scene(folder)
@@ -144,21 +176,6 @@ def read_scene(folder: PathLike) -> Scene:
             f"{folder}: {counted(len(scene.views), 'image')} with a camera, but a scene needs two at least"
         )
     return scene
-
-
-def read_depth(path: Path) -> NDArray[np.float32]:
-    """The depth map of an image, (H, W) float32, in the unit of the scene; 0 where it is not known.
-
-    Raises
-    ------
-    StorageError
-        If the file is damaged or holds no map.
-    """
-    values = _read_h5(path, ("depth",))["depth"]
-    if values.ndim != 2 or not values.size:
-        raise StorageError(f"{path}: the depth map has shape {values.shape}, but (H, W) is expected")
-    depth = values.astype(np.float32)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
 def _scene_folders(folder: Path, deep: int) -> Iterator[Path]:
@@ -240,7 +257,7 @@ def _read_benchmark_scene(folder: Path) -> Scene:
         if not file.is_file():
             missing.append(name)
             continue
-        camera = _read_h5(file, ("K", "R", "T"))
+        camera = read_h5(file, ("K", "R", "T"))
         K = camera["K"].astype(np.float64).reshape(-1)
         R, t = camera["R"].astype(np.float64).reshape(-1), camera["T"].astype(np.float64).reshape(-1)
         if (len(K), len(R), len(t)) != (9, 9, 3):
@@ -299,7 +316,7 @@ def _covisible_pairs(folder: Path, views: dict[str, View], notes: list[str]) -> 
         return _pairs_with_common_points(folder, views, notes)
     try:
         keys = [str(key) for key in np.load(path, allow_pickle=False).ravel()]
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise StorageError(f"{path}: cannot be read as a list of pairs ({one_line(error)})") from None
     pairs: dict[Pair, None] = {}
     lost = 0
@@ -360,12 +377,7 @@ def _bags(folder: Path, views: dict[str, View], notes: list[str]) -> dict[int, t
         match = re.fullmatch(r"(\d+)bag_\d+", path.stem)
         if match is None:
             continue
-        try:
-            bag = tuple(
-                Path(line.strip()).stem for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-            )
-        except (OSError, UnicodeDecodeError) as error:
-            raise StorageError(f"{path}: cannot be read ({one_line(error)})") from None
+        bag = tuple(Path(line).stem for line in _lines(path))
         if len(bag) == int(match[1]) == len(set(bag)) and all(name in views for name in bag):
             bags.setdefault(len(bag), []).append(bag)
         else:
@@ -373,18 +385,6 @@ def _bags(folder: Path, views: dict[str, View], notes: list[str]) -> dict[int, t
     if lost:
         notes.append(f"{counted(lost, 'bag')} left out: an image of theirs is not there, or they are damaged")
     return {size: tuple(bags[size]) for size in sorted(bags)}
-
-
-def _read_h5(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return {name: np.asarray(file[name][()]) for name in names}
-    except _DAMAGED as error:
-        raise StorageError(
-            f"{path}: not an HDF5 file with {', '.join(names)}, or truncated ({one_line(error)}); fetch it again"
-        ) from None
 
 
 def counted(number: int, thing: str) -> str:

@@ -39,6 +39,15 @@ class Trajectory:
     InvalidInputError
         If shapes differ from the above, a number is not finite or a position beyond 1e100, a matrix is no rotation, or
         the times do not increase.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.datasets.trajectories import Trajectory
+    >>> poses = np.tile(np.eye(4), (3, 1, 1))
+    >>> poses[:, 0, 3] = 0, 1, 2  # along x
+    >>> Trajectory(poses, stamps=np.array([0.0, 0.1, 0.2])).poses.shape
+    (3, 4, 4)
     """
 
     poses: Float64

@@ -265,7 +265,7 @@ class MDNetLarge(MDNet):
     """
 
     metadata: ClassVar[Metadata] = replace(
-        MDNet.metadata, name="mdnet-large", summary="MD-Net with a larger network: more accurate, half as fast again"
+        MDNet.metadata, name="mdnet-large", summary="MD-Net with a larger network: more accurate, slower"
     )
 
 

@@ -62,6 +62,13 @@ class Profile:
         leaves the homography out, which saves most of the time.
     max_keypoints : int, optional
         No image may bring more; the best by score count.
+
+    Examples
+    --------
+    >>> from tiepoints.metrics.planar import Profile
+    >>> profile = Profile("mine", "As d2net, in both directions, without homographies.", error="larger", estimator=None)
+    >>> profile.score, profile.repeats
+    ('mean', 'one-to-one')
     """
 
     name: str
@@ -127,6 +134,16 @@ class PlanarScores:
         Share of the estimates whose mean corner error is at most THRESHOLDS; NaN where the protocol has no estimator.
     cost, comparisons : float
         Matching cost relative to N0 N1, and the number of comparisons of descriptors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tiepoints as tp
+    >>> from tiepoints.metrics.planar import THRESHOLDS, score_planar_pair
+    >>> features = tp.load("orb", max_keypoints=100)("examples/box.png")
+    >>> scores = score_planar_pair(features, features, np.eye(3))
+    >>> dict(zip(THRESHOLDS.tolist(), scores.mma.tolist()))[3.0]
+    1.0
     """
 
     keypoints: tuple[int, int]

@@ -77,7 +77,7 @@ class TwoView:
     matrix : (3, 3) float64, optional
         From the first image to the second, in pixels, pixel-centre convention: the essential matrix (of normalised
         coordinates) if calibrated, the fundamental matrix if uncalibrated, the homography if planar or panoramic.
-    proposed : Matches, optional
+    putative : Matches, optional
         What was to be verified; the inliers if not given.
 
     Raises
@@ -89,7 +89,7 @@ class TwoView:
     matches: Matches
     kind: Kind = "uncalibrated"
     matrix: NDArray[np.float64] | None = None
-    proposed: Matches | None = None
+    putative: Matches | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -206,7 +206,7 @@ def write_colmap(
                     _write_position(pycolmap, database, ids[name], positions[name])
             for pair, found in (matches or {}).items():
                 check_pair(pair, found, counts, matches or {})
-                plain = found if isinstance(found, Matches) else found.proposed or found.matches
+                plain = found if isinstance(found, Matches) else found.putative or found.matches
                 space.take(8 * len(plain) + (0 if isinstance(found, Matches) else 8 * len(found.matches)))
                 _write_pair(pycolmap, database, ids[pair[0]], ids[pair[1]], found)
         _settle(pycolmap, path)
@@ -348,8 +348,8 @@ def _write_pair(pycolmap: Any, database: Any, a: int, b: int, found: Matches | T
     if isinstance(found, Matches):
         database.write_matches(a, b, found.indices.astype(np.uint32))
         return
-    proposed = found.matches if found.proposed is None else found.proposed
-    database.write_matches(a, b, proposed.indices.astype(np.uint32))
+    putative = found.matches if found.putative is None else found.putative
+    database.write_matches(a, b, putative.indices.astype(np.uint32))
     geometry = pycolmap.TwoViewGeometry()
     geometry.config = getattr(pycolmap.TwoViewGeometryConfiguration, found.kind.upper())
     geometry.inlier_matches = found.matches.indices.astype(np.uint32)
@@ -408,9 +408,9 @@ def _matches_of(indices: Any) -> Matches:
     return Matches(indices, np.ones(len(indices), np.float32))
 
 
-def _two_view_of(pycolmap: Any, geometry: Any, proposed: Matches | None) -> TwoView:
+def _two_view_of(pycolmap: Any, geometry: Any, putative: Matches | None) -> TwoView:
     kind: Kind = pycolmap.TwoViewGeometryConfiguration(geometry.config).name.lower()
     matrix = getattr(geometry, _MATRIX[kind]) if kind in _MATRIX else None
     if matrix is not None:
         matrix = _shifted(np.asarray(matrix, dtype=np.float64), _MATRIX[kind], -0.5)
-    return TwoView(_matches_of(geometry.inlier_matches), kind, matrix, proposed)
+    return TwoView(_matches_of(geometry.inlier_matches), kind, matrix, putative)

@@ -73,7 +73,7 @@ def check_pair(
             raise InvalidInputError(f"the pair {pair} has matches, but {name!r} is not among the images")
     if a == b or (b, a) in matches:
         raise InvalidInputError(f"the pair {pair} is of one image, or there in both directions")
-    for some in (found,) if isinstance(found, Matches) else (found.matches, found.proposed):
+    for some in (found,) if isinstance(found, Matches) else (found.matches, found.putative):
         if some is not None and len(some):
             last = some.indices.max(axis=0)
             if some.indices.min() < 0 or last[0] >= counts[a] or last[1] >= counts[b]:

@@ -66,6 +66,17 @@ class Localization:
         The map's images that look most like the query, best first.
     reason : str
         Why it is not localized; empty if it is.
+
+    Examples
+    --------
+    >>> import math
+    >>> import numpy as np
+    >>> import tiepoints as tp
+    >>> from tiepoints.geometry import Geometry
+    >>> from tiepoints.tasks import Localization
+    >>> none, camera = Geometry("absolute_pose", None, np.zeros(9, bool)), tp.Camera.from_focal(500, (640, 480))
+    >>> Localization(none, camera, 0, 9, math.inf, reason="no pose fits the matches")
+    Localization(not localized: no pose fits the matches)
     """
 
     pose: Geometry
@@ -243,6 +254,11 @@ def build_map(
     ------
     TiepointsError
         If no camera was found.
+
+    Examples
+    --------
+    >>> from tiepoints.tasks import build_map
+    >>> place, reconstruction = build_map("photos/", "map/")    # doctest: +SKIP
     """
     given = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
     method = load(extractor) if isinstance(extractor, str) else extractor

@@ -58,6 +58,14 @@ class Reconstruction:
         Pairs that were matched, and that geometric verification accepted.
     missing : dict
         Photographs that are not registered, and why.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tiepoints.tasks import Reconstruction
+    >>> made = Reconstruction(Path("scene"), 12, 11, 1, 3012, 4.31, 0.62, 66, 48, missing={"blurred.jpg": "no matches"})
+    >>> made
+    Reconstruction(11 of 12 images, 3012 points, track length 4.31, reprojection error 0.62 px)
     """
 
     folder: Path

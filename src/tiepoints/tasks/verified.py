@@ -42,6 +42,19 @@ class VerifiedPairs:
         Where pairs were chosen by retrieval.
     failed : dict
         Images and pairs that failed, and why.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection import Collection, Store, Verify
+    >>> from tiepoints.tasks import verified_pairs
+    >>> with Store("box.work") as store:
+    ...     found = verified_pairs(
+    ...         Collection.from_folder("examples"), store, tp.load("orb"), pairs=[("box.png", "box_in_scene.png")],
+    ...         verify=Verify("homography"),
+    ...     )
+    >>> len(found.features), [pair for pair, view in found.views.items() if view]
+    (4, [('box.png', 'box_in_scene.png')])
     """
 
     photographs: Collection
@@ -91,6 +104,18 @@ def verified_pairs(
         If no photograph could be read.
     InvalidInputError
         If `pairs` is none of these.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection import Collection, Store
+    >>> from tiepoints.tasks import verified_pairs
+    >>> with Store("pairs.work") as store:
+    ...     found = verified_pairs(
+    ...         Collection.from_folder("examples"), store, tp.load("orb"), pairs=[("desk_1.jpg", "desk_2.jpg")]
+    ...     )
+    >>> found.views["desk_1.jpg", "desk_2.jpg"].verified
+    True
     """
 
     def told(what: str) -> Callable[[int, int], None] | None:
@@ -118,7 +143,14 @@ def verified_pairs(
 def choose_pairs(
     kind: str, names: Iterable[str], *, vectors: Results | None = None, top: int = 20, window: int = 10
 ) -> list[Pair]:
-    """Pairs of these images: "exhaustive", "sequential" with far ones for loops, or "retrieval" by their `vectors`."""
+    """Pairs of these images: "exhaustive", "sequential" with far ones for loops, or "retrieval" by their `vectors`.
+
+    Examples
+    --------
+    >>> from tiepoints.tasks import choose_pairs
+    >>> choose_pairs("sequential", ["frame1", "frame2", "frame3"], window=1)
+    [('frame1', 'frame2'), ('frame1', 'frame3'), ('frame2', 'frame3')]
+    """
     if kind == "sequential":
         return sequential(names, window, loops=True)
     if kind == "retrieval" and vectors is not None:
@@ -128,7 +160,17 @@ def choose_pairs(
 
 
 def vocabulary_of(extractor: Extractor, features: Results) -> Vocabulary:
-    """The vocabulary that is shipped for the extractor, or one learned from these features."""
+    """The vocabulary that is shipped for the extractor, or one learned from these features.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection import Collection, Extract, run
+    >>> from tiepoints.tasks.verified import vocabulary_of
+    >>> orb = tp.load("orb", max_keypoints=200)
+    >>> vocabulary_of(orb, run(Extract(orb), Collection.from_folder("examples"))).words.shape
+    (64, 256)
+    """
     if getattr(extractor, "weights", None) is None:  # weights of one's own have other descriptors
         shipped = shipped_vocabulary(extractor.metadata.name)
         if shipped is not None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ...camera import Camera
 from ...collection import Collection, Engine, Extract, Given, Results, Step, run
 from ...collection.running import Input
-from ...datasets.scenes import Pair, Scene, find_scenes, read_depth
+from ...datasets.hdf5 import read_depth
+from ...datasets.scenes import Pair, Scene, find_scenes
 from ...errors import InvalidInputError, StorageError
 from ...extraction import Extractor
 from ...features import Features

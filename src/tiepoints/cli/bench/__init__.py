@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..lazy import LazyGroup
-from .options import examples
+from ..options import examples
 
 # Name -> module, and the line that `tiepoints bench --help` shows for it.
 _BENCHMARKS: dict[str, tuple[str, str]] = {

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..options import json_option, print_json, quiet_option, say
-from .options import examples, progress_bar
+from ..options import examples, json_option, print_json, quiet_option, say
+from .options import progress_bar
 
 
 @click.command("download", epilog=examples("tiepoints bench download hpatches --to data"))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from ..options import examples
 from .options import (
     check_reports,
     deliver,
-    examples,
     make_methods,
     methods_options,
     progress_bar,

@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-from ..options import print_json, say
+from ..options import examples, print_json, say
 from .options import (
     check_reports,
     deliver,
-    examples,
     make_methods,
     methods_options,
     progress_bar,

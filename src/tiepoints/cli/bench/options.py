@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 _REPORTS = (".json", ".csv", ".md", ".html")
 
 
-def examples(*commands: str) -> str:
-    """Commands for the end of a help text, each on a line that can be copied."""
-    return "\n".join(["\b", "Examples:" if len(commands) > 1 else "Example:", *(f"  {line}" for line in commands)])
-
-
 def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The methods: `specs`, `max_keypoints`, `max_size`, which `make_methods` understands."""
     for option in (

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from ..options import ExtractorName
-from .options import check_reports, deliver, examples, make_methods, progress_bar, report_options
+from ..options import ExtractorName, examples
+from .options import check_reports, deliver, make_methods, progress_bar, report_options
 
 
 class _Size(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5 only

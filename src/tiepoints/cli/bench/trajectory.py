@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .options import check_reports, deliver, examples, report_options
+from ..options import examples
+from .options import check_reports, deliver, report_options
 
 
 @click.command(
