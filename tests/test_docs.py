@@ -1,4 +1,4 @@
-"""The pages of the documentation: their links lead somewhere, and their Python runs, as that of the docstrings does."""
+"""The documentation: its links lead somewhere, its Python prints what the page shows, and docstrings' examples run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from tiepoints.tasks import mapping, maps, nerfstudio, page, reconstruction, tri
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
-CODE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# A block, and what it prints where the page shows that.
+CODE = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```)?", re.DOTALL | re.MULTILINE)
 
 
 # Whose public functions and classes each have an example.
@@ -73,16 +74,30 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/collections.md", "docs/geometry.md", "docs/storage.md"])
-def test_python_runs(name: str, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_prints_what_the_page_shows(
+    name: str, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     blocks = CODE.findall((ROOT / name).read_text(encoding="utf-8"))
     assert blocks
-    if any("write_colmap" in block for block in blocks):
+    if any("write_colmap" in block for block, _ in blocks):
         pytest.importorskip("pycolmap", reason="needs the extra sfm")
     shutil.copytree(examples, tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     known: dict[str, object] = {}
-    for block in blocks:  # a page's blocks follow one another
+    for block, shown in blocks:  # a page's blocks follow one another
+        capsys.readouterr()
         exec(compile(block, name, "exec"), known)
+        if shown:
+            check_printed(capsys.readouterr().out, shown)
+
+
+def check_printed(printed: str, shown: str) -> None:
+    """The page shows what is printed; counts may differ a little from processor to processor, small numbers more."""
+    number = re.compile(r"\d+(?:\.\d+)?")
+    assert number.sub("#", printed) == number.sub("#", shown)
+    pairs = zip(number.findall(printed), number.findall(shown), strict=True)
+    counts = [(int(a), int(b)) for a, b in pairs if a.isdigit() and b.isdigit()]
+    assert all(abs(a - b) <= max(3, 0.02 * b) for a, b in counts), f"the page shows {shown}, printed is {printed}"
 
 
 def has_example(value: object) -> bool:

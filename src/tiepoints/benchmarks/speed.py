@@ -301,7 +301,7 @@ def _notes(
         notes.append("the image is a synthetic texture; give a photograph with --image")
     fewer = [f"{t.name} {t.keypoints}" for t in usual if t.keypoints < 0.98 * count]
     if fewer:
-        notes.append(f"fewer than {count} keypoints, which flatters the time: {', '.join(fewer)}")
+        notes.append(f"fewer than {count} keypoints, which shortens the time: {', '.join(fewer)}")
     own = {one.label: getattr(one.extractor, "threads", threads) for one in methods}
     notes += [f"{name} ran on {n or 'all'} threads, not on {threads}" for name, n in own.items() if n != threads]
     if os.environ.get("OMP_NUM_THREADS") != str(threads):
