@@ -28,8 +28,8 @@ def rebuild(path: Path, connect: Callable[[Path], sqlite3.Connection]) -> None:
     ----------
     path : path
     connect : callable
-        Opens a database of pages of `PAGE` bytes, and makes its tables if it is new. A row's number is the first half of
-        its key, 16 hexadecimal digits, without the last bit.
+        Opens a database of pages of `PAGE` bytes, and makes its tables if it is new. A row's number is the first half
+        of its key, 16 hexadecimal digits, without the last bit.
 
     Examples
     --------
