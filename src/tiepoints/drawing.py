@@ -18,7 +18,7 @@ _FAR = 1e5  # pixels; OpenCV's fixed-point numbers end at 2**31 / 2**_SHIFT, and
 _SHOWN = 480  # pixels, the long edge of the picture of features without their image
 
 
-class Picture(NDArray[np.uint8]):
+class Picture(np.ndarray[Any, np.dtype[np.uint8]]):  # NDArray is no class from Python 3.12 on
     """An image, (H, W) or (H, W, 3) uint8, which a notebook shows as a picture; in all else a NumPy array.
 
     Attributes

@@ -15,7 +15,7 @@ from ..extraction import Extractor, load
 from ..files import PathLike
 from ..weights import cache_folder
 
-__all__ = ["Method", "Progress", "default_store", "method", "methods_of"]
+__all__ = ["Method", "default_store", "method", "methods_of"]
 
 #: Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]

@@ -31,7 +31,14 @@ class _Found(NamedTuple):
 
 
 def find(sources: Iterable[PathLike], *, masks: PathLike | None = None, every: int = 1) -> Collection:
-    """The collection that the sources stand for; see `Collection.from_sources`."""
+    """The collection that the sources stand for; see `Collection.from_sources`.
+
+    Examples
+    --------
+    >>> from tiepoints.collection.finding import find
+    >>> list(find(["examples/desk_*.jpg"]))
+    ['desk_1.jpg', 'desk_2.jpg']
+    """
     count(every, "every", least=1)
     listed = [Path(source) for source in sources]
     failed: dict[str, str] = {}

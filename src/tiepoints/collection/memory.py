@@ -17,7 +17,16 @@ __all__ = ["Memory", "Stored"]
 
 
 class Stored(Protocol):
-    """What `run` needs of a place for results: the folder of a `Store`, or `Memory`."""
+    """What `run` needs of a place for results: the folder of a `Store`, or `Memory`.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Extract, Memory
+    >>> from tiepoints.collection.memory import Stored
+    >>> place: Stored = Memory()
+    >>> place.known(Extract("orb"), ["0" * 32])
+    set()
+    """
 
     def known(self, step: Step, keys: Iterable[str]) -> set[str]:
         """Which of the keys there are results for."""

@@ -29,7 +29,15 @@ Progress = Callable[[int, int], None]
 
 @runtime_checkable
 class Input(Protocol):
-    """What a step is called with, and how it is known."""
+    """What a step is called with, and how it is known.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Given
+    >>> from tiepoints.collection.running import Input
+    >>> isinstance(Given(3.5), Input)
+    True
+    """
 
     @property
     def key(self) -> str:

@@ -28,7 +28,30 @@ def rebuild(path: Path, connect: Callable[[Path], sqlite3.Connection]) -> None:
     ----------
     path : path
     connect : callable
-        Opens a database, and makes its tables if it is new.
+        Opens a database of pages of `PAGE` bytes, and makes its tables if it is new. A row's number is the first half
+        of its key, 16 hexadecimal digits, without the last bit.
+
+    Examples
+    --------
+    >>> import sqlite3
+    >>> from pathlib import Path
+    >>> from tiepoints.collection.records import encode
+    >>> from tiepoints.collection.salvage import PAGE, rebuild
+    >>> def connect(path):
+    ...     database = sqlite3.connect(path)
+    ...     _ = database.execute(f"pragma page_size={PAGE}")
+    ...     columns = "id integer primary key, key text not null, body blob not null"
+    ...     _ = database.execute(f"create table if not exists records ({columns})")
+    ...     return database
+    >>> database = connect("damaged.sqlite")
+    >>> with database:
+    ...     _ = database.execute("insert or ignore into records values (0, ?, ?)", ("0" * 32, encode(0.5)))
+    >>> database.close()
+    >>> rebuild(Path("damaged.sqlite"), connect)
+    >>> database = connect("damaged.sqlite")
+    >>> database.execute("select count(*) from records").fetchone()
+    (1,)
+    >>> database.close()
     """
     logs = [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
     fresh = path.with_name(path.name + ".rebuilt")

@@ -24,6 +24,18 @@ def frames_of(path: Path) -> int:
     ------
     ImageError
         If it cannot be opened or has none.
+
+    Examples
+    --------
+    >>> import cv2
+    >>> import numpy as np
+    >>> from tiepoints.collection.videos import frames_of
+    >>> video = cv2.VideoWriter("three.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    >>> for _ in range(3):
+    ...     _ = video.write(np.zeros((48, 64, 3), np.uint8))
+    >>> video.release()
+    >>> frames_of("three.avi")
+    3
     """
     video = _opened(path)
     count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -42,6 +54,18 @@ def read_frame(path: Path, number: int) -> NDArray[np.uint8]:
     ------
     ImageError
         If the video ends before it, or is damaged.
+
+    Examples
+    --------
+    >>> import cv2
+    >>> import numpy as np
+    >>> from tiepoints.collection.videos import read_frame
+    >>> video = cv2.VideoWriter("two.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    >>> for value in (0, 255):
+    ...     _ = video.write(np.full((48, 64, 3), value, np.uint8))
+    >>> video.release()
+    >>> read_frame("two.avi", 1).shape
+    (48, 64, 3)
     """
     name, before, following = getattr(_open, "video", (None, None, 0))
     video: Any = before

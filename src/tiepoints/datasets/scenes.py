@@ -136,9 +136,15 @@ def find_scenes(root: PathLike) -> list[Scene]:
 
     Examples
     --------
+    >>> import shutil
+    >>> import numpy as np
     >>> from tiepoints.datasets.scenes import find_scenes
-    >>> [scene.name for scene in find_scenes("imw2020-valid")]    # doctest: +SKIP
-    ['reichstag', 'sacre_coeur', 'st_peters_square']
+    >>> _ = shutil.copytree("examples", "places/desk/images", dirs_exist_ok=True)
+    >>> columns = ["name", "width", "height", *(f"{m}{i}{j}" for m in "KR" for i in "012" for j in "012"), "T0,T1,T2"]
+    >>> rows = [f"desk_{k}.jpg,640,480,500,0,320,0,500,240,0,0,1,1,0,0,0,1,0,0,0,1,{k},0,0" for k in (1, 2)]
+    >>> np.savetxt("places/desk/cameras.csv", [",".join(columns), *rows], "%s")
+    >>> [scene.name for scene in find_scenes("places")]
+    ['desk']
     """
     root = Path(root)
     if not root.is_dir():

@@ -37,6 +37,14 @@ def run_mapper(job: Mapping[str, Any], progress: Callable[[int], None] | None = 
         If pycolmap is not installed.
     TiepointsError
         If the mapper fails; what COLMAP said last is in the message.
+
+    Examples
+    --------
+    >>> from tiepoints.tasks.mapping import run_mapper
+    >>> job = {"mapper": "incremental", "database": "scene/database.db", "images": "photos", "out": "scene/sparse"}
+    >>> job |= {"min_model_size": 3, "threads": 4, "seed": 0, "refine_focal": True, "refine_extra": True}
+    >>> run_mapper(job)    # doctest: +SKIP
+    1
     """
     require("pycolmap", "reconstruction", "sfm")
     command = [sys.executable, "-m", "tiepoints.tasks.mapping"]

@@ -47,6 +47,15 @@ class Rows:
         Descriptors and sets; their places do not matter any more.
     points : (M,) int
         The index of the point that each shows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tiepoints as tp
+    >>> from tiepoints.tasks.maps import Rows
+    >>> rows = Rows(tp.load("orb", max_keypoints=100)("examples/desk_1.jpg"), np.arange(100, dtype=np.int32))
+    >>> len(rows.features) == len(rows.points)
+    True
     """
 
     features: Features
@@ -70,6 +79,13 @@ class Map:
     vocabulary : Vocabulary
     vectors : (N, K D) float32
     xyz : (P, 3) float64
+
+    Examples
+    --------
+    >>> from tiepoints.tasks.maps import read_map
+    >>> place = read_map("map/")           # doctest: +SKIP
+    >>> len(place.names), len(place.xyz)   # doctest: +SKIP
+    (40, 8127)
     """
 
     folder: Path
@@ -138,6 +154,22 @@ def write_map(
     ------
     StorageError
         If the folder cannot be written, or the model and the features do not belong together.
+
+    Examples
+    --------
+    >>> import pycolmap
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection.retrieval import Vocabulary
+    >>> from tiepoints.tasks.maps import write_map
+    >>> synthetic = pycolmap.SyntheticDatasetOptions(num_points3D=100, num_points2D_without_point3D=0)
+    >>> model = pycolmap.synthesize_dataset(synthetic)
+    >>> names = [image.name for image in model.images.values()]
+    >>> features = dict.fromkeys(names, tp.load("orb", max_keypoints=100)("examples/desk_1.jpg"))
+    >>> vocabulary = Vocabulary.learn(features.values(), words=4)
+    >>> vectors = {name: vocabulary(features[name]) for name in names}
+    >>> place = write_map("synthetic", model, features, vectors, vocabulary, "orb", {"max_keypoints": 100}, {})
+    >>> len(place.names), place.xyz.shape
+    (10, (100, 3))
     """
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -203,6 +235,12 @@ def read_map(folder: PathLike) -> Map:
     ------
     StorageError
         If there is no map, or it is damaged or of a newer version.
+
+    Examples
+    --------
+    >>> from tiepoints.tasks.maps import read_map
+    >>> read_map("map/").extractor    # doctest: +SKIP
+    'mdnet'
     """
     path = Path(folder)
     about = path / "map.json"

@@ -42,6 +42,17 @@ def transforms_of(model: Any, photographs: Collection) -> dict[str, Any]:
     Notes
     -----
     Source: nerfstudio's documentation, "Data conventions".
+
+    Examples
+    --------
+    >>> import pycolmap
+    >>> from tiepoints.collection import Collection
+    >>> from tiepoints.tasks.nerfstudio import transforms_of
+    >>> options = pycolmap.SyntheticDatasetOptions(num_points3D=10)
+    >>> model = pycolmap.synthesize_dataset(options)
+    >>> content = transforms_of(model, Collection([]))
+    >>> len(content["frames"]) == model.num_reg_images()
+    True
     """
     frames, left_out = [], []
     for image_id in model.reg_image_ids():

@@ -35,6 +35,17 @@ def page_of(model: Any, photographs: Collection, figures: Mapping[str, Any]) -> 
     photographs : Collection
     figures : mapping
         As `summary_of` gives them.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tiepoints.collection import Collection
+    >>> from tiepoints.tasks import Reconstruction
+    >>> from tiepoints.tasks.page import page_of
+    >>> from tiepoints.tasks.reconstruction import summary_of
+    >>> figures = summary_of(Reconstruction(Path("scene"), 12, 0, 0, 0, 0.0, 0.0, 66, 0))
+    >>> "0 of 66" in page_of(None, Collection([]), figures)
+    True
     """
     cameras, points, colours = ([], np.zeros((0, 3)), np.zeros((0, 3), np.uint8)) if model is None else _scene(model)
     scene = {

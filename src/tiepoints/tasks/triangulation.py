@@ -55,6 +55,18 @@ def triangulate(
         If the model has none of the photographs.
     TiepointsError
         If COLMAP fails.
+
+    Examples
+    --------
+    >>> import pycolmap
+    >>> from pathlib import Path
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection import Collection
+    >>> from tiepoints.tasks.triangulation import triangulate
+    >>> photos, work = Collection.from_folder("examples"), Path("triangulated")
+    >>> model = pycolmap.Reconstruction("known/")                                   # doctest: +SKIP
+    >>> triangulate(photos, work, model, tp.load("mdnet"), store=work / "store")    # doctest: +SKIP
+    PosixPath('triangulated/sparse/0')
     """
     pycolmap = require("pycolmap", "triangulation", "sfm")
     known = {model.image(i).name: i for i in model.reg_image_ids()}

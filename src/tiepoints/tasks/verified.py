@@ -13,7 +13,7 @@ from ..collection.retrieval import Describe, Vocabulary, retrieval, shipped_voca
 from ..errors import ImageError
 from ..extraction import Extractor
 
-__all__ = ["PAIRS", "Report", "VerifiedPairs", "choose_pairs", "verified_pairs", "vocabulary_of"]
+__all__ = ["PAIRS", "VerifiedPairs", "choose_pairs", "verified_pairs", "vocabulary_of"]
 
 #: Called with what is being done, the number of items done, and of all.
 Report = Callable[[str, int, int], None]
