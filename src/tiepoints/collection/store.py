@@ -283,6 +283,9 @@ class _File:
                 self._connection.close()
             self._connection = None
 
+    def __del__(self) -> None:
+        self.close()  # a store that nobody closed; Python 3.13 warns of connections that are left open
+
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Work with the connection, in one thread; SQLite's errors become StorageErrors about this file."""
         with self._lock:
