@@ -24,6 +24,7 @@ from .batch import (
     store_option,
     work_folder,
 )
+from .many import CAMERA_MODES
 from .options import check_not_an_input, print_json, say
 from .shards import Shard, shard_option
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from ..collection import Collection, Results, Store
     from ..collection.steps import Step
     from ..extraction import Extractor
-
-CAMERA_MODES = ("equal", "single", "per-folder", "per-image")
 
 
 class Wanted(NamedTuple):

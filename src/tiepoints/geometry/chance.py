@@ -69,7 +69,15 @@ def log_nfa(model: Geometry, threshold: float, image_size: tuple[int, int]) -> f
         p = 2 * math.sqrt(2) * threshold * math.hypot(width, height) / (width * height)
     else:
         p = math.pi * threshold**2 / (width * height)
-    natural = math.log(models * (n - sample)) + _log_choose(n, k) + _log_choose(k, sample)
+    return log_expected(n, k, sample, models, p)
+
+
+def log_expected(n: int, k: int, sample: int, models: int, p: float) -> float:
+    """log10 of the expected number of models with k inliers among n random matches, k > sample.
+
+    A sample of so many matches gives so many models, and a random match agrees with one with the probability p.
+    """
+    natural = math.log(models * max(n - sample, 1)) + _log_choose(n, k) + _log_choose(k, sample)
     return (natural + (k - sample) * math.log(min(p, 1.0))) / math.log(10)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..camera import Camera
 from ..checks import count, number
-from ..collection import Collection, Engine, Match, Store, run
+from ..collection import Collection, Engine, Extract, Match, Store, run
 from ..collection.pairs import Pair
 from ..collection.retrieval import Describe, nearest_images
 from ..errors import InvalidInputError, TiepointsError
@@ -26,6 +26,7 @@ from ..extraction import Extractor, load
 from ..features import Features
 from ..files import PathLike
 from ..geometry import Geometry, absolute_pose
+from ..geometry.chance import log_expected
 from ..matching import match
 from .maps import Map, read_map, write_map
 from .reconstruction import Reconstruction, load_model, reconstruct
@@ -283,8 +284,6 @@ def build_map(
             given, work, load_model(model), method, pairs=pairs, match=Match(ratio=ratio), store=kept, engine=engine,
             progress=progress,
         )  # fmt: skip
-    from ..collection import Extract
-
     with Store(kept) as stored:
         features = run(Extract(method), given, stored, engine=engine)
         vocabulary = vocabulary_of(method, features)
@@ -346,13 +345,8 @@ def _log_nfa(inliers: int, pairs: int, threshold: float, size: tuple[int, int], 
     """
     if inliers <= 3:
         return math.inf
-    p = min(math.pi * threshold**2 / (size[0] * size[1]), 1.0)
-    natural = math.log(4 * models * max(pairs - 3, 1)) + _log_choose(pairs, inliers) + _log_choose(inliers, 3)
-    return (natural + (inliers - 3) * math.log(p)) / math.log(10)
-
-
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(max(n - k, 0) + 1)
+    p = math.pi * threshold**2 / (size[0] * size[1])
+    return log_expected(pairs, inliers, 3, 4 * models, p)
 
 
 def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:

@@ -188,7 +188,7 @@ def _map(job: dict[str, Any], photographs: Collection, folder: Path, count: int,
 
     told = None if progress is None else (lambda registered: progress("mapping", min(registered, count), count))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".mapping-") as temporary:
-        images = _images_folder(photographs, Path(temporary) / "images")
+        images = images_folder(photographs, Path(temporary) / "images")
         run_mapper(job | {"images": str(images), "out": str(Path(temporary) / "sparse")}, told)
         parts = sorted(path for path in (Path(temporary) / "sparse").iterdir() if path.is_dir())
         models = [(path, pycolmap.Reconstruction(path)) for path in parts]
@@ -206,7 +206,7 @@ def _map(job: dict[str, Any], photographs: Collection, folder: Path, count: int,
     return reconstructions
 
 
-def _images_folder(photographs: Collection, folder: Path) -> Path:
+def images_folder(photographs: Collection, folder: Path) -> Path:
     """A folder in which COLMAP finds every photograph by its name: where they lie, or one of links."""
     tops = {
         str(one.path)[: -len(name)]

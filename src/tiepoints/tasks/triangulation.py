@@ -14,7 +14,7 @@ from ..errors import InvalidInputError, TiepointsError
 from ..extraction import Extractor
 from ..optional import require
 from .mapping import run_mapper
-from .reconstruction import _images_folder
+from .reconstruction import images_folder
 from .verified import Report, verified_pairs
 
 __all__ = ["triangulate"]
@@ -83,7 +83,7 @@ def triangulate(
         export_colmap(database, given, found.features, found.views, camera_mode="per-image")
     with tempfile.TemporaryDirectory(dir=work, prefix=".triangulation-") as temporary:
         posed = _posed(pycolmap, database, model, known, Path(temporary) / "posed")
-        images = _images_folder(given, Path(temporary) / "images")
+        images = images_folder(given, Path(temporary) / "images")
         out = Path(temporary) / "sparse"
         job = {"mapper": "triangulate", "database": str(database), "images": str(images), "out": str(out)}
         (out / "0").mkdir(parents=True)
