@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .batch import progress_bar
+from .batch import progress_bar, shown
 
 if TYPE_CHECKING:
     from ..camera import Camera
     from ..collection import Collection
+    from ..exif import Position
     from ..tasks.verified import Report
 
+_NAMED = 10  # photographs that a line names
 CAMERA_MODES = ("equal", "single", "per-folder", "per-image")
 
 pairs_option = click.option(
@@ -23,8 +25,8 @@ pairs_option = click.option(
     metavar="KIND|FILE",
     default="auto",
     show_default=True,
-    help="auto: every pair up to 100 images, else retrieval; exhaustive; sequential; retrieval; or a file with two "
-    "names on each line.",
+    help="auto: every pair up to 100 images, else retrieval; exhaustive; sequential; retrieval; spatial (the 20 taken "
+    "nearest, by the GPS position in EXIF); or a file with two names on each line.",
 )
 camera_mode_option = click.option(
     "--camera-mode",
@@ -54,12 +56,27 @@ def pairs_of(wanted: str, photographs: Collection) -> Any:
     from ..tasks.verified import PAIRS
 
     if wanted in PAIRS:
+        if wanted == "spatial":
+            placed_of(photographs, "retrieval")
         return wanted
     if not Path(wanted).is_file():
         raise click.BadParameter(
             f"{wanted} is neither {', '.join(PAIRS)} nor a file with two names on each line", param_hint="--pairs"
         )
     return from_file(wanted, photographs)
+
+
+def placed_of(photographs: Collection, otherwise: str) -> dict[str, Position]:
+    """The positions in EXIF; photographs without one are named."""
+    from ..collection import positions_of
+
+    placed = positions_of(photographs)
+    lost = [name for name in photographs if name not in placed]
+    if lost and placed:  # without any, an error says so
+        names = ", ".join(shown(name) for name in lost[:_NAMED])
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        click.echo(f"without a position in EXIF, paired by {otherwise}: {names}{more}", err=True)
+    return placed
 
 
 def read_cameras(path: Path) -> dict[str, Camera]:

@@ -24,7 +24,7 @@ from .batch import (
     store_option,
     work_folder,
 )
-from .many import CAMERA_MODES
+from .many import CAMERA_MODES, placed_of
 from .options import check_not_an_input, print_json, say
 from .shards import Shard, shard_option
 
@@ -82,7 +82,8 @@ def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default="exhaustive",
             show_default=True,
             help="Of a FOLDER: exhaustive; sequential or sequential:N for videos, each image with the N (10) that "
-            "follow it in natural order and with some far ones; or a file with two names on each line.",
+            "follow it in natural order and with some far ones; spatial or spatial:N, each with the N (20) that were "
+            "taken nearest by the GPS position in EXIF; or a file with two names on each line.",
         ),
     ):
         function = option(function)
@@ -212,17 +213,22 @@ def _is_image(source: Path) -> bool:
 
 
 def _pairs(wanted: str, photographs: Collection) -> list[tuple[str, str]]:
-    """exhaustive, sequential, sequential:N, or the path of a list."""
+    """exhaustive, sequential, sequential:N, spatial, spatial:N, or the path of a list."""
     from ..collection import exhaustive, from_file, sequential
+    from ..tasks import choose_pairs
 
     if wanted == "exhaustive":
         return exhaustive(photographs)
-    kind, _, window = wanted.partition(":")
-    if kind == "sequential" and (not window or window.isdecimal()):
-        return sequential(photographs, int(window or 10), loops=True)
+    kind, _, many = wanted.partition(":")
+    if kind == "sequential" and (not many or many.isdecimal()):
+        return sequential(photographs, int(many or 10), loops=True)
+    if kind == "spatial" and (not many or many.isdecimal()):
+        placed = placed_of(photographs, "sequence")
+        return choose_pairs(kind, photographs, positions=placed, top=int(many or 20))
     if not Path(wanted).is_file():
         raise click.BadParameter(
-            f"{wanted} is neither exhaustive, sequential, sequential:N nor a file with two names on each line",
+            f"{wanted} is neither exhaustive, sequential, sequential:N, spatial, spatial:N nor a file with two "
+            "names on each line",
             param_hint="--pairs",
         )
     return from_file(wanted, photographs)

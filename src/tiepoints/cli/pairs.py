@@ -18,9 +18,10 @@ from .batch import (
     store_option,
     work_folder,
 )
+from .many import placed_of
 from .options import examples, extractor_options, json_option, make_extractor, output_option, print_json, say
 
-KINDS = ("exhaustive", "sequential", "retrieval")
+KINDS = ("exhaustive", "sequential", "retrieval", "spatial")
 
 
 @click.command(
@@ -28,6 +29,7 @@ KINDS = ("exhaustive", "sequential", "retrieval")
     epilog=examples(
         "tiepoints pairs photos/ --kind retrieval --top 20 --out pairs.txt",
         "tiepoints pairs frames/ --kind sequential --kind retrieval --out pairs.txt",
+        "tiepoints pairs flight/ --kind spatial --top 30 --within 200 --out pairs.txt",
     ),
 )
 @click.argument("photos", nargs=-1, required=True, type=click.Path())
@@ -52,8 +54,15 @@ KINDS = ("exhaustive", "sequential", "retrieval")
     type=click.IntRange(min=1),
     default=20,
     show_default=True,
-    help="For retrieval: number of most similar images.",
+    help="For retrieval and spatial: number of the most similar, or nearest, images.",
 )
+@click.option(
+    "--within",
+    type=click.FloatRange(min=0, min_open=True),
+    help="For spatial: of the nearest, those within METRES.",
+    metavar="METRES",
+)
+@click.option("--altitude", is_flag=True, help="For spatial: differences in altitude count too, as for a drone.")
 @extractor_options
 @every_option
 @jobs_option
@@ -65,6 +74,8 @@ def command(
     out: Path,
     window: int,
     top: int,
+    within: float | None,
+    altitude: bool,
     name: str,
     max_keypoints: int,
     max_size: int | None,
@@ -77,7 +88,9 @@ def command(
     """Choose which of PHOTOS are to be matched with which, without matching them.
 
     exhaustive: every pair. sequential: each with those that follow it in the order of the numbers in their names, and
-    some far ones. retrieval: each with those that look most alike, by a vector made of its features.
+    some far ones. retrieval: each with those that look most alike, by a vector made of its features. spatial: each with
+    those that were taken nearest to it, by the GPS positions in EXIF; photographs without one are named, and get pairs
+    by retrieval.
     """
     from ..collection import Extract, Store, run, union
     from ..collection.retrieval import Describe
@@ -87,7 +100,8 @@ def command(
     photographs = found(photos, None, every, as_json)
     failed = dict(photographs.failed)
     names, vectors = list(photographs), None
-    if "retrieval" in kinds:
+    positions = placed_of(photographs, "retrieval") if "spatial" in kinds else None
+    if "retrieval" in kinds or (positions and len(positions) < len(names)):
         extractor, engine = make_extractor(name, max_keypoints, max_size, settings), engine_of(jobs)
         folder = work_folder(out, store)
         with explained_interrupt(folder), Store(folder) as kept:
@@ -97,9 +111,15 @@ def command(
             if features:
                 vectors = run(Describe(vocabulary_of(extractor, features)), features, kept, engine=engine)
                 names = [str(one) for one in features]
-            listed = union(*(choose_pairs(kind, names, vectors=vectors, top=top, window=window) for kind in kinds))
-    else:
-        listed = union(*(choose_pairs(kind, names, window=window) for kind in kinds))
+    listed = union(
+        *(
+            choose_pairs(
+                kind, names, vectors=vectors, positions=positions, top=top, window=window, within=within,
+                altitude=altitude,
+            )
+            for kind in kinds
+        )
+    )  # fmt: skip
     separator = "\t" if any(" " in one for one in names) else " "
     write_whole(out, "".join(f"{a}{separator}{b}\n" for a, b in listed).encode("utf-8", "surrogateescape"))
     for message in failed.values():

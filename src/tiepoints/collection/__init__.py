@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .memory import Memory
     from .pairs import exhaustive, from_file, sequential, union
     from .photographs import Collection, Photograph, natural_order
+    from .places import positions_of, spatial
     from .ray_engine import Ray
     from .records import register
     from .running import Given, Reference, Results, run, stored
@@ -27,6 +28,7 @@ _MODULES = {
     "joining": ("join",),
     "memory": ("Memory",),
     "pairs": ("exhaustive", "from_file", "sequential", "union"),
+    "places": ("positions_of", "spatial"),
     "photographs": ("Collection", "Photograph", "natural_order"),
     "ray_engine": ("Ray",),
     "records": ("register",),
@@ -66,9 +68,11 @@ __all__ = [
     "from_file",
     "join",
     "natural_order",
+    "positions_of",
     "register",
     "run",
     "sequential",
+    "spatial",
     "stored",
     "union",
 ]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..camera import Camera
-from ..errors import ImageError, InvalidInputError
-from ..exif import Position, position_from_exif
+from ..errors import InvalidInputError
 from ..features import Features, Matches
 from ..files import PathLike
 from ..storage import FeatureWriter, MatchWriter, TwoView, save_features, write_colmap
 from ..storage.colmap_checks import CameraMode
 from .orientation import stored_camera, stored_features, stored_from_upright, stored_matrix
 from .photographs import Collection
+from .places import positions_of
 from .running import Results
 from .stages import Verified
 
@@ -77,21 +76,9 @@ def export_colmap(
     """
     images = _Images(photographs, features, focal)
     verified = [pair for pair, view in views.items() if view and pair[0] in images and pair[1] in images]
-    positions = _positions(photographs, images)
+    positions = positions_of(photographs, images)
     write_colmap(path, images, _TwoViews(verified, photographs, views), camera_mode=camera_mode, positions=positions)
     return len(verified)
-
-
-def _positions(photographs: Collection, names: Iterable[str]) -> dict[str, Position]:
-    """Where photographs were taken, as far as EXIF says."""
-    found: dict[str, Position] = {}
-    for name in names:
-        if photographs[name].frame is None:
-            with suppress(ImageError):  # its features may be there although the file is gone
-                position = position_from_exif(photographs[name].path)
-                if position is not None:
-                    found[name] = position
-    return found
 
 
 class _Images(Mapping[str, tuple[Features, Camera]]):

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..checks import choice
-from ..collection import Collection, Engine, Extract, Match, Results, Store, Verify, exhaustive, run, sequential, union
+from ..collection import (
+    Collection,
+    Engine,
+    Extract,
+    Match,
+    Results,
+    Store,
+    Verify,
+    exhaustive,
+    positions_of,
+    run,
+    sequential,
+    spatial,
+    union,
+)
 from ..collection.pairs import Pair
 from ..collection.retrieval import Describe, Vocabulary, retrieval, shipped_vocabulary
 from ..errors import ImageError
+from ..exif import Position
 from ..extraction import Extractor
 
 __all__ = ["PAIRS", "VerifiedPairs", "choose_pairs", "verified_pairs", "vocabulary_of"]
@@ -19,7 +34,7 @@ __all__ = ["PAIRS", "VerifiedPairs", "choose_pairs", "verified_pairs", "vocabula
 Report = Callable[[str, int, int], None]
 
 #: How pairs are chosen, by name.
-PAIRS = ("auto", "exhaustive", "sequential", "retrieval")
+PAIRS = ("auto", "exhaustive", "sequential", "retrieval", "spatial")
 
 # Up to so many images every pair is matched; beyond, each with those most like it. Ours: 100 images are 4,950 pairs, a
 # minute's work.
@@ -72,6 +87,7 @@ def verified_pairs(
     pairs: str | Iterable[Pair] = "auto",
     top: int = 20,
     window: int = 10,
+    within: float | None = None,
     match: Match | None = None,
     verify: Verify | None = None,
     engine: Engine | None = None,
@@ -87,7 +103,9 @@ def verified_pairs(
     pairs : str or iterable of pairs
         One of `PAIRS`, or names of images two by two. "auto": every pair up to 100 images, else "retrieval".
     top, window : int
-        Of "retrieval" and "sequential".
+        Of "retrieval" and "spatial", and of "sequential".
+    within : float, optional
+        Of "spatial": metres.
     match, verify : Match, Verify
         By default ``Match()`` and ``Verify("fundamental")``.
     engine : Engine, optional
@@ -130,10 +148,12 @@ def verified_pairs(
         kind = choice(pairs, "pairs", PAIRS)
         if kind == "auto":
             kind = "exhaustive" if len(features) <= _EVERY_PAIR else "retrieval"
-        if kind == "retrieval":
+        positions = positions_of(photographs, map(str, features)) if kind == "spatial" else None
+        if kind == "retrieval" or (positions is not None and len(positions) < len(features)):
             step = Describe(vocabulary_of(extractor, features))
             vectors = run(step, features, store, engine=engine, progress=told("describing images"))
-        pairs = choose_pairs(kind, map(str, features), vectors=vectors, top=top, window=window)
+        names = list(map(str, features))
+        pairs = choose_pairs(kind, names, vectors=vectors, positions=positions, top=top, window=window, within=within)
     matches = run(match or Match(), pairs, store, features, engine=engine, progress=told("matching"))
     views = run(verify or Verify("fundamental"), matches, store, features, engine=engine, progress=told("verifying"))
     failed = {**features.failed, **matches.failed, **views.failed}
@@ -141,9 +161,38 @@ def verified_pairs(
 
 
 def choose_pairs(
-    kind: str, names: Iterable[str], *, vectors: Results | None = None, top: int = 20, window: int = 10
+    kind: str,
+    names: Iterable[str],
+    *,
+    vectors: Results | None = None,
+    positions: Mapping[str, Position] | None = None,
+    top: int = 20,
+    window: int = 10,
+    within: float | None = None,
+    altitude: bool = False,
 ) -> list[Pair]:
-    """Pairs of these images: "exhaustive", "sequential" with far ones for loops, or "retrieval" by their `vectors`.
+    """Pairs of these images, by one of `PAIRS`.
+
+    Parameters
+    ----------
+    kind : str
+        "exhaustive"; "sequential" with far ones for loops; "retrieval" by `vectors`; "spatial" by `positions`, where
+        images without one get pairs by `vectors`, or else by sequence.
+    names : iterable of str
+    vectors : Results of `Describe`, optional
+    positions : mapping, optional
+        As `positions_of` gives them.
+    top : int
+        Of "retrieval" and "spatial": how many for each image.
+    window : int
+        Of "sequential".
+    within, altitude
+        Of "spatial": see there.
+
+    Raises
+    ------
+    ImageError
+        If spatial pairs are asked for and no image has a position.
 
     Examples
     --------
@@ -151,12 +200,22 @@ def choose_pairs(
     >>> choose_pairs("sequential", ["frame1", "frame2", "frame3"], window=1)
     [('frame1', 'frame2'), ('frame1', 'frame3'), ('frame2', 'frame3')]
     """
+    listed = list(names)
+    # The neighbours in the order of names cost little, and hold together what looks too different.
     if kind == "sequential":
-        return sequential(names, window, loops=True)
+        return sequential(listed, window, loops=True)
     if kind == "retrieval" and vectors is not None:
-        # The neighbours in the order of names cost little, and hold together what looks too different.
-        return union(retrieval(vectors, top), sequential(names, 1))
-    return exhaustive(names)
+        return union(retrieval(vectors, top), sequential(listed, 1))
+    if kind == "spatial":
+        placed = {name: positions[name] for name in listed if name in positions} if positions else {}
+        if not placed:
+            raise ImageError(
+                f"none of these {len(listed)} photographs has a position in EXIF: choose their pairs by retrieval"
+            )
+        others = sequential(listed, window) if vectors is None else retrieval(vectors, top)
+        others = [pair for pair in others if not (pair[0] in placed and pair[1] in placed)]
+        return union(spatial(placed, top, within=within, altitude=altitude), others, sequential(listed, 1))
+    return exhaustive(listed)
 
 
 def vocabulary_of(extractor: Extractor, features: Results) -> Vocabulary:
