@@ -208,7 +208,7 @@ def test_a_real_mask_hides(tmp_path: Path, scene: NDArray[np.float64]) -> None:
             Image.fromarray(np.dstack([rgb, alpha])).save(path)
         image, mask = tp.read(path, with_mask=True)
         assert mask is not None and (image[:, :50] == 255).all()
-        np.testing.assert_array_equal(mask, alpha > 0)
+        np.testing.assert_array_equal(mask, alpha > 127)
         np.testing.assert_array_equal(image[:, 51:], rgb[:, 51:])
     assert tp.read(tmp_path / "a.png", with_mask=True, upright=False)[1] is not None
 

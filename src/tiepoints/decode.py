@@ -27,9 +27,12 @@ __all__ = [
     "Mask",
     "continued",
     "decode",
+    "is_cut_out",
+    "off_the_outline",
     "opened",
     "orientation_of",
     "pixel_limit",
+    "shown_where",
     "turned",
     "upright_size",
 ]
@@ -39,6 +42,8 @@ __all__ = [
 MAX_PIXELS = 2**28
 
 _ORIENTATION, _BITS, _PLANES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _NODATA, _DNG = 0x0112, 258, 284, 338, 339, 42113, 50706
+_SEAM, _HOLE = 6.0, 7  # pixels along an outline that are its own; the edge of a hole that has one
+_SAMPLE, _ONE_COLOUR = 2**16, 8  # pixels that are looked at; grey levels that compression adds to one colour
 _open_lock = threading.Lock()
 
 
@@ -306,6 +311,11 @@ def _visible(alpha: UInt8) -> UInt8 | None:
     return alpha if ((alpha == 0) | (alpha == 255)).mean() >= 0.5 else None
 
 
+def shown_where(alpha: NDArray[Any]) -> Mask:
+    """Where a picture shows more than it lets through."""
+    return np.asarray(alpha > alpha.max() / 2, bool)
+
+
 def continued(pixels: UInt8, mask: Mask) -> UInt8:
     """The picture with the nearest of its own colours where it shows nothing, so that its outline is no edge.
 
@@ -325,6 +335,38 @@ def continued(pixels: UInt8, mask: Mask) -> UInt8:
     return np.asarray(flat[rows[nearest.reshape(-1)]].reshape(pixels.shape), np.uint8)
 
 
+def off_the_outline(mask: Mask) -> Mask:
+    """Where a picture shows something, less a seam along its outline.
+
+    Within 6 pixels of the outline more than half of what extractors find is made by the outline itself, which moves
+    with the cut-out: 52 to 77 % for MD-Net, RootSIFT, ORB and AKAZE; farther off it is a fifth. Holes of less than 7
+    pixels, such as single values that a sensor lacks, have no seam.
+    """
+    hidden = np.asarray(~mask, np.uint8)
+    opened_up = cv2.morphologyEx(hidden, cv2.MORPH_OPEN, np.ones((_HOLE, _HOLE), np.uint8))
+    if not opened_up.any():
+        return mask
+    _, parts = cv2.connectedComponents(hidden)
+    large = np.zeros(int(parts.max()) + 1, np.uint8)
+    large[parts[opened_up > 0]] = 1
+    far = cv2.distanceTransform(1 - large[parts], cv2.DIST_L2, 5) > _SEAM
+    return np.asarray(mask & far, bool)
+
+
+def is_cut_out(pixels: UInt8, mask: Mask) -> bool:
+    """Whether a picture is of one colour where its mask hides it: what it shows was cut out before.
+
+    Then the mask's outline is an edge of the picture, as that of a transparent one is. A mask on a whole photograph,
+    which hides the sky or passers-by, has no such outline.
+    """
+    hidden = pixels[~mask]
+    if not len(hidden):
+        return False
+    hidden = hidden[:: max(1, len(hidden) // _SAMPLE)].astype(np.int16)
+    near = np.abs(hidden - np.median(hidden, axis=0)) <= _ONE_COLOUR
+    return bool((near if near.ndim == 1 else near.all(axis=1)).mean() >= 0.95)
+
+
 def _laid(pixels: UInt8, alpha: UInt8 | None, mask: Mask | None, premultiplied: bool) -> tuple[UInt8, Mask | None]:
     """On white where transparent; the mask of what is there."""
     if alpha is None:
@@ -334,5 +376,5 @@ def _laid(pixels: UInt8, alpha: UInt8 | None, mask: Mask | None, premultiplied: 
         share = share[:, :, None]
     coloured = pixels * np.uint16(255) if premultiplied else pixels * share
     laid = np.asarray(np.minimum(coloured + 255 * (255 - share) + 127, 65535) // 255, dtype=np.uint8)
-    shown: Mask = alpha > 0
+    shown = shown_where(alpha)
     return laid, shown if mask is None else shown & mask

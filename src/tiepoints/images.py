@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import checks
-from .decode import Mask, decode, opened, orientation_of, pixel_limit, turned, upright_size
+from .decode import Mask, decode, opened, orientation_of, pixel_limit, shown_where, turned, upright_size
 from .drawing import Picture
 from .errors import ImageError, InvalidInputError, one_line
 
@@ -95,8 +95,8 @@ def read(
         RGB or grey, C-contiguous, the caller's own; a notebook shows it. Without `with_mask` the mask below is its
         attribute `mask`, which extractors obey.
     mask : (H, W) bool or None
-        With `with_mask`: False where the picture is wholly transparent or holds no data; None where it is neither
-        anywhere. A fourth band counts as transparency where it is mostly 0 or 255, as masks are.
+        With `with_mask`: False where the picture is transparent, by more than half, or holds no data; None where it is
+        neither anywhere. A fourth band counts as transparency where it is mostly 0 or 255, as masks are.
 
     Raises
     ------
@@ -302,7 +302,7 @@ def with_mask(image: Any) -> tuple[UInt8, Mask | None]:
     if array.ndim == 2:
         return np.ascontiguousarray(array), None
     if array.shape[2] == 4:
-        mask = array[:, :, 3] > 0
+        mask = shown_where(array[:, :, 3])
         return np.ascontiguousarray(array[:, :, :3]), None if mask.all() else mask
     return np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array), None
 

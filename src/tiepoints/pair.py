@@ -195,10 +195,10 @@ def match_images(
     lap("load")
     (pixels_a, mask_a), (pixels_b, mask_b) = with_mask(image_a), with_mask(image_b)
     lap("read")
-    a = extractor(pixels_a, mask_a)
+    a = extractor(_picture(pixels_a, mask_a))
     best: MatchedPair | None = None
     for turns in range(4 if rotation == "any" else 1):
-        b = _unrotated(extractor(*_rotated(pixels_b, mask_b, turns)), turns)
+        b = _unrotated(extractor(_picture(pixels_b, mask_b, turns)), turns)
         lap("extract")
         matches = match(a, b, matcher=matcher)
         lap("match")
@@ -220,17 +220,15 @@ def _strength(pair: MatchedPair) -> int:
     return len(pair.matches) if pair.geometry is None else pair.geometry.num_inliers
 
 
-def _rotated(
-    pixels: NDArray[np.uint8], mask: NDArray[Any] | None, turns: int
-) -> tuple[NDArray[np.uint8], NDArray[Any] | None]:
-    """An image and its mask, rotated against the clock by quarter turns."""
-    if not turns:
-        return pixels, mask
-    return np.ascontiguousarray(np.rot90(pixels, turns)), None if mask is None else np.rot90(mask, turns).copy()
+def _picture(pixels: NDArray[np.uint8], mask: NDArray[Any] | None, turns: int = 0) -> Picture:
+    """An image with the mask of what it shows, rotated against the clock by quarter turns."""
+    picture = np.ascontiguousarray(np.rot90(pixels, turns)).view(Picture)
+    picture.mask = None if mask is None else np.rot90(mask, turns)
+    return picture
 
 
 def _unrotated(features: Features, turns: int) -> Features:
-    """The features of an image that was rotated by `_rotated`, in the pixels of the image as it was."""
+    """The features of an image that was rotated by `_picture`, in the pixels of the image as it was."""
     for _ in range(turns):
         width, height = features.image_size
         x, y = features.keypoints.T

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -132,6 +133,45 @@ def test_nothing_is_found_where_the_photograph_is_transparent(
     top = np.zeros_like(alpha)
     top[:100] = 1
     assert (orb(cut, mask=top).keypoints[:, 1] < 100).all()
+
+
+@pytest.mark.parametrize("form", ["hard alpha", "soft alpha", "white, with a mask", "white, a JPEG with a mask"])
+@pytest.mark.parametrize("name", ["mdnet", "rootsift", "orb"])
+def test_the_outline_of_a_cut_out_has_no_keypoints(
+    name: str, form: str, rgb: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    alpha = np.zeros(rgb.shape[:2], np.uint8)
+    cv2.ellipse(alpha, (160, 120), (120, 80), 20, 0, 360, 255, -1)
+    inside = cv2.distanceTransform(alpha, cv2.DIST_L2, 5)
+    image: Any
+    mask = None
+    if form.endswith("alpha"):
+        image = np.dstack([rgb, cv2.GaussianBlur(alpha, (0, 0), 2) if form == "soft alpha" else alpha])
+    else:
+        image, mask = np.where(alpha[:, :, None] > 0, rgb, 255).astype(np.uint8), alpha
+        if "JPEG" in form:
+            Image.fromarray(image).save(tmp_path / "white.jpg", quality=80)
+            image = tmp_path / "white.jpg"
+    found = tp.load(name)(image, mask)
+    x, y = np.rint(found.keypoints).astype(int).T
+    # Blurred, the alpha's half may lie a pixel inside or outside of where the hard one ends.
+    assert len(found) > 50 and inside[y, x].min() > (5 if form == "soft alpha" else 6)
+    assert tp.match_images(image, image, extractor=name).a.keypoints.shape == found.keypoints.shape or mask is not None
+
+
+def test_a_mask_on_a_whole_photograph_has_no_seam(orb: Any, rgb: NDArray[np.uint8]) -> None:
+    mask = np.zeros(rgb.shape[:2], np.uint8)
+    mask[40:200, 60:260] = 1
+    whole = {tuple(p) for p in tp.load("orb", max_keypoints=20000)(rgb).keypoints.tolist()}
+    near = [
+        tuple(p) for p in orb(rgb, mask).keypoints.tolist() if min(p[0] - 60, 259 - p[0], p[1] - 40, 199 - p[1]) < 6
+    ]
+    assert len(near) > 5 and whole.issuperset(near)
+
+
+def test_single_values_that_are_missing_have_no_seam(orb: Any, rgb: NDArray[np.uint8]) -> None:
+    alpha = np.where(np.random.default_rng(0).random(rgb.shape[:2]) < 0.02, 0, 255).astype(np.uint8)
+    assert len(orb(np.dstack([rgb, alpha]))) > len(orb(rgb)) / 2
 
 
 def test_names_and_devices() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
-from ..decode import continued
+from ..decode import continued, is_cut_out, off_the_outline
 from ..errors import InvalidInputError
 from ..features import Features
 from ..images import resize_to, to_grey, with_mask
@@ -96,10 +96,11 @@ class Extractor(ABC):
         image : path, PIL image, array, tensor, or several of them
             An array or a torch tensor is (H, W), (H, W, C) or (C, H, W) of uint8, or of floats in [0, 1]; 1, 3 (RGB) or
             4 channels (RGBA). Several are a list, an iterator, or an array or a tensor of four dimensions. What is
-            transparent or holds no data has no keypoints.
+            transparent or holds no data has no keypoints, nor has a seam of 6 pixels along its outline, which would be
+            found instead of what the image shows.
         mask : path, PIL image, array or tensor, optional
-            Of the image's size; keypoints are kept where it is not 0 in any channel. For several images: one for all,
-            or a list.
+            Of the image's size; keypoints are kept where it is not 0 in any channel. If the image is of one colour
+            elsewhere, it was cut out, and the outline has a seam too. For several images: one for all, or a list.
 
         Returns
         -------
@@ -131,29 +132,31 @@ class Extractor(ABC):
         pixels, visible = with_mask(image)
         height, width = pixels.shape[:2]
         kept = mask_of(mask, (height, width))
+        if kept is not None and is_cut_out(pixels, kept):
+            visible = kept if visible is None else kept & visible
         if visible is not None:
             kept = visible if kept is None else kept & visible
             pixels = continued(pixels, visible)
-        wanted = None if kept is None else kept.astype(np.uint8) * np.uint8(255)
         if self.wants_colour:
             pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
         else:
             pixels = to_grey(pixels)
         small, scale = resize_to(pixels, self.max_size)
-        small_mask = wanted
-        if wanted is not None and small.shape[:2] != (height, width):
-            resized = cv2.resize(wanted, small.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-            small_mask = np.asarray(resized, np.uint8)
+        small_mask = None if kept is None else _resized(kept, small.shape[:2])
+        if small_mask is not None and visible is not None:
+            small_mask &= off_the_outline(_resized(visible, small.shape[:2]))
+        wanted = None if small_mask is None else small_mask.astype(np.uint8) * np.uint8(255)
         try:
-            found = self._detect(*_at_least(_SMALLEST, small, small_mask))
+            found = self._detect(*_at_least(_SMALLEST, small, wanted))
         except cv2.error as error:  # OpenCV checks options only when it runs
             reason = " ".join(str(error).split())
             raise InvalidInputError(f"{self!r} cannot do this: {reason}") from error
 
         keypoints = np.asarray(found.keypoints, np.float32).reshape(-1, 2)
+        keep = _inside(keypoints, small_mask, small.shape[:2])
         if scale != (1.0, 1.0):
             keypoints = np.asarray((keypoints + 0.5) * np.array(scale) - 0.5, np.float32)
-        keep = _inside(keypoints, (width, height), wanted)
+        keep &= _inside(keypoints, kept, (height, width))
         order = np.argsort(-np.asarray(found.scores)[keep], kind="stable")[: self.max_keypoints]
         rows = np.flatnonzero(keep)[order]
 
@@ -197,11 +200,20 @@ def _at_least(
     return pad(image), None if mask is None else pad(mask)
 
 
-def _inside(keypoints: NDArray[np.float32], size: tuple[int, int], mask: NDArray[np.uint8] | None) -> NDArray[np.bool_]:
-    """Whether each keypoint lies on a pixel of the image, and of the mask; (N,) bool."""
-    width, height = size
+def _resized(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """A mask for the image that was resized to (height, width)."""
+    if mask.shape == shape:
+        return mask.copy()
+    small = cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(small > 0, bool)
+
+
+def _inside(
+    keypoints: NDArray[np.float32], mask: NDArray[np.bool_] | None, shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Whether each keypoint lies on a pixel of an image of (height, width), and of its mask; (N,) bool."""
     column, row = np.rint(keypoints).astype(np.int64).T
-    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    inside = (column >= 0) & (row >= 0) & (column < shape[1]) & (row < shape[0])
     if mask is not None:
-        inside[inside] = mask[row[inside], column[inside]] != 0
+        inside[inside] = mask[row[inside], column[inside]]
     return np.asarray(inside)
