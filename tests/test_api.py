@@ -18,7 +18,7 @@ SOURCE = Path(tp.__file__).parent
 
 # Floors of the house: a module imports only from floors below its own, or from its own room.
 FLOORS = {
-    "errors": -1, "checks": 0, "optional": 0, "drawing": 0, "progress": 0,
+    "errors": -1, "lazy": -1, "checks": 0, "optional": 0, "drawing": 0, "progress": 0,
     "depth": 0, "decode": 0.2, "exif": 0.4, "features": 1, "camera": 1, "files": 1, "threads": 1, "images": 2,
     "fetch": 2, "weights": 2.5,
     "extraction": 3, "matching": 3, "geometry": 3, "storage": 3,
@@ -58,13 +58,29 @@ def test_all_names_exist_and_are_documented(name: str) -> None:
             assert inspect.getdoc(value), f"{name}.{public} has no docstring"
 
 
-def test_type_checkers_and_run_time_see_the_same_names() -> None:
-    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+def names_for_type_checkers(path: Path) -> dict[str, str]:
+    """Name -> module, of what a package imports for type checkers only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     guarded = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
-    seen = {
-        alias.asname: node.module for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    return {
+        alias.asname or alias.name: node.module or ""
+        for node in guarded.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
-    assert {name: seen[name] for name in tp.__all__ if name != "__version__"} == tp._HOMES
+
+
+LAZY = sorted(path.parent for path in SOURCE.rglob("__init__.py") if "attach(" in path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("folder", LAZY, ids=lambda path: path.relative_to(SOURCE.parent).as_posix())
+def test_type_checkers_and_run_time_see_the_same_names(folder: Path) -> None:
+    package = ".".join(folder.relative_to(SOURCE.parent).parts)
+    seen = names_for_type_checkers(folder / "__init__.py")
+    module = importlib.import_module(package)
+    assert sorted(module.__all__) == sorted(seen) and len(seen) > 2
+    for name, home in seen.items():
+        assert getattr(module, name) is getattr(importlib.import_module(f"{package}.{home}"), name)
 
 
 def test_dir_holds_what_is_public() -> None:

@@ -16,8 +16,7 @@ import tiepoints as tp
 from tiepoints import camera, collection, images, metrics, tasks
 from tiepoints.benchmarks import methods, trajectories, writers
 from tiepoints.collection import finding, memory, orientation, records, retrieval, running, salvage, steps, videos
-from tiepoints.datasets import archives, catalogue, hdf5, planar, scenes
-from tiepoints.datasets import trajectories as recorded
+from tiepoints.datasets import archives, catalogue, hdf5, planar, scenes, trajectories as recorded
 from tiepoints.tasks import mapping, maps, nerfstudio, page, reconstruction, triangulation, verified
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import InvalidInputError, StorageError
-from .errors import one_line as one_line
+from .errors import InvalidInputError, StorageError, one_line as one_line
 
 PathLike = str | os.PathLike[str]
 

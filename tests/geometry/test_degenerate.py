@@ -8,8 +8,7 @@ import warnings
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from tiepoints.camera import Camera
 from tiepoints.errors import InvalidInputError

@@ -8,8 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tiepoints.benchmarks.trajectories import Trajectory, evaluate_trajectories, read_trajectory, trajectory_errors
 from tiepoints.errors import InvalidInputError, StorageError

@@ -9,8 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tiepoints.camera import Camera
 from tiepoints.errors import InvalidInputError, MissingDependencyError, StorageError

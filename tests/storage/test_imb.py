@@ -5,8 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from tiepoints.errors import InvalidInputError, StorageError
 from tiepoints.features import Features, Matches

@@ -7,57 +7,36 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import attach
 
 if TYPE_CHECKING:
-    from .hpatches import evaluate_hpatches
-    from .image_matching import evaluate_image_matching
-    from .methods import Method, default_store, method
-    from .report import Column, Picture, Plot, Report, Row, Series, Table
-    from .speed import evaluate_speed
-    from .trajectories import evaluate_trajectories
-    from .writers import print_report, save_details, save_report
+    from .hpatches import evaluate_hpatches as evaluate_hpatches
+    from .image_matching import evaluate_image_matching as evaluate_image_matching
+    from .methods import Method as Method, default_store as default_store, method as method
+    from .report import (
+        Column as Column,
+        Picture as Picture,
+        Plot as Plot,
+        Report as Report,
+        Row as Row,
+        Series as Series,
+        Table as Table,
+    )
+    from .speed import evaluate_speed as evaluate_speed
+    from .trajectories import evaluate_trajectories as evaluate_trajectories
+    from .writers import print_report as print_report, save_details as save_details, save_report as save_report
 
-_MODULES = {
-    "image_matching": ("evaluate_image_matching",),
-    "methods": ("Method", "default_store", "method"),
-    "hpatches": ("evaluate_hpatches",),
-    "report": ("Column", "Picture", "Plot", "Report", "Row", "Series", "Table"),
-    "speed": ("evaluate_speed",),
-    "trajectories": ("evaluate_trajectories",),
-    "writers": ("print_report", "save_details", "save_report"),
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-__all__ = [
-    "Column",
-    "Method",
-    "Picture",
-    "Plot",
-    "Report",
-    "Row",
-    "Series",
-    "Table",
-    "default_store",
-    "evaluate_hpatches",
-    "evaluate_image_matching",
-    "evaluate_speed",
-    "evaluate_trajectories",
-    "method",
-    "print_report",
-    "save_details",
-    "save_report",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "hpatches": ["evaluate_hpatches"],
+        "image_matching": ["evaluate_image_matching"],
+        "methods": ["Method", "default_store", "method"],
+        "report": ["Column", "Picture", "Plot", "Report", "Row", "Series", "Table"],
+        "speed": ["evaluate_speed"],
+        "trajectories": ["evaluate_trajectories"],
+        "writers": ["print_report", "save_details", "save_report"],
+    },
+)

@@ -2,89 +2,53 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import attach
 
 if TYPE_CHECKING:
-    from .engines import Engine, Failure, Processes, Serial, Threads
-    from .export import export_colmap, export_features, export_matches, export_npz
-    from .images import Extracted, extract_images
-    from .joining import join
-    from .memory import Memory
-    from .pairs import exhaustive, from_file, sequential, union
-    from .photographs import Collection, Photograph, natural_order
-    from .places import positions_of, spatial
-    from .ray_engine import Ray
-    from .records import register
-    from .running import Given, Reference, Results, run, stored
-    from .stages import Extract, Match, Verified, Verify
-    from .steps import Step
-    from .store import Store
+    from .engines import (
+        Engine as Engine,
+        Failure as Failure,
+        Processes as Processes,
+        Serial as Serial,
+        Threads as Threads,
+    )
+    from .export import (
+        export_colmap as export_colmap,
+        export_features as export_features,
+        export_matches as export_matches,
+        export_npz as export_npz,
+    )
+    from .images import Extracted as Extracted, extract_images as extract_images
+    from .joining import join as join
+    from .memory import Memory as Memory
+    from .pairs import exhaustive as exhaustive, from_file as from_file, sequential as sequential, union as union
+    from .photographs import Collection as Collection, Photograph as Photograph, natural_order as natural_order
+    from .places import positions_of as positions_of, spatial as spatial
+    from .ray_engine import Ray as Ray
+    from .records import register as register
+    from .running import Given as Given, Reference as Reference, Results as Results, run as run, stored as stored
+    from .stages import Extract as Extract, Match as Match, Verified as Verified, Verify as Verify
+    from .steps import Step as Step
+    from .store import Store as Store
 
-_MODULES = {
-    "engines": ("Engine", "Failure", "Processes", "Serial", "Threads"),
-    "export": ("export_colmap", "export_features", "export_matches", "export_npz"),
-    "images": ("Extracted", "extract_images"),
-    "joining": ("join",),
-    "memory": ("Memory",),
-    "pairs": ("exhaustive", "from_file", "sequential", "union"),
-    "places": ("positions_of", "spatial"),
-    "photographs": ("Collection", "Photograph", "natural_order"),
-    "ray_engine": ("Ray",),
-    "records": ("register",),
-    "running": ("Given", "Reference", "Results", "run", "stored"),
-    "stages": ("Extract", "Match", "Verified", "Verify"),
-    "steps": ("Step",),
-    "store": ("Store",),
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-__all__ = [
-    "Collection",
-    "Engine",
-    "Extract",
-    "Extracted",
-    "Failure",
-    "Given",
-    "Match",
-    "Memory",
-    "Photograph",
-    "Processes",
-    "Ray",
-    "Reference",
-    "Results",
-    "Serial",
-    "Step",
-    "Store",
-    "Threads",
-    "Verified",
-    "Verify",
-    "exhaustive",
-    "export_colmap",
-    "export_features",
-    "export_matches",
-    "export_npz",
-    "extract_images",
-    "from_file",
-    "join",
-    "natural_order",
-    "positions_of",
-    "register",
-    "run",
-    "sequential",
-    "spatial",
-    "stored",
-    "union",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "engines": ["Engine", "Failure", "Processes", "Serial", "Threads"],
+        "export": ["export_colmap", "export_features", "export_matches", "export_npz"],
+        "images": ["Extracted", "extract_images"],
+        "joining": ["join"],
+        "memory": ["Memory"],
+        "pairs": ["exhaustive", "from_file", "sequential", "union"],
+        "photographs": ["Collection", "Photograph", "natural_order"],
+        "places": ["positions_of", "spatial"],
+        "ray_engine": ["Ray"],
+        "records": ["register"],
+        "running": ["Given", "Reference", "Results", "run", "stored"],
+        "stages": ["Extract", "Match", "Verified", "Verify"],
+        "steps": ["Step"],
+        "store": ["Store"],
+    },
+)

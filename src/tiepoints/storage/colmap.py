@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
-from typing import Literal as OneOf
+from typing import Any, Literal as OneOf, get_args
 
 import numpy as np
 from numpy.typing import NDArray

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from typing import Literal as OneOf
+from typing import TYPE_CHECKING, Any, Literal as OneOf
 
 import numpy as np
 

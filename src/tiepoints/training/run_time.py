@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ..errors import InvalidInputError
-from ..extraction.mdnet import MDNet as Extractor
-from ..extraction.mdnet import Network
+from ..extraction.mdnet import MDNet as Extractor, Network
 from ..extraction.model import head_for
 from .network import MDNet
 
