@@ -125,6 +125,26 @@ def test_importing_tiepoints_costs_nothing(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_two_photographs_are_matched_without_modules_that_cost_time() -> None:
+    examples = SOURCE.parents[1] / "examples"
+    slow = (
+        "numpy.ma",
+        "http.client",
+        "importlib.metadata",
+        "PIL.TiffImagePlugin",
+        "tiepoints.extraction.published",
+        "h5py",
+    )
+    code = f"""
+import sys
+from tiepoints.cli import cli
+cli(["match", {str(examples / "box.png")!r}, {str(examples / "box_in_scene.png")!r}], standalone_mode=False)
+sys.exit([name for name in {slow!r} if name in sys.modules] or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_extracting_and_matching_import_no_torch() -> None:
     code = (
         "import sys, numpy as np, tiepoints as tp; f = tp.load('mdnet')(np.zeros((64, 64), np.uint8)); tp.match(f, f); "

@@ -6,7 +6,6 @@ code behind it works with, or raises InvalidInputError.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import reprlib
@@ -123,6 +122,8 @@ def flag(value: object, what: str) -> bool:
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """The end of a message about an unknown name: the nearest of those that there are, or all of them."""
+    import difflib
+
     lower = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower(), list(lower), n=1)
     return f"did you mean {lower[near[0]]!r}?" if near else f"there are {', '.join(known)}"

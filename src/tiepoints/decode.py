@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from . import checks
 from .depth import Mask, UInt8, measured_where, to_8_bits
@@ -141,6 +141,8 @@ def _why_unknown(path: Path) -> str:
 
 def _kind_of_tiff(file: Any) -> str:
     """What a TIFF that Pillow does not know holds."""
+    from PIL import TiffImagePlugin
+
     file.seek(0)
     head = file.read(8)
     tags = TiffImagePlugin.ImageFileDirectory_v2(head + (file.read(8) if 43 in head[2:4] else b""))  # 43: BigTIFF

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,7 +41,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
     target = real(path)
     with _reported(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{_temporary_prefix(target)}{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = target.with_name(f"{_temporary_prefix(target)}{os.getpid()}-{os.urandom(4).hex()}")
     try:
         yield temporary
         with _reported(target):

@@ -20,7 +20,6 @@ from .geometry.chance import VERIFIED
 from .geometry.outline import corners
 from .images import with_mask
 from .matching import Matcher, match
-from .plot import plot_matches, plot_overlay
 
 __all__ = ["MatchedPair", "match_images"]
 
@@ -81,6 +80,8 @@ class MatchedPair:
 
         Options are those of `plot_matches`.
         """
+        from .plot import plot_matches
+
         model = self.geometry if self.verified else None
         return plot_matches(self.image_a, self.image_b, self.a, self.b, self.matches, model, **options)
 
@@ -92,6 +93,8 @@ class MatchedPair:
         InvalidInputError
             If there is no homography.
         """
+        from .plot import plot_overlay
+
         if self.geometry is None:
             raise InvalidInputError("an overlay needs a homography: match_images(..., geometry='homography')")
         return plot_overlay(self.image_a, self.image_b, self.geometry)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import LicenceError, WeightsError
-from .fetch import DownloadError, WrongFileError, fetch
 from .files import one_line, replacing, sha256_of
 
 __all__ = ["WeightFile", "accept", "accepted", "cache_folder", "find", "obtain", "require_consent", "user_folder"]
@@ -136,6 +135,8 @@ def _try(
     address: str, file: WeightFile, folder: Path, progress: Callable[[int, int], None] | None
 ) -> tuple[Path | None, str]:
     """The file from one address, or why not."""
+    from .fetch import DownloadError, WrongFileError, fetch  # with all that speaks HTTP, which a match needs none of
+
     try:
         return fetch(address, folder, name=file.name, sha256=file.sha256, progress=progress).path, ""
     except WrongFileError:

@@ -175,12 +175,14 @@ def _write(
     pair: MatchedPair, plot: Path | None, outliers: bool, overlay: Path | None, out: Path | None
 ) -> dict[str, str | None]:
     """Write what was asked for, and say what was: there is no overlay without a verified homography."""
-    from ..plot import save_image
-
     if plot is not None:
+        from ..plot import save_image
+
         save_image(plot, pair.plot(outliers=outliers))
     if overlay is not None:
         if pair.verified:
+            from ..plot import save_image
+
             save_image(overlay, pair.overlay())
         else:
             overlay = None

@@ -143,6 +143,8 @@ def _fields(data: memoryview) -> Iterator[_Field]:
 
 def _integer(data: memoryview, at: int) -> tuple[int, int]:
     """A variable-length integer, seven bits a byte from the lowest on, and where it ends."""
+    if at < len(data) and data[at] < 128:  # most are of one byte
+        return data[at], at + 1
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

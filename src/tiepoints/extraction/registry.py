@@ -6,17 +6,17 @@ import re
 import warnings
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from inspect import Parameter, cleandoc, signature
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..checks import did_you_mean, flag, instance, shown
 from ..errors import InvalidInputError, UnknownExtractorError
 from ..weights import accepted, find
 from .base import Extractor, Metadata
-from .composed import LISTED, composed
-from .published import ALIASES, CLASSES, PARTS
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["Option", "extractors", "is_installed", "is_ready", "load", "metadata_of", "options_of"]
 
@@ -227,6 +227,12 @@ def is_ready(metadata: Metadata) -> bool:
 def _find(name: str) -> type[Extractor]:
     if not isinstance(name, str):
         raise InvalidInputError(f"the extractor's name is {shown(name)}, but must be a text such as 'mdnet'")
+    if name.lower() in _OURS:  # before all others are looked for, which takes longer than to open the network
+        module, attribute = _OURS[name.lower()]
+        return getattr(import_module(f"{__package__}.{module}"), attribute)  # type: ignore[no-any-return]
+    from .composed import composed
+    from .published import ALIASES, CLASSES, PARTS
+
     if "+" in name:
         return composed(name.lower(), _find)
     if name.lower() in PARTS:
@@ -238,9 +244,6 @@ def _find(name: str) -> type[Extractor]:
     known = _names()
     name = next((each for each in [*known, *ALIASES] if each.lower() == name.lower()), name)
     name = ALIASES.get(name, name)
-    if name in _OURS:
-        module, attribute = _OURS[name]
-        return getattr(import_module(f"{__package__}.{module}"), attribute)  # type: ignore[no-any-return]
     if name in CLASSES:
         return CLASSES[name]
     plugin = _plugins().get(name)
@@ -252,8 +255,15 @@ def _find(name: str) -> type[Extractor]:
 @cache
 def _plugins() -> dict[str, EntryPoint]:
     """Other packages' extractors; none can replace one of ours."""
+    from importlib.metadata import entry_points
+
+    from .published import CLASSES
+
     return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _OURS | CLASSES}
 
 
 def _names() -> list[str]:
+    from .composed import LISTED
+    from .published import CLASSES
+
     return [*_OURS, *CLASSES, *LISTED, *sorted(_plugins())]

@@ -94,7 +94,10 @@ def usable_pixels(*points: Float64) -> Mask:
 
 def _distinct(points: Float64) -> int:
     """The number of different rows: one spot matched a hundred times is evidence for one point only."""
-    return len(np.unique(points[:, 0] + 1j * points[:, 1])) if points.shape[1] == 2 else len(np.unique(points, axis=0))
+    if points.shape[1] != 2:
+        return len(np.unique(points, axis=0))
+    ordered = np.sort(points[:, 0] + 1j * points[:, 1])  # np.unique would import NumPy's masked arrays
+    return min(1, len(ordered)) + int(np.count_nonzero(ordered[1:] != ordered[:-1]))
 
 
 def supported(min_inliers: int, *points: Float64) -> bool:
@@ -108,7 +111,13 @@ def line_tolerance(errors: Float64, threshold: float) -> float:
     Three times their noise, which the median tells, and never more than the threshold: a wide one must not make a
     line of a strip.
     """
-    return min(threshold, max(0.5, 3 * 1.4826 * float(np.median(errors)))) if len(errors) else threshold
+    return min(threshold, max(0.5, 3 * 1.4826 * _median(errors))) if len(errors) else threshold
+
+
+def _median(values: Float64) -> float:
+    """As np.median, which would import NumPy's masked arrays."""
+    middle = (len(values) - 1) // 2, len(values) // 2
+    return float(np.partition(values, middle)[list(middle)].mean())
 
 
 def on_a_line(points: Float64, tolerance: float) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -128,6 +127,8 @@ class Geometry:
 
     def _repr_html_(self) -> str:
         """The model as a table, as a notebook shows it."""
+        import html
+
         rows = [] if self.matrix is None else self.matrix.tolist()
         cells = "".join("<tr>" + "".join(f"<td>{value:.6g}</td>" for value in row) + "</tr>" for row in rows)
         return f"<p>{html.escape(repr(self))}</p>" + (f"<table>{cells}</table>" if cells else "")

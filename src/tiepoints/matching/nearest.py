@@ -271,7 +271,10 @@ def _may_tie(vectors: Float32) -> bool:
     """Whether products of different rows may be exactly equal, as those of few different values often are."""
     some = vectors[:: max(1, len(vectors) // 16)]
     some = some[some != 0]
-    return some.size < 256 or bool(len(np.unique(some)) < 0.25 * some.size)
+    if some.size < 256:
+        return True
+    some = np.sort(some)  # np.unique would import NumPy's masked arrays
+    return bool(np.count_nonzero(some[1:] != some[:-1]) + 1 < 0.25 * some.size)
 
 
 def _tied(block: Float32, greatest: Float32, memory: Float32) -> NDArray[np.bool_] | bool:
@@ -286,7 +289,7 @@ def _first_best(nearest: _Nearest, among: NDArray[np.bool_]) -> NDArray[np.bool_
     tied = nearest.column_tied[nearest.where[candidates]]
     mutual = np.zeros(len(among), bool)
     mutual[candidates[~tied]] = True
-    columns = np.unique(nearest.where[candidates[tied]])
+    columns = np.flatnonzero(np.bincount(nearest.where[candidates[tied]]))
     first = nearest.first_rows(columns)
     keep = nearest.where[first] == columns
     mutual[first[keep]] = True

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..checks import choice, shown
 from ..errors import InvalidInputError
 from ..features import Features, Matches
 from .base import Matcher
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["load_matcher", "match", "matchers"]
 
@@ -54,11 +56,12 @@ def load_matcher(name: str, **options: Any) -> Matcher:
     >>> load_matcher("nearest", ratio=0.8)
     Nearest(ratio=0.8, min_similarity=None, mutual=True)
     """
-    name = choice(name, "matcher", matchers())
-    if name in _OURS:
-        module, attribute = _OURS[name]
+    ours = name.lower() if isinstance(name, str) else ""
+    if ours in _OURS:  # before other packages are looked for, which takes longer than all that follows
+        module, attribute = _OURS[ours]
         kind = getattr(import_module(f"{__package__}.{module}"), attribute)
     else:
+        name = choice(name, "matcher", matchers())
         kind = _plugins()[name].load()
     known = list(signature(kind).parameters)
     unknown = [option for option in options if option not in known]
@@ -112,4 +115,6 @@ def match(a: Features, b: Features, *, matcher: str | Matcher = "nearest", **opt
 @cache
 def _plugins() -> dict[str, EntryPoint]:
     """Other packages' matchers; none can replace one of ours."""
+    from importlib.metadata import entry_points
+
     return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _OURS}
