@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["cores", "limited", "run_pieces", "scratch"]
+__all__ = ["cores", "limited", "run_pieces", "scratch", "torch_threads"]
 
 _HELD = threading.local()
 _LIMIT = threading.local()
@@ -50,6 +50,22 @@ def limited(count: int) -> Iterator[None]:
                 yield
     finally:
         _LIMIT.count = before
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """So many threads for the operations of PyTorch that the calling thread starts; None: as they are."""
+    if count is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _all_cores() -> int:

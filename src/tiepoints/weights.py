@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import LicenceError, WeightsError
 from .files import one_line, replacing, sha256_of
 
-__all__ = ["WeightFile", "accept", "accepted", "cache_folder", "find", "obtain", "require_consent", "user_folder"]
+__all__ = [
+    "WeightFile",
+    "accept",
+    "accepted",
+    "cache_folder",
+    "find",
+    "obtain",
+    "reading_weights",
+    "require_consent",
+    "user_folder",
+]
 
 #: Names a folder of the user's own that holds weight files.
 FOLDER = "TIEPOINTS_WEIGHTS"
@@ -144,6 +155,36 @@ def _try(
         return None, f"{address} holds another file now"
     except DownloadError as error:
         return None, one_line(error).partition(";")[0]
+
+
+@contextmanager
+def reading_weights(path: Path, what: str) -> Iterator[None]:
+    """Say in one line what is wrong with a file whose tensors are read and loaded in the ``with`` block.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        Whose weights they should be.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, cannot be read as weights, or holds those of another network.
+    """
+
+    def short(error: BaseException) -> str:
+        text = one_line(error)
+        return text if len(text) < 160 else f"{text[:157]}..."
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file") from None
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: holds no weights of {what} ({short(error)})") from None
+    except Exception as error:  # whatever foreign bytes make a reader of pickles raise
+        raise WeightsError(f"{path}: cannot be read as weights of {what} ({short(error)})") from None
 
 
 def accepted(licence: str) -> bool:

@@ -38,6 +38,7 @@ class Detections(NamedTuple):
     sets: NDArray[np.uint8] | None = None
     scales: NDArray[np.float32] | None = None
     angles: NDArray[np.float32] | None = None
+    teacher_basis: NDArray[np.float32] | None = None
 
 
 class Extractor(ABC):
@@ -172,6 +173,7 @@ class Extractor(ABC):
             sets=pick(found.sets),
             scales=None if scales is None else scales * np.float32(np.sqrt(scale[0] * scale[1])),
             angles=pick(found.angles),
+            teacher_basis=found.teacher_basis,
         )
 
     def with_threads(self, count: int) -> Extractor:

@@ -146,15 +146,11 @@ class MDNet(Extractor):
         return other
 
     def to_teacher(self, features: Features) -> Features:
-        """The features with descriptors in the space of the extractor that these weights learned from.
-
-        Each is its D numbers times the transpose of the basis on which the teacher's were projected, so that what was
-        trained on the teacher's descriptors, such as a matcher, can work with these.
+        """`Features.to_teacher` for features of this extractor that come from a file, which does not keep the basis.
 
         Parameters
         ----------
         features : Features
-            Of this extractor; float32.
 
         Returns
         -------
@@ -169,13 +165,12 @@ class MDNet(Extractor):
         basis = self._network.basis
         if basis is None:
             raise InvalidInputError(f"{self._file}: these weights learned from photographs alone, without a teacher")
-        descriptors = features.descriptors
-        if descriptors.dtype != np.float32 or descriptors.shape[1] != basis.shape[1]:
+        if features.binary or features.descriptors.shape[1] != basis.shape[1]:
             raise InvalidInputError(
-                f"descriptors are {descriptors.shape[1]} x {descriptors.dtype}, but these weights give "
-                f"{basis.shape[1]} x float32; hand over features of this extractor"
+                f"descriptors are {features.descriptors.shape[1]} x {features.descriptors.dtype}, but these weights "
+                f"give {basis.shape[1]} x float32; hand over features of this extractor"
             )
-        return replace(features, descriptors=descriptors @ basis.T)
+        return replace(features, teacher_basis=basis).to_teacher()
 
     def dense(self, image: ArrayLike) -> tuple[Float32, Float32]:
         """The network's whole output, to look at or to build upon.
@@ -252,7 +247,8 @@ class MDNet(Extractor):
         values, heats, keypoints, descriptors = (np.concatenate(parts) for parts in zip(*found, strict=True))
         keep = _best(values, heats * groups // self._network.sets, groups, self.max_keypoints)
         sets = (heats[keep] * self.sets // self._network.sets).astype(np.uint8) if self.sets > 1 else None
-        return Detections(keypoints[keep], descriptors[keep], sigmoid(values[keep]), sets=sets)
+        basis = self._network.basis
+        return Detections(keypoints[keep], descriptors[keep], sigmoid(values[keep]), sets=sets, teacher_basis=basis)
 
 
 class MDNetLarge(MDNet):

@@ -68,6 +68,9 @@ class Features:
         Diameter in pixels of the region that the detector found (OpenCV's ``KeyPoint.size``; twice SIFT's sigma).
     angles : (N,) float32, optional
         Orientation in radians from the x axis towards the y axis (y points down: clockwise as seen).
+    teacher_basis : (E, D) float32, optional
+        Where the descriptors are coordinates in the space of another extractor's, from which this one learned: the
+        directions of these coordinates, see `to_teacher`. Files of features do not keep it.
 
     Raises
     ------
@@ -92,6 +95,7 @@ class Features:
     sets: NDArray[np.uint8] | None = None
     scales: Float32 | None = None
     angles: Float32 | None = None
+    teacher_basis: Float32 | None = None
 
     def __post_init__(self) -> None:
         keypoints = array(self.keypoints, "keypoints", ("N", 2), np.float32)
@@ -107,6 +111,9 @@ class Features:
             value = getattr(self, name)
             checked[name] = None if value is None else array(value, name, (n,), dtype, least=least)
         _refuse_quantised(checked["descriptors"])
+        if self.teacher_basis is not None:
+            columns = checked["descriptors"].shape[1]
+            checked["teacher_basis"] = array(self.teacher_basis, "teacher_basis", ("E", columns), np.float32)
         for name, value in checked.items():
             object.__setattr__(self, name, None if value is None else frozen(value))
         object.__setattr__(self, "image_size", size(self.image_size, least=0))
@@ -169,7 +176,7 @@ class Features:
         arrays: dict[str, Any] = {
             f.name: locked(getattr(self, f.name)[index])
             for f in fields(self)
-            if f.name != "image_size" and getattr(self, f.name) is not None
+            if f.name not in ("image_size", "teacher_basis") and getattr(self, f.name) is not None
         }
         return replace(self, **arrays)
 
@@ -196,6 +203,36 @@ class Features:
             return np.unpackbits(np.asarray(self.descriptors, np.uint8), axis=1).astype(np.float32) * 2 - 1
         vectors = self.descriptors.astype(np.float32, copy=False)
         return vectors / _INT8_ONE if self.descriptors.dtype == np.int8 else vectors
+
+    def to_teacher(self) -> Features:
+        """The same with descriptors in the space of the extractor that this one learned from.
+
+        Each is its D numbers times the transpose of the basis on which the teacher's were projected, so that what was
+        trained on the teacher's descriptors, such as LightGlue, can work with these.
+
+        Returns
+        -------
+        features : Features
+            With (N, E) float32 descriptors of unit length; 128 of them for MD-Net's released weights, whose teacher is
+            ALIKED-n16.
+
+        Raises
+        ------
+        InvalidInputError
+            If the features have no `teacher_basis`: their extractor had no teacher, or they come from a file.
+
+        Examples
+        --------
+        >>> import tiepoints as tp
+        >>> tp.load("mdnet", max_keypoints=100)("examples/desk_1.jpg").to_teacher()
+        Features(100 keypoints, 128-D, 2 sets, image 640x480)
+        """
+        if self.teacher_basis is None:
+            raise InvalidInputError(
+                "these features have no basis of a teacher: MD-Net's have it as the extractor gives them, and lose it "
+                "in a file; for those read from one use extractor.to_teacher(features)"
+            )
+        return replace(self, descriptors=self.vectors() @ self.teacher_basis.T, teacher_basis=None)
 
     def to_opencv(self) -> tuple[list[cv2.KeyPoint], NDArray[np.float32] | NDArray[np.uint8]]:
         """OpenCV's key points, and the descriptors as its matchers take them: uint8 for bits, else float32.
@@ -256,7 +293,7 @@ class Features:
         MissingDependencyError
             If torch is not installed.
         """
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "teacher_basis"}
         return interop.tensors({name: value for name, value in values.items() if value is not None}, device)
 
     @classmethod

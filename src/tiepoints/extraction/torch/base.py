@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -17,8 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...errors import InvalidInputError, WeightsError
+from ...errors import InvalidInputError
 from ...files import one_line
+from ...threads import torch_threads
+from ...weights import reading_weights
 
 __all__ = [
     "Dense",
@@ -143,25 +143,14 @@ def build(module: str, variant: str, path: Path, device: str) -> Any:
         If the file cannot be read as weights, or holds those of another network.
     """
     network = import_module(f"{__package__}.{module}").make(variant)
-    try:
+    with reading_weights(path, f"{module} {variant}".strip()):
         network.read(path)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file") from None
-    except (pickle.UnpicklingError, EOFError, OSError, ValueError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path}: cannot be read as weights of {module} {variant} ({_short(error)})") from None
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: holds no weights of {module} {variant} ({_short(error)})") from None
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     try:
         return network.eval().to(device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InvalidInputError(f"device is {device!r}, but torch cannot use it ({_short(error)})") from None
-
-
-def _short(error: BaseException) -> str:
-    text = one_line(error)
-    return text if len(text) < 160 else f"{text[:157]}..."
+        raise InvalidInputError(f"device is {device!r}, but torch cannot use it ({one_line(error)})") from None
 
 
 def extract(
@@ -194,7 +183,7 @@ def extract(
     device = next(network.parameters()).device
     batch = torch.stack([torch.from_numpy(np.array(image)) for image in images]).to(device)
     batch = batch[:, None] if batch.ndim == 3 else batch.permute(0, 3, 1, 2)
-    with torch.inference_mode(), _threads(threads), torch.autocast(device.type, torch.float16, enabled=half):
+    with torch.inference_mode(), torch_threads(threads), torch.autocast(device.type, torch.float16, enabled=half):
         dense = network(batch.float() / 255)
         least = network.threshold if threshold is None else threshold
         most = count if all(mask is None for mask in masks) else batch.shape[-1] * batch.shape[-2]
@@ -212,7 +201,7 @@ def run_patches(
 ) -> NDArray[np.float32]:
     """What a network says about patches (N, S, S) in [0, 255], so many at once; (N, ...)."""
     device = next(network.parameters()).device
-    with torch.inference_mode(), _threads(threads):
+    with torch.inference_mode(), torch_threads(threads):
         some = [
             as_array(network(torch.from_numpy(patches[start : start + batch, None]).to(device)))
             for start in range(0, max(len(patches), 1), batch)
@@ -234,20 +223,6 @@ def _masked(found: Found, mask: NDArray[np.uint8] | None, count: int) -> Found:
     keep = allowed[row.clamp(0, h - 1), column.clamp(0, w - 1)].nonzero()[:, 0]
     best = keep[found.scores[keep].topk(min(count, len(keep))).indices]
     return found.select(best)
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """So many threads for the operations that the calling thread starts."""
-    if count is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def sample(map_: Tensor, xy: Tensor, *, mode: str = "bilinear") -> Tensor:
