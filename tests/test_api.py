@@ -41,7 +41,9 @@ def importable(name: str) -> bool:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
-        assert error.name == "torch" and name.startswith(("tiepoints.training.", "tiepoints.extraction.torch."))
+        assert error.name == "torch" and name.startswith(
+            ("tiepoints.training.", "tiepoints.extraction.torch.", "tiepoints.matching.torch.")
+        )
         return False
     return True
 

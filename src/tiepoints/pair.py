@@ -19,7 +19,8 @@ from .geometry import Geometry, fundamental, homography, log_nfa
 from .geometry.chance import VERIFIED
 from .geometry.outline import corners
 from .images import with_mask
-from .matching import Matcher, match
+from .matching import Matcher
+from .matching.registry import as_matcher
 
 __all__ = ["MatchedPair", "match_images"]
 
@@ -195,6 +196,7 @@ def match_images(
         if not isinstance(made, Extractor):
             raise InvalidInputError(f"extractor is {shown(made)}, but a name or an Extractor is expected")
         extractor = made
+    matcher = as_matcher(matcher).for_extractor(extractor.metadata.name)
     lap("load")
     (pixels_a, mask_a), (pixels_b, mask_b) = with_mask(image_a), with_mask(image_b)
     lap("read")
@@ -203,7 +205,7 @@ def match_images(
     for turns in range(4 if rotation == "any" else 1):
         b = _unrotated(extractor(_picture(pixels_b, mask_b, turns)), turns)
         lap("extract")
-        matches = match(a, b, matcher=matcher)
+        matches = matcher(a, b)
         lap("match")
         model = verified = None
         if kind is not None and threshold is not None:

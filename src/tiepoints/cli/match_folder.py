@@ -118,7 +118,7 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
     listed = _pairs(wanted.pairs, photographs)
     steps = (
         Extract(extractor := make()),
-        Match(wanted.matcher),
+        Match(wanted.matcher.for_extractor(extractor.metadata.name)),
         Verify(wanted.geometry, threshold=wanted.threshold, seed=wanted.seed),
     )
     folder, engine, quiet = (

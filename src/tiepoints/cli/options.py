@@ -118,7 +118,9 @@ def matcher_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that choose and set up a matcher: `matcher`, `ratio`, `min_similarity`, for `make_matcher`."""
     for option in (
         click.option(
-            "--min-similarity", type=click.FloatRange(-1, 1), help="Keep matches of at least this similarity."
+            "--min-similarity",
+            type=click.FloatRange(-1, 1),
+            help="Keep matches of at least this similarity, or score of a learned matcher.",
         ),
         click.option(
             "--ratio",
@@ -131,7 +133,8 @@ def matcher_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=MatcherName(),
             default="nearest",
             show_default=True,
-            help="What matches the features; nearest: mutual nearest neighbours.",
+            help="What matches the features; nearest: mutual nearest neighbours; lightglue: learned, for ALIKED, DISK, "
+            "SuperPoint and MD-Net.",
         ),
     ):
         function = option(function)

@@ -7,10 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import ExtractorName, examples, json_option, print_json
+from .options import examples, json_option, print_json
 
 if TYPE_CHECKING:
     from ..extraction import Metadata
+    from ..matching.lightglue import LightGlueModel
+
+
+class WeightsName(click.ParamType):  # type: ignore[type-arg]
+    """The name of an extractor or of a matcher's model that has weights."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        return [click.shell_completion.CompletionItem(m.name) for m in _with_weights() if m.name.startswith(incomplete)]
 
 
 @click.group(
@@ -76,11 +88,11 @@ def list_(as_json: bool) -> None:
     "fetch",
     epilog=examples("tiepoints weights fetch aliked-n16", "tiepoints weights fetch superpoint --accept-licence"),
 )
-@click.argument("names", nargs=-1, required=True, type=ExtractorName())
+@click.argument("names", nargs=-1, required=True, type=WeightsName())
 @click.option("--accept-licence", is_flag=True, help="Accept a licence without commercial use; it is remembered.")
 @json_option
 def fetch(names: tuple[str, ...], accept_licence: bool, as_json: bool) -> None:
-    """Fetch the weights of the extractors NAMES, unless they are on this machine, and check them."""
+    """Fetch the weights of the extractors or matchers NAMES, unless they are on this machine, and check them."""
     from ..weights import accept, accepted, obtain
     from .bench.options import progress_bar
 
@@ -105,7 +117,7 @@ def fetch(names: tuple[str, ...], accept_licence: bool, as_json: bool) -> None:
 
 
 @command.command("where", epilog=examples("tiepoints weights where", "tiepoints weights where aliked-n16"))
-@click.argument("name", required=False, type=ExtractorName())
+@click.argument("name", required=False, type=WeightsName())
 @json_option
 def where(name: str | None, as_json: bool) -> None:
     """Print where weights are looked for, in order; with NAME, where that extractor's lie (exit code 1: nowhere)."""
@@ -130,16 +142,25 @@ def where(name: str | None, as_json: bool) -> None:
             click.echo(path)
 
 
-def _with_weights() -> list[Metadata]:
+def _with_weights() -> list[Metadata | LightGlueModel]:
     from ..extraction import extractors
+    from ..matching.lightglue import MODELS
 
-    return [metadata for metadata in extractors() if metadata.weights]
+    return [*(metadata for metadata in extractors() if metadata.weights), *MODELS.values()]
 
 
-def _of(name: str) -> Metadata:
+def _of(name: str) -> Metadata | LightGlueModel:
     from ..errors import InvalidInputError
     from ..extraction import metadata_of
+    from ..matching.lightglue import MODELS
 
+    if name.lower() == "lightglue":
+        raise InvalidInputError(
+            f"lightglue has weights for several features: {', '.join(m.name for m in MODELS.values())}"
+        )
+    for model in MODELS.values():
+        if model.name == name.lower():
+            return model
     metadata = metadata_of(name)
     if not metadata.weights:
         raise InvalidInputError(f"{name} needs no weights from elsewhere")

@@ -142,7 +142,9 @@ def description_of(value: Any, what: str = "") -> Any:
         return _of_extractor(value)
     if isinstance(value, Matcher):
         kind = type(value)
-        known = {name: description_of(option, name) for name, option in sorted(value.options().items())}
+        known = {
+            name: description_of(option, name) for name, option in sorted(value.options().items()) if name not in _COSTS
+        }
         version = getattr(value, "version", 1)
         return {"matcher": f"{kind.__module__}.{kind.__qualname__}", "version": version, "options": known}
     if callable(getattr(value, "describe", None)):

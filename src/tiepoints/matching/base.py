@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import InvalidInputError
 from ..features import Features, Matches
 
-__all__ = ["Matcher"]
+__all__ = ["Matcher", "check_comparable"]
 
 
 class Matcher(ABC):
@@ -47,9 +47,41 @@ class Matcher(ABC):
                 )
         return self._match(a, b)
 
+    def for_extractor(self, name: str) -> Matcher:
+        """The same matcher for the features of one extractor, given by its name, where it depends on that.
+
+        Who knows the extractor calls it: `match_images`, and the commands.
+        """
+        return self
+
     def options(self) -> dict[str, Any]:
         """The options that it was made with, by name."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.options().items())})"
+
+
+def check_comparable(a: Features, b: Features) -> None:
+    """Nothing, if the descriptors of two images can be compared with each other.
+
+    Raises
+    ------
+    InvalidInputError
+        If not; the message says why.
+    """
+    for value in (a, b):
+        if value.wrong_norm is not None:
+            raise InvalidInputError(
+                f"descriptors must have unit length to be compared, but one has {value.wrong_norm:.4g}: "
+                "divide each by its norm"
+            )
+    if not a.descriptors.shape[1] or not b.descriptors.shape[1]:
+        raise InvalidInputError("features with no descriptors (0 columns) cannot be matched: call an extractor")
+    if a.descriptors.dtype != b.descriptors.dtype or a.descriptors.shape[1] != b.descriptors.shape[1]:
+        raise InvalidInputError(
+            f"descriptors of different kinds cannot be matched: {a.descriptors.shape[1]} columns of "
+            f"{a.descriptors.dtype} and {b.descriptors.shape[1]} of {b.descriptors.dtype}; use one extractor for both"
+        )
+    if (a.sets is None) != (b.sets is None):
+        raise InvalidInputError("only one of the two images has its features in sets; use one extractor for both")

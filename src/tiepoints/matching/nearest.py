@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import flag, number
-from ..errors import InvalidInputError
 from ..features import Features, Matches
 from ..threads import Piece, run_pieces, scratch
-from .base import Matcher
+from .base import Matcher, check_comparable
 
 __all__ = ["Nearest"]
 
@@ -70,7 +69,7 @@ class Nearest(Matcher):
         self.mutual = flag(mutual, "mutual")
 
     def _match(self, a: Features, b: Features) -> Matches:
-        _check(a, b)
+        check_comparable(a, b)
         if not len(a) or not len(b):
             return Matches.empty()
         return _match(a, b, self.ratio, self.min_similarity, self.mutual)
@@ -108,24 +107,6 @@ def _match(a: Features, b: Features, ratio: float | None, min_similarity: float 
     indices = np.empty((len(kept), 2), np.int32)
     indices[:, 0], indices[:, 1] = kept, ahead.where[kept]
     return Matches(indices, scores)
-
-
-def _check(a: Features, b: Features) -> None:
-    for value in (a, b):
-        if value.wrong_norm is not None:
-            raise InvalidInputError(
-                f"descriptors must have unit length to be compared, but one has {value.wrong_norm:.4g}: "
-                "divide each by its norm"
-            )
-    if not a.descriptors.shape[1] or not b.descriptors.shape[1]:
-        raise InvalidInputError("features with no descriptors (0 columns) cannot be matched: call an extractor")
-    if a.descriptors.dtype != b.descriptors.dtype or a.descriptors.shape[1] != b.descriptors.shape[1]:
-        raise InvalidInputError(
-            f"descriptors of different kinds cannot be matched: {a.descriptors.shape[1]} columns of "
-            f"{a.descriptors.dtype} and {b.descriptors.shape[1]} of {b.descriptors.dtype}; use one extractor for both"
-        )
-    if (a.sets is None) != (b.sets is None):
-        raise InvalidInputError("only one of the two images has its features in sets; use one extractor for both")
 
 
 class _Sets:

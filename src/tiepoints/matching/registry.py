@@ -15,12 +15,12 @@ from .base import Matcher
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["load_matcher", "match", "matchers"]
+__all__ = ["as_matcher", "load_matcher", "match", "matchers"]
 
 GROUP = "tiepoints.matchers"
 
 # Name -> module and class, imported when asked for.
-_OURS: dict[str, tuple[str, str]] = {"nearest": ("nearest", "Nearest")}
+_OURS: dict[str, tuple[str, str]] = {"nearest": ("nearest", "Nearest"), "lightglue": ("lightglue", "LightGlue")}
 
 
 def matchers() -> list[str]:
@@ -79,9 +79,11 @@ def match(a: Features, b: Features, *, matcher: str | Matcher = "nearest", **opt
     a, b : Features
         Of the same extractor.
     matcher : str or Matcher
-        A name, see `matchers`, or a matcher that was made before. "nearest" is `Nearest`: mutual nearest neighbours.
+        A name, see `matchers`, or a matcher that was made before. "nearest" is `Nearest`: mutual nearest neighbours;
+        "lightglue" is `LightGlue`, which needs torch.
     **options
-        Those of the matcher, where it is given by its name; of "nearest" `ratio`, `min_similarity` and `mutual`.
+        Those of the matcher, where it is given by its name; of "nearest" `ratio`, `min_similarity` and `mutual`, of
+        "lightglue" for instance `features`.
 
     Returns
     -------
@@ -103,13 +105,24 @@ def match(a: Features, b: Features, *, matcher: str | Matcher = "nearest", **opt
     >>> points_a.shape == (len(putative), 2)
     True
     """
+    return as_matcher(matcher, **options)(a, b)
+
+
+def as_matcher(matcher: str | Matcher, **options: Any) -> Matcher:
+    """A matcher by its name, or as it is.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither, or a matcher that has its options already gets some.
+    """
     if isinstance(matcher, Matcher):
         if options:
             raise InvalidInputError(f"{', '.join(options)}: {matcher!r} has its options already")
-        return matcher(a, b)
+        return matcher
     if not isinstance(matcher, str):
         raise InvalidInputError(f"matcher is {shown(matcher)}, but must be a Matcher or one of {', '.join(matchers())}")
-    return load_matcher(matcher, **options)(a, b)
+    return load_matcher(matcher, **options)
 
 
 @cache
