@@ -14,6 +14,7 @@ from .checks import choice, count, number, shown
 from .drawing import Picture
 from .errors import InvalidInputError
 from .extraction import Extractor, load
+from .extraction.inputs import mask_of
 from .features import Features, Matches
 from .geometry import Geometry, fundamental, homography, log_nfa
 from .geometry.chance import VERIFIED
@@ -122,6 +123,7 @@ def match_images(
     threshold: float | None = None,
     rotation: str = "upright",
     seed: int = 0,
+    masks: tuple[Any, Any] | None = None,
     **options: Any,
 ) -> MatchedPair:
     """Find verified tie points between two photographs: extract, match, verify by RANSAC.
@@ -145,6 +147,8 @@ def match_images(
         for about 30 degrees). It takes four times as long for image b.
     seed : int
         Of RANSAC's random samples.
+    masks : (mask, mask), optional
+        For each image, what an extractor takes for a mask, or None.
     **options
         Those of the extractor, where it is given by its name, such as `max_keypoints` and `max_size`.
 
@@ -198,12 +202,14 @@ def match_images(
         extractor = made
     matcher = as_matcher(matcher).for_extractor(extractor.metadata.name)
     lap("load")
-    (pixels_a, mask_a), (pixels_b, mask_b) = with_mask(image_a), with_mask(image_b)
+    (pixels_a, shown_a), (pixels_b, shown_b) = with_mask(image_a), with_mask(image_b)
+    mask_a, mask_b = _masks(masks, pixels_a, pixels_b)
     lap("read")
-    a = extractor(_picture(pixels_a, mask_a))
+    a = extractor(_picture(pixels_a, shown_a), mask_a)
     best: MatchedPair | None = None
     for turns in range(4 if rotation == "any" else 1):
-        b = _unrotated(extractor(_picture(pixels_b, mask_b, turns)), turns)
+        own = None if mask_b is None else np.rot90(mask_b, turns)
+        b = _unrotated(extractor(_picture(pixels_b, shown_b, turns), own), turns)
         lap("extract")
         matches = matcher(a, b)
         lap("match")
@@ -223,6 +229,15 @@ def match_images(
 def _strength(pair: MatchedPair) -> int:
     """How many inliers a pair has, or matches where no geometry was asked for."""
     return len(pair.matches) if pair.geometry is None else pair.geometry.num_inliers
+
+
+def _masks(masks: Any, *images: NDArray[np.uint8]) -> list[NDArray[np.bool_] | None]:
+    """The masks of two images."""
+    if masks is None:
+        return [None, None]
+    if not isinstance(masks, tuple | list) or len(masks) != 2:
+        raise InvalidInputError(f"masks are {shown(masks)}, but a mask for each of the two images is expected, or None")
+    return [mask_of(mask, (len(image), image.shape[1])) for mask, image in zip(masks, images, strict=True)]
 
 
 def _picture(pixels: NDArray[np.uint8], mask: NDArray[Any] | None, turns: int = 0) -> Picture:

@@ -102,6 +102,42 @@ def test_lists_and_masks(examples: Path, tmp_path: Path) -> None:
     assert "is another photograph" in plain.stderr, "without its mask it is another input"
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_one_mask_for_all(examples: Path, tmp_path: Path, suffix: str) -> None:
+    mask = np.zeros((480, 640), np.uint8)
+    mask[:, :300] = 255
+    Image.fromarray(mask).save(tmp_path / f"mask{suffix}", quality=50)
+    both = [examples / "desk_1.jpg", examples / "desk_2.jpg"]
+    result = run("extract", *both, "-e", "orb", "--mask", tmp_path / f"mask{suffix}", "--out", tmp_path / "f.h5")
+    assert result.exit_code == 0, result.stderr
+    with FeatureReader(tmp_path / "f.h5") as stored:
+        for name in stored:
+            assert len(stored[name]) > 100 and stored[name].keypoints[:, 0].max() < 302
+    pair = run("match", *both, "-e", "orb", "--mask", tmp_path / f"mask{suffix}", "--out", tmp_path / "m.npz")
+    assert pair.exit_code == 0, pair.stderr
+    with np.load(tmp_path / "m.npz") as arrays:
+        assert arrays["points_a"][:, 0].max() < 302 and arrays["points_b"][:, 0].max() < 302
+    wrong = run("extract", examples / "box.png", "-e", "orb", "--mask", tmp_path / f"mask{suffix}")
+    assert wrong.exit_code == 1 and f"mask{suffix} has 640x480 pixels, but the image has 324x223" in wrong.stderr
+
+
+def test_a_mask_of_the_stored_pixels_turns_with_the_photograph(examples: Path, tmp_path: Path) -> None:
+    """COLMAP's masks lie on the pixels as they are stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(examples / "desk_1.jpg").save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    mask = np.zeros((480, 640), np.uint8)
+    mask[:, :300] = 255  # of the stored picture; the upper part of the upright one
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    (one,) = tp.collection.Collection.from_sources([tmp_path / "turned.jpg"], masks=tmp_path / "mask.png").values()
+    np.testing.assert_array_equal(one.read_mask(), np.rot90(mask, -1))
+
+
+def test_options_of_a_folder_are_refused_with_two_images(examples: Path) -> None:
+    result = run("match", examples / "desk_1.jpg", examples / "desk_2.jpg", "--pairs", "sequential")
+    assert result.exit_code == 2 and "--pairs: for a FOLDER, not for two images" in result.stderr
+
+
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
     """A video of a camera that moves over a photograph."""
@@ -114,6 +150,31 @@ def clip(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
         writer.write(desk[10 * i : 10 * i + 300, 15 * i : 15 * i + 400])
     writer.release()
     return path
+
+
+def test_a_video_that_ends_early_is_decoded_once(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiepoints.collection import videos
+
+    opened: list[Path] = []
+    monkeypatch.setattr(videos, "_opened", lambda path, of=videos._opened: opened.append(path) or of(path))
+    for number in range(11, 40):  # the clip has 12
+        if number == 11:
+            videos.read_frame(clip, number)
+        else:
+            with pytest.raises(tp.ImageError, match=f"the video ends before frame {number}"):
+                videos.read_frame(clip, number)
+    assert len(opened) == 1
+    data = bytearray(clip.read_bytes())
+    at = data.index((12).to_bytes(4, "little"))  # the number of frames in its header
+    for place in range(at, 300):
+        if data[place : place + 4] == (12).to_bytes(4, "little"):
+            data[place : place + 4] = (10**9).to_bytes(4, "little")
+    (tmp_path / "vast.avi").write_bytes(data)
+    with pytest.raises(tp.ImageError, match="tells no number of frames"):
+        videos.frames_of(tmp_path / "vast.avi")
+    (tmp_path / "list.txt").write_bytes(b"no\0file.jpg\n")
+    result = run("extract", tmp_path / "list.txt", "-e", "orb", "--out", tmp_path / "f.h5")
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1, result.stderr
 
 
 def test_a_videos_frames(clip: Path, tmp_path: Path) -> None:

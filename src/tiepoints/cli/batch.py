@@ -35,7 +35,7 @@ jobs_option = click.option(
 mask_option = click.option(
     "--mask",
     type=click.Path(path_type=Path),
-    help="Folder of masks, each with its image's name, or that name with .png added; black hides.",
+    help="Folder of masks, each with its image's name, or that name with .png added; or one mask for all. Black hides.",
 )
 every_option = click.option(
     "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Take every N-th frame of a video."

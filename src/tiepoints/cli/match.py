@@ -117,6 +117,7 @@ def command(
         ):
             raise SystemExit(1)
         return
+    _refuse_folder_options(many)
     stream = str(out) == "-"
     if out is not None and not stream and out.suffix not in (".npz", ".csv"):
         raise click.BadParameter(f"{out} must end in .npz or .csv, or be -", param_hint="--out")
@@ -126,11 +127,14 @@ def command(
         raise click.UsageError("--overlay needs --geometry homography")
     check_not_an_input((plot, overlay, None if stream else out), (image_a, image_b))
 
+    from ..collection.finding import mask_of
     from ..pair import match_images
 
+    masks = many["mask"]
     pair = match_images(
         image_a,
         image_b,
+        masks=None if masks is None else (mask_of(masks, image_a.name), mask_of(masks, image_b.name)),
         extractor=lambda: make_extractor(name, max_keypoints, max_size, settings),
         matcher=make_matcher(matcher, ratio, min_similarity),
         geometry=geometry,
@@ -146,6 +150,20 @@ def command(
         _print(result, name, to_error=stream)
     if pair.verified is False:
         raise SystemExit(1)
+
+
+def _refuse_folder_options(many: dict[str, Any]) -> None:
+    """Options of a FOLDER that were given with two images would do nothing."""
+    context = click.get_current_context()
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name in many
+        and option.name != "mask"
+        and context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)}: for a FOLDER, not for two images")
 
 
 def _as_dict(pair: MatchedPair, paths: tuple[Path, Path], name: str, matcher: str, geometry: str) -> dict[str, Any]:

@@ -53,7 +53,9 @@ def find(sources: Iterable[PathLike], *, masks: PathLike | None = None, every: i
     top = tops[0] if tops else Path.cwd()
     if len(listed) > 1 or not all(path.is_relative_to(top) for path in whole.values()):
         top = Path(os.path.commonpath([path.parent for path in whole.values()])) if whole else Path.cwd()
-    folder = None if masks is None else _existing_folder(masks)
+    folder = None if masks is None else Path(masks)
+    if folder is not None and not folder.exists():
+        raise ImageError(f"{folder}: no such mask, or folder of masks")
     photographs: dict[str, Photograph] = {}
     for one, path in whole.items():
         try:
@@ -73,14 +75,22 @@ def _photograph(one: _Found, name: str, masks: Path | None) -> Photograph:
     check_name(name)
     mask = None
     if masks is not None:
-        mask = _mask_of(masks, name)
+        mask = mask_of(masks, name)
     if one.frame is not None:
         name = f"{name}/{one.frame:06d}"
     return Photograph(name, one.path, mask, frame=one.frame)
 
 
-def _mask_of(masks: Path, name: str) -> Path:
-    """The mask of an image: of the same name, with .png added, or of the same name with another suffix."""
+def mask_of(masks: Path, name: str) -> Path:
+    """The mask of an image: of the same name, with .png added, or with another suffix; or the one file for all.
+
+    Raises
+    ------
+    ImageError
+        If there is none.
+    """
+    if masks.is_file():
+        return masks
     same = masks / name
     for path in (same, masks / f"{name}.png"):
         if path.is_file():
@@ -149,6 +159,8 @@ def _no_photograph(path: Path) -> str | None:
         return "leads nowhere" if path.is_symlink() else "no such file"
     except OSError as error:
         return f"cannot be read ({error.strerror or one_line(error)})"
+    except ValueError as error:  # a NUL in a list
+        return f"no file can be called so ({one_line(error)})"
     return None if stat.S_ISREG(mode) else "not a regular file"
 
 
@@ -170,10 +182,3 @@ def _in_list(source: Path, every: int, failed: dict[str, str]) -> tuple[list[_Fo
     own = Path(os.path.abspath(source)).parent  # noqa: PTH100
     top = own if any(os.path.lexists(own / name) for name in named) else Path.cwd()
     return [one for name in named for one in _of_file(top / name, every, failed)], top
-
-
-def _existing_folder(folder: PathLike) -> Path:
-    path = Path(folder)
-    if not path.is_dir():
-        raise ImageError(f"{path}: no such folder of masks")
-    return path

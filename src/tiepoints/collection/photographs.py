@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
+from ..decode import turned
 from ..errors import ImageError, InvalidInputError, StorageError
+from ..extraction.inputs import mask_of
 from ..files import PathLike, check_name, one_line, sha256_of
 from ..images import Header, header_of, read
 from ..threads import cores
@@ -59,7 +61,8 @@ class Photograph:
     path : path
         The file: an image, or a video whose frame it is.
     mask : path, optional
-        An image of the same size; keypoints are wanted where one of its channels is not 0.
+        An image of the same size; keypoints are wanted where one of its channels is not 0, of one that is transparent
+        somewhere, where it is not.
     camera : Camera, optional
         Of the upright image, where it is known.
     group : str
@@ -125,11 +128,25 @@ class Photograph:
         return read_frame(self.path, self.frame)
 
     def read_mask(self) -> NDArray[np.uint8] | None:
-        """The mask, upright: (H, W) uint8, not 0 where a channel of its file is not 0; None without one."""
+        """The mask, upright: (H, W) uint8, 0 where nothing is to be found; None without one.
+
+        A file whose edges are those of the stored pixels of a photograph that EXIF turns, as COLMAP has masks, is
+        turned with it.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read.
+        InvalidInputError
+            If it is of another size.
+        """
         if self.mask is None:
             return None
-        pixels = read(self.mask)
-        return np.asarray(pixels.max(axis=2), np.uint8)
+        (width, height), orientation = self.header
+        stored = orientation >= 5 and width != height and header_of(self.mask).size == (height, width)
+        shape = (width, height) if stored else (height, width)
+        kept = np.asarray(mask_of(self.mask, shape), np.uint8) * np.uint8(255)
+        return turned(kept, orientation) if stored else kept
 
 
 class Collection(Mapping[str, Photograph]):
@@ -180,7 +197,8 @@ class Collection(Mapping[str, Photograph]):
         ----------
         folder : path
         masks : path, optional
-            A folder with the masks, called as the photographs, or the same with another suffix, or with ``.png`` added.
+            A folder with the masks, called as the photographs, or the same with another suffix, or with ``.png`` added;
+            or one file for all photographs.
 
         Raises
         ------
@@ -313,8 +331,8 @@ def _hash(path: Path, hashes: Hashes | None = None) -> str:
         raise
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or one_line(error)})") from None
     else:
         return digest
 

@@ -15,6 +15,8 @@ from ..errors import ImageError
 __all__ = ["frames_of", "read_frame"]
 
 _open = threading.local()  # each thread's video and the number of its next frame
+_ends: dict[tuple[Any, ...], int] = {}  # the number of the first frame that a video, for all that it tells, lacks
+_END = "{}: the video ends before frame {}, or is damaged there"
 
 
 def frames_of(path: Path) -> int:
@@ -40,7 +42,7 @@ def frames_of(path: Path) -> int:
     video = _opened(path)
     count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     video.release()
-    if count < 1:
+    if not 1 <= count <= path.stat().st_size:  # no frame takes less than a byte
         raise ImageError(f"{path}: the video tells no number of frames; convert it with `ffmpeg -i VIDEO copy.mp4`")
     return count
 
@@ -67,6 +69,8 @@ def read_frame(path: Path, number: int) -> NDArray[np.uint8]:
     >>> read_frame("two.avi", 1).shape
     (48, 64, 3)
     """
+    if number >= _ends.get(_state(path), number + 1):
+        raise ImageError(_END.format(path, number))
     name, before, following = getattr(_open, "video", (None, None, 0))
     video: Any = before
     if name != path or number < following:
@@ -79,9 +83,15 @@ def read_frame(path: Path, number: int) -> NDArray[np.uint8]:
     if not good or frame is None:
         video.release()
         _open.video = (None, None, 0)
-        raise ImageError(f"{path}: the video ends before frame {number}, or is damaged there")
+        _ends[_state(path)] = following  # so that the frames after it do not decode all before it once more
+        raise ImageError(_END.format(path, number))
     _open.video = (path, video, number + 1)
     return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _state(path: Path) -> tuple[Any, ...]:
+    about = path.stat()
+    return path, about.st_size, about.st_mtime_ns
 
 
 def _opened(path: Path) -> Any:
