@@ -46,6 +46,7 @@ class TrainingError(TiepointsError, RuntimeError):
 # sequences' beginning), marks that turn the direction of writing, halves of surrogate pairs (bytes that are not UTF-8),
 # and the separators of lines and paragraphs.
 _UNPRINTABLE = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
+_LONGEST = 300  # characters of another library's message: some hold what a damaged file does
 _JOINERS = "\u200c\u200d"  # of letters and of emoji: format characters that belong to words
 
 
@@ -66,7 +67,8 @@ def printable(text: object) -> str:
 
 def one_line(error: BaseException) -> str:
     """What an exception of another library says, on one line; its type where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST or isinstance(error, TiepointsError) else f"{text[:_LONGEST]} ..."
 
 
 class WeightsError(TiepointsError, OSError):

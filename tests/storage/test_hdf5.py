@@ -81,7 +81,7 @@ def test_the_layout_is_hlocs(tmp_path, features, matches):
         assert group["descriptors"].shape == (16, 7)
         np.testing.assert_array_equal(group["descriptors"], a.descriptors.T)
         assert tuple(group["image_size"]) == a.image_size
-        assert file.attrs["made_with"] == "test 1"
+        assert file.attrs["made_with"] == b"test 1"
 
     some = Matches([[4, 1], [0, 2]], [0.25, 0.5])
     path = tmp_path / "m.h5"

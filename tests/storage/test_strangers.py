@@ -35,6 +35,7 @@ from tiepoints.storage import (
     save_matches,
     write_colmap,
 )
+from tiepoints.storage.reading import set_texts
 
 from .conftest import make_features
 
@@ -251,10 +252,34 @@ def test_names_that_lead_out_of_the_folder_are_refused_on_reading(tmp_path: Path
     with h5py.File(tmp_path / "m.h5", "w") as file:
         group = file.create_group("a-b/c-d")
         group["matches0"] = np.array([0, 1])
-        group.attrs["names"] = [name, "c.jpg"]
+        set_texts(group, "names", name, "c.jpg")
     if name != "a/./b.jpg":
         with MatchReader(tmp_path / "m.h5") as matches, pytest.raises(StorageError, match="evil"):
             list(matches)
+
+
+def test_texts_of_variable_length_are_left_alone(tmp_path: Path) -> None:
+    """HDF5 keeps them in a heap; a damaged one made it loop for ever."""
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.create_group("a.jpg")["keypoints"] = np.zeros((2, 2))
+        file["a.jpg"]["descriptors"] = np.zeros((4, 2))
+        file.attrs["made_with"] = "a text of variable length"
+        set_texts(file, "fingerprint", "a text of fixed length, \u00fc")
+    with FeatureReader(tmp_path / "f.h5") as reader:
+        assert reader.made_with == "" and reader.attribute("fingerprint") == "a text of fixed length, \u00fc"
+        assert reader.made_from() == {"a.jpg": ""}
+
+
+def test_messages_of_libraries_are_short(tmp_path: Path) -> None:
+    save_matches(tmp_path / "m.npz", MATCHES)
+    data = (tmp_path / "m.npz").read_bytes()
+    at = data.index(b"indices.npy")
+    (tmp_path / "m.npz").write_bytes(
+        data[: at - 4] + (3000).to_bytes(2, "little") + data[at - 2 : at] + b"x" + data[at + 1 :]
+    )
+    with pytest.raises(StorageError) as caught:
+        load_matches(tmp_path / "m.npz")
+    assert len(str(caught.value)) < 500
 
 
 def test_colmaps_bad_images_cost_no_others(tmp_path: Path) -> None:

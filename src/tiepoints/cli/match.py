@@ -127,14 +127,12 @@ def command(
         raise click.UsageError("--overlay needs --geometry homography")
     check_not_an_input((plot, overlay, None if stream else out), (image_a, image_b))
 
-    from ..collection.finding import mask_of
     from ..pair import match_images
 
-    masks = many["mask"]
     pair = match_images(
         image_a,
         image_b,
-        masks=None if masks is None else (mask_of(masks, image_a.name), mask_of(masks, image_b.name)),
+        masks=_masks(many["mask"], image_a.name, image_b.name),
         extractor=lambda: make_extractor(name, max_keypoints, max_size, settings),
         matcher=make_matcher(matcher, ratio, min_similarity),
         geometry=geometry,
@@ -164,6 +162,15 @@ def _refuse_folder_options(many: dict[str, Any]) -> None:
     ]
     if given:
         raise click.UsageError(f"{', '.join(given)}: for a FOLDER, not for two images")
+
+
+def _masks(masks: Path | None, a: str, b: str) -> tuple[Path, Path] | None:
+    """The two images' masks from a folder, or the one file for both."""
+    if masks is None:
+        return None
+    from ..collection.finding import mask_of
+
+    return mask_of(masks, a), mask_of(masks, b)
 
 
 def _as_dict(pair: MatchedPair, paths: tuple[Path, Path], name: str, matcher: str, geometry: str) -> dict[str, Any]:

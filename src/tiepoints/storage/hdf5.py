@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .. import checks
 from ..errors import InvalidInputError, StorageError
 from ..files import PathLike, check_name, check_space, one_line, real, replacing, write_lock
-from .reading import linked, open_hdf5, reading
+from .reading import linked, open_hdf5, reading, set_texts, text_of
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -70,7 +70,7 @@ class Reader(Mapping[K, V], ABC, Generic[K, V]):
             If the file is damaged.
         """
         with self._reported():
-            return str(self._file.attrs.get(name, ""))
+            return text_of(self._file, name)
 
     def __iter__(self) -> Iterator[K]:
         return iter(self.groups())
@@ -187,7 +187,7 @@ class Writer(ABC, Generic[K]):
         """Texts that the file says of itself."""
         self._open()
         for name, value in values.items():
-            self._file.attrs[name] = value
+            set_texts(self._file, name, value)
 
     def _open(self) -> None:
         import h5py
@@ -206,7 +206,7 @@ class Writer(ABC, Generic[K]):
             raise StorageError(f"{self.path}: cannot be written ({one_line(error)})") from error
         self._stack.callback(self._close)
         if self.made_with:
-            self._file.attrs["made_with"] = self.made_with
+            set_texts(self._file, "made_with", self.made_with)
 
     def _close(self) -> None:
         file, self._file = self._file, None

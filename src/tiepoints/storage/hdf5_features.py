@@ -17,7 +17,7 @@ from ..features import Features
 from ..files import PathLike, check_name
 from .hdf5 import Reader, Writer, forms
 from .npz import OPTIONAL, arrays_of, features_of
-from .reading import array_of, linked
+from .reading import array_of, linked, set_texts, text_of
 
 
 class FeatureReader(Reader[str, Features]):
@@ -54,7 +54,7 @@ class FeatureReader(Reader[str, Features]):
             If the file is damaged.
         """
         with self._reported():
-            return {name: str(self._file[name].attrs.get("key", "")) for name in self}
+            return {name: text_of(self._file[name], "key") for name in self}
 
     def _key(self, name: str) -> str:
         return self._checked(name)
@@ -149,7 +149,7 @@ class FeatureWriter(Writer[str]):
                 )
         group = self._append(name, arrays_of(features))
         if key:
-            group.attrs["key"] = key
+            set_texts(group, "key", key)
         self._know(name)
 
     def _know_old(self) -> None:

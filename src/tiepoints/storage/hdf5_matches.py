@@ -18,7 +18,7 @@ from ..errors import InvalidInputError
 from ..features import Matches
 from ..files import PathLike, check_name
 from .hdf5 import Reader, Writer, forms
-from .reading import array_of, linked
+from .reading import array_of, attribute_of, linked, set_texts
 
 Pair = tuple[str, str]
 
@@ -159,7 +159,7 @@ class MatchWriter(Writer[Pair]):
         return _group_of(key)
 
     def _put(self, group: Any, key: Pair, arrays: dict[str, NDArray[Any]]) -> None:
-        group.attrs["names"] = list(key)
+        set_texts(group, "names", *key)
         for name, value in arrays.items():
             group[name] = value
 
@@ -174,5 +174,7 @@ def _group_of(pair: Pair) -> str:
 
 def _names_of(group: Any) -> Pair | None:
     """The true names of a pair's images, which tiepoints keeps in an attribute and hloc does not."""
-    names = group.attrs.get("names")
-    return None if names is None else (str(names[0]), str(names[1]))
+    names = attribute_of(group, "names")
+    if names is None or names.dtype.kind != "S" or names.shape != (2,):
+        return None
+    return names[0].decode(), names[1].decode()

@@ -28,7 +28,7 @@ from ..errors import InvalidInputError, StorageError
 from ..features import Features, Matches
 from ..files import PathLike, check_name, one_line, real, remove_leftovers, replacing, write_lock
 from .npz import features_of
-from .reading import array_of, linked, open_hdf5, reading
+from .reading import array_of, attribute_of, linked, open_hdf5, reading
 
 Pair = tuple[str, str]
 
@@ -225,12 +225,13 @@ def _read_image(files: Mapping[str, Any], stem: str) -> Features:
     angles = read("angles")
     if angles is None:
         angles = read("orientations")
+    size = attribute_of(keypoints, "image_size")
     arrays = {
         "keypoints": points,
         "descriptors": np.zeros((len(points), 0), np.float32) if descriptors is None else descriptors,
         # The benchmark's own exporters write N x 1.
         "scores": np.ones(len(points), np.float32) if scores is None else scores.ravel(),
-        "image_size": np.asarray(keypoints.attrs.get("image_size", (0, 0))),
+        "image_size": np.zeros(2, int) if size is None else size,
     }
     if scales is not None:
         arrays["scales"] = scales.ravel() * 2

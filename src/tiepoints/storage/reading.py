@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from ..errors import MissingDependencyError, StorageError, one_line
 from ..files import PathLike
 
-__all__ = ["array_of", "check_regular", "linked", "open_hdf5", "reading", "unpacked"]
+__all__ = [
+    "array_of",
+    "attribute_of",
+    "check_regular",
+    "linked",
+    "open_hdf5",
+    "reading",
+    "set_texts",
+    "text_of",
+    "unpacked",
+]
 
 #: No compression that HDF5 and zip files have (deflate is the best) makes less of anything: RFC 1951 allows 1,032.
 _MOST_PACKED = 1100
@@ -127,6 +137,41 @@ def array_of(dataset: Any, what: str = "") -> NDArray[Any]:
     if size > _LARGEST or size > _SMALL + _MOST_PACKED * stored:
         raise StorageError(f"{where} says that it holds {size} bytes, but there are {stored}; write it again")
     return np.asarray(dataset[()])
+
+
+def attribute_of(owner: Any, name: str) -> NDArray[Any] | None:
+    """The numbers, or the texts as bytes, of an attribute of an HDF5 object; None if it has no such one.
+
+    Texts of variable length are left alone: HDF5 keeps them in a heap, and loops for ever in some damaged ones.
+    """
+    import h5py
+
+    if not h5py.h5a.exists(owner.id, name.encode()):
+        return None
+    attribute = h5py.h5a.open(owner.id, name.encode())
+    kind = attribute.get_type()
+    simple = isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID | h5py.h5t.TypeStringID)
+    if not simple or (isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()):
+        return None
+    if kind.get_size() * int(np.prod(attribute.shape, dtype=object)) > _SMALL:
+        raise ValueError(f"the attribute {name!r} is too large")
+    values = np.empty(attribute.shape, attribute.dtype)
+    attribute.read(values)
+    return values
+
+
+def text_of(owner: Any, name: str) -> str:
+    """The text of an attribute that `set_texts` wrote; '' if there is none."""
+    values = attribute_of(owner, name)
+    if values is None or values.dtype.kind != "S" or values.size != 1:
+        return ""
+    return bytes(values.reshape(-1)[0]).decode()
+
+
+def set_texts(owner: Any, name: str, *texts: str) -> None:
+    """Give an HDF5 object an attribute of one text or several, of fixed length."""
+    values = np.array([text.encode() for text in texts], "S")
+    owner.attrs[name] = values[0] if len(texts) == 1 else values
 
 
 def unpacked(stream: IO[bytes]) -> dict[str, NDArray[Any]]:
