@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .batch import every_option, explained_interrupt, found, mask_option, progress_bar, shown
-from .many import cameras_option, focal_option, read_cameras
+from .batch import (
+    engine_of,
+    engine_options,
+    every_option,
+    explained_interrupt,
+    found,
+    mask_option,
+    progress_bar,
+    shown,
+)
+from .many import cameras_option, focal_option, given_of, given_option, read_cameras
 from .options import examples, json_option, output_option, print_json, quiet_option, say
 
 if TYPE_CHECKING:
-    from ..camera import Camera
-    from ..collection import Photograph
-    from ..tasks import Localization, Localizer
+    from ..tasks import Localization
 
 
 @click.command(
@@ -33,8 +40,10 @@ if TYPE_CHECKING:
 @click.option(
     "--threshold", type=click.FloatRange(0, min_open=True), default=6.0, show_default=True, help="Inlier threshold, px."
 )
+@given_option
 @mask_option
 @every_option
+@engine_options
 @quiet_option
 @json_option
 def command(
@@ -45,8 +54,12 @@ def command(
     cameras: Path | None,
     top: int,
     threshold: float,
+    given: tuple[Path, ...],
     mask: Path | None,
     every: int,
+    jobs: int | None,
+    engine: str,
+    address: str | None,
     as_json: bool,
 ) -> None:
     """Find where the photographs QUERIES were taken, in a MAP that `tiepoints map` made.
@@ -54,19 +67,28 @@ def command(
     Poses are those of the stored pixels, without EXIF's rotation, as COLMAP and hloc have them. A query whose pose is
     not certain is named as not localized, and gets no line in --out; the exit code is then 1.
     """
-    from ..tasks import Localizer
+    from ..collection import Memory, run
+    from ..tasks import Localize, Localizer
+    from ..tasks.given import given_features
     from ..tasks.localization import write_poses
 
     photographs = found(queries, mask, every, as_json)
-    localizer = Localizer(folder, top=top, threshold=threshold)
-    known = {} if cameras is None else read_cameras(cameras)
-    results: dict[str, Localization] = {}
-    failed = dict(photographs.failed)
+    step = Localize(
+        Localizer(folder, top=top, threshold=threshold),
+        cameras=None if cameras is None else read_cameras(cameras),
+        focal=focal,
+    )
+    exchange = given_of(given)
     with explained_interrupt(None), progress_bar("localizing", as_json) as progress:
-        for done, (query, one) in enumerate(photographs.items(), start=1):
-            _localize(localizer, query, one, known, focal, results, failed)
-            if progress is not None:
-                progress(done, len(photographs))
+        items: Any = photographs
+        lost: dict[str, str] = {}
+        if exchange is not None:
+            features = given_features(exchange, photographs, Memory())
+            items = {name: (photographs[name], features.reference(name)) for name in map(str, features)}
+            lost = {str(name): message for name, message in features.failed.items()}
+        found_poses = run(step, items, engine=engine_of(jobs, engine, address), progress=progress)
+    results: dict[str, Localization] = {str(name): found_poses[name] for name in found_poses}
+    failed = {**photographs.failed, **lost, **{str(name): why for name, why in found_poses.failed.items()}}
     if out is not None:
         write_poses(out, results)
     localized = sum(map(bool, results.values()))
@@ -82,30 +104,6 @@ def command(
             say(f"wrote {shown(out)}")
     if failed or localized < len(results):
         raise SystemExit(1)
-
-
-def _localize(
-    localizer: Localizer,
-    query: str,
-    one: Photograph,
-    known: dict[str, Camera],
-    focal: float | None,
-    results: dict[str, Localization],
-    failed: dict[str, str],
-) -> None:
-    """One query, in the frame of the stored pixels; what is wrong with it costs no other."""
-    from ..camera import Camera
-    from ..collection.engines import failure_of
-    from ..collection.orientation import stored_features
-
-    try:
-        features = stored_features(localizer.extractor(one.read(), one.read_mask()), one.header.orientation)
-        camera = known.get(query)
-        if camera is None and focal is not None:
-            camera = Camera.from_focal(focal, features.image_size)
-        results[query] = localizer.localize(features, camera)
-    except Exception as error:  # of whatever kind: the other queries go on
-        failed[query] = failure_of(error).message
 
 
 def _line(result: Localization) -> str:

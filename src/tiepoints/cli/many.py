@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..camera import Camera
     from ..collection import Collection
     from ..exif import Position
+    from ..storage import Exchange
     from ..tasks.verified import Report
 
 _NAMED = 10  # photographs that a line names
@@ -48,6 +49,23 @@ cameras_option = click.option(
     type=click.Path(path_type=Path),
     help="Known cameras, as hloc lists them: name MODEL width height parameters ..., in COLMAP's pixel frame.",
 )
+
+
+given_option = click.option(
+    "--from",
+    "given",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Take the features, and the matches where there are any, of another program instead: hloc's HDF5 files, a "
+    "COLMAP database or model, an OpenSfM dataset, a folder of Meshroom's; repeatable.",
+)
+
+
+def given_of(sources: tuple[Path, ...]) -> Exchange | None:
+    """What --from names."""
+    from ..storage import read_exchange
+
+    return read_exchange(sources) if sources else None
 
 
 def pairs_of(wanted: str, photographs: Collection) -> Any:

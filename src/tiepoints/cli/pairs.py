@@ -9,10 +9,10 @@ import click
 
 from .batch import (
     engine_of,
+    engine_options,
     every_option,
     explained_interrupt,
     found,
-    jobs_option,
     progress_bar,
     shown,
     store_option,
@@ -65,7 +65,7 @@ KINDS = ("exhaustive", "sequential", "retrieval", "spatial")
 @click.option("--altitude", is_flag=True, help="For spatial: differences in altitude count too, as for a drone.")
 @extractor_options
 @every_option
-@jobs_option
+@engine_options
 @store_option("--out with .work added")
 @json_option
 def command(
@@ -82,6 +82,8 @@ def command(
     settings: tuple[tuple[str, Any], ...],
     every: int,
     jobs: int | None,
+    engine: str,
+    address: str | None,
     store: Path | None,
     as_json: bool,
 ) -> None:
@@ -102,14 +104,14 @@ def command(
     names, vectors = list(photographs), None
     positions = placed_of(photographs, "retrieval") if "spatial" in kinds else None
     if "retrieval" in kinds or (positions and len(positions) < len(names)):
-        extractor, engine = make_extractor(name, max_keypoints, max_size, settings), engine_of(jobs)
+        extractor, where = make_extractor(name, max_keypoints, max_size, settings), engine_of(jobs, engine, address)
         folder = work_folder(out, store)
         with explained_interrupt(folder), Store(folder) as kept:
             with progress_bar("extracting", as_json) as progress:
-                features = run(Extract(extractor), photographs, kept, engine=engine, progress=progress)
+                features = run(Extract(extractor), photographs, kept, engine=where, progress=progress)
             failed |= {str(item): message for item, message in features.failed.items()}
             if features:
-                vectors = run(Describe(vocabulary_of(extractor, features)), features, kept, engine=engine)
+                vectors = run(Describe(vocabulary_of(extractor, features)), features, kept, engine=where)
                 names = [str(one) for one in features]
     listed = union(
         *(

@@ -12,6 +12,8 @@ from .many import (
     camera_mode_option,
     cameras_option,
     focal_option,
+    given_of,
+    given_option,
     pairs_of,
     pairs_option,
     ratio_option,
@@ -45,6 +47,7 @@ _LISTED = 10  # photographs that are not registered, of which a line says why
 @focal_option
 @cameras_option
 @ratio_option
+@given_option
 @mask_option
 @every_option
 @engine_options
@@ -64,6 +67,7 @@ def command(
     focal: float | None,
     cameras: Path | None,
     ratio: float | None,
+    given: tuple[Path, ...],
     mask: Path | None,
     every: int,
     jobs: int | None,
@@ -96,6 +100,7 @@ def command(
             mapper=mapper,
             camera_mode=camera_mode,
             focal=focal,
+            given=given_of(given),
             match=Match(ratio=ratio),
             store=store,
             engine=engine_of(jobs, engine, address),

@@ -7,35 +7,34 @@ Leibe and Kobbelt, ICCV 2011, with the retrieval of Sarlin, Cadena, Siegwart and
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
 from ..checks import count, number
-from ..collection import Collection, Engine, Extract, Match, Store, run
-from ..collection.pairs import Pair
-from ..collection.retrieval import Describe, nearest_images
-from ..errors import InvalidInputError, TiepointsError
+from ..collection import Photograph, Step, register
+from ..collection.orientation import stored_features
+from ..collection.retrieval import nearest_images
+from ..collection.stages import memory_of
+from ..errors import InvalidInputError
 from ..extraction import Extractor, load
 from ..features import Features
 from ..files import PathLike
 from ..geometry import Geometry, absolute_pose
 from ..geometry.chance import log_expected
 from ..matching import match
-from .maps import Map, read_map, write_map
-from .reconstruction import Reconstruction, load_model, reconstruct
-from .verified import Report, vocabulary_of
+from .maps import Map, read_map
 
-if TYPE_CHECKING:
-    from ..storage.colmap_checks import CameraMode
+__all__ = ["Localization", "Localize", "Localizer"]
 
-__all__ = ["Localization", "Localizer", "build_map"]
+register("tiepoints.Camera")(Camera)
 
 # Focal lengths that are tried where it is not known, as shares of the long edge: from wide angle to tele. Ours.
 _FOCALS = (0.55, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0)
@@ -47,6 +46,7 @@ _ITERATIONS = 8000
 _LOG_NFA = -10.0
 
 
+@register("tiepoints.Localization")
 @dataclass(frozen=True, eq=False)
 class Localization:
     """Where a photograph was taken; falsy if that is not certain enough.
@@ -67,6 +67,8 @@ class Localization:
         The map's images that look most like the query, best first.
     reason : str
         Why it is not localized; empty if it is.
+    observations : (M, 2) int32
+        The rows of the keypoints that agree with the pose, and the numbers of the map's points that they show.
 
     Examples
     --------
@@ -87,6 +89,7 @@ class Localization:
     log_nfa: float
     images: tuple[str, ...] = field(default=())
     reason: str = ""
+    observations: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 2), np.int32))
 
     def __bool__(self) -> bool:
         return bool(self.pose)
@@ -136,7 +139,23 @@ class Localizer:
         self.map = folder if isinstance(folder, Map) else read_map(folder)
         self.top = count(top, "top", least=1)
         self.threshold = number(threshold, "threshold", above=0)
-        self.extractor = load(self.map.extractor, **self.map.options)
+        self._extractor = load(self.map.extractor, **self.map.options) if self.map.extractor else None
+
+    @property
+    def extractor(self) -> Extractor:
+        """What finds the features of queries.
+
+        Raises
+        ------
+        InvalidInputError
+            If the map was made from another program's features.
+        """
+        if self._extractor is None:
+            raise InvalidInputError(
+                f"{self.map.folder}: this map was made from another program's features: give those of the queries too, "
+                "or make it with the extractor that finds the same"
+            )
+        return self._extractor
 
     def __call__(self, image: Any, camera: Camera | None = None, *, mask: Any = None) -> Localization:
         """Localize one photograph.
@@ -157,6 +176,19 @@ class Localizer:
             If the camera's size is not the image's.
         """
         return self.localize(self.extractor(image, mask), camera)
+
+    def with_threads(self, count: int) -> Localizer:
+        """The same map with the extractor's own threads limited."""
+        other = copy.copy(self)
+        other._extractor = None if self._extractor is None else self._extractor.with_threads(count)
+        return other
+
+    def describe(self) -> dict[str, Any]:
+        """What poses depend on: the content of the map, and the options."""
+        return {"map": self.map.version, "top": self.top, "threshold": self.threshold}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _opened, (self.map.folder, self.top, self.threshold)
 
     def localize(self, features: Features, camera: Camera | None = None) -> Localization:
         """The same for features, which the map's extractor found."""
@@ -192,7 +224,8 @@ class Localizer:
         if log_nfa > _LOG_NFA:
             reason = f"{inliers} inliers of {every} matched points are not more than chance may give"
             return Localization(none, known, inliers, every, log_nfa, images, reason)
-        return Localization(pose, known, inliers, every, log_nfa, images)
+        seen = np.stack([rows, points], axis=1)[pose.inliers].astype(np.int32)
+        return Localization(pose, known, inliers, every, log_nfa, images, observations=seen)
 
     def _correspondences(
         self, features: Features, images: NDArray[np.int64]
@@ -211,88 +244,54 @@ class Localizer:
         return kept[:, 0], kept[:, 1]
 
 
-def build_map(
-    photographs: Collection | PathLike,
-    out: PathLike,
-    *,
-    extractor: str | Extractor = "mdnet",
-    pairs: str | Iterable[Pair] = "auto",
-    camera_mode: CameraMode = "equal",
-    focal: float | None = None,
-    model: PathLike | None = None,
-    ratio: float | None = None,
-    store: PathLike | None = None,
-    engine: Engine | None = None,
-    progress: Report | None = None,
-) -> tuple[Map, Reconstruction | None]:
-    """Make a map of a place from photographs of it.
+def _opened(folder: Path, top: int, threshold: float) -> Localizer:
+    """A localizer in another process; each opens a map once."""
+    return Localizer(folder, top=top, threshold=threshold)
+
+
+class Localize(Step):
+    """Localize one photograph of many, in the frame of its stored pixels, as COLMAP and hloc have it.
 
     Parameters
     ----------
-    photographs : Collection or path
-    out : path
-        The map; see `tiepoints.tasks.maps`. What the map is made from stays beside it, in ``<out>.work``, and may be
-        deleted.
-    extractor : str or Extractor
-        A registered one: queries are extracted with the same.
-    pairs, camera_mode, focal, engine, progress
-        As for `reconstruct`.
-    model : path, optional
-        A COLMAP model with known poses of these photographs, of whatever tool: the map's points are then triangulated
-        from its poses, in its frame.
-    ratio : float, optional
-        Ratio test of the matches, also of queries.
-    store : path, optional
-        By default inside ``<out>.work``.
-
-    Returns
-    -------
-    map : Map
-    reconstruction : Reconstruction or None
-        None where the poses were given.
-
-    Raises
-    ------
-    TiepointsError
-        If no camera was found.
+    localizer : Localizer
+    cameras : mapping of str to Camera, optional
+        Known cameras by the photographs' names, of the stored pixels.
+    focal : float, optional
+        Focal length in pixels of the others.
 
     Examples
     --------
-    >>> from tiepoints.tasks import build_map
-    >>> place, reconstruction = build_map("photos/", "map/")    # doctest: +SKIP
+    >>> from tiepoints.collection import Collection, run
+    >>> from tiepoints.tasks import Localize, Localizer
+    >>> found = run(Localize(Localizer("map/")), Collection.from_folder("queries/"))    # doctest: +SKIP
     """
-    given = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
-    method = load(extractor) if isinstance(extractor, str) else extractor
-    target = Path(out)
-    work = target.with_name(f"{target.name}.work")
-    kept = work / "store" if store is None else Path(store)
-    made: Reconstruction | None = None
-    if model is None:
-        made = reconstruct(
-            given, work, extractor=method, pairs=pairs, camera_mode=camera_mode, focal=focal,
-            match=Match(ratio=ratio), store=kept,
-            engine=engine, progress=progress,
-        )  # fmt: skip
-        if not made:
-            first = next(iter(made.missing.values()), "there are none")
-            raise TiepointsError(f"no camera was found, so there is no map; the first photograph: {first}")
-        sparse = work / "sparse" / "0"
-    else:
-        from .triangulation import triangulate
 
-        sparse = triangulate(
-            given, work, load_model(model), method, pairs=pairs, match=Match(ratio=ratio), store=kept, engine=engine,
-            progress=progress,
-        )  # fmt: skip
-    with Store(kept) as stored:
-        features = run(Extract(method), given, stored, engine=engine)
-        vocabulary = vocabulary_of(method, features)
-        vectors = run(Describe(vocabulary), features, stored, engine=engine)
-        found = write_map(
-            target, load_model(sparse), features, vectors, vocabulary, method.metadata.name, _options_of(method),
-            {"ratio": ratio},
-        )  # fmt: skip
-    return found, made
+    def __init__(
+        self, localizer: Localizer, *, cameras: Mapping[str, Camera] | None = None, focal: float | None = None
+    ) -> None:
+        self.localizer = localizer
+        self.cameras = dict(cameras or {})
+        self.focal = None if focal is None else number(focal, "focal", above=0)
+
+    def __call__(self, photograph: Photograph, features: Features | None = None) -> Localization:
+        """The pose of a photograph; its features where it has them already, of the upright image."""
+        if features is None:
+            features = self.localizer.extractor(photograph.read(), photograph.read_mask())
+        stored = stored_features(features, photograph.header.orientation)
+        camera = self.cameras.get(photograph.name)
+        if camera is None and self.focal is not None:
+            camera = Camera.from_focal(self.focal, stored.image_size)
+        return self.localizer.localize(stored, camera)
+
+    def memory(self, *inputs: Any) -> int:
+        """Bytes for the extraction; the map is shared."""
+        extractor = self.localizer._extractor
+        return 0 if extractor is None else memory_of(extractor, inputs[0].header.size)
+
+    def with_threads(self, count: int) -> Localize:
+        """The same with the extractor's own threads limited."""
+        return Localize(self.localizer.with_threads(count), cameras=self.cameras, focal=self.focal)
 
 
 def _with_unknown_focal(
@@ -322,18 +321,6 @@ def _truncated(
     seen = (world[pose.inliers] @ pose.rotation.T + pose.translation) @ camera.matrix.T
     errors = np.linalg.norm(seen[:, :2] / seen[:, 2:] - pixels[pose.inliers], axis=1)
     return float(np.maximum(1 - (errors / threshold) ** 2, 0).sum())
-
-
-def _options_of(extractor: Extractor) -> dict[str, Any]:
-    """What makes the same extractor again, as JSON can say it; threads are this machine's matter."""
-    from ..extraction import options_of
-
-    known = {option.name for option in options_of(extractor.metadata.name)} - {"threads", "device"}
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in vars(extractor).items()
-        if name in known and value is not None
-    }
 
 
 def _log_nfa(inliers: int, pairs: int, threshold: float, size: tuple[int, int], models: int) -> float:

@@ -26,8 +26,8 @@ def run_mapper(job: Mapping[str, Any], progress: Callable[[int], None] | None = 
     ----------
     job : mapping
         "mapper": "incremental", "global" or "triangulate"; "database", "images", "out": paths; "min_model_size",
-        "threads", "seed", "refine_focal", "refine_extra": options; "model": the path of the model with known poses, for
-        "triangulate".
+        "threads", "seed", "refine_focal", "refine_extra": options; for "triangulate" "model": the path of the model
+        with known poses, and "two_views": whether points that only two images see count.
     progress : callable, optional
         Called with the number of registered images.
 
@@ -100,8 +100,10 @@ def _main() -> None:
     out = Path(job["out"])
     out.mkdir(parents=True, exist_ok=True)
     if job["mapper"] == "triangulate":
+        known = pycolmap.IncrementalPipelineOptions()
+        known.triangulation.ignore_two_view_tracks = not job.get("two_views", False)
         model = pycolmap.triangulate_points(
-            pycolmap.Reconstruction(job["model"]), job["database"], job["images"], str(out / "0")
+            pycolmap.Reconstruction(job["model"]), job["database"], job["images"], str(out / "0"), options=known
         )
         models = {0: model}
     elif job["mapper"] == "global":

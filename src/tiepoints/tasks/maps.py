@@ -1,22 +1,24 @@
-"""A map for localization: a folder of plain files that is written once and only read afterwards.
+"""A map for localization: a folder that is written once and only read afterwards.
 
-    map.json           what it was made with
-    words.npy          (K, D) the vocabulary of the retrieval
-    vectors.npy        (N, K D) one vector for each image
-    xyz.npy            (P, 3) the points
-    descriptors.npy    (M, D) of every keypoint of the images that shows a point, image after image
-    points.npy         (M,) which point it shows
-    sets.npy           (M,) its set; missing where the extractor has none
-    offsets.npy        (N + 1,) where each image's keypoints begin
+    map.json               what it was made with, and which of the folders beside it holds the arrays
+    VERSION/words.npy      (K, D) the vocabulary of the retrieval
+    VERSION/vectors.npy    (N, K D) one vector for each image
+    VERSION/xyz.npy        (P, 3) the points
+    VERSION/descriptors.npy (M, D) of every keypoint of the images that shows a point, image after image
+    VERSION/points.npy     (M,) which point it shows
+    VERSION/sets.npy       (M,) its set; missing where the extractor has none
+    VERSION/offsets.npy    (N + 1,) where each image's keypoints begin
 
-Large files are mapped into memory, so that opening a map costs nothing and several processes share it.
+Arrays are mapped into memory, so that opening a map costs nothing and several processes share it. A version is named by
+its content. A new one is written beside the old one, then map.json takes its place in one step: whoever has the map
+open goes on in the old version, which stays until there is another one after it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +31,11 @@ from ..camera import Camera
 from ..collection.retrieval import Vocabulary
 from ..errors import StorageError
 from ..features import Features
-from ..files import PathLike, one_line, write_whole
+from ..files import PathLike, one_line, replacing, write_lock, write_whole
 
-__all__ = ["Map", "Rows", "read_map", "write_map"]
+__all__ = ["Map", "Rows", "read_map", "write_map", "write_version"]
 
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = ("words", "vectors", "xyz", "descriptors", "points", "offsets")
 
 
@@ -68,6 +70,8 @@ class Map:
 
     Parameters
     ----------
+    version : str
+        Tells its content.
     names : tuple of str
         Of the N images.
     extractor, options
@@ -89,6 +93,7 @@ class Map:
     """
 
     folder: Path
+    version: str
     names: tuple[str, ...]
     extractor: str
     options: dict[str, Any]
@@ -107,6 +112,21 @@ class Map:
 
     def __repr__(self) -> str:
         return f"Map({str(self.folder)!r}: {len(self)} images, {len(self.xyz)} points, {self.extractor})"
+
+    def content(self) -> dict[str, Any]:
+        """What ``map.json`` says about it."""
+        return {
+            "extractor": self.extractor, "options": self.options, "matching": self.matching,
+            "names": list(self.names), "cameras": [camera.as_dict() for camera in self.cameras.values()],
+        }  # fmt: skip
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by their names in its folder."""
+        found: dict[str, NDArray[Any]] = {
+            "words": self.vocabulary.words, "vectors": self.vectors, "xyz": self.xyz,
+            "descriptors": self._descriptors, "points": self._points, "offsets": self._offsets,
+        }  # fmt: skip
+        return found if self._sets is None else found | {"sets": self._sets}
 
     def rows(self, image: int) -> Rows:
         """The keypoints of an image that show points."""
@@ -172,7 +192,6 @@ def write_map(
     (10, (100, 3))
     """
     target = Path(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
     ids = sorted(model.point3D_ids())
     index = {point: row for row, point in enumerate(ids)}
     images = sorted((model.image(i) for i in model.reg_image_ids()), key=lambda image: str(image.name))
@@ -202,30 +221,67 @@ def write_map(
     if sets:
         arrays["sets"] = np.concatenate(sets)
     content = {
-        "format": FORMAT,
         "extractor": extractor,
         "options": dict(options),
         "matching": dict(matching),
         "names": [image.name for image in images],
         "cameras": _cameras(model),
     }
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
-        new = Path(temporary) / "map"
-        new.mkdir()
+    return write_version(target, content, arrays)
+
+
+def write_version(folder: PathLike, content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Map:
+    """Write a version of a map beside the present one, which it then replaces in one step.
+
+    Parameters
+    ----------
+    folder : path
+        The map; made if missing.
+    content : mapping
+        What ``map.json`` says.
+    arrays : mapping
+        By their names.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written, or another process is writing; the map is then as before.
+
+    Examples
+    --------
+    >>> from tiepoints.tasks.maps import read_map, write_version
+    >>> place = read_map("map/")                                       # doctest: +SKIP
+    >>> write_version("copy/", place.content(), place.arrays())        # doctest: +SKIP
+    Map('copy': 40 images, 8127 points, mdnet)
+    """
+    target = Path(folder)
+    digest = hashlib.sha256(json.dumps(dict(content), sort_keys=True).encode())
+    for name, values in sorted(arrays.items()):
+        digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    version = digest.hexdigest()[:16]
+    about = target / "map.json"
+    with write_lock(about):
+        before = _version_of(about)
         try:
+            (target / version).mkdir(parents=True, exist_ok=True)
             for name, values in arrays.items():
-                np.save(new / f"{name}.npy", values)
-            write_whole(new / "map.json", json.dumps(content, indent=1).encode())
-            if target.is_dir():
-                for path in new.iterdir():
-                    path.replace(target / path.name)
-                if "sets" not in arrays:
-                    (target / "sets.npy").unlink(missing_ok=True)
-            else:
-                shutil.move(str(new), str(target))
+                with replacing(target / version / f"{name}.npy") as temporary, temporary.open("xb") as stream:
+                    np.save(stream, values)
+            write_whole(about, json.dumps({"format": FORMAT, "version": version, **content}, indent=1).encode())
         except OSError as error:
             raise StorageError(f"{target}: cannot be written ({error.strerror or one_line(error)})") from error
+        for path in target.iterdir():  # versions before the last one, and what a killed process left
+            if path.is_dir() and path.name not in (version, before):
+                shutil.rmtree(path, ignore_errors=True)  # Windows keeps what somebody has open
     return read_map(target)
+
+
+def _version_of(about: Path) -> str | None:
+    try:
+        return str(json.loads(about.read_text(encoding="utf-8"))["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_map(folder: PathLike) -> Map:
@@ -246,12 +302,23 @@ def read_map(folder: PathLike) -> Map:
     about = path / "map.json"
     if not about.is_file():
         raise StorageError(f"{path}: no map here; `tiepoints map PHOTOS {path}` makes one")
+    version = _version_of(about)
+    try:
+        return _opened(path, about)
+    except StorageError:
+        if _version_of(about) == version:
+            raise
+        return _opened(path, about)  # it was replaced between map.json and the arrays
+
+
+def _opened(path: Path, about: Path) -> Map:
     try:
         content = json.loads(about.read_text(encoding="utf-8"))
         if content["format"] > FORMAT:
             raise StorageError(f"{path}: made by a newer version of tiepoints; install that one, or make the map anew")
-        arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
-        sets = path / "sets.npy"
+        folder = path / str(content["version"])
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+        sets = folder / "sets.npy"
         names = tuple(map(str, content["names"]))
         cameras = {
             (int(one["width"]), int(one["height"])): Camera(
@@ -260,7 +327,7 @@ def read_map(folder: PathLike) -> Map:
             for one in content["cameras"]
         }
         found = Map(
-            path, names, str(content["extractor"]), dict(content["options"]),
+            path, str(content["version"]), names, str(content["extractor"]), dict(content["options"]),
             dict(content["matching"]), cameras,
             Vocabulary(arrays["words"]), arrays["vectors"], np.asarray(arrays["xyz"]),
             arrays["descriptors"], arrays["points"],

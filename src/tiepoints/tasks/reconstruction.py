@@ -15,16 +15,17 @@ import numpy as np
 from ..checks import choice
 from ..collection import Collection, Engine, Match, Store, Verify, export_colmap
 from ..collection.pairs import Pair
-from ..errors import TiepointsError
 from ..extraction import Extractor, load
 from ..files import PathLike, write_lock, write_whole
 from ..optional import require
+from ..storage.colmap_model import load_model as load_model
 from .mapping import run_mapper
 from .nerfstudio import transforms_of
 from .page import page_of
 from .verified import Report, verified_pairs
 
 if TYPE_CHECKING:
+    from ..storage import Exchange
     from ..storage.colmap_checks import CameraMode
 
 __all__ = ["MAPPERS", "Reconstruction", "reconstruct", "summary_of"]
@@ -98,6 +99,7 @@ def reconstruct(
     mapper: str = "incremental",
     camera_mode: CameraMode = "equal",
     focal: float | None = None,
+    given: Exchange | None = None,
     match: Match | None = None,
     verify: Verify | None = None,
     store: PathLike | None = None,
@@ -126,6 +128,8 @@ def reconstruct(
     focal : float, optional
         Focal length in pixels of all photographs; by default the photographs' own cameras, EXIF, or a guess. Only the
         last two are refined.
+    given : Exchange, optional
+        Features, and matches where it has any, of another program: see `verified_pairs`.
     match, verify : Match, Verify, optional
     store : path, optional
         By default ``work`` inside `out`.
@@ -156,28 +160,31 @@ def reconstruct(
     """
     require("pycolmap", "reconstruction", "sfm")
     choice(mapper, "mapper", MAPPERS)
-    given = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
+    photos = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
     method = load(extractor) if isinstance(extractor, str) else extractor
     folder = Path(out)
     work = folder / "work" if store is None else Path(store)
     with write_lock(folder / "sparse"), Store(work) as kept:
         found = verified_pairs(
-            given, kept, method, pairs=pairs, match=match, verify=verify, engine=engine, progress=progress
-        )
+            photos, kept, method, pairs=pairs, given=given, match=match, verify=verify, engine=engine,
+            progress=progress,
+        )  # fmt: skip
         database = folder / "database.db"
-        export_colmap(database, given, found.features, found.views, camera_mode=camera_mode, focal=focal)
+        export_colmap(database, photos, found.features, found.views, camera_mode=camera_mode, focal=focal)
         verified = {str(name): 0 for name in found.features}
         for pair, view in found.views.items():
             for name in pair if view else ():
                 verified[name] += 1
-        known = focal is not None or all(one.camera is not None and one.camera.focal_is_known for one in given.values())
+        known = focal is not None or all(
+            one.camera is not None and one.camera.focal_is_known for one in photos.values()
+        )
         job = {"mapper": mapper, "database": str(database), "seed": seed}
         job |= {"refine_focal": not known, "refine_extra": not known}
-        models = _map(job, given, folder, len(verified), progress) if any(verified.values()) else []
-    result = _result(folder, given, models, verified, len(found.views), dict(found.failed))
+        models = _map(job, photos, folder, len(verified), progress) if any(verified.values()) else []
+    result = _result(folder, photos, models, verified, len(found.views), dict(found.failed))
     figures = summary_of(result)
     write_whole(folder / "report.json", json.dumps(figures, indent=1).encode())
-    page = page_of(models[0] if models else None, given, figures)
+    page = page_of(models[0] if models else None, photos, figures)
     write_whole(folder / "report.html", page.encode("utf-8", "replace"))
     return result
 
@@ -288,21 +295,3 @@ def summary_of(result: Reconstruction) -> dict[str, Any]:
         "verified": result.verified,
         "missing": result.missing,
     }
-
-
-def load_model(folder: PathLike) -> Any:
-    """COLMAP's model in a folder (binary or text): a pycolmap.Reconstruction.
-
-    Raises
-    ------
-    TiepointsError
-        If it is none.
-    """
-    pycolmap = require("pycolmap", "reading a COLMAP model", "sfm")
-    path = Path(folder)
-    if not any((path / f"images{suffix}").is_file() for suffix in (".bin", ".txt")):
-        raise TiepointsError(f"{path}: no COLMAP model here; it has cameras, images and points3D, .bin or .txt")
-    try:
-        return pycolmap.Reconstruction(path)
-    except Exception as error:  # pycolmap's own, of several kinds
-        raise TiepointsError(f"{path}: COLMAP cannot read this model; it is damaged or of another version") from error

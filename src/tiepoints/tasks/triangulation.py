@@ -28,6 +28,7 @@ def triangulate(
     *,
     pairs: str | Iterable[Pair] = "auto",
     match: Match | None = None,
+    two_views: bool = False,
     store: Path,
     engine: Engine | None = None,
     progress: Report | None = None,
@@ -41,6 +42,8 @@ def triangulate(
     work : path
         Gets database.db and sparse/0.
     model : pycolmap.Reconstruction
+    two_views : bool
+        Whether points that only two images see count; their depth is less certain.
     extractor, pairs, match, store, engine, progress
         As for `verified_pairs`.
 
@@ -87,7 +90,7 @@ def triangulate(
         out = Path(temporary) / "sparse"
         job = {"mapper": "triangulate", "database": str(database), "images": str(images), "out": str(out)}
         (out / "0").mkdir(parents=True)
-        if run_mapper(job | {"model": str(posed)}) < 1:
+        if run_mapper(job | {"model": str(posed), "two_views": two_views}) < 1:
             raise TiepointsError("COLMAP could not triangulate any point")
         shutil.rmtree(work / "sparse", ignore_errors=True)
         shutil.move(str(out), str(work / "sparse"))

@@ -27,6 +27,8 @@ from ..collection.retrieval import Describe, Vocabulary, retrieval, shipped_voca
 from ..errors import ImageError
 from ..exif import Position
 from ..extraction import Extractor
+from ..storage import Exchange
+from .given import Imported, given_features
 
 __all__ = ["PAIRS", "VerifiedPairs", "choose_pairs", "verified_pairs", "vocabulary_of"]
 
@@ -88,6 +90,7 @@ def verified_pairs(
     top: int = 20,
     window: int = 10,
     within: float | None = None,
+    given: Exchange | None = None,
     match: Match | None = None,
     verify: Verify | None = None,
     engine: Engine | None = None,
@@ -106,6 +109,9 @@ def verified_pairs(
         Of "retrieval" and "spatial", and of "sequential".
     within : float, optional
         Of "spatial": metres.
+    given : Exchange, optional
+        Features of another program's, which are taken instead of the extractor's, and its matches, which are verified
+        instead of `pairs` being matched, where there are any.
     match, verify : Match, Verify
         By default ``Match()`` and ``Verify("fundamental")``.
     engine : Engine, optional
@@ -139,22 +145,31 @@ def verified_pairs(
     def told(what: str) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, every: progress(what, done, every)
 
-    features = run(Extract(extractor), photographs, store, engine=engine, progress=told("extracting"))
+    if given is None:
+        features = run(Extract(extractor), photographs, store, engine=engine, progress=told("extracting"))
+    else:
+        features = given_features(given, photographs, store)
     if not features:
         first = next(iter(features.failed.values()), "there are none")
         raise ImageError(f"none of the {len(photographs)} photographs could be read, for instance: {first}")
     vectors = None
-    if isinstance(pairs, str):
-        kind = choice(pairs, "pairs", PAIRS)
-        if kind == "auto":
-            kind = "exhaustive" if len(features) <= _EVERY_PAIR else "retrieval"
-        positions = positions_of(photographs, map(str, features)) if kind == "spatial" else None
-        if kind == "retrieval" or (positions is not None and len(positions) < len(features)):
-            step = Describe(vocabulary_of(extractor, features))
-            vectors = run(step, features, store, engine=engine, progress=told("describing images"))
-        names = list(map(str, features))
-        pairs = choose_pairs(kind, names, vectors=vectors, positions=positions, top=top, window=window, within=within)
-    matches = run(match or Match(), pairs, store, features, engine=engine, progress=told("matching"))
+    if given is not None and given.matches:
+        known = {pair: found for pair, found in given.matches.items() if pair[0] in features and pair[1] in features}
+        matches = run(Imported(), known, store)
+    else:
+        if isinstance(pairs, str):
+            kind = choice(pairs, "pairs", PAIRS)
+            if kind == "auto":
+                kind = "exhaustive" if len(features) <= _EVERY_PAIR else "retrieval"
+            positions = positions_of(photographs, map(str, features)) if kind == "spatial" else None
+            if kind == "retrieval" or (positions is not None and len(positions) < len(features)):
+                step = Describe(vocabulary_of(extractor, features))
+                vectors = run(step, features, store, engine=engine, progress=told("describing images"))
+            names = list(map(str, features))
+            pairs = choose_pairs(
+                kind, names, vectors=vectors, positions=positions, top=top, window=window, within=within
+            )
+        matches = run(match or Match(), pairs, store, features, engine=engine, progress=told("matching"))
     views = run(verify or Verify("fundamental"), matches, store, features, engine=engine, progress=told("verifying"))
     failed = {**features.failed, **matches.failed, **views.failed}
     return VerifiedPairs(photographs, features, views, vectors, failed)
@@ -230,9 +245,14 @@ def vocabulary_of(extractor: Extractor, features: Results) -> Vocabulary:
     >>> vocabulary_of(orb, run(Extract(orb), Collection.from_folder("examples"))).words.shape
     (64, 256)
     """
-    if getattr(extractor, "weights", None) is None:  # weights of one's own have other descriptors
-        shipped = shipped_vocabulary(extractor.metadata.name)
-        if shipped is not None:
-            return shipped
+    shipped = known_vocabulary(extractor)
+    if shipped is not None:
+        return shipped
     names = list(features)
     return Vocabulary.learn(features[name] for name in names[:: max(1, len(names) // _TEACHERS)])
+
+
+def known_vocabulary(extractor: Extractor) -> Vocabulary | None:
+    """The vocabulary that is shipped for the extractor, if there is one."""
+    # weights of one's own have other descriptors
+    return None if getattr(extractor, "weights", None) is not None else shipped_vocabulary(extractor.metadata.name)

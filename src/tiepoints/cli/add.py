@@ -1,0 +1,71 @@
+"""`tiepoints add`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .batch import engine_of, engine_options, every_option, explained_interrupt, found, mask_option, shown
+from .many import cameras_option, focal_option, read_cameras, reported
+from .options import examples, json_option, print_json, quiet_option, say
+
+
+@click.command(
+    "add",
+    epilog=examples("tiepoints add map/ more/", "tiepoints add map/ more/ --focal 1180"),
+)
+@click.argument("folder", metavar="MAP", type=click.Path(path_type=Path))
+@click.argument("photos", nargs=-1, required=True, type=click.Path())
+@focal_option
+@cameras_option
+@mask_option
+@every_option
+@engine_options
+@quiet_option
+@json_option
+def command(
+    folder: Path,
+    photos: tuple[str, ...],
+    focal: float | None,
+    cameras: Path | None,
+    mask: Path | None,
+    every: int,
+    jobs: int | None,
+    engine: str,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Add PHOTOS to a MAP that `tiepoints map` made.
+
+    They are localized in the map, which keeps its poses and points, and give it further points. Queries are answered
+    by the old version until the new one is whole, and then takes its place in one step. Photographs that are not
+    localized are named, and the exit code is then 1.
+    """
+    from ..tasks import add_to_map
+
+    photographs = found(photos, mask, every, as_json)
+    with explained_interrupt(folder.with_name(f"{folder.name}.work")), reported(as_json) as progress:
+        added = add_to_map(
+            folder,
+            photographs,
+            cameras=None if cameras is None else read_cameras(cameras),
+            focal=focal,
+            engine=engine_of(jobs, engine, address),
+            progress=progress,
+        )
+    if as_json:
+        about = {
+            "map": str(folder),
+            "version": added.map.version,
+            "images": len(added.map),
+            "points": len(added.map.xyz),
+        }
+        print_json(about | {"added": list(added.localized), "new_points": added.points, "failed": added.failed})
+    else:
+        say(f"{len(added.localized):6d} of {len(photographs) + len(photographs.failed)} photographs added")
+        say(f"{len(added.map):6d} photographs and {len(added.map.xyz)} points in the map, {added.points} of them new")
+        for message in added.failed.values():
+            click.echo(f"not added: {shown(message)}", err=True)
+    if added.failed:
+        raise SystemExit(1)

@@ -1,0 +1,69 @@
+"""What other programs made, as the results of a collection: their features and matches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..collection import Collection, Memory, Results, Step, Store, run
+from ..collection.orientation import stored_features
+from ..errors import TiepointsError
+from ..storage import Exchange
+
+__all__ = ["Imported", "given_features"]
+
+
+class Imported(Step):
+    """What another program made, kept as a result.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import run
+    >>> from tiepoints.tasks.given import Imported
+    >>> run(Imported(), {"a": 3.5})["a"]
+    3.5
+    """
+
+    def __call__(self, value: Any) -> Any:
+        """The value itself."""
+        return value
+
+
+def given_features(given: Exchange, photographs: Collection | None, store: Store | Memory) -> Results:
+    """Another program's features as results, in the frame of the upright photographs.
+
+    Parameters
+    ----------
+    given : Exchange
+    photographs : Collection, optional
+        Only these, and turned as their EXIF says; photographs without features are named as failed.
+    store : Store or Memory
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection import Store
+    >>> from tiepoints.storage import Exchange
+    >>> from tiepoints.tasks.given import given_features
+    >>> given = Exchange({"box.png": tp.load("orb", max_keypoints=100)("examples/box.png")}, {})
+    >>> with Store("given.work") as store:
+    ...     print(given_features(given, None, store))
+    Results(imported of 1 items, 1 computed now)
+    """
+    features = dict(given.features)
+    failed: dict[Any, str] = {}
+    if photographs is not None:
+        features = {}
+        for name, one in photographs.items():
+            try:
+                features[name] = given.features[name]
+                orientation = 1 if given.upright else one.header.orientation
+                # what turns the stored picture back is the opposite quarter turn; all else undoes itself
+                features[name] = stored_features(features[name], {6: 8, 8: 6}.get(orientation, orientation))
+            except KeyError:  # noqa: PERF203 - one photograph costs no other
+                failed[name] = f"{name}: the given features have none of it"
+            except TiepointsError as error:
+                failed[name] = str(error)
+                features.pop(name, None)
+    results = run(Imported(), features, store)
+    results.failed.update(failed)
+    return results

@@ -1,0 +1,164 @@
+"""Maps for localization: made from photographs, from known poses, or from another program's model and features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..collection import Collection, Engine, Extract, Match, Store, run
+from ..collection.pairs import Pair
+from ..collection.retrieval import Describe, Vocabulary
+from ..errors import InvalidInputError, TiepointsError
+from ..extraction import Extractor, load
+from ..files import PathLike
+from ..storage import Exchange
+from ..storage.colmap_model import load_model
+from .given import given_features
+from .maps import Map, write_map
+from .reconstruction import Reconstruction, reconstruct
+from .verified import Report, known_vocabulary, vocabulary_of
+
+if TYPE_CHECKING:
+    from ..storage.colmap_checks import CameraMode
+
+__all__ = ["build_map"]
+
+
+def build_map(
+    photographs: Collection | PathLike | None,
+    out: PathLike,
+    *,
+    extractor: str | Extractor = "mdnet",
+    pairs: str | Iterable[Pair] = "auto",
+    camera_mode: CameraMode = "equal",
+    focal: float | None = None,
+    model: PathLike | None = None,
+    given: Exchange | None = None,
+    ratio: float | None = None,
+    store: PathLike | None = None,
+    engine: Engine | None = None,
+    progress: Report | None = None,
+) -> tuple[Map, Reconstruction | None]:
+    """Make a map of a place from photographs of it.
+
+    Parameters
+    ----------
+    photographs : Collection or path, or None
+        None with a `model` and `given` features.
+    out : path
+        The map; see `tiepoints.tasks.maps`. What the map is made from stays beside it, in ``<out>.work``, and may be
+        deleted.
+    extractor : str or Extractor
+        A registered one: queries are extracted with the same. Empty if the features are `given` and those of queries
+        will be too.
+    pairs, camera_mode, focal, engine, progress
+        As for `reconstruct`.
+    model : path, optional
+        A COLMAP model with known poses of these photographs, of whatever tool: the map's points are then triangulated
+        from its poses, in its frame. With `given` features the model's own points are taken: its 2D points have to be
+        these features, row by row, as COLMAP and hloc make them.
+    given : Exchange, optional
+        Features of another program's, instead of those of the extractor; and its matches.
+    ratio : float, optional
+        Ratio test of the matches, also of queries.
+    store : path, optional
+        By default inside ``<out>.work``.
+
+    Returns
+    -------
+    map : Map
+    reconstruction : Reconstruction or None
+        None where the poses were given.
+
+    Raises
+    ------
+    TiepointsError
+        If no camera was found.
+
+    Examples
+    --------
+    >>> from tiepoints.tasks import build_map
+    >>> place, reconstruction = build_map("photos/", "map/")    # doctest: +SKIP
+    """
+    target = Path(out)
+    if model is not None and given is not None:
+        return _imported_map(target, load_model(model), given, extractor, ratio), None
+    if photographs is None or not extractor:
+        raise InvalidInputError("without photographs and an extractor a map needs a model and its features")
+    photos = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
+    method = load(extractor) if isinstance(extractor, str) else extractor
+    work = target.with_name(f"{target.name}.work")
+    kept = work / "store" if store is None else Path(store)
+    made: Reconstruction | None = None
+    if model is None:
+        made = reconstruct(
+            photos, work, extractor=method, pairs=pairs, camera_mode=camera_mode, focal=focal,
+            given=given, match=Match(ratio=ratio), store=kept,
+            engine=engine, progress=progress,
+        )  # fmt: skip
+        if not made:
+            first = next(iter(made.missing.values()), "there are none")
+            raise TiepointsError(f"no camera was found, so there is no map; the first photograph: {first}")
+        sparse = work / "sparse" / "0"
+    else:
+        from .triangulation import triangulate
+
+        sparse = triangulate(
+            photos, work, load_model(model), method, pairs=pairs, match=Match(ratio=ratio), store=kept, engine=engine,
+            progress=progress,
+        )  # fmt: skip
+    with Store(kept) as stored:
+        if given is None:
+            features = run(Extract(method), photos, stored, engine=engine)
+        else:
+            features = given_features(given, photos, stored)
+        vocabulary = vocabulary_of(method, features)
+        vectors = run(Describe(vocabulary), features, stored, engine=engine)
+        found = write_map(
+            target, load_model(sparse), features, vectors, vocabulary, method.metadata.name, _options_of(method),
+            {"ratio": ratio},
+        )  # fmt: skip
+    return found, made
+
+
+def _imported_map(target: Path, model: Any, given: Exchange, extractor: str | Extractor, ratio: float | None) -> Map:
+    """A map of another program's model and features."""
+    method = load(extractor) if isinstance(extractor, str) and extractor else extractor
+    names = [model.image(i).name for i in model.reg_image_ids()]
+    lost = next((name for name in names if name not in given.features), None)
+    if lost is not None:
+        raise InvalidInputError(
+            f"the model has an image {lost!r}, but the features have none of it: they have "
+            f"{next(iter(given.features), '(none)')!r} and so on"
+        )
+    if not any(given.features[name].descriptors.shape[1] for name in names):
+        raise InvalidInputError("these features have no descriptors, by which queries are matched with the map")
+    features = {name: given.features[name] for name in names}
+    if not isinstance(method, str):
+        size, one = method.metadata.descriptor_size, next(iter(features.values())).descriptors
+        if one.shape[1] * (8 if one.dtype == np.uint8 else 1) != size:
+            raise InvalidInputError(
+                f"these features have descriptors of {one.shape[1]} numbers, those of {method.metadata.name} {size}: "
+                "name the extractor that made them"
+            )
+    vocabulary = None if isinstance(method, str) else known_vocabulary(method)
+    if vocabulary is None:
+        vocabulary = Vocabulary.learn(features.values())
+    vectors = {name: vocabulary(one) for name, one in features.items()}
+    name, options = ("", {}) if isinstance(method, str) else (method.metadata.name, _options_of(method))
+    return write_map(target, model, features, vectors, vocabulary, name, options, {"ratio": ratio})
+
+
+def _options_of(extractor: Extractor) -> dict[str, Any]:
+    """What makes the same extractor again, as JSON can say it; threads are this machine's matter."""
+    from ..extraction import options_of
+
+    known = {option.name for option in options_of(extractor.metadata.name)} - {"threads", "device"}
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in vars(extractor).items()
+        if name in known and value is not None
+    }

@@ -1,0 +1,178 @@
+"""Photographs that are added to a map while queries are answered in it, and engines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import tiepoints as tp
+from tiepoints.cli import cli
+from tiepoints.collection import Collection, Processes, Serial, run
+from tiepoints.storage.colmap_model import load_model
+from tiepoints.tasks import Localize, Localizer, Reconstruction, add_to_map, build_map
+from tiepoints.tasks.maps import Map, read_map, write_version
+
+
+@pytest.fixture(scope="module")
+def names(photographs: Collection) -> list[str]:
+    return [name for name in photographs if name != "other.png"]
+
+
+@pytest.fixture(scope="module")
+def small(
+    photographs: Collection,
+    names: list[str],
+    scene: Reconstruction,
+    extractor: tp.Extractor,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Map:
+    """A map of three of the photographs, in the frame of the scene with all of them."""
+    folder = tmp_path_factory.mktemp("small") / "map"
+    few = photographs.select(names[:5:2])
+    return build_map(few, folder, extractor=extractor, model=scene.folder / "sparse" / "0")[0]
+
+
+@pytest.fixture
+def place(small: Map, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small.folder, tmp_path / "map"))
+
+
+def test_added_photographs_see_the_map_s_points_and_give_new_ones(
+    small: Map, place: Path, photographs: Collection, names: list[str], scene: Reconstruction
+) -> None:
+    more = photographs.select([names[1], names[3], names[2], "other.png"])
+    before = Localizer(place)
+    query = photographs[names[5]].path
+    first = before(query)
+    added = add_to_map(place, more)
+    assert list(added.localized) == [names[1], names[3]]
+    assert "already" in added.failed[names[2]] and "not localized" in added.failed["other.png"]
+    made = read_map(place)
+    assert made.names == (*small.names, names[1], names[3])
+    assert added.points > 20 and len(made.xyz) == len(small.xyz) + added.points
+    np.testing.assert_array_equal(made.xyz[: len(small.xyz)], small.xyz)
+
+    # The new points are where the scene with all photographs has them: near one of its points.
+    truth = load_model(scene.folder / "sparse" / "0")
+    true = np.array([point.xyz for point in truth.points3D.values()])
+    gaps = np.linalg.norm(made.xyz[len(small.xyz) :, None] - true, axis=2).min(axis=1)
+    extent = np.linalg.norm(np.ptp(true, axis=0))
+    assert np.median(gaps) < 0.005 * extent
+
+    # New images show old points and new ones; each keypoint shows one.
+    for image in (len(small), len(small) + 1):
+        rows = made.rows(image)
+        assert (rows.points < len(small.xyz)).sum() > 30
+        assert (rows.points >= len(small.xyz)).sum() > 10
+        assert len(rows.features) == len(rows.points)
+
+    # The localizer that was open goes on in the old version, a new one has more to match with.
+    again = before(query)
+    assert again.inliers == first.inliers and again.pose.center is not None and first.pose.center is not None
+    np.testing.assert_array_equal(again.pose.matrix, first.pose.matrix)
+    after = Localizer(place)(query)
+    assert after.inliers > first.inliers
+    wanted = truth.find_image_with_name(names[5]).projection_center()
+    assert np.linalg.norm(after.pose.center - wanted) < 0.02 * extent
+
+
+def test_queries_are_answered_while_a_map_is_replaced(
+    small: Map, place: Path, photographs: Collection, names: list[str]
+) -> None:
+    """Each answer is that of the old version or of the new one, never of a mixture."""
+    added = Path(shutil.copytree(place, place.with_name("added")))
+    add_to_map(added, photographs.select([names[1], names[3]]))
+    versions = [(one.content(), {k: np.array(v) for k, v in one.arrays().items()}) for one in (small, read_map(added))]
+    features = Localizer(place).extractor(photographs[names[5]].path)
+    wanted = {
+        len(v[0]["names"]): Localizer(f).localize(features) for v, f in zip(versions, (place, added), strict=True)
+    }
+    done = threading.Event()
+    errors: list[Exception] = []
+
+    def rewrite() -> None:
+        try:
+            for i in range(12):
+                write_version(place, *versions[(i + 1) % 2])
+        except Exception as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    writer = threading.Thread(target=rewrite)
+    writer.start()
+    answered = set()
+    while not done.is_set():
+        localizer = Localizer(place)
+        found = localizer.localize(features)
+        count = len(localizer.map)
+        np.testing.assert_array_equal(found.pose.matrix, wanted[count].pose.matrix)
+        answered.add(count)
+    writer.join()
+    assert not errors and len(answered) == 2
+
+
+def test_an_interrupted_update_leaves_the_old_map(small: Map, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiepoints.tasks import maps
+
+    content, arrays = small.content(), small.arrays() | {"xyz": small.xyz + 1}
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(maps, "write_whole", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_version(place, content, arrays)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(read_map(place).xyz, small.xyz)
+    made = write_version(place, content, arrays)
+    np.testing.assert_array_equal(made.xyz, small.xyz + 1)
+    assert len([path for path in place.iterdir() if path.is_dir()]) == 2  # this one, and the one that may be open
+
+
+def test_the_command_adds(place: Path, photographs: Collection, names: list[str]) -> None:
+    photos = [str(photographs[name].path) for name in (names[1], "other.png")]
+    result = CliRunner().invoke(cli, ["add", str(place), *photos, "--json"])
+    assert result.exit_code == 1  # one of them is elsewhere
+    said = json.loads(result.stdout)
+    assert said["added"] == [names[1]] and list(said["failed"]) == ["other.png"]
+    assert said["images"] == 4 == len(read_map(place))
+    again = CliRunner().invoke(cli, ["add", str(place), photos[0]])
+    assert again.exit_code == 1 and "has an image of this name already" in again.stderr
+
+
+def test_all_engines_localize_alike(small: Map, photographs: Collection, names: list[str]) -> None:
+    step = Localize(Localizer(small.folder), focal=None)
+    queries = photographs.select([*names[1:4:2], "other.png"])
+    alone = run(step, queries, engine=Serial())
+    several = run(step, queries, engine=Processes(2))
+    assert set(alone) == set(several) == set(queries) and not several.failed
+    for name in queries:
+        assert bool(alone[name]) is bool(several[name]) is (name != "other.png")
+        if alone[name]:
+            np.testing.assert_allclose(several[name].pose.matrix, alone[name].pose.matrix, atol=1e-3)
+
+
+@pytest.mark.parametrize("command", ["localize", "map", "pairs"])
+def test_commands_take_an_engine(
+    command: str, small: Map, photographs: Collection, names: list[str], scene: Reconstruction, tmp_path: Path
+) -> None:
+    few = [str(photographs[name].path) for name in names[:3]]
+    options = ["--max-size", "640", "-n", "400", "--engine", "processes", "--jobs", "2"]
+    if command == "localize":
+        arguments = ["localize", str(small.folder), *few, *options[4:], "--out", str(tmp_path / "poses.txt")]
+    elif command == "map":
+        arguments = ["map", *few, str(tmp_path / "map"), "--model", str(scene.folder / "sparse" / "0"), *options]
+    else:
+        arguments = ["pairs", *few, "--kind", "retrieval", "--top", "1", "--out", str(tmp_path / "p.txt"), *options]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    assert any(tmp_path.iterdir())
+    wrong = CliRunner().invoke(cli, [*arguments, "--address", "10.0.0.1:1"])
+    assert wrong.exit_code == 2 and "--engine ray" in wrong.stderr

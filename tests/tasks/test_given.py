@@ -1,0 +1,117 @@
+"""Other programs' features, matches and models: reconstructed, made into maps, and localized in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import tiepoints as tp
+from tiepoints.cli import cli
+from tiepoints.collection import Collection, Extract, Match, exhaustive, run
+from tiepoints.storage import Exchange, read_exchange, write_exchange
+from tiepoints.tasks import Localizer, build_map, reconstruct
+from tiepoints.tasks.reconstruction import load_model
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def foreign(photographs: Collection) -> Exchange:
+    """Features and matches that our defaults would not give: upright RootSIFT, called by the photographs' names."""
+    extractor = tp.load("upright-rootsift", max_size=640, max_keypoints=800)
+    features = run(Extract(extractor), photographs)
+    matches = run(Match(ratio=0.9), exhaustive(features), None, features)
+    return Exchange({str(name): features[name] for name in features}, dict(matches), upright=True)
+
+
+def test_matches_of_any_extractor_are_reconstructed(foreign: Exchange, photographs: Collection, tmp_path: Path) -> None:
+    write_exchange(tmp_path / "m.h5", foreign, "hloc")
+    folder = photographs["other.png"].path.parent
+    sources = ("--from", tmp_path / "m.h5", "--from", tmp_path / "m-features.h5")
+    result = command("reconstruct", folder, tmp_path / "scene", *sources, "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said["registered"] == 7 and said["points"] > 200
+    model = load_model(tmp_path / "scene" / "sparse" / "0")
+    image = model.image(model.reg_image_ids()[0])
+    points = np.array([point.xy for point in image.points2D]) - 0.5
+    np.testing.assert_allclose(points, foreign.features[image.name].keypoints, atol=1e-3)
+
+
+def test_without_features_of_a_photograph_it_is_named(
+    foreign: Exchange, photographs: Collection, tmp_path: Path
+) -> None:
+    first = next(iter(photographs))
+    fewer = Exchange({name: one for name, one in foreign.features.items() if name != first}, foreign.matches)
+    made = reconstruct(photographs, tmp_path, given=fewer)
+    assert made.registered == 6
+    assert "the given features have none of it" in made.missing[first]
+
+
+@pytest.fixture(scope="module")
+def sfm(foreign: Exchange, photographs: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of another program, but for two photographs."""
+    folder = tmp_path_factory.mktemp("foreign")
+    names = [name for name in photographs if name != "other.png"]
+    assert reconstruct(photographs.select(names[:5]), folder, given=foreign).registered == 5
+    return folder / "sparse" / "0"
+
+
+def test_a_model_with_its_own_features_is_a_map(
+    foreign: Exchange, photographs: Collection, sfm: Path, tmp_path: Path
+) -> None:
+    """Once with an extractor that finds the same for queries, once with the queries' own features."""
+    query = [name for name in photographs if name != "other.png"][5]
+    write_exchange(tmp_path / "m.h5", foreign, "hloc")
+    features = tmp_path / "m-features.h5"
+    options = ("-e", "upright-rootsift", "--max-size", 640, "-n", 800)
+    assert command("map", tmp_path / "map", "--model", sfm, "--from", features, *options).exit_code == 0
+    photograph = photographs[query].path
+    one = command("localize", tmp_path / "map", photograph, "--json")
+    assert one.exit_code == 0, one.output
+    said = json.loads(one.stdout)["queries"][0]
+    assert said["inliers"] > 50
+
+    assert command("map", tmp_path / "plain", "--model", sfm, "--from", features).exit_code == 0
+    refused = command("localize", tmp_path / "plain", photograph)
+    assert refused.exit_code == 1 and "give those of the queries too" in refused.stderr
+    other = command("localize", tmp_path / "plain", photograph, "--from", features, "--json")
+    assert other.exit_code == 0, other.output
+    again = json.loads(other.stdout)["queries"][0]
+    np.testing.assert_allclose(again["center"], said["center"], atol=0.05 * np.linalg.norm(said["center"]) + 0.05)
+    assert again["inliers"] > 50
+
+
+def test_what_does_not_belong_together_is_one_line(
+    foreign: Exchange, photographs: Collection, sfm: Path, examples: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(tp.InvalidInputError, match="descriptors of 128 numbers"):
+        build_map(None, tmp_path / "a", model=sfm, given=foreign, extractor="mdnet")
+    fewer = Exchange({name: one.top(10) for name, one in foreign.features.items()}, {})
+    with pytest.raises(tp.StorageError, match="different files"):
+        build_map(None, tmp_path / "b", model=sfm, given=fewer, extractor="")
+    with pytest.raises(tp.InvalidInputError, match="the features have none of it"):
+        build_map(None, tmp_path / "c", model=sfm, given=Exchange({"x": fewer.features["other.png"]}, {}), extractor="")
+    with pytest.raises(tp.InvalidInputError, match="no descriptors"):
+        build_map(None, tmp_path / "d", model=sfm, given=read_exchange(sfm), extractor="")
+    assert command("map", tmp_path / "e").exit_code == 2
+    assert not any(tmp_path.iterdir())
+
+
+def test_another_program_s_model_keeps_its_frame(
+    foreign: Exchange, photographs: Collection, sfm: Path, tmp_path: Path
+) -> None:
+    made, _ = build_map(None, tmp_path / "map", model=sfm, given=foreign, extractor="")
+    model = load_model(sfm)
+    assert len(made) == 5
+    assert {tuple(p) for p in made.xyz.round(9)} == {tuple(np.round(p.xyz, 9)) for p in model.points3D.values()}
+    name = made.names[0]
+    found = Localizer(made).localize(foreign.features[name])  # one of the map's own
+    pose = model.find_image_with_name(name).cam_from_world()
+    np.testing.assert_allclose(found.pose.rotation, pose.rotation.matrix(), atol=0.01)
