@@ -219,9 +219,9 @@ def test_a_real_mask_hides(tmp_path: Path, scene: NDArray[np.float64]) -> None:
         (np.zeros((4, 5, 5), np.uint16), "TIFF of 5 bands of 16 bits"),
         (np.zeros((4, 5, 5), np.uint8), "TIFF of 5 bands of 8 bits"),
         (np.zeros((4, 5, 2), np.uint16), "TIFF of 2 bands of 16 bits"),
-        (np.zeros((4, 5), np.float64), "TIFF of 1 band of 64 bits, floating point"),
+        (np.zeros((4, 5), np.float16), "TIFF of 1 band of 16 bits, floating point"),
         (np.zeros((4, 5), np.complex64), "TIFF of 1 band of 64 bits, complex"),
-        (np.zeros((4, 5, 3), np.float32), "TIFF of 3 bands of 32 bits, floating point"),
+        (np.zeros((4, 5, 4), np.float32), "TIFF of 4 bands of 32 bits, floating point"),
     ],
 )
 def test_tiffs_that_cannot_be_read_are_named_as_what_they_are(tmp_path: Path, array: NDArray, named: str) -> None:
@@ -229,8 +229,35 @@ def test_tiffs_that_cannot_be_read_are_named_as_what_they_are(tmp_path: Path, ar
         tp.read(tiff(tmp_path / "a.tif", array))
 
 
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "u4", "i8", "f4", "f8"])
+def test_whole_numbers_and_floats_of_every_size(tmp_path: Path, scene: NDArray, dtype: str, bands: int) -> None:
+    """One picture, in types that Pillow does not know or takes for others."""
+    values = np.rint(scene * 255 - (0 if dtype == "u4" else 128)).astype(dtype)
+    if bands == 3:
+        if dtype in ("i1", "i4", "u4"):
+            pytest.skip("no program writes it")
+        values = np.dstack([values, values[::-1], values])
+    low, high = float(values.min()), float(values.max())
+    picture, mask = tp.read(tiff(tmp_path / "a.tif", values), with_mask=True, value_range=(low, high))
+    assert mask is None and picture.shape == (*scene.shape, 3)
+    expected = (values.astype(float) - low) / (high - low) * 255
+    np.testing.assert_allclose(picture, expected if bands == 3 else np.dstack([expected] * 3), atol=0.6)
+
+
+def test_a_size_that_no_compression_explains_is_refused(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "a.tif", np.zeros((4, 5), np.float64))
+    data = bytearray(path.read_bytes())
+    for tag in (256, 257):
+        at = data.index(struct.pack("<HHI", tag, 3, 1)) + 8
+        data[at : at + 2] = struct.pack("<H", 16000)
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match="TIFF of 1 band of 64 bits"):
+        tp.read(path)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, "rgb", "rgb16"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, np.float64, "rgb", "rgb16"])
 def test_a_turned_tiff_is_upright_at_every_depth(tmp_path: Path, scene: NDArray, orientation: int, kind) -> None:
     values = np.rint(scene * 255)
     array = values.astype(kind) if not isinstance(kind, str) else np.dstack([values, 255 - values, values])

@@ -44,6 +44,7 @@ MAX_PIXELS = 2**28
 _ORIENTATION, _BITS, _PLANES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _NODATA, _DNG = 0x0112, 258, 284, 338, 339, 42113, 50706
 _SEAM, _HOLE = 6.0, 7  # pixels along an outline that are its own; the edge of a hole that has one
 _SAMPLE, _ONE_COLOUR = 2**16, 8  # pixels that are looked at; grey levels that compression adds to one colour
+_MOST_PACKED = 1100  # times that a compressed file may grow: deflate allows 1,032
 _open_lock = threading.Lock()
 
 
@@ -120,8 +121,49 @@ def _open(path: Path) -> Image.Image:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(path)
+        except UnidentifiedImageError:
+            image = _tiff_for_opencv(path)
+            if image is None:
+                raise
+            return image
         finally:
             Image.MAX_IMAGE_PIXELS = before
+
+
+def _tiff_for_opencv(path: Path) -> Image.Image | None:
+    """The header of a TIFF that Pillow does not know, as an image without pixels, where OpenCV decodes it.
+
+    It has one band or three of floats of 32 or 64 bits, or whole numbers of 16 to 64 bits.
+    """
+    try:
+        with path.open("rb") as file:
+            tags = _tags_of_tiff(file)
+        bits, forms = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (1,))
+        width, height = int(tags[256]), int(tags[257])
+        orientation = int(tags.get(_ORIENTATION, 1))
+    except Exception:  # `_why_unknown` says what it is
+        return None
+    kind = {1: "u", 2: "i", 3: "f"}.get(forms[0], "")
+    known = (kind, bits[0]) in (("f", 32), ("f", 64), ("i", 16), ("i", 32), ("u", 32), ("u", 64), ("i", 64))
+    if (
+        not known
+        or tags.get(_PLANES) == 2
+        or len({*bits}) > 1
+        or len({*forms}) > 1
+        or tags.get(277, 1) != len(bits)
+        or len(bits) not in (1, 3)
+    ):
+        return None
+    if width * height * len(bits) * bits[0] // 8 > _MOST_PACKED * path.stat().st_size:
+        return None  # more than any compression makes of so few bytes
+    image: Any = Image.Image()
+    image._size = (height, width) if 5 <= orientation <= 8 else (width, height)
+    image._mode, image.format, image.tag_v2 = ("F" if len(bits) == 1 else "RGB"), "TIFF", tags
+    image.filename, image.decoded_by_opencv = str(path), f"{kind}{bits[0] // 8}"
+    exif = Image.Exif()
+    exif[_ORIENTATION] = orientation
+    image.info["exif"] = exif.tobytes()
+    return image  # type: ignore[no-any-return]
 
 
 def _why_unknown(path: Path) -> str:
@@ -139,8 +181,8 @@ def _why_unknown(path: Path) -> str:
     return "not an image of a known kind, or damaged at its beginning; convert it to JPEG, PNG or TIFF"
 
 
-def _kind_of_tiff(file: Any) -> str:
-    """What a TIFF that Pillow does not know holds."""
+def _tags_of_tiff(file: Any) -> Any:
+    """The tags of a TIFF's first page."""
     from PIL import TiffImagePlugin
 
     file.seek(0)
@@ -148,13 +190,19 @@ def _kind_of_tiff(file: Any) -> str:
     tags = TiffImagePlugin.ImageFileDirectory_v2(head + (file.read(8) if 43 in head[2:4] else b""))  # 43: BigTIFF
     file.seek(tags.next)
     tags.load(file)
+    return tags
+
+
+def _kind_of_tiff(file: Any) -> str:
+    """What a TIFF that Pillow does not know holds."""
+    tags = _tags_of_tiff(file)
     bits = tags.get(_BITS, (1,))
     bands, form = tags.get(277, len(bits)), tags.get(_SAMPLE_FORMAT, (1,))[0]
     kind = {2: ", signed", 3: ", floating point", 5: ", complex integers", 6: ", complex"}.get(form, "")
     return (
         f"TIFF of {bands} band{'s' if bands != 1 else ''} of {bits[0]} bits{kind}, which tiepoints does not read: "
-        "save one band (8, 16 or 32 bits), or red, green and blue of 8 or 16 bits, for instance with "
-        f"gdal_translate {'-ot Float32' if bits[0] > 32 else '-b 1 -b 2 -b 3'} IN OUT"
+        "save one band, or red, green and blue, for instance with "
+        f"gdal_translate {'-b 1' if bands < 3 else '-b 1 -b 2 -b 3'}{'' if form in (1, 2) else ' -ot Float32'} IN OUT"
     )
 
 
@@ -207,7 +255,8 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
     orientation = orientation_of(image)
     turn = orientation if image.format == "TIFF" else 1
     nodata, extra, wide = tags.get(_NODATA), tags.get(_EXTRA_SAMPLES, (2,)), tags.get(_BITS) == (32,)
-    unsigned = tags.get(_SAMPLE_FORMAT, (1,)) == (1,)
+    forms = tags.get(_SAMPLE_FORMAT, (1,))
+    unsigned = forms == (1,)
     premultiplied = deep is not None and 1 in extra
     if deep is None:
         if isinstance(image, ImageFile.ImageFile):
@@ -222,6 +271,8 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
         stored = _stored(np.asarray(image), turn) if image.mode == "F" or image.mode.startswith("I") else None
         if stored is not None and wide and unsigned and stored.dtype == np.int32:
             stored = stored.view(np.uint32)  # Pillow has only signed ones
+        elif stored is None and set(forms) == {2} and set(tags.get(_BITS, (8,))) == {8}:
+            stored = _stored(np.asarray(image), turn).view(np.int8)  # and takes these for unsigned ones
         deep = stored
     elif turn != 1:
         deep = _stored(deep, turn)  # OpenCV turns a TIFF too
@@ -268,7 +319,12 @@ def turned(image: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 def _deep_colour(image: Image.Image) -> NDArray[Any] | None:
     """(H, W, 3) RGB or (H, W, 4) RGBA of 16 bits, of which Pillow would keep the upper 8; None for other images."""
-    path = getattr(image, "filename", "")
+    path, kind = getattr(image, "filename", ""), getattr(image, "decoded_by_opencv", "")
+    if kind:
+        array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        if array is None or array.dtype != np.dtype(kind) or (array.ndim == 3) != (image.mode == "RGB"):
+            raise OSError("OpenCV cannot decode it")
+        return np.asarray(array if array.ndim == 2 else array[:, :, ::-1])
     if image.mode not in ("RGB", "RGBA", "RGBX", "LA") or not path or not isinstance(image, ImageFile.ImageFile):
         return None
     tiles: Any = image.tile

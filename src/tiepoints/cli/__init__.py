@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,4 +90,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the script `tiepoints`."""
+    # What is wrong with a damaged file is one line of ours, not pages of its decoders'.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    warnings.filterwarnings("ignore", module="PIL")
     cli(prog_name="tiepoints")
