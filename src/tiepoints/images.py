@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import checks
-from .decode import Mask, decode, opened, orientation_of, pixel_limit, shown_where, turned, upright_size
+from .cutouts import shown_where
+from .decode import Mask, decode, opened, orientation_of, pixel_limit, turned, upright_size
 from .drawing import Picture
 from .errors import ImageError, InvalidInputError, one_line
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
-from ..decode import continued, is_cut_out, off_the_outline
+from ..cutouts import continued, is_cut_out, off_the_outline
 from ..errors import InvalidInputError
 from ..features import Features
 from ..images import resize_to, to_grey, with_mask
