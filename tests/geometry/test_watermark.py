@@ -56,6 +56,8 @@ def plane(points: NDArray[np.float64]) -> NDArray[np.float64]:
         (np.array([400, 5, 630, 30.0]), SIZE),
         (np.array([3, 100, 40, 400.0]), SIZE),
         (LABEL, (800, 600)),  # keeps to the lower left corner
+        (np.array([240, 200, 400, 280.0]), SIZE),  # in the middle
+        (np.array([240, 200, 400, 280.0]), (800, 600)),
     ],
 )
 def test_unrelated_photographs_with_one_label_are_not_verified(
@@ -64,12 +66,46 @@ def test_unrelated_photographs_with_one_label_are_not_verified(
     rng = np.random.default_rng(1)
     still = label(130, rng, box)
     a = np.vstack([still, rng.uniform([0, 0], SIZE, (400, 2))])
-    moved = still + rng.normal(0, 0.3, still.shape) + [0, size_b[1] - SIZE[1]]
+    spare = np.subtract(size_b, SIZE)
+    moved = still + rng.normal(0, 0.3, still.shape) + (spare / 2 if box[0] == 240 else [0, spare[1]])
     b = np.vstack([moved, rng.uniform([0, 0], size_b, (400, 2))])
     result = run(estimate, a, b, size_b)
     assert result.watermark is not None and result.watermark[:130].mean() > 0.95
     assert not result.inliers[:130][result.watermark[:130]].any() and "watermark" in repr(result)
     assert log_nfa(result, 1.0, size_b) > 0
+
+
+def test_an_overlay_that_is_scaled_with_the_image(estimate: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(7)
+    still = label(130, rng)
+    a = np.vstack([still, rng.uniform([0, 0], SIZE, (300, 2))])
+    b = np.vstack([(still + 0.5) * 1.5 - 0.5, rng.uniform([0, 0], (960, 720), (300, 2))])
+    result = run(estimate, a, b, (960, 720))
+    assert result.watermark is not None and result.watermark[:130].all()
+
+
+def test_the_bars_of_a_video_are_no_scene(estimate: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(8)
+    along = rng.uniform(0, 1, (400, 1))
+    bars = np.vstack(
+        [along[:100] * [640, 0] + [0, 40], along[100:200] * [640, 0] + [0, 440],
+         along[200:300] * [0, 480] + [30, 0], along[300:] * [0, 480] + [610, 0]]
+    )  # fmt: skip
+    a = np.vstack([bars, rng.uniform([40, 50], [600, 430], (150, 2))])
+    b = np.vstack([bars + rng.normal(0, 0.3, bars.shape), rng.uniform([40, 50], [600, 430], (150, 2))])
+    result = run(estimate, a, b)
+    assert result.watermark is not None and result.watermark[:400].mean() > 0.95
+    assert log_nfa(result, 1.0, SIZE) > 0
+
+
+def test_a_small_thing_before_a_blank_ground_is_a_scene(estimate: Callable[..., Any]) -> None:
+    """From a tripod: nothing else has keypoints, and a few that are wrong change nothing."""
+    rng = np.random.default_rng(9)
+    thing = rng.uniform([240, 200], [400, 300], (200, 2))
+    a = np.vstack([thing, rng.uniform([0, 0], SIZE, (30, 2))])
+    b = np.vstack([thing + rng.normal(0, 0.2, thing.shape), rng.uniform([0, 0], SIZE, (30, 2))])
+    result = run(estimate, a, b)
+    assert result.watermark is None and result.inliers[:200].mean() > 0.9
 
 
 def test_the_scene_behind_a_label_is_found(estimate: Callable[..., Any]) -> None:

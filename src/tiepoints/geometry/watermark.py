@@ -1,4 +1,4 @@
-"""Matches on an overlay that does not move: a burnt-in date, a camera's label, a logo in the corner."""
+"""Matches on an overlay that does not move: a burnt-in date, a camera's label, a logo, the bars of a video."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ Mask = NDArray[np.bool_]
 Size = tuple[int, int]
 
 _SHARE = 0.6  # of the inliers must not move; and of these so many lie near the border
-_NEAR = 0.15  # of an image's width or height: the border
+_NEAR, _ALL_NEAR = 0.15, 0.9  # of an image's width or height: the border; of the points: hardly any elsewhere
 _FEWEST = 8  # inliers
 _STILL = 1.5  # pixels: what a keypoint on an overlay seems to move
-_CELLS, _MOST_CELLS = 16, 0.15  # an overlay covers few cells of a grid on the image; a scene that stands still, many
+# An overlay covers few cells of a grid on the image, a frame around it more; a scene that stands still, many.
+_CELLS, _MOST_CELLS, _MOST_OF_A_FRAME = 16, 0.15, 0.35
 
 
 def on_a_watermark(a: Float64, b: Float64, inliers: Mask, size_a: Size | None, size_b: Size | None) -> Mask | None:
@@ -24,7 +25,8 @@ def on_a_watermark(a: Float64, b: Float64, inliers: Mask, size_a: Size | None, s
     COLMAP calls such a pair a watermark where most inliers lie near the border and agree with one translation
     (``TwoViewGeometry::DetectWatermark``). Here the translation must be none, so that pictures with little overlap from
     a camera that was moved along stay pairs, and the inliers must crowd in a small part of the image, so that two
-    pictures from a tripod do.
+    pictures from a tripod do. An overlay may also lie in the middle, if there are as many matches around it that agree
+    with nothing: before a blank ground there are none, and what stands still is what the pictures show.
 
     Parameters
     ----------
@@ -36,28 +38,36 @@ def on_a_watermark(a: Float64, b: Float64, inliers: Mask, size_a: Size | None, s
     """
     if size_a is None or size_b is None or np.count_nonzero(inliers) < _FEWEST:
         return None
-    (width_a, height_a), (width_b, height_b) = size_a, size_b
-    anchors = [(0.0, 0.0)]
-    if (width_a, height_a) != (width_b, height_b):  # overlays keep to a corner, whatever the size
-        right, below = float(width_b - width_a), float(height_b - height_a)
-        anchors += [(right, 0.0), (0.0, below), (right, below)]
-    for anchor in anchors:
-        still = np.hypot(*(b - a - anchor).T) < _STILL
+    for there in _places(a, size_a, size_b):
+        still = np.hypot(*(b - there).T) < _STILL
         ours = still & inliers
         if np.count_nonzero(ours) < _SHARE * np.count_nonzero(inliers):
             continue
-        images = ((a[ours], (width_a, height_a)), (b[ours], (width_b, height_b)))
-        if all(_near_the_border(p, size) >= _SHARE and _covered(p, size) < _MOST_CELLS for p, size in images):
+        if all(_is_overlay(points, ours, inliers, size) for points, size in ((a, size_a), (b, size_b))):
             return np.asarray(still, bool)
     return None
 
 
-def _near_the_border(points: Float64, size: Size) -> float:
+def _places(a: Float64, size_a: Size, size_b: Size) -> list[Float64]:
+    """Where an overlay at these points lies in an image of another size: in its corner, at its edge, in the middle, of
+    its own size, or scaled with the image.
+    """
+    spare = np.subtract(size_b, size_a).astype(np.float64)
+    if not spare.any():
+        return [a]
+    shares = (0.0, 0.5, 1.0)
+    scaled = (a + 0.5) * np.divide(size_b, size_a) - 0.5
+    return [*(a + spare * (x, y) for x in shares for y in shares), scaled]
+
+
+def _is_overlay(points: Float64, still: Mask, inliers: Mask, size: Size) -> bool:
+    """Whether the points that stand still are an overlay of one of the images."""
     share = (points + 0.5) / size
-    return float(((share < _NEAR) | (share > 1 - _NEAR)).any(axis=1).mean())
-
-
-def _covered(points: Float64, size: Size) -> float:
-    """The share of a grid's cells that hold a point."""
-    cells = np.clip((points + 0.5) / size * _CELLS, 0, _CELLS - 1).astype(int)
-    return np.count_nonzero(np.bincount(cells[:, 0] * _CELLS + cells[:, 1])) / _CELLS**2
+    near = float(((share < _NEAR) | (share > 1 - _NEAR)).any(axis=1)[still].mean())
+    cells = np.clip(share * _CELLS, 0, _CELLS - 1).astype(int) @ (_CELLS, 1)
+    covered = np.unique(cells[still])
+    if len(covered) >= (_MOST_OF_A_FRAME if near >= _ALL_NEAR else _MOST_CELLS) * _CELLS**2:
+        return False
+    around = ~np.isin(cells, covered)
+    nothing = np.count_nonzero(around & ~inliers) >= np.count_nonzero(still)
+    return near >= _SHARE or bool(nothing)
