@@ -27,6 +27,7 @@ __all__ = [
     "frozen",
     "has",
     "instance",
+    "no_option",
     "number",
     "numbers",
     "path",
@@ -118,6 +119,15 @@ def flag(value: object, what: str) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise InvalidInputError(f"{what} is {shown(value)}, but must be True or False")
     return bool(value)
+
+
+def no_option(what: str, unknown: Sequence[str], known: Sequence[str]) -> str:
+    """What is wrong with options that something does not take: the nearest of those that it takes, and all of them."""
+    import difflib
+
+    near = [match for name in unknown for match in difflib.get_close_matches(name.lower(), known, n=1)]
+    hint = f" (did you mean {', '.join(map(repr, near))}?)" if near else ""
+    return f"{what} has no option {', '.join(unknown)}{hint}; it takes {', '.join(known)}"
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

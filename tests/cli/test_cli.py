@@ -150,6 +150,22 @@ def test_errors_are_json_where_json_was_asked_for(arguments: tuple[str, ...], co
     assert text in answer["error"] and text in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["mach", "a.jpg", "b.jpg"], "there is no command 'mach': did you mean 'match'?"),
+        (["bench", "hpatch"], "there is no command 'hpatch': did you mean 'hpatches'?"),
+        (["xyz"], "there is no command 'xyz'"),
+        (["extract", "BOX", "-e", "rotsift"], "did you mean 'rootsift'?"),
+        (["extract", "BOX", "-e", "orb", "-O", "level=3"], "orb has no option level (did you mean 'levels'?)"),
+        (["extract", "BOX", "--plott", "x.png"], "--plot"),
+    ],
+)
+def test_what_is_spelled_wrong_is_named_right(examples: Path, arguments: list[str], hint: str) -> None:
+    result = run(*[str(examples / "box.png") if each == "BOX" else each for each in arguments])
+    assert result.returncode == 2 and hint in result.stderr
+
+
 def test_options_of_the_method(examples: Path) -> None:
     few = run("extract", examples / "box.png", "-e", "sift", "-O", "contrast_threshold=0.1", "--json")
     many = run("extract", examples / "box.png", "-e", "sift", "-O", "contrast_threshold=0.01", "--json")

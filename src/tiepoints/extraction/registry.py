@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from inspect import Parameter, cleandoc, signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..checks import did_you_mean, flag, instance, shown
+from ..checks import did_you_mean, flag, instance, no_option, shown
 from ..errors import InvalidInputError, UnknownExtractorError
 from ..weights import accepted, find
 from .base import Extractor, Metadata
@@ -80,9 +80,7 @@ def load(name: str, **options: Any) -> Extractor:
         unknown = [option for option in options if option not in known]
         if not unknown:
             raise
-        raise InvalidInputError(
-            f"{name} has no option {', '.join(unknown)}; it takes {', '.join(known)} (`tiepoints extractors {name}`)"
-        ) from None
+        raise InvalidInputError(f"{no_option(name, unknown, known)} (`tiepoints extractors {name}`)") from None
 
 
 class Option(NamedTuple):

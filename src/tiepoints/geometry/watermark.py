@@ -63,7 +63,7 @@ def _places(a: Float64, size_a: Size, size_b: Size) -> list[Float64]:
 def _is_overlay(points: Float64, still: Mask, inliers: Mask, size: Size) -> bool:
     """Whether the points that stand still are an overlay of one of the images."""
     share = (points + 0.5) / size
-    near = float(((share < _NEAR) | (share > 1 - _NEAR)).any(axis=1)[still].mean())
+    near = float(((share < _NEAR) | (share > 1 - _NEAR))[still].any(axis=1).mean())
     cells = np.clip(share * _CELLS, 0, _CELLS - 1).astype(int) @ (_CELLS, 1)
     covered = np.unique(cells[still])
     if len(covered) >= (_MOST_OF_A_FRAME if near >= _ALL_NEAR else _MOST_CELLS) * _CELLS**2:

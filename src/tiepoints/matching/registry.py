@@ -7,7 +7,7 @@ from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from ..checks import choice, shown
+from ..checks import choice, no_option, shown
 from ..errors import InvalidInputError
 from ..features import Features, Matches
 from .base import Matcher
@@ -66,7 +66,7 @@ def load_matcher(name: str, **options: Any) -> Matcher:
     known = list(signature(kind).parameters)
     unknown = [option for option in options if option not in known]
     if unknown:
-        raise InvalidInputError(f"the matcher {name} has no option {', '.join(unknown)}; it takes {', '.join(known)}")
+        raise InvalidInputError(no_option(f"the matcher {name}", unknown, known))
     made: Matcher = kind(**options)
     return made
 
