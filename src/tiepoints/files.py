@@ -91,7 +91,7 @@ def check_space(path: PathLike, size: int) -> None:
     StorageError
         If it has not.
     """
-    target = real(path)
+    target = Path(path)
     with _reported(target):
         free = shutil.disk_usage(target.parent).free
     if free < size:

@@ -304,8 +304,13 @@ class Collection(Mapping[str, Photograph]):
                 return one, str(error)
             return one, None
 
-        with ThreadPoolExecutor(cores()) as pool:
-            yield from pool.map(look, self.values())
+        try:
+            with ThreadPoolExecutor(cores()) as pool:
+                yield from pool.map(look, self.values())
+        finally:
+            if hashes is not None:
+                with suppress(StorageError):  # it only saves time
+                    hashes.flush()
 
 
 def _hash(path: Path, hashes: Hashes | None = None) -> str:

@@ -8,6 +8,7 @@ array belongs, and each array's type and shape.
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -117,7 +118,7 @@ def decode(record: bytes) -> Any:
             kind = np.dtype(dtype)
             if kind.hasobject:
                 raise StorageError("a result is damaged: it holds objects")
-            count = int(np.prod(shape, dtype=np.int64))
+            count = math.prod(shape)
             arrays.append(np.frombuffer(body, kind, count, start).reshape(shape))
             start += count * kind.itemsize + -(count * kind.itemsize) % _ALIGN
         return _built(header["value"], arrays)

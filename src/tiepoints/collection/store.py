@@ -29,6 +29,7 @@ __all__ = ["Store"]
 _BATCH = 500  # keys in one query; SQLite's limit of parameters is 999 in old versions
 # How SQLite says that a database is damaged.
 _DAMAGED = ("malformed", "not a database", "corrupt")
+_ADD = "insert or ignore into records values (?, ?, ?)"
 _WAIT = 60.0  # seconds that a writer waits for another one
 _SCHEMA = """
 create table if not exists records (id integer primary key, key text not null, body blob not null);
@@ -82,6 +83,7 @@ class Store:
                 raise StorageError(f"{other}: no such folder of results")
         self._lock = threading.Lock()
         self._files: dict[Path, _File] = {}
+        self._listed: dict[str, list[Path]] = {}  # by the stage, its shards when they were last looked for
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -156,10 +158,11 @@ class Store:
 
     def record(self, stage: str, key: str) -> bytes:
         """A result's bytes."""
-        for file in self._shards(stage):
-            record = file.get(key)
-            if record is not None:
-                return record
+        for look in (False, True):  # a shard may be new
+            for file in self._shards(stage, look=look):
+                record = file.get(key)
+                if record is not None:
+                    return record
         raise StorageError(f"{self.folder}: holds no result of {stage} with the key {key}; run the step again")
 
     def hashes(self) -> Hashes:
@@ -175,13 +178,15 @@ class Store:
                 found[stage] = found.get(stage) or self._file(path).about().get("step", "")
         return found
 
-    def _shards(self, stage: str) -> Iterator[_File]:
-        own = self.folder / f"{stage}.{self.shard}.sqlite"
-        folders = (self.folder, *self.also)
-        found = [path for folder in folders for path in sorted(folder.glob(f"{stage}.*.sqlite")) if path != own]
-        for path in [own, *found]:
-            if path in self._files or path.exists():
-                yield self._file(path)
+    def _shards(self, stage: str, *, look: bool = True) -> Iterator[_File]:
+        """The files of a stage, its own first; they are looked for in the folders only where that is asked for."""
+        if look or stage not in self._listed:
+            own = self.folder / f"{stage}.{self.shard}.sqlite"
+            folders = (self.folder, *self.also)
+            found = [path for folder in folders for path in sorted(folder.glob(f"{stage}.*.sqlite")) if path != own]
+            self._listed[stage] = [path for path in [own, *found] if path in self._files or path.exists()]
+        for path in self._listed[stage]:
+            yield self._file(path)
 
     def _file(self, path: Path) -> _File:
         with self._lock:
@@ -195,14 +200,27 @@ class Hashes:
 
     def __init__(self, file: _File) -> None:
         self._file = file
+        self._new: list[tuple[str, str, str]] = []
+        self._lock = threading.Lock()
 
     def get(self, path: str, state: str) -> str | None:
         """The hash of a file in this state, if it is known."""
         return self._file.hash_of(path, state)
 
     def put(self, path: str, state: str, digest: str) -> None:
-        """Remember the hash of a file."""
-        self._file.keep_hash(path, state, digest)
+        """Remember the hash of a file, at the latest when `flush` is called."""
+        with self._lock:
+            self._new.append((path, state, digest))
+            if len(self._new) < _BATCH:
+                return
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is to be remembered."""
+        with self._lock:
+            new, self._new = self._new, []
+        if new:
+            self._file.keep_hashes(new)
 
 
 class _File:
@@ -252,7 +270,7 @@ class _File:
         while rows := source.after(last):
             last = rows[-1][0]
             whole = [row for row in rows if is_whole(row[2])]
-            new += self._do(lambda d, some=whole: _insert(d, some))  # type: ignore[misc]
+            new += self._do(lambda d, some=whole: _all_or_none(d, _ADD, some))  # type: ignore[misc]
         return new
 
     def after(self, last: int) -> list[tuple[int, str, bytes]]:
@@ -274,8 +292,8 @@ class _File:
         row = self._do(lambda d: d.execute("select state, hash from files where path = ?", (path,)).fetchone())
         return row[1] if row is not None and row[0] == state else None
 
-    def keep_hash(self, path: str, state: str, digest: str) -> None:
-        self._do(lambda d: d.execute("insert or replace into files values (?, ?, ?)", (path, state, digest)))
+    def keep_hashes(self, rows: list[tuple[str, str, str]]) -> None:
+        self._do(lambda d: _all_or_none(d, "insert or replace into files values (?, ?, ?)", rows))
 
     def close(self) -> None:
         with self._lock:
@@ -308,11 +326,12 @@ class _File:
         return self._connection
 
 
-def _insert(database: sqlite3.Connection, rows: list[tuple[int, str, bytes]]) -> int:
+def _all_or_none(database: sqlite3.Connection, statement: str, rows: list[Any]) -> int:
+    """Execute a statement for each of the rows, in one transaction; how many changed something."""
     database.execute("begin immediate")
     try:
         before = database.total_changes
-        database.executemany("insert or ignore into records values (?, ?, ?)", rows)
+        database.executemany(statement, rows)
         database.execute("commit")
     except BaseException:
         database.execute("rollback")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
@@ -232,6 +233,18 @@ class Writer(ABC, Generic[K]):
         self._written += 1
         return group
 
+    def _put(self, group: Any, key: K, arrays: dict[str, NDArray[Any]]) -> None:
+        """Write an item's arrays into its group."""
+        # As `group[name] = value`, which takes twice as long: for small images a tenth of the whole extraction.
+        from h5py import h5d, h5s, h5t
+
+        for name, value in arrays.items():
+            values = np.ascontiguousarray(value).reshape(value.shape)
+            kind = h5t.py_create(values.dtype, logical=True)
+            made = h5d.create(group.id, name.encode(), kind, h5s.create_simple(values.shape))
+            if values.size:
+                made.write(h5s.ALL, h5s.ALL, values)
+
     @abstractmethod
     def _know_old(self) -> None:
         """Take note of the items of the finished file."""
@@ -239,10 +252,6 @@ class Writer(ABC, Generic[K]):
     @abstractmethod
     def _group(self, key: K) -> str:
         """The name of the group of an item."""
-
-    @abstractmethod
-    def _put(self, group: Any, key: K, arrays: dict[str, NDArray[Any]]) -> None:
-        """Write an item's arrays into its group."""
 
 
 def differences(before: str, now: str) -> tuple[str, str]:

@@ -166,8 +166,7 @@ class FeatureWriter(Writer[str]):
         return key
 
     def _put(self, group: Any, key: str, arrays: dict[str, NDArray[Any]]) -> None:
-        for name, value in arrays.items():
-            group[name] = value.T if name == "descriptors" else value
+        super()._put(group, key, {**arrays, "descriptors": arrays["descriptors"].T})
 
 
 def _folders_of(name: str) -> list[str]:

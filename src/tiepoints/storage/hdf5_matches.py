@@ -160,8 +160,7 @@ class MatchWriter(Writer[Pair]):
 
     def _put(self, group: Any, key: Pair, arrays: dict[str, NDArray[Any]]) -> None:
         set_texts(group, "names", *key)
-        for name, value in arrays.items():
-            group[name] = value
+        super()._put(group, key, arrays)
 
 
 def _composed(text: str) -> str:
