@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,61 @@ def load_model(folder: PathLike) -> Any:
     if not is_model(path):
         raise StorageError(f"{path}: no COLMAP model here; it has cameras, images and points3D, .bin or .txt")
     try:
+        _check_counts(path)
         return pycolmap.Reconstruction(path)
     except Exception as error:  # pycolmap's own, of several kinds
         raise StorageError(f"{path}: COLMAP cannot read this model; it is damaged or of another version") from error
+
+
+def _check_counts(folder: Path) -> None:
+    """Refuse a binary model whose counts of things do not fit its files: COLMAP believes them for hours, or for ever.
+
+    The format is that of COLMAP's ``scene/reconstruction_io_binary.cc``.
+    """
+    for name, rest in _RESTS.items():
+        path = folder / name
+        if not path.is_file():
+            continue
+        data = path.read_bytes()
+        (number,) = _U64.unpack_from(data)
+        if number > len(data):
+            raise ValueError(f"{name} says that it holds {number}")
+        at = 8
+        for _ in range(number):
+            at = rest(data, at)
+            if at > len(data):
+                raise ValueError(f"{name} ends too early")
+
+
+def _after_image(data: bytes, at: int) -> int:
+    at = data.index(b"\0", at + 64) + 1  # after its number, pose and camera: its name
+    return at + 8 + 24 * int(_U64.unpack_from(data, at)[0])
+
+
+def _after_point(data: bytes, at: int) -> int:
+    return at + 51 + 8 * int(_U64.unpack_from(data, at + 43)[0])
+
+
+def _after_frame(data: bytes, at: int) -> int:
+    return at + 68 + 16 * int(_U32.unpack_from(data, at + 64)[0])
+
+
+def _after_rig(data: bytes, at: int) -> int:
+    (sensors,) = _U32.unpack_from(data, at + 4)
+    at += 8 + 8 * bool(sensors)
+    for _ in range(sensors - 1):
+        at += 9 + 56 * bool(data[at + 8])
+    return at
+
+
+_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+_RESTS: dict[str, Callable[[bytes, int], int]] = {
+    "cameras.bin": lambda data, at: at + 24,  # and its parameters
+    "images.bin": _after_image,
+    "points3D.bin": _after_point,
+    "frames.bin": _after_frame,
+    "rigs.bin": _after_rig,
+}
 
 
 def save_model(folder: PathLike, model: Any, *, text: bool = False) -> None:

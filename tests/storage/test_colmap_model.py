@@ -1,0 +1,47 @@
+"""COLMAP's models: what their files say of sizes is checked before COLMAP believes it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tiepoints.errors import StorageError
+from tiepoints.storage.colmap_model import load_model
+
+pycolmap = pytest.importorskip("pycolmap")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    options = pycolmap.SyntheticDatasetOptions(num_rigs=2, num_cameras_per_rig=2, num_points3D=20)
+    made = pycolmap.synthesize_dataset(options)
+    (tmp_path / "model").mkdir()
+    made.write_binary(str(tmp_path / "model"))
+    assert load_model(tmp_path / "model").num_points3D() == 20
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", ["cameras", "images", "points3D", "frames", "rigs"])
+def test_damaged_models_are_refused_soon(model: Path, name: str) -> None:
+    path = model / f"{name}.bin"
+    good, rng = path.read_bytes(), np.random.default_rng(len(name))
+    refused = 0
+    for trial in range(60):
+        data = bytearray(good)
+        if trial % 3 == 0:
+            data = data[: int(rng.integers(len(data)))]
+        else:
+            at = int(rng.integers(len(data) - 8)) if trial > 5 else 0
+            data[at : at + 8] = int(rng.choice([2**31 - 1, 2**32 - 1, 2**40, 2**63])).to_bytes(8, "little")
+        path.write_bytes(data)
+        started = time.perf_counter()
+        try:
+            load_model(model)
+        except StorageError as error:
+            refused += 1
+            assert str(model) in str(error) and len(str(error).splitlines()) == 1
+        assert time.perf_counter() - started < 10
+    assert refused > 20
