@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -208,3 +210,29 @@ def test_an_interrupt_ends_the_run_and_keeps_what_is_finished(tmp_path: Path) ->
         with pytest.raises(KeyboardInterrupt):
             run(Heavy(1), items, store, engine=Threads(2), progress=stop)
         assert 0 < run(Heavy(1), items, store).computed <= 36
+
+
+SCRIPT = """
+import sys
+from tiepoints.collection import Collection, Extract, Processes, Step, run
+class Brightness(Step):
+    def __call__(self, photograph):
+        return float(photograph.read().mean())
+step = Brightness() if sys.argv[1] == "own" else Extract("orb")
+print(len(run(step, Collection.from_folder({folder!r}), engine=Processes(2))))
+"""
+
+
+@pytest.mark.parametrize("given", ["file", "standard input"])
+def test_a_script_without_a_guard_uses_processes(tmp_path: Path, examples: Path, given: str) -> None:
+    text = SCRIPT.format(folder=str(examples))
+    (tmp_path / "script.py").write_text(text, encoding="utf-8")
+    script = "-" if given == "standard input" else str(tmp_path / "script.py")
+    done = subprocess.run(
+        [sys.executable, script, "ours"], input=text, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout, done.returncode) == ("4\n", 0), done.stderr
+    own = subprocess.run(
+        [sys.executable, script, "own"], input=text, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert own.returncode == 1 and 'put what uses them below `if __name__ == "__main__":`' in own.stderr

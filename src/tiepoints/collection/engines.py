@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from itertools import chain, islice
 from multiprocessing import current_process, get_context, parent_process
 from queue import SimpleQueue
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -173,7 +176,8 @@ class Processes(Engine):
     """Several calls at once, each in a process of its own: right for work in Python's own code, and where a library may
     end its process.
 
-    A script that uses it has its work below ``if __name__ == "__main__":``, as Python's multiprocessing asks for.
+    A script that defines steps of its own has its work below ``if __name__ == "__main__":``, as Python's
+    multiprocessing asks for: its processes run the script again to find them.
 
     Parameters
     ----------
@@ -192,8 +196,7 @@ class Processes(Engine):
     Examples
     --------
     >>> from tiepoints.collection import Collection, Extract, Processes, run
-    >>> if __name__ == "__main__":    # doctest: +SKIP
-    ...     features = run(Extract("mdnet"), Collection.from_folder("photos"), engine=Processes(4))
+    >>> features = run(Extract("mdnet"), Collection.from_folder("photos"), engine=Processes(4))  # doctest: +SKIP
     >>> Processes(4).workers
     4
     """
@@ -234,16 +237,48 @@ class Processes(Engine):
         every, context = cores(), get_context("spawn")  # forked copies of the threads of OpenCV and of a BLAS hang
         share, ready = max(1, every // workers), context.Event()
         pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(call, share, ready))
+        tasks = iter(tasks)
+        first = list(islice(tasks, 1))
+        script = _without_the_script if not _is_of_the_script((call, first)) else nullcontext
+
+        def submit(task: T, alone: bool) -> Future[Any]:
+            with script():
+                return _submit(pool, task, every if alone else share, share)
+
         try:
             yield from _bounded(
-                lambda task, alone: _submit(pool, task, every if alone else share, share),
-                tasks, memory, workers, self.memory, lost,
+                submit,
+                chain(first, tasks), memory, workers, self.memory, lost,
             )  # fmt: skip
             if lost and not ready.is_set():
                 raise TiepointsError(_NO_MAIN)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+
+def _is_of_the_script(value: Any) -> bool:
+    """Whether something needs what the running script defines, which a new process finds by running it again."""
+    try:
+        return b"__main__" in pickle.dumps(value)
+    except Exception:  # the pool says what cannot be pickled
+        return True
+
+
+@contextmanager
+def _without_the_script() -> Iterator[None]:
+    """Processes that start meanwhile do not run the script again: it needs no guard, and may be standard input."""
+    script: Any = sys.modules["__main__"]
+    with _script_lock:
+        before = {name: getattr(script, name) for name in ("__file__", "__spec__") if hasattr(script, name)}
+        try:
+            script.__spec__ = None
+            script.__dict__.pop("__file__", None)
+            yield
+        finally:
+            vars(script).update(before)
+
+
+_script_lock = threading.Lock()
 
 _NO_MAIN = (
     'the worker processes cannot start: in a script, put what uses them below `if __name__ == "__main__":`, '
