@@ -130,6 +130,11 @@ def obtain(file: WeightFile, *, progress: Callable[[int, int], None] | None = No
     by_hand = f"get {file.name} by other means, put it into a folder and name that in {FOLDER}"
     addresses = [address for address in (file.url, *file.mirrors) if address] if file.sha256 else []
     if not addresses:
+        if file.url:
+            raise WeightsError(
+                f"{file.name} is not fetched, because its checksum is not known: download {file.url} into a folder, "
+                f"and name that in {FOLDER}"
+            )
         raise WeightsError(f"{file.name} is not published where tiepoints could fetch and check it: {by_hand}")
     target = folder / file.name
     target.unlink(missing_ok=True)  # find() refused it
@@ -172,19 +177,22 @@ def reading_weights(path: Path, what: str) -> Iterator[None]:
     WeightsError
         If the file is missing, cannot be read as weights, or holds those of another network.
     """
-
-    def short(error: BaseException) -> str:
-        text = one_line(error)
-        return text if len(text) < 160 else f"{text[:157]}..."
-
+    remedy = f"give a file of {what}, or leave out `weights`"
     try:
         yield
     except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file") from None
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: holds no weights of {what} ({short(error)})") from None
-    except Exception as error:  # whatever foreign bytes make a reader of pickles raise
-        raise WeightsError(f"{path}: cannot be read as weights of {what} ({short(error)})") from None
+        raise WeightsError(f"{path}: no such file; {remedy}") from None
+    except Exception as error:  # whatever foreign bytes make torch's reader raise
+        text = one_line(error)
+        if "PytorchStreamReader" in text or "unexpected EOF" in text:
+            problem = "is truncated or damaged"
+        elif "Weights only load failed" in text:  # torch goes on to recommend reading it unsafely
+            problem = "is no file of tensors, or holds more than tensors, which is not read"
+        elif isinstance(error, RuntimeError | KeyError | TypeError | AttributeError):
+            problem = f"holds no weights of {what} ({text if len(text) < 160 else f'{text[:157]}...'})"
+        else:
+            problem = f"cannot be read as weights of {what} ({text if len(text) < 160 else f'{text[:157]}...'})"
+        raise WeightsError(f"{path}: {problem}; {remedy}") from None
 
 
 def accepted(licence: str) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import tiepoints as tp
 from tiepoints.extraction import is_ready, metadata_of
+from tiepoints.weights import find
 
 torch = pytest.importorskip("torch", reason="the networks need torch")
 
@@ -25,17 +26,26 @@ def ready() -> None:
         pytest.skip(f"the weights of {SMALL} are not in TIEPOINTS_WEIGHTS")
 
 
+def metadata_path() -> Path:
+    path = find(metadata_of(SMALL).weights[0])
+    assert path is not None
+    return path
+
+
 def test_weights_that_are_none_or_those_of_another_network(tmp_path: Path) -> None:
     text, other, evil = tmp_path / "text.pth", tmp_path / "other.pth", tmp_path / "evil.pth"
     text.write_text("not a file of torch")
+    cut = tmp_path / "cut.pth"
+    cut.write_bytes(metadata_path().read_bytes()[:-9])
     torch.save({"layer.weight": torch.zeros(3)}, other)
     with evil.open("wb") as stream:
         pickle.dump(subprocess.Popen, stream, protocol=2)
     for path, words in (
-        (text, "cannot be read as weights of aliked t16"),
+        (text, "is no file of tensors"),
         (other, "holds no weights of aliked t16"),
-        (evil, "cannot be read as weights"),
+        (evil, "holds more than tensors"),
         (tmp_path / "absent.pth", "no such file"),
+        (cut, "is truncated or damaged"),
     ):
         with pytest.raises(tp.WeightsError, match=words) as caught:
             tp.load(SMALL, weights=path)

@@ -289,7 +289,7 @@ def test_missing_wrong_and_other_weights(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / file.name).write_bytes(b"an older one")
     with pytest.raises(tp.WeightsError, match="another version of the weights"):
         load_matcher("lightglue", features="aliked")
-    with pytest.raises(tp.WeightsError, match="cannot be read as weights of lightglue-aliked"):
+    with pytest.raises(tp.WeightsError, match=r"is no file of tensors|cannot be read as weights"):
         load_matcher("lightglue", features="aliked", weights=tmp_path / file.name)
     torch.save({"a": torch.zeros(2)}, tmp_path / "b.pth")
     with pytest.raises(tp.WeightsError, match="holds no weights of lightglue-aliked"):
