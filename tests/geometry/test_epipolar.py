@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+import tiepoints as tp
 from tiepoints.camera import Camera
 from tiepoints.errors import InvalidInputError
 from tiepoints.geometry import (
@@ -248,3 +249,18 @@ def test_a_camera_that_is_missing_is_a_mistake_of_the_caller(rigid_scene) -> Non
         relative_pose(scene.a, scene.b)
     with pytest.raises(InvalidInputError, match="300 points2d but 299 points3d"):
         absolute_pose(scene.a, scene.world[1:], scene.camera)
+
+
+def test_the_best_first_need_fewer_samples():
+    """A quarter of right matches with the best scores: found in few samples, and flags stand where the matches do."""
+    rng = np.random.default_rng(5)
+    world = rng.uniform([-2, -2, 4], [2, 2, 8], (400, 3))
+    a = world[:, :2] / world[:, 2:] * 500 + 320
+    b = (world[:, :2] + [0.5, 0.1]) / (world[:, 2:] + 0.2) * 500 + 320
+    right = np.arange(400) % 8 == 0
+    b[~right] = rng.uniform(0, 640, (350, 2))
+    features = [tp.Features(p, np.zeros((400, 0)), np.ones(400), (640, 640)) for p in (a, b)]
+    matches = tp.Matches(np.column_stack([np.arange(400)] * 2), np.where(right, 0.9, 0.5))
+    model = tp.fundamental(*features, matches, max_iterations=100, best_first=True)
+    assert model and model.inliers[right].all() and model.num_inliers < 100
+    assert not tp.fundamental(*features, matches, max_iterations=100).inliers[right].all()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..checks import choice, number
+from ..checks import choice, count, number
 from ..errors import InvalidInputError
 from ..extraction import Extractor, load
 from ..features import Features, Matches
@@ -195,6 +195,8 @@ class Verify(Step):
         Inlier threshold in pixels; by default 1 for fundamental, 3 for homography.
     seed : int
         Of the random samples.
+    max_iterations : int
+        Samples drawn at most, those with the best scores first. A pair of different scenes draws all of them.
 
     Raises
     ------
@@ -208,6 +210,7 @@ class Verify(Step):
     3.0
     """
 
+    version = 2
     packages = ("numpy", "opencv", "poselib")
 
     def __init__(
@@ -216,14 +219,21 @@ class Verify(Step):
         *,
         threshold: float | None = None,
         seed: int = 0,
+        max_iterations: int = 10_000,
     ) -> None:
         self.geometry = choice(geometry, "geometry", ("fundamental", "homography"))
         default = 1.0 if self.geometry == "fundamental" else 3.0
         self.threshold = default if threshold is None else number(threshold, "threshold", above=0)
         self.seed = seed
+        self.max_iterations = count(max_iterations, "max_iterations", least=1)
 
     def __call__(self, matches: Matches, a: Features, b: Features) -> Verified:
         """The model of a pair."""
-        estimate = fundamental if self.geometry == "fundamental" else homography
-        model = estimate(a, b, matches, threshold=self.threshold, seed=self.seed)
+        options: dict[str, Any] = {
+            "threshold": self.threshold, "seed": self.seed, "max_iterations": self.max_iterations
+        }  # fmt: skip
+        if self.geometry == "fundamental":
+            model = fundamental(a, b, matches, **options, best_first=True)
+        else:
+            model = homography(a, b, matches, **options)
         return Verified(matches, model, log_nfa(model, self.threshold, b.image_size))

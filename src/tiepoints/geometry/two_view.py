@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -111,6 +112,7 @@ def fundamental(
     max_iterations: int = 100_000,
     min_inliers: int = 8,
     seed: int = 0,
+    best_first: bool = False,
 ) -> Geometry:
     """Find the fundamental matrix F, b^T F a = 0, of two images of a rigid scene by cameras that are not calibrated.
 
@@ -135,6 +137,9 @@ def fundamental(
         Fewer inliers, counting the distinct points of either image, are no model; at least 8. See the notes.
     seed : int
         Of the random samples: the same input and seed give the same result. No global random state is touched.
+    best_first : bool
+        Draw samples from the matches with the highest scores first, and from ever more of them (PROSAC: Chum and Matas,
+        CVPR 2005); points without `matches` are then in that order. It finds the same models in far fewer samples.
 
     Returns
     -------
@@ -168,10 +173,14 @@ def fundamental(
     """
     check_options(threshold, confidence, max_iterations, min_inliers, seed, fewest=8)
     points_a, points_b = correspondences(a, b, matches)
+    order = np.arange(len(points_a))
+    if best_first and matches is not None:
+        order = np.argsort(-matches.scores, kind="stable")
     params = _usac_params(threshold, confidence, max_iterations, seed)
     # Inner and iterative local optimisation and graph cut (USAC_ACCURATE) are equally good; this one needs no grid of
     # neighbours, whose cells are in pixels.
     params.score = cv2.SCORE_METHOD_MSAC
+    params.sampler = cv2.SAMPLING_PROSAC if best_first else cv2.SAMPLING_UNIFORM
     params.loMethod = cv2.LOCAL_OPTIM_INNER_AND_ITER_LO
     params.loIterations, params.loSampleSize = 15, 20
     params.final_polisher = cv2.COV_POLISHER
@@ -184,7 +193,10 @@ def fundamental(
         return unit_matrix(from_b.T @ F @ from_a)
 
     task = _Task("fundamental", estimate, back, sampson_error, threshold, min_inliers)
-    return _two_view(task, points_a, points_b, image_size(a), image_size(b))
+    model = _two_view(task, points_a[order], points_b[order], image_size(a), image_size(b))
+    rows = np.argsort(order)
+    overlay = None if model.watermark is None else model.watermark[rows]
+    return replace(model, inliers=model.inliers[rows], watermark=overlay)
 
 
 def _usac_params(threshold: float, confidence: float, max_iterations: int, seed: int) -> Any:
