@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from .batch import progress_bar, shown
+from .batch import engine_of, engine_options, every_option, found, mask_option, progress_bar, shown
+from .options import extractor_options, json_option, make_extractor, quiet_option
 
 if TYPE_CHECKING:
     from ..camera import Camera
     from ..collection import Collection
     from ..exif import Position
+    from ..extraction import Extractor
     from ..storage import Exchange
     from ..tasks.verified import Report
 
@@ -66,6 +69,63 @@ def given_of(sources: tuple[Path, ...]) -> Exchange | None:
     from ..storage import read_exchange
 
     return read_exchange(sources) if sources else None
+
+
+class Scene(NamedTuple):
+    """What `scene_options` ask for."""
+
+    name: str
+    max_keypoints: int
+    max_size: int | None
+    settings: tuple[tuple[str, Any], ...]
+    pairs: str
+    camera_mode: Any
+    focal: float | None
+    cameras: Path | None
+    ratio: float | None
+    given: tuple[Path, ...]
+    mask: Path | None
+    every: int
+    jobs: int | None
+    engine: str
+    address: str | None
+    as_json: bool
+
+    def photographs(self, sources: tuple[str, ...]) -> Collection:
+        """The photographs that are named, with their masks and cameras."""
+        photographs = found(sources, self.mask, self.every, self.as_json)
+        return photographs if self.cameras is None else photographs.with_cameras(read_cameras(self.cameras))
+
+    def extractor(self) -> Extractor:
+        """The extractor, with its options."""
+        return make_extractor(self.name, self.max_keypoints, self.max_size, self.settings)
+
+    def arguments(self, photographs: Collection) -> dict[str, Any]:
+        """What `tasks.reconstruct` and `tasks.build_map` are both given."""
+        return {
+            "pairs": pairs_of(self.pairs, photographs),
+            "camera_mode": self.camera_mode,
+            "focal": self.focal,
+            "given": given_of(self.given),
+            "engine": engine_of(self.jobs, self.engine, self.address),
+        }
+
+
+def scene_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a command that reconstructs: it gets them together, as `scene`."""
+
+    @wraps(function)
+    def command(**options: Any) -> Any:
+        scene = Scene(*(options.pop(name) for name in Scene._fields))
+        return function(scene=scene, **options)
+
+    options = (
+        extractor_options, pairs_option, camera_mode_option, focal_option, cameras_option, ratio_option, given_option,
+        mask_option, every_option, engine_options, quiet_option, json_option,
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def pairs_of(wanted: str, photographs: Collection) -> Any:

@@ -7,20 +7,9 @@ from typing import Any
 
 import click
 
-from .batch import engine_of, engine_options, every_option, explained_interrupt, found, mask_option, shown
-from .many import (
-    camera_mode_option,
-    cameras_option,
-    focal_option,
-    given_of,
-    given_option,
-    pairs_of,
-    pairs_option,
-    ratio_option,
-    read_cameras,
-    reported,
-)
-from .options import examples, extractor_options, json_option, make_extractor, print_json, quiet_option, say
+from .batch import explained_interrupt, shown
+from .many import Scene, reported, scene_options
+from .options import examples, print_json, say
 
 
 @click.command(
@@ -33,43 +22,17 @@ from .options import examples, extractor_options, json_option, make_extractor, p
 )
 @click.argument("photos", nargs=-1, type=click.Path())
 @click.argument("out", type=click.Path(path_type=Path))
-@extractor_options
-@pairs_option
-@camera_mode_option
-@focal_option
-@cameras_option
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
     help="A COLMAP model with known poses of the photographs; without one they are reconstructed.",
 )
-@ratio_option
-@given_option
-@mask_option
-@every_option
-@engine_options
-@quiet_option
-@json_option
+@scene_options
 def command(
     photos: tuple[str, ...],
     out: Path,
-    name: str,
-    max_keypoints: int,
-    max_size: int | None,
-    settings: tuple[tuple[str, Any], ...],
-    pairs: str,
-    camera_mode: Any,
-    focal: float | None,
-    cameras: Path | None,
     model: Path | None,
-    ratio: float | None,
-    given: tuple[Path, ...],
-    mask: Path | None,
-    every: int,
-    jobs: int | None,
-    engine: str,
-    address: str | None,
-    as_json: bool,
+    scene: Scene,
 ) -> None:
     """Make a map of a place from PHOTOS of it, in the folder OUT, for `tiepoints localize`.
 
@@ -83,30 +46,25 @@ def command(
     from ..collection import Collection
     from ..tasks import build_map
 
-    if not photos and not (model and given):
+    if not photos and not (model and scene.given):
         raise click.UsageError("Missing argument 'PHOTOS': only a --model with its features (--from) needs none")
-    photographs = found(photos, mask, every, as_json) if photos else Collection([])
-    if cameras is not None:
-        photographs = photographs.with_cameras(read_cameras(cameras))
-    extractor: Any = make_extractor(name, max_keypoints, max_size, settings)
-    if model and given and click.get_current_context().get_parameter_source("name") is ParameterSource.DEFAULT:
+    photographs = scene.photographs(photos) if photos else Collection([])
+    extractor: Any = scene.extractor()
+    name = scene.name
+    if model and scene.given and click.get_current_context().get_parameter_source("name") is ParameterSource.DEFAULT:
         extractor = name = ""  # the features tell their extractor as little as the model does
-    with explained_interrupt(out.with_name(f"{out.name}.work")), reported(as_json) as progress:
+    with explained_interrupt(out.with_name(f"{out.name}.work")), reported(scene.as_json) as progress:
         made, reconstruction = build_map(
             photographs if photos else None,
             out,
             extractor=extractor,
-            pairs=pairs_of(pairs, photographs),
-            camera_mode=camera_mode,
-            focal=focal,
             model=model,
-            given=given_of(given),
-            ratio=ratio,
-            engine=engine_of(jobs, engine, address),
+            ratio=scene.ratio,
+            **scene.arguments(photographs),
             progress=progress,
         )
     missing = {} if reconstruction is None else reconstruction.missing
-    if as_json:
+    if scene.as_json:
         print_json(
             {"map": str(out), "images": len(made), "points": len(made.xyz), "extractor": name, "missing": missing}
         )

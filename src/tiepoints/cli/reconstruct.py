@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from .batch import engine_of, engine_options, every_option, explained_interrupt, found, mask_option, shown, store_option
-from .many import (
-    camera_mode_option,
-    cameras_option,
-    focal_option,
-    given_of,
-    given_option,
-    pairs_of,
-    pairs_option,
-    ratio_option,
-    read_cameras,
-    reported,
-)
-from .options import examples, extractor_options, json_option, make_extractor, print_json, quiet_option, say
+from .batch import explained_interrupt, shown, store_option
+from .many import Scene, reported, scene_options
+from .options import examples, print_json, say
 
 _LISTED = 10  # photographs that are not registered, of which a line says why
 
@@ -34,8 +22,6 @@ _LISTED = 10  # photographs that are not registered, of which a line says why
 )
 @click.argument("photos", nargs=-1, required=True, type=click.Path())
 @click.argument("out", type=click.Path(path_type=Path))
-@extractor_options
-@pairs_option
 @click.option(
     "--mapper",
     type=click.Choice(("incremental", "global")),
@@ -43,38 +29,14 @@ _LISTED = 10  # photographs that are not registered, of which a line says why
     show_default=True,
     help="COLMAP's: incremental is the more robust, global the faster.",
 )
-@camera_mode_option
-@focal_option
-@cameras_option
-@ratio_option
-@given_option
-@mask_option
-@every_option
-@engine_options
 @store_option("OUT/work")
-@quiet_option
-@json_option
+@scene_options
 def command(
     photos: tuple[str, ...],
     out: Path,
-    name: str,
-    max_keypoints: int,
-    max_size: int | None,
-    settings: tuple[tuple[str, Any], ...],
-    pairs: str,
     mapper: str,
-    camera_mode: Any,
-    focal: float | None,
-    cameras: Path | None,
-    ratio: float | None,
-    given: tuple[Path, ...],
-    mask: Path | None,
-    every: int,
-    jobs: int | None,
-    engine: str,
-    address: str | None,
     store: Path | None,
-    as_json: bool,
+    scene: Scene,
 ) -> None:
     """Reconstruct a scene from PHOTOS of it into the folder OUT: cameras and 3D points, by COLMAP.
 
@@ -87,27 +49,21 @@ def command(
     from ..tasks import reconstruct
     from ..tasks.reconstruction import summary_of
 
-    photographs = found(photos, mask, every, as_json)
-    if cameras is not None:
-        photographs = photographs.with_cameras(read_cameras(cameras))
-    extractor = make_extractor(name, max_keypoints, max_size, settings)
-    with explained_interrupt(store or out / "work"), reported(as_json) as progress:
+    photographs = scene.photographs(photos)
+    extractor = scene.extractor()
+    with explained_interrupt(store or out / "work"), reported(scene.as_json) as progress:
         result = reconstruct(
             photographs,
             out,
             extractor=extractor,
-            pairs=pairs_of(pairs, photographs),
             mapper=mapper,
-            camera_mode=camera_mode,
-            focal=focal,
-            given=given_of(given),
-            match=Match(ratio=ratio),
+            match=Match(ratio=scene.ratio),
             store=store,
-            engine=engine_of(jobs, engine, address),
+            **scene.arguments(photographs),
             progress=progress,
         )
-    if as_json:
-        print_json(summary_of(result) | {"extractor": name})
+    if scene.as_json:
+        print_json(summary_of(result) | {"extractor": scene.name})
     else:
         say(f"{result.registered:6d} of {result.images} photographs registered")
         if result.models > 1:

@@ -162,7 +162,7 @@ def _new_points(
     extractor = Localizer(place).extractor
     with tempfile.TemporaryDirectory(prefix="tiepoints-adding-") as temporary:
         try:
-            sparse = triangulate(
+            sparse, _ = triangulate(
                 photographs, Path(temporary), model, extractor, match=Match(**place.matching), two_views=True,
                 store=store, engine=engine, progress=progress,
             )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..collection import Collection, Engine, Extract, Match, Store, run
+from ..collection import Collection, Engine, Match, Store, run
 from ..collection.pairs import Pair
 from ..collection.retrieval import Describe, Vocabulary
 from ..errors import InvalidInputError, TiepointsError
@@ -16,7 +16,6 @@ from ..extraction import Extractor, load
 from ..files import PathLike
 from ..storage import Exchange
 from ..storage.colmap_model import load_model
-from .given import given_features
 from .maps import Map, write_map
 from .reconstruction import Reconstruction, reconstruct
 from .verified import Report, known_vocabulary, vocabulary_of
@@ -102,19 +101,16 @@ def build_map(
         if not made:
             first = next(iter(made.missing.values()), "there are none")
             raise TiepointsError(f"no camera was found, so there is no map; the first photograph: {first}")
-        sparse = work / "sparse" / "0"
+        assert made.features is not None
+        sparse, features = work / "sparse" / "0", made.features
     else:
         from .triangulation import triangulate
 
-        sparse = triangulate(
+        sparse, features = triangulate(
             photos, work, load_model(model), method, pairs=pairs, match=Match(ratio=ratio), store=kept, engine=engine,
             progress=progress,
         )  # fmt: skip
     with Store(kept) as stored:
-        if given is None:
-            features = run(Extract(method), photos, stored, engine=engine)
-        else:
-            features = given_features(given, photos, stored)
         vocabulary = vocabulary_of(method, features)
         vectors = run(Describe(vocabulary), features, stored, engine=engine)
         found = write_map(

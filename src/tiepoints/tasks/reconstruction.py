@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import choice
-from ..collection import Collection, Engine, Match, Store, Verify, export_colmap
+from ..collection import Collection, Engine, Match, Results, Store, Verify, export_colmap
 from ..collection.pairs import Pair
 from ..extraction import Extractor, load
 from ..files import PathLike, write_lock, write_whole
@@ -59,6 +59,8 @@ class Reconstruction:
         Pairs that were matched, and that geometric verification accepted.
     missing : dict
         Photographs that are not registered, and why.
+    features : Results of `Extract`, optional
+        Of every photograph, read from the store where they are asked for.
 
     Examples
     --------
@@ -79,6 +81,7 @@ class Reconstruction:
     pairs: int
     verified: int
     missing: dict[str, str] = field(default_factory=dict)
+    features: Results | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
         return self.registered > 0
@@ -181,7 +184,7 @@ def reconstruct(
         job = {"mapper": mapper, "database": str(database), "seed": seed}
         job |= {"refine_focal": not known, "refine_extra": not known}
         models = _map(job, photos, folder, len(verified), progress) if any(verified.values()) else []
-    result = _result(folder, photos, models, verified, len(found.views), dict(found.failed))
+    result = _result(folder, photos, models, verified, len(found.views), dict(found.failed), found.features)
     figures = summary_of(result)
     write_whole(folder / "report.json", json.dumps(figures, indent=1).encode())
     page = page_of(models[0] if models else None, photos, figures)
@@ -244,6 +247,7 @@ def _result(
     verified: dict[str, int],
     pairs: int,
     failed: dict[Any, str],
+    features: Results,
 ) -> Reconstruction:
     registered = {models[0].image(i).name for i in models[0].reg_image_ids()} if models else set()
     others = {model.image(i).name for model in models[1:] for i in model.reg_image_ids()}
@@ -269,6 +273,7 @@ def _result(
         pairs,
         int(np.sum(list(verified.values()))) // 2,
         missing,
+        features,
     )
 
 

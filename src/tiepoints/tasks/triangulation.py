@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..collection import Collection, Engine, Match, Store, export_colmap
+from ..collection import Collection, Engine, Match, Results, Store, export_colmap
 from ..collection.pairs import Pair
 from ..errors import InvalidInputError, TiepointsError
 from ..extraction import Extractor
@@ -32,7 +32,7 @@ def triangulate(
     store: Path,
     engine: Engine | None = None,
     progress: Report | None = None,
-) -> Path:
+) -> tuple[Path, Results]:
     """Triangulate the extractor's keypoints with a model's cameras and poses, which stay as they are.
 
     Parameters
@@ -51,6 +51,7 @@ def triangulate(
     -------
     sparse : path
         The new model.
+    features : Results of `Extract`
 
     Raises
     ------
@@ -68,8 +69,7 @@ def triangulate(
     >>> from tiepoints.tasks.triangulation import triangulate
     >>> photos, work = Collection.from_folder("examples"), Path("triangulated")
     >>> model = pycolmap.Reconstruction("known/")                                   # doctest: +SKIP
-    >>> triangulate(photos, work, model, tp.load("mdnet"), store=work / "store")    # doctest: +SKIP
-    PosixPath('triangulated/sparse/0')
+    >>> sparse, features = triangulate(photos, work, model, tp.load("mdnet"), store=work / "store")    # doctest: +SKIP
     """
     pycolmap = require("pycolmap", "triangulation", "sfm")
     known = {model.image(i).name: i for i in model.reg_image_ids()}
@@ -94,7 +94,7 @@ def triangulate(
             raise TiepointsError("COLMAP could not triangulate any point")
         shutil.rmtree(work / "sparse", ignore_errors=True)
         shutil.move(str(out), str(work / "sparse"))
-    return work / "sparse" / "0"
+    return work / "sparse" / "0", found.features
 
 
 def _posed(pycolmap: Any, database: Path, model: Any, known: dict[str, int], folder: Path) -> Path:
