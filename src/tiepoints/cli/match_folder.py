@@ -28,6 +28,8 @@ from .many import CAMERA_MODES, placed_of
 from .options import check_not_an_input, print_json, say
 from .shards import Shard, shard_option
 
+_NAMED = 10  # pairs with overlays that are named
+
 if TYPE_CHECKING:
     from ..collection import Collection, Results, Store
     from ..collection.steps import Step
@@ -111,6 +113,7 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
     from ..collection import Extract, Match, Store, Verify, run
     from ..errors import ImageError
     from ..files import write_lock
+    from ..tasks.reasons import PairReport
 
     started = time.perf_counter()
     photographs = found(wanted.sources, wanted.mask, wanted.every, wanted.as_json)
@@ -140,7 +143,8 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
         with progress_bar("verifying", quiet) as progress:
             views = run(steps[2], matches, store, features, engine=engine, progress=progress)
         failed: dict[Any, str] = {**features.failed, **matches.failed, **views.failed}
-        verified, inliers = _verified(views)
+        report = PairReport(views.items(), {**matches.failed, **views.failed})
+        verified, inliers = report.verified(), sum(len(view.inliers) for view in views.values())
         failed |= _write(wanted, photographs, features, views)
     computed = [results.computed for results in (features, matches, views)]
     content = {
@@ -148,6 +152,7 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
         "images": len(features),
         "pairs": len(views),
         "verified": verified,
+        **report.as_dict(),
         "inliers": inliers,
         "computed": dict(zip(("features", "matches", "geometry"), computed, strict=True)),
         "failed": [{"item": name if isinstance(name, str) else list(name), "error": e} for name, e in failed.items()],
@@ -250,16 +255,6 @@ def _say_changes(out: Path, store: Store, steps: tuple[Step, ...]) -> None:
     write_whole(note, json.dumps(now).encode())
 
 
-def _verified(views: Results) -> tuple[int, int]:
-    """How many pairs are verified, and with how many inliers."""
-    pairs = inliers = 0
-    for view in views.values():
-        if view:
-            pairs += 1
-            inliers += len(view.inliers)
-    return pairs, inliers
-
-
 def _outputs(out: Path) -> list[Path]:
     """Matches mean nothing without the keypoints that they refer to: an HDF5 file of matches has one of features."""
     return [out] if out.suffix == ".db" else [out, out.with_name(f"{out.stem}-features{out.suffix}")]
@@ -277,11 +272,19 @@ def _write(wanted: Wanted, photographs: Collection, features: Results, views: Re
 
 
 def _print(content: dict[str, Any]) -> None:
+    from ..tasks.reasons import OUTCOMES
+
     known = content["images"] - content["computed"]["features"]
     say(f"{content['images']:6d} images, {known} of them extracted before")
     known = content["pairs"] - content["computed"]["geometry"]
     say(f"{content['pairs']:6d} pairs matched, {known} of them before")
     say(f"{content['verified']:6d} pairs verified, {content['inliers']} inliers")
+    for outcome, count in content["pairs_by_outcome"].items():
+        if outcome != "verified":
+            say(f"{count:6d} pairs {OUTCOMES[outcome]}")
+    for outcome in content["pairs_with_overlays"][:_NAMED]:
+        pair = " - ".join(shown(name) for name in outcome["pair"])
+        say(f"       {pair}: {outcome['matches']} matches on an overlay that does not move are left out", err=True)
     if content["failed"]:
         say(f"{len(content['failed'])} images or pairs failed and are left out", err=True)
     if not content["verified"]:

@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 
 from ..collection import Collection
 from ..errors import TiepointsError
+from .reasons import OUTCOMES
 
 __all__ = ["page_of"]
 
 _POINTS = 30_000  # that are drawn; more make the page slow and large
 _PICTURES = 300  # small pictures of photographs, 5 kB each
 _EDGE = 160  # their long edge in pixels
+_PAIRS = 500  # that are listed
 
 
 def page_of(model: Any, photographs: Collection, figures: Mapping[str, Any]) -> str:
@@ -60,10 +62,12 @@ def page_of(model: Any, photographs: Collection, figures: Mapping[str, Any]) -> 
         ("track length: photographs that see a point, mean", f"{figures['track_length']:.2f}"),
         ("reprojection error, mean", f"{figures['reprojection_error']:.2f} px"),
         ("pairs verified", f"{figures['verified']} of {figures['pairs']}"),
+        *((f"pairs: {OUTCOMES[outcome]}", count) for outcome, count in figures.get("pairs_by_outcome", {}).items()),
     ]
     template = files("tiepoints.tasks").joinpath("page.html").read_text(encoding="utf-8")
     parts = {
         "ROWS": "".join(f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows),
+        "PAIRS": _pairs(figures),
         "PICTURES": _pictures(photographs, figures["missing"]),
         # "</" would end the script early
         "SCENE": json.dumps(scene).replace("</", "<\\/"),
@@ -121,6 +125,21 @@ def _pictures(photographs: Collection, missing: Mapping[str, str]) -> str:
     if len(photographs) > len(shown):
         parts.append(f"<p>and {len(photographs) - len(shown)} more photographs</p>")
     return "".join(parts)
+
+
+def _pairs(figures: Mapping[str, Any]) -> str:
+    """The pairs that are not verified, or tell no depth, and why; folded, for there may be many."""
+    listed = figures.get("failed_pairs", [])
+    if not listed:
+        return ""
+    rows = "".join(
+        f"<tr><th>{html.escape(' - '.join(one['pair']))}</th><td>{html.escape(one['why'])}</td></tr>"
+        for one in listed[:_PAIRS]
+    )
+    more = len(listed) - _PAIRS + figures.get("failed_pairs_left_out", 0)
+    rest = f"<p>and {more} more in report.json</p>" if more > 0 else ""
+    title = "Pairs that are not verified, or tell no depth"
+    return f"<details><summary>{title}</summary><table>{rows}</table>{rest}</details>"
 
 
 def _thumbnail(photographs: Collection, name: str) -> str:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..checks import choice
 from ..collection import Collection, Engine, Match, Results, Store, Verify, export_colmap
 from ..collection.pairs import Pair
@@ -22,6 +20,7 @@ from ..storage.colmap_model import load_model as load_model
 from .mapping import run_mapper
 from .nerfstudio import transforms_of
 from .page import page_of
+from .reasons import PairReport
 from .verified import Report, verified_pairs
 
 if TYPE_CHECKING:
@@ -174,18 +173,15 @@ def reconstruct(
         )  # fmt: skip
         database = folder / "database.db"
         export_colmap(database, photos, found.features, found.views, camera_mode=camera_mode, focal=focal)
-        verified = {str(name): 0 for name in found.features}
-        for pair, view in found.views.items():
-            for name in pair if view else ():
-                verified[name] += 1
+        report = PairReport(found.views.items(), found.failed)
         known = focal is not None or all(
             one.camera is not None and one.camera.focal_is_known for one in photos.values()
         )
         job = {"mapper": mapper, "database": str(database), "seed": seed}
         job |= {"refine_focal": not known, "refine_extra": not known}
-        models = _map(job, photos, folder, len(verified), progress) if any(verified.values()) else []
-    result = _result(folder, photos, models, verified, len(found.views), dict(found.failed), found.features)
-    figures = summary_of(result)
+        models = _map(job, photos, folder, len(found.features), progress) if report.verified() else []
+    result = _result(folder, photos, models, report, len(found.views), dict(found.failed), found.features)
+    figures = summary_of(result) | report.as_dict()
     write_whole(folder / "report.json", json.dumps(figures, indent=1).encode())
     page = page_of(models[0] if models else None, photos, figures)
     write_whole(folder / "report.html", page.encode("utf-8", "replace"))
@@ -244,7 +240,7 @@ def _result(
     folder: Path,
     photographs: Collection,
     models: list[Any],
-    verified: dict[str, int],
+    report: PairReport,
     pairs: int,
     failed: dict[Any, str],
     features: Results,
@@ -257,10 +253,8 @@ def _result(
             continue
         if name in others:
             missing[name] = "in a smaller model: too few matches hold it to the largest one"
-        elif not verified.get(name):
-            missing[name] = "no verified pair: it shows something else, or shares too little with the others"
         else:
-            missing[name] = f"not registered: {verified[name]} verified pairs, but too few points seen three times"
+            missing[name] = report.why(name)
     best = models[0] if models else None
     return Reconstruction(
         folder,
@@ -271,7 +265,7 @@ def _result(
         float(best.compute_mean_track_length()) if best else 0.0,
         float(best.compute_mean_reprojection_error()) if best else 0.0,
         pairs,
-        int(np.sum(list(verified.values()))) // 2,
+        report.verified(),
         missing,
         features,
     )

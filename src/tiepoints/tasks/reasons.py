@@ -1,0 +1,116 @@
+"""Why pairs and photographs are not part of a reconstruction, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..collection import Verified
+from ..collection.pairs import Pair
+
+__all__ = ["OUTCOMES", "PairReport"]
+
+#: What becomes of pairs, in a word (`Verified.outcome`, and failed), and what it means.
+OUTCOMES = {
+    "verified": "verified",
+    "planar": "verified, but all on a plane or by a camera that only turned: no depth",
+    "still": "verified, but nothing moves: the same picture, or a camera that stood still",
+    "chance": "no more inliers than chance gives",
+    "few": "too few matches",
+    "overlay": "only an overlay agrees that does not move, such as a label or a watermark",
+    "failed": "failed",
+}
+_VERIFIED = ("verified", "planar", "still")
+_FLAT = {
+    "planar": "show a plane, or come from a camera that only turned",
+    "still": "show the same picture, or come from a camera that stood still",
+}
+_MOST = 10_000  # pairs that a report lists
+
+
+class PairReport:
+    """What became of the pairs.
+
+    Parameters
+    ----------
+    views : iterable of (pair, Verified)
+    failed : mapping
+        Items that failed, and why; those that are pairs count.
+
+    Attributes
+    ----------
+    outcomes : Counter
+        How many pairs there are of each of `OUTCOMES`.
+    reasons : dict from pair to str
+        Why a pair is not verified, or tells no depth.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection import Verified
+    >>> from tiepoints.geometry import Geometry
+    >>> from tiepoints.tasks.reasons import PairReport
+    >>> none = Verified(tp.Matches.empty(), Geometry("fundamental", None, np.zeros(0, bool)), np.inf)
+    >>> report = PairReport([(("a", "b"), none)], {})
+    >>> report.why("a")
+    'no verified pair (too few matches: 1 of 1)'
+    """
+
+    def __init__(self, views: Iterable[tuple[Any, Verified]], failed: Mapping[Any, str]) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.reasons: dict[Pair, str] = {}
+        self._of_image: dict[str, Counter[str]] = {}
+        self._overlays: dict[Pair, int] = {}
+        for pair, view in views:
+            self._count(pair, view.outcome, view.reason)
+            if view.geometry.watermark is not None:
+                self._overlays[pair] = int(view.geometry.watermark.sum())
+        for pair, message in failed.items():
+            if isinstance(pair, tuple):
+                self._count(pair, "failed", message)
+
+    def _count(self, pair: Pair, outcome: str, reason: str) -> None:
+        self.outcomes[outcome] += 1
+        if reason:
+            self.reasons[pair] = reason
+        for name in pair:
+            self._of_image.setdefault(name, Counter())[outcome] += 1
+
+    @property
+    def overlays(self) -> dict[Pair, int]:
+        """Pairs with matches on an overlay that does not move, and how many of them were left out."""
+        return self._overlays
+
+    def verified(self, name: str | None = None) -> int:
+        """How many pairs are verified: all, or those of an image."""
+        counts = self.outcomes if name is None else self._of_image.get(name, Counter())
+        return sum(counts[outcome] for outcome in _VERIFIED)
+
+    def why(self, name: str) -> str:
+        """Why a photograph is not registered, as far as its pairs tell."""
+        counts = self._of_image.get(name, Counter())
+        every = counts.total()
+        if not every:
+            return "no pair: it was matched with no other photograph"
+        verified = self.verified(name)
+        if not verified:
+            parts = [f"{OUTCOMES[outcome]}: {number} of {every}" for outcome, number in counts.most_common()]
+            return f"no verified pair ({', '.join(parts)})"
+        if not counts["verified"]:
+            flat = max(_FLAT, key=lambda outcome: counts[outcome])
+            return f"no depth: its {verified} verified pairs {_FLAT[flat]}"
+        return f"not registered: {verified} verified pairs, but too few points seen three times"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can say it."""
+        listed = list(self.reasons.items())
+        content: dict[str, Any] = {
+            "pairs_by_outcome": dict(self.outcomes),
+            "failed_pairs": [{"pair": list(pair), "why": why} for pair, why in listed[:_MOST]],
+            "pairs_with_overlays": [{"pair": list(p), "matches": n} for p, n in list(self._overlays.items())[:_MOST]],
+        }
+        if len(listed) > _MOST:
+            content["failed_pairs_left_out"] = len(listed) - _MOST
+        return content
