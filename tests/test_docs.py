@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 import tiepoints as tp
-from tiepoints import camera, collection, images, metrics, tasks
+from tiepoints import benchmarks, camera, collection, exif, images, metrics, tasks
 from tiepoints.benchmarks import methods, trajectories, writers
 from tiepoints.collection import finding, memory, orientation, records, retrieval, running, salvage, steps, videos
 from tiepoints.datasets import archives, catalogue, hdf5, planar, scenes, trajectories as recorded
@@ -25,15 +25,13 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("example
 CODE = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```)?", re.DOTALL | re.MULTILINE)
 
 
-# Whose public functions and classes each have an example.
-WHOLE = [camera, images, catalogue, hdf5, planar, scenes, recorded, collection, finding, memory, orientation, records]
-WHOLE += [retrieval, running, salvage, steps, videos, tasks, mapping, maps, nerfstudio, page, reconstruction]
-WHOLE += [triangulation, verified]
-WHOLE += [metrics.correspondences, metrics.depth, metrics.planar, metrics.poses, metrics.trajectories]
-
-# Whose public functions do; an example of a class, or of anything else, is run too.
-MODULES = [*WHOLE, tp, tp.extraction, tp.features, tp.geometry, tp.matching, tp.storage]
-MODULES += [archives, trajectories, methods, writers]
+# What users import: its public functions and classes each have an example, which is run.
+MODULES = [tp, tp.extraction, tp.features, tp.geometry, tp.matching, tp.storage, camera, exif, images]
+MODULES += [collection, finding, memory, orientation, records, retrieval, running, salvage, steps, videos]
+MODULES += [archives, catalogue, hdf5, planar, scenes, recorded]
+MODULES += [metrics.correspondences, metrics.depth, metrics.planar, metrics.poses, metrics.trajectories]
+MODULES += [tasks, mapping, maps, nerfstudio, page, reconstruction, triangulation, verified]
+MODULES += [benchmarks, trajectories, methods, writers]
 
 
 def public(modules: list[ModuleType]) -> dict[str, Callable[..., object]]:
@@ -104,17 +102,12 @@ def has_example(value: object) -> bool:
     return any(test.examples for test in doctest.DocTestFinder().find(value, "value"))
 
 
-def required() -> list[str]:
-    whole = public(WHOLE)
-    return [name for name, value in PUBLIC.items() if inspect.isfunction(value) or name in whole]
-
-
-@pytest.mark.parametrize("name", required())
+@pytest.mark.parametrize("name", PUBLIC)
 def test_what_is_public_has_an_example(name: str) -> None:
     assert has_example(PUBLIC[name]), f"{name} has no example"
 
 
-@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if has_example(value)])
+@pytest.mark.parametrize("name", PUBLIC)
 def test_examples_in_docstrings_run(name: str, beside_examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "colmap" in name or "import pycolmap" in (inspect.getdoc(PUBLIC[name]) or ""):
         pytest.importorskip("pycolmap", reason="needs the extra sfm")

@@ -9,6 +9,15 @@ class TiepointsError(Exception):
     """Anything that tiepoints itself refuses or cannot do; the base of all its errors.
 
     The message is one line: whatever would end it or move the cursor, for instance in a file's name, is escaped.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> try:
+    ...     tp.load("rootsfit")
+    ... except tp.TiepointsError as error:  # whatever it is
+    ...     print(error)
+    no extractor is called 'rootsfit': did you mean 'rootsift'?
     """
 
     def __init__(self, *args: object) -> None:
@@ -16,30 +25,90 @@ class TiepointsError(Exception):
 
 
 class ImageError(TiepointsError, ValueError):
-    """An image that cannot be read or used: missing, truncated, too large, of an unsupported kind."""
+    """An image that cannot be read or used: missing, truncated, too large, of an unsupported kind.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> try:
+    ...     tp.read("no_such.jpg")
+    ... except tp.ImageError as error:
+    ...     print(error)
+    no_such.jpg: no such file
+    """
 
 
 class InvalidInputError(TiepointsError, ValueError):
-    """An argument of the wrong shape, type or range."""
+    """An argument of the wrong shape, type or range.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> try:
+    ...     tp.load("orb", max_keypoints=0)
+    ... except tp.InvalidInputError as error:
+    ...     print(error)
+    max_keypoints is 0, but must be a whole number, at least 1
+    """
 
 
 class UnknownExtractorError(TiepointsError, KeyError):
-    """A name that no registered extractor has."""
+    """A name that no registered extractor has.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> try:
+    ...     tp.load("ord")
+    ... except tp.UnknownExtractorError as error:
+    ...     print(error)
+    no extractor is called 'ord': did you mean 'orb'?
+    """
 
     def __str__(self) -> str:  # KeyError would print the repr of the message
         return str(self.args[0]) if self.args else ""
 
 
 class MissingDependencyError(TiepointsError, ImportError):
-    """An optional package that is not installed; the message names the command that installs it."""
+    """An optional package that is not installed; the message names the command that installs it.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> try:
+    ...     extractor = tp.load("aliked")       # doctest: +SKIP
+    ... except tp.MissingDependencyError as error:
+    ...     extractor = tp.load("mdnet")        # without torch
+    >>> issubclass(tp.MissingDependencyError, ImportError)
+    True
+    """
 
 
 class StorageError(TiepointsError, OSError):
-    """A file of features, matches, cameras or a model that cannot be read or written."""
+    """A file of features, matches, cameras or a model that cannot be read or written.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> try:
+    ...     tp.storage.load_features("no_such.npz")
+    ... except tp.StorageError as error:
+    ...     print(error)
+    no_such.npz: no such file
+    """
 
 
 class TrainingError(TiepointsError, RuntimeError):
-    """A training that cannot go on; what it has reached is kept."""
+    """A training that cannot go on; what it has reached is kept.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> raise tp.TrainingError("the loss is not a number at step 1200; go on from the last checkpoint")
+    Traceback (most recent call last):
+        ...
+    tiepoints.errors.TrainingError: the loss is not a number at step 1200; go on from the last checkpoint
+    """
 
 
 # Unicode's categories of characters that no terminal should get from a file's name: controls (with the escape
@@ -72,8 +141,34 @@ def one_line(error: BaseException) -> str:
 
 
 class WeightsError(TiepointsError, OSError):
-    """Trained parameters that are missing, damaged, of another version, or not those of the method."""
+    """Trained parameters that are missing, damaged, of another version, or not those of the method.
+
+    Examples
+    --------
+    >>> import os
+    >>> from tiepoints import WeightsError
+    >>> from tiepoints.weights import WeightFile, find
+    >>> before = os.environ.get("TIEPOINTS_WEIGHTS")
+    >>> os.environ["TIEPOINTS_WEIGHTS"] = "no_such_folder"
+    >>> try:
+    ...     find(WeightFile("weights.pth", "", ""))
+    ... except WeightsError as error:
+    ...     print(error)
+    TIEPOINTS_WEIGHTS is 'no_such_folder', which is no folder: name the one that holds the weights, or unset it
+    >>> _ = os.environ.pop("TIEPOINTS_WEIGHTS") if before is None else os.environ.update(TIEPOINTS_WEIGHTS=before)
+    """
 
 
 class LicenceError(TiepointsError, PermissionError):
-    """A licence that the user has not accepted; the message names it and the command that accepts it."""
+    """A licence that the user has not accepted; the message names it and the command that accepts it.
+
+    Examples
+    --------
+    >>> from tiepoints import LicenceError
+    >>> from tiepoints.weights import accepted, require_consent
+    >>> try:
+    ...     require_consent("superpoint", "LicenseRef-Magic-Leap")
+    ... except LicenceError as error:
+    ...     print(str(error).partition(":")[0])
+    the weights of superpoint are under LicenseRef-Magic-Leap, which does not allow commercial use
+    """

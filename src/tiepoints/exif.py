@@ -31,7 +31,14 @@ _SAME_SHAPE = 0.01
 
 
 class Position(NamedTuple):
-    """Where a photograph was taken, in the frame of WGS 84 (EPSG:4326 and the altitude)."""
+    """Where a photograph was taken, in the frame of WGS 84 (EPSG:4326 and the altitude).
+
+    Examples
+    --------
+    >>> from tiepoints.exif import Position
+    >>> Position(latitude=55.705, longitude=13.188, altitude=None).latitude
+    55.705
+    """
 
     latitude: float
     """Degrees, north positive."""
@@ -114,6 +121,12 @@ def orientation_from_exif(path: PathLike) -> int:
     ------
     ImageError
         If the file cannot be opened as an image.
+
+    Examples
+    --------
+    >>> from tiepoints.exif import orientation_from_exif
+    >>> orientation_from_exif("examples/desk_1.jpg")
+    1
     """
     path = checks.path(path, "path")
     with opened(path, pixel_limit(None)) as image:

@@ -50,6 +50,13 @@ class WeightFile:
         64 hexadecimal digits. Empty where it is not known: then it is used from the user's folder only, unchecked.
     mirrors : tuple of str
         Further addresses of the same bytes.
+
+    Examples
+    --------
+    >>> from tiepoints.extraction import metadata_of
+    >>> file = metadata_of("xfeat").weights[0]
+    >>> file.name, len(file.sha256)
+    ('xfeat.pt', 64)
     """
 
     name: str

@@ -32,6 +32,13 @@ class Method:
     recipe : (str, mapping), optional
         The name and options from which `tiepoints.load` makes the same extractor: for the benchmark of speed, which
         varies the options, and measures memory in another process.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import method
+    >>> one = method("orb:levels=4", max_keypoints=500)
+    >>> one.label, one.extractor.max_keypoints
+    ('orb levels=4', 500)
     """
 
     label: str

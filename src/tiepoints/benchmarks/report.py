@@ -52,6 +52,12 @@ class Column:
         Whether people see it at first; JSON and CSV hold every column.
     better : {"higher", "lower", ""}
         Which values are better; "" for those that are neither.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import Column
+    >>> Column("mma3", "MMA@3", help="mean matching accuracy at 3 px", better="higher").digits
+    3
     """
 
     key: str
@@ -81,6 +87,12 @@ class Row:
         The part of the data, such as "viewpoint" or a scene.
     source : str
         Where a published figure comes from; empty for what was measured here.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import Row
+    >>> Row("rootsift", {"mma3": 0.51}, group="viewpoint").values["mma3"]
+    0.51
     """
 
     method: str
@@ -105,6 +117,14 @@ class Table:
     ------
     InvalidInputError
         If a row has a value for which there is no column.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import Column, Row, Table
+    >>> columns = (Column("mma3", "MMA@3", better="higher"),)
+    >>> table = Table("HPatches", columns, (Row("rootsift", {"mma3": 0.51}), Row("orb", {"mma3": 0.44})))
+    >>> table.row("orb").values
+    {'mma3': 0.44}
     """
 
     title: str
@@ -171,7 +191,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Series:
-    """One method's points in a plot; `reference` marks what was not measured here."""
+    """One method's points in a plot; `reference` marks what was not measured here.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import Series
+    >>> Series("orb", (1, 2, 3), (0.25, 0.44, 0.52)).y[-1]
+    0.52
+    """
 
     label: str
     x: tuple[float, ...]
@@ -181,7 +208,15 @@ class Series:
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves ("lines"), or marks ("points"), one series a method."""
+    """Curves ("lines"), or marks ("points"), one series a method.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import Plot, Series
+    >>> curves = Plot("MMA", "threshold, px", "MMA", (Series("orb", (1, 2, 3), (0.25, 0.44, 0.52)),))
+    >>> curves.kind, len(curves.series)
+    ('lines', 1)
+    """
 
     title: str
     x_label: str
@@ -194,7 +229,15 @@ class Plot:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An example: (H, W, 3) uint8 RGB and what it shows."""
+    """An example: (H, W, 3) uint8 RGB and what it shows.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.benchmarks import Picture
+    >>> Picture("the box", tp.read("examples/box.png")).pixels.shape
+    (223, 324, 3)
+    """
 
     caption: str
     pixels: NDArray[np.uint8]
@@ -223,6 +266,14 @@ class Report:
         How the figures were made: versions, options, folders.
     incomplete : bool
         Whether an image or pair could not be judged; the notes name it.
+
+    Examples
+    --------
+    >>> from tiepoints.benchmarks import Column, Report, Row, Table, print_report
+    >>> table = Table("HPatches", (Column("mma3", "MMA@3", better="higher"),), (Row("orb", {"mma3": 0.44}),))
+    >>> report = Report("HPatches", "d2net", "Mean matching accuracy.", (table,), notes=("one sequence only",))
+    >>> report.table.row("orb").values["mma3"], report.incomplete
+    (0.44, False)
     """
 
     title: str

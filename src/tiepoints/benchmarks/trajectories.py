@@ -67,6 +67,17 @@ class TrajectoryErrors:
         Of the true trajectory, as far as it was compared.
     distances : (matched,) float64
         The distances behind `ate`, in the order of time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.benchmarks.trajectories import trajectory_errors
+    >>> from tiepoints.datasets.trajectories import Trajectory
+    >>> poses = np.tile(np.eye(4), (4, 1, 1))
+    >>> poses[:, :3, 3] = [[0, 0, 0], [1, 0, 0], [1, 2, 0], [0, 1, 3]]
+    >>> errors = trajectory_errors(Trajectory(poses), Trajectory(poses), align="none")
+    >>> errors.matched, errors.ate["max"], errors.scale
+    (4, 0.0, 1.0)
     """
 
     ate: Mapping[str, float]

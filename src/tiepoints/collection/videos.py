@@ -29,6 +29,7 @@ def frames_of(path: Path) -> int:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> import cv2
     >>> import numpy as np
     >>> from tiepoints.collection.videos import frames_of
@@ -36,7 +37,7 @@ def frames_of(path: Path) -> int:
     >>> for _ in range(3):
     ...     _ = video.write(np.zeros((48, 64, 3), np.uint8))
     >>> video.release()
-    >>> frames_of("three.avi")
+    >>> frames_of(Path("three.avi"))
     3
     """
     video = _opened(path)
@@ -59,6 +60,7 @@ def read_frame(path: Path, number: int) -> NDArray[np.uint8]:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> import cv2
     >>> import numpy as np
     >>> from tiepoints.collection.videos import read_frame
@@ -66,7 +68,7 @@ def read_frame(path: Path, number: int) -> NDArray[np.uint8]:
     >>> for value in (0, 255):
     ...     _ = video.write(np.full((48, 64, 3), value, np.uint8))
     >>> video.release()
-    >>> read_frame("two.avi", 1).shape
+    >>> read_frame(Path("two.avi"), 1).shape
     (48, 64, 3)
     """
     if number >= _ends.get(_state(path), number + 1):

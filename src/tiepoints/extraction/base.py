@@ -30,6 +30,20 @@ class Detections(NamedTuple):
     """What a method found in the image that it was given, in that image's own pixels and in any order.
 
     The fields are those of `Features`, which `Extractor` makes of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tiepoints.extraction import Detections, Extractor, Metadata
+    >>> class Corners(Extractor):
+    ...     metadata = Metadata(name="corners", summary="", paper="", code_licence="Apache-2.0", descriptor_size=2)
+    ...     def _detect(self, image, mask):
+    ...         height, width = image.shape
+    ...         points = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], np.float32)
+    ...         unit = np.tile(np.array([1, 0], np.float32), (4, 1))
+    ...         return Detections(points, unit, np.ones(4, np.float32))
+    >>> Corners()("examples/box.png")
+    Features(4 keypoints, 2-D, image 324x223)
     """
 
     keypoints: NDArray[np.float32]

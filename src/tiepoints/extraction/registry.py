@@ -84,7 +84,14 @@ def load(name: str, **options: Any) -> Extractor:
 
 
 class Option(NamedTuple):
-    """An option of a method, as its class declares and documents it."""
+    """An option of a method, as its class declares and documents it.
+
+    Examples
+    --------
+    >>> from tiepoints.extraction import options_of
+    >>> [(option.name, option.default, option.kind) for option in options_of("orb") if option.name == "levels"]
+    [('levels', 8, 'int')]
+    """
 
     name: str
     default: Any

@@ -35,7 +35,15 @@ _OPTIONAL: tuple[tuple[str, Any, float | None], ...] = (
 
 
 class Keypoint(NamedTuple):
-    """One row of `Features`: what iterating over them and indexing them by a number gives."""
+    """One row of `Features`: what iterating over them and indexing them by a number gives.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> keypoint = tp.load("orb")("examples/box.png")[0]
+    >>> 0 <= keypoint.x <= 323, keypoint.set is None, keypoint.scale is None
+    (True, True, False)
+    """
 
     x: float
     y: float

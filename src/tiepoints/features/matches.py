@@ -24,7 +24,14 @@ Float32 = NDArray[np.float32]
 
 
 class Match(NamedTuple):
-    """One row of `Matches`: what iterating over them and indexing them by a number gives."""
+    """One row of `Matches`: what iterating over them and indexing them by a number gives.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> tp.Matches([[3, 5]], [0.5])[0]
+    Match(a=3, b=5, score=0.5)
+    """
 
     a: int
     """Row in the first image's features."""

@@ -16,6 +16,19 @@ class Matcher(ABC):
 
     A new matcher defines `_match`; its options are arguments of its constructor, kept under their own names. Other
     packages add matchers by the entry-point group ``tiepoints.matchers``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tiepoints as tp
+    >>> from tiepoints.matching import Matcher
+    >>> class SameRow(Matcher):
+    ...     def _match(self, a, b):
+    ...         rows = np.arange(min(len(a), len(b)), dtype=np.int32)
+    ...         return tp.Matches(np.column_stack([rows, rows]), np.ones(len(rows), np.float32))
+    >>> features = tp.load("rootsift", max_keypoints=50)("examples/box.png")
+    >>> tp.match(features, features, matcher=SameRow())
+    Matches(50)
     """
 
     @abstractmethod

@@ -83,6 +83,15 @@ class TwoView:
     ------
     InvalidInputError
         If the kind is unknown, or the matrix is not 3x3 and finite or the kind has none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tiepoints as tp
+    >>> from tiepoints.storage import TwoView
+    >>> inliers = tp.Matches([[0, 0], [1, 2]], [0.9, 0.8])
+    >>> TwoView(inliers, "planar", np.eye(3)).kind
+    'planar'
     """
 
     matches: Matches
@@ -120,6 +129,15 @@ class ColmapDatabase:
     failed : dict of str to str
         Images that cannot be used, and why: their camera is of an unknown model or damaged, or their name leads out of
         the folder of the images. Their pairs are left out as well.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> features = tp.load("orb", max_keypoints=50)("examples/box.png")
+    >>> tp.storage.write_colmap("one.db", {"box.png": (features, tp.Camera.from_focal(400, (324, 223)))})
+    >>> found = tp.storage.read_colmap("one.db")
+    >>> list(found.images), found.images["box.png"][1].model, found.failed
+    (['box.png'], 'SIMPLE_RADIAL', {})
     """
 
     images: dict[str, tuple[Features, Camera]]

@@ -31,7 +31,21 @@ _HEADERS = 32_768
 
 
 class MissingItemError(StorageError, KeyError):
-    """An image or a pair that a file does not hold."""
+    """An image or a pair that a file does not hold.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.storage import FeatureReader, FeatureWriter, MissingItemError
+    >>> with FeatureWriter("few.h5", overwrite=True) as writer:
+    ...     writer.write("box.png", tp.load("orb", max_keypoints=50)("examples/box.png"))
+    >>> try:
+    ...     with FeatureReader("few.h5") as reader:
+    ...         reader["desk_1.jpg"]
+    ... except MissingItemError as error:
+    ...     print(error.args[0])
+    few.h5: holds no features of 'desk_1.jpg'
+    """
 
 
 class Reader(Mapping[K, V], ABC, Generic[K, V]):

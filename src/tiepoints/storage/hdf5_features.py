@@ -36,6 +36,16 @@ class FeatureReader(Reader[str, Features]):
     StorageError
         If there is no such file, or it is truncated, not HDF5 or holds no features; on access, if an image's datasets
         are damaged. For an image that is not there, `MissingItemError`, which is a KeyError too.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.storage import FeatureReader, FeatureWriter
+    >>> with FeatureWriter("features.h5", overwrite=True) as writer:
+    ...     writer.write("box.png", tp.load("rootsift", max_keypoints=50)("examples/box.png"))
+    >>> with FeatureReader("features.h5") as reader:
+    ...     print(reader.names(), reader["box.png"])
+    ['box.png'] Features(50 keypoints, 128-D, image 324x223)
     """
 
     what = "features"
@@ -107,6 +117,17 @@ class FeatureWriter(Writer[str]):
         On entering: if another process is writing this file, if what is there is no file of features or was made with
         something else, or if the folder cannot be written. Later: if the file cannot be written, for instance because
         the disk is too small.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.storage import FeatureWriter
+    >>> orb = tp.load("orb", max_keypoints=50)
+    >>> with FeatureWriter("features.h5", overwrite=True) as writer:
+    ...     for name in ("box.png", "desk_1.jpg"):
+    ...         writer.write(name, orb(f"examples/{name}"))
+    ...     print(len(writer))
+    2
     """
 
     what = "features"

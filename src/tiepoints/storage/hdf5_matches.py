@@ -39,6 +39,16 @@ class MatchReader(Reader[Pair, Matches]):
     ------
     StorageError
         As `FeatureReader`.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.storage import MatchReader, MatchWriter
+    >>> with MatchWriter("matches.h5", overwrite=True) as writer:
+    ...     writer.write(("a.jpg", "b.jpg"), tp.Matches([[0, 1], [2, 0]], [0.75, 0.5]), counts=(3, 2))
+    >>> with MatchReader("matches.h5") as reader:
+    ...     print(reader.pairs(), reader["b.jpg", "a.jpg"].indices.tolist())
+    [('a.jpg', 'b.jpg')] [[1, 0], [0, 2]]
     """
 
     what = "matches"
@@ -87,6 +97,15 @@ class MatchWriter(Writer[Pair]):
 
     Interruption, adding to an existing file, parameters and errors: as `FeatureWriter`. (a, b) and (b, a) are
     one pair, which keeps the direction that it was first written in.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.storage import MatchWriter
+    >>> with MatchWriter("matches.h5", overwrite=True) as writer:
+    ...     writer.write(("a.jpg", "b.jpg"), tp.Matches([[0, 1]], [0.75]), counts=(3, 2))
+    ...     print(("b.jpg", "a.jpg") in writer)
+    True
     """
 
     what = "matches"
