@@ -109,7 +109,7 @@ def test_what_is_public_has_an_example(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples_in_docstrings_run(name: str, beside_examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "colmap" in name or "import pycolmap" in (inspect.getdoc(PUBLIC[name]) or ""):
+    if "colmap" in name.lower() or "import pycolmap" in (inspect.getdoc(PUBLIC[name]) or ""):
         pytest.importorskip("pycolmap", reason="needs the extra sfm")
     monkeypatch.chdir(beside_examples)
     finder, runner = doctest.DocTestFinder(exclude_empty=True), doctest.DocTestRunner(verbose=False)

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING
 from ..lazy import attach
 
 if TYPE_CHECKING:
-    from .colmap import (
-        ColmapDatabase as ColmapDatabase,
-        TwoView as TwoView,
-        read_colmap as read_colmap,
-        write_colmap as write_colmap,
-    )
+    from .colmap import read_colmap as read_colmap, write_colmap as write_colmap
     from .exchange import Exchange as Exchange, read_exchange as read_exchange, write_exchange as write_exchange
     from .hdf5 import MissingItemError as MissingItemError
     from .hdf5_features import FeatureReader as FeatureReader, FeatureWriter as FeatureWriter
@@ -30,11 +25,12 @@ if TYPE_CHECKING:
         save_matches as save_matches,
     )
     from .opensfm import load_opensfm as load_opensfm, save_opensfm as save_opensfm
+    from .two_view import ColmapDatabase as ColmapDatabase, TwoView as TwoView
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "colmap": ["ColmapDatabase", "TwoView", "read_colmap", "write_colmap"],
+        "colmap": ["read_colmap", "write_colmap"],
         "exchange": ["Exchange", "read_exchange", "write_exchange"],
         "hdf5": ["MissingItemError"],
         "hdf5_features": ["FeatureReader", "FeatureWriter"],
@@ -43,5 +39,6 @@ __getattr__, __dir__, __all__ = attach(
         "meshroom": ["load_meshroom", "save_meshroom"],
         "npz": ["load_features", "load_matches", "save_features", "save_matches"],
         "opensfm": ["load_opensfm", "save_opensfm"],
+        "two_view": ["ColmapDatabase", "TwoView"],
     },
 )

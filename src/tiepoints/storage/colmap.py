@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal as OneOf, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,6 @@ from ..files import PathLike, check_name, one_line, read_bytes, real, replacing,
 from ..optional import require
 from .colmap_checks import (
     CameraMode,
-    Pair,
     Space,
     check_image,
     check_pair,
@@ -36,115 +34,9 @@ from .colmap_checks import (
     shared_by,
 )
 from .reading import check_regular
+from .two_view import MATRIX, ColmapDatabase, Kind, Pair, TwoView
 
-__all__ = ["ColmapDatabase", "Kind", "TwoView", "read_colmap", "write_colmap"]
-
-#: COLMAP's names for what relates two views, in lower case.
-Kind = OneOf[
-    "undefined",
-    "degenerate",
-    "calibrated",
-    "calibrated_rig",
-    "uncalibrated",
-    "planar",
-    "panoramic",
-    "planar_or_panoramic",
-    "watermark",
-    "multiple",
-]
-# Which of a two-view geometry's matrices belongs to its kind.
-_MATRIX: dict[str, str] = {
-    "calibrated": "E",
-    "calibrated_rig": "E",
-    "uncalibrated": "F",
-    "planar": "H",
-    "panoramic": "H",
-    "planar_or_panoramic": "H",
-}
-
-
-@dataclass(frozen=True, eq=False)
-class TwoView:
-    """The verified matches of a pair and the model that verified them.
-
-    Parameters
-    ----------
-    matches : Matches
-        The inliers; their scores do not go into the database.
-    kind : str
-        COLMAP's configuration, in lower case; 'calibrated', 'uncalibrated' and 'planar' are the usual ones.
-    matrix : (3, 3) float64, optional
-        From the first image to the second, in pixels, pixel-centre convention: the essential matrix (of normalised
-        coordinates) if calibrated, the fundamental matrix if uncalibrated, the homography if planar or panoramic.
-    putative : Matches, optional
-        What was to be verified; the inliers if not given.
-
-    Raises
-    ------
-    InvalidInputError
-        If the kind is unknown, or the matrix is not 3x3 and finite or the kind has none.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import tiepoints as tp
-    >>> from tiepoints.storage import TwoView
-    >>> inliers = tp.Matches([[0, 0], [1, 2]], [0.9, 0.8])
-    >>> TwoView(inliers, "planar", np.eye(3)).kind
-    'planar'
-    """
-
-    matches: Matches
-    kind: Kind = "uncalibrated"
-    matrix: NDArray[np.float64] | None = None
-    putative: Matches | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise InvalidInputError(
-                f"{self.kind!r} is no kind of two-view geometry; known are {', '.join(get_args(Kind))}"
-            )
-        if self.matrix is not None:
-            matrix = np.array(self.matrix, dtype=np.float64)
-            if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or self.kind not in _MATRIX:
-                raise InvalidInputError(f"a {self.kind} pair has no matrix {matrix.tolist()}")
-            matrix.flags.writeable = False
-            object.__setattr__(self, "matrix", matrix)
-
-
-@dataclass(frozen=True, eq=False)
-class ColmapDatabase:
-    """What a COLMAP database holds, in our conventions.
-
-    Parameters
-    ----------
-    images : dict of str to (Features, Camera)
-        By image name, in the order of the database.
-    matches : dict of (str, str) to Matches
-        Unverified; every score is 1.
-    two_views : dict of (str, str) to TwoView
-        Verified; what the mapper works from.
-    positions : dict of str to Position
-        Where images were taken, as far as the database has it in WGS 84.
-    failed : dict of str to str
-        Images that cannot be used, and why: their camera is of an unknown model or damaged, or their name leads out of
-        the folder of the images. Their pairs are left out as well.
-
-    Examples
-    --------
-    >>> import tiepoints as tp
-    >>> features = tp.load("orb", max_keypoints=50)("examples/box.png")
-    >>> tp.storage.write_colmap("one.db", {"box.png": (features, tp.Camera.from_focal(400, (324, 223)))})
-    >>> found = tp.storage.read_colmap("one.db")
-    >>> list(found.images), found.images["box.png"][1].model, found.failed
-    (['box.png'], 'SIMPLE_RADIAL', {})
-    """
-
-    images: dict[str, tuple[Features, Camera]]
-    matches: dict[Pair, Matches]
-    two_views: dict[Pair, TwoView]
-    positions: dict[str, Position] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+__all__ = ["read_colmap", "write_colmap"]
 
 
 def write_colmap(
@@ -371,7 +263,7 @@ def _write_pair(pycolmap: Any, database: Any, a: int, b: int, found: Matches | T
     geometry.config = getattr(pycolmap.TwoViewGeometryConfiguration, found.kind.upper())
     geometry.inlier_matches = found.matches.indices.astype(np.uint32)
     if found.matrix is not None:
-        setattr(geometry, _MATRIX[found.kind], _shifted(found.matrix, _MATRIX[found.kind], 0.5))
+        setattr(geometry, MATRIX[found.kind], _shifted(found.matrix, MATRIX[found.kind], 0.5))
     database.write_two_view_geometry(a, b, geometry)
 
 
@@ -427,7 +319,7 @@ def _matches_of(indices: Any) -> Matches:
 
 def _two_view_of(pycolmap: Any, geometry: Any, putative: Matches | None) -> TwoView:
     kind: Kind = pycolmap.TwoViewGeometryConfiguration(geometry.config).name.lower()
-    matrix = getattr(geometry, _MATRIX[kind]) if kind in _MATRIX else None
+    matrix = getattr(geometry, MATRIX[kind]) if kind in MATRIX else None
     if matrix is not None:
-        matrix = _shifted(np.asarray(matrix, dtype=np.float64), _MATRIX[kind], -0.5)
+        matrix = _shifted(np.asarray(matrix, dtype=np.float64), MATRIX[kind], -0.5)
     return TwoView(_matches_of(geometry.inlier_matches), kind, matrix, putative)

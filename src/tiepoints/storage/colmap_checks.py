@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal as OneOf
+from typing import Any, Literal as OneOf
 
 import numpy as np
 
@@ -12,11 +12,8 @@ from ..camera import Camera
 from ..errors import InvalidInputError
 from ..features import Features, Matches
 from ..files import check_name, check_space
+from .two_view import Pair, TwoView
 
-if TYPE_CHECKING:
-    from .colmap import TwoView
-
-Pair = tuple[str, str]
 CameraMode = OneOf["per-image", "per-folder", "single", "equal"]
 
 
