@@ -161,3 +161,26 @@ def test_onnx_runtime_of_another_thread_count_and_process(
     file.write_bytes(b"damaged")
     with pytest.raises(tp.WeightsError, match=r"ONNX Runtime cannot read it.*remove it"):
         tp.load(name, runtime="onnx")
+
+
+@pytest.mark.parametrize("name", [SMALL, "xfeat", "superpoint", "disk", "alike-t", "edgepoint2-t32"])
+def test_a_batch_gives_what_one_after_another_gives(name: str, examples: Path) -> None:
+    if not is_ready(metadata_of(name)):
+        pytest.skip(f"the weights of {name} are not in TIEPOINTS_WEIGHTS")
+    extractor = tp.load(name, max_keypoints=60, batch=3)
+    texture = tp.read(examples / "desk_1.jpg", grey=True)[100:292, 150:406]
+    mask = np.ones(texture.shape, bool)
+    mask[:, :60] = False
+    images = [texture, texture[::-1], np.full_like(texture, 7), texture[:, :96], texture[:, ::-1], texture]
+    masks = [None, mask, None, None, None, mask]
+    together = extractor(images, masks)
+    assert [len(each) for each in together][2] == 0
+    for image, own, found in zip(images, masks, together, strict=True):
+        alone = extractor(image, own)
+        assert len(alone) == len(found) and alone.image_size == found.image_size
+        if len(alone):
+            distance = np.linalg.norm(alone.keypoints[:, None] - found.keypoints[None], axis=2)
+            same = distance.min(axis=1) < 0.01  # those at the cut may be others, by rounding
+            assert same.mean() > 0.95
+            rows = distance.argmin(axis=1)[same]
+            np.testing.assert_allclose(found.descriptors[rows], alone.descriptors[same], atol=2e-3)

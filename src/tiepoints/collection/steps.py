@@ -23,7 +23,7 @@ from ..matching import Matcher
 __all__ = ["Step", "description_of", "key_of"]
 
 # They change what a computation costs, not what it computes (beyond the order in which floats are added).
-_COSTS = ("threads",)
+_COSTS = ("threads", "batch")
 
 
 class Step(ABC):

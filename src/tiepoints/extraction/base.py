@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple, overload
 
 import cv2
@@ -53,6 +53,18 @@ class Detections(NamedTuple):
     scales: NDArray[np.float32] | None = None
     angles: NDArray[np.float32] | None = None
     teacher_basis: NDArray[np.float32] | None = None
+
+
+class Prepared(NamedTuple):
+    """An image as `_detect` gets it, and how it was made."""
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8] | None
+    size: tuple[int, int]  # width and height of the original
+    scale: tuple[float, float]  # pixels of the original that one of the image's spans
+    kept: NDArray[np.bool_] | None  # where keypoints are wanted, of the original
+    small_mask: NDArray[np.bool_] | None  # the same, of the image
+    small_shape: tuple[int, ...]  # of the image before it was made larger
 
 
 class Extractor(ABC):
@@ -138,12 +150,26 @@ class Extractor(ABC):
         >>> box, scene = extractor(["examples/box.png", "examples/box_in_scene.png"])
         """
         if is_batch(image):
-            made = (self._one(each, own) for each, own in zip(image, masks_of(mask), strict=False))
+            made = self._several(zip(image, masks_of(mask), strict=False))
             return list(shown_progress(made, image, "extracting"))
         return self._one(image, mask)
 
+    def _several(self, given: Iterable[tuple[Any, Any]]) -> Iterator[Features]:
+        """The features of images with their masks, one after another; a method may compute some of them together."""
+        return (self._one(image, mask) for image, mask in given)
+
     def _one(self, image: Any, mask: Any) -> Features:
         """The features of one image."""
+        prepared = self._prepared(image, mask)
+        try:
+            found = self._detect(prepared.image, prepared.mask)
+        except cv2.error as error:  # OpenCV checks options only when it runs
+            reason = " ".join(str(error).split())
+            raise InvalidInputError(f"{self!r} cannot do this: {reason}") from error
+        return self._finished(prepared, found)
+
+    def _prepared(self, image: Any, mask: Any) -> Prepared:
+        """What `_detect` gets for an image, and what `_finished` has to know."""
         pixels, visible = with_mask(image)
         height, width = pixels.shape[:2]
         kept = mask_of(mask, (height, width))
@@ -161,17 +187,17 @@ class Extractor(ABC):
         if small_mask is not None and visible is not None:
             small_mask &= off_the_outline(_resized(visible, small.shape[:2]))
         wanted = None if small_mask is None else small_mask.astype(np.uint8) * np.uint8(255)
-        try:
-            found = self._detect(*_at_least(_SMALLEST, small, wanted))
-        except cv2.error as error:  # OpenCV checks options only when it runs
-            reason = " ".join(str(error).split())
-            raise InvalidInputError(f"{self!r} cannot do this: {reason}") from error
+        seen, seen_mask = _at_least(_SMALLEST, small, wanted)
+        return Prepared(seen, seen_mask, (width, height), scale, kept, small_mask, small.shape[:2])
 
+    def _finished(self, prepared: Prepared, found: Detections) -> Features:
+        """The features of an image, from what was found in what was prepared of it."""
+        (width, height), scale = prepared.size, prepared.scale
         keypoints = np.asarray(found.keypoints, np.float32).reshape(-1, 2)
-        keep = _inside(keypoints, small_mask, small.shape[:2])
+        keep = _inside(keypoints, prepared.small_mask, prepared.small_shape)
         if scale != (1.0, 1.0):
             keypoints = np.asarray((keypoints + 0.5) * np.array(scale) - 0.5, np.float32)
-        keep &= _inside(keypoints, kept, (height, width))
+        keep &= _inside(keypoints, prepared.kept, (height, width))
         order = np.argsort(-np.asarray(found.scores)[keep], kind="stable")[: self.max_keypoints]
         rows = np.flatnonzero(keep)[order]
 
