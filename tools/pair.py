@@ -39,12 +39,12 @@ def main() -> None:
     a, b = arguments.images
     print("| from two files to verified matches | ms | / OpenCV | matches | inliers |")
     print("|---|---|---|---|---|")
-    contestants = {"OpenCV SIFT, cross-check, USAC": opencv_pair(a, b)}
-    contestants |= {f"tiepoints, MD-Net in {k} sets": tiepoints_pair(a, b, k) for k in (2, 4)}
-    times = alternating(contestants, arguments.runs)
+    methods = {"OpenCV SIFT, cross-check, USAC": opencv_pair(a, b)}
+    methods |= {f"tiepoints, MD-Net in {k} sets": tiepoints_pair(a, b, k) for k in (2, 4)}
+    times = alternating(methods, arguments.runs)
     peer = next(iter(times.values()))
     for name, found in times.items():
-        matches, inliers = contestants[name]()
+        matches, inliers = methods[name]()
         print(f"| {name} | {statistics.median(found):.1f} | {ratio(found, peer):.2f} | {matches} | {inliers} |")
 
     print("\n| cold process | s | / script | peak MB | / script |")

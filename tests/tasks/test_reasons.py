@@ -58,7 +58,7 @@ def test_every_reason_is_the_right_one(desk: NDArray[np.uint8], examples: Path, 
     assert found["a.png", "z.png"] == "chance"
     assert ("a.png", "b.png") not in report.reasons
     assert "stood still" in report.reasons["a.png", "same.png"]
-    assert "only turned" in report.reasons["a.png", "turned.png"]
+    assert "only rotated" in report.reasons["a.png", "turned.png"]
     assert "too few matches" in report.reasons["a.png", "blank.png"]
     assert re.search(r"\d+ inliers of \d+ matches", report.reasons["a.png", "z.png"])
     assert report.reasons["a.png", "lost.png"] == "lost.png: no such file"
@@ -70,7 +70,7 @@ def test_every_reason_is_the_right_one(desk: NDArray[np.uint8], examples: Path, 
     assert report.why("nobody.png").startswith("no pair")
     only = PairReport([(("a.png", "turned.png"), views["a.png", "turned.png"])], {})
     assert (
-        only.why("turned.png") == "no depth: its 1 verified pairs show a plane, or come from a camera that only turned"
+        only.why("turned.png") == "no depth: its 1 verified pairs show a plane, or come from a camera that only rotated"
     )
 
 

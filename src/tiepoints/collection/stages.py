@@ -158,7 +158,7 @@ class Verified:
         log10 of the number of models with so many inliers that unrelated images would give.
     motion : {"general", "planar", "none"}
         What the inliers of a verified pair tell: depth; none, because one homography explains nearly all of them (a
-        plane, or a camera that only turned); none, because they are at the same places (the same picture, or a camera
+        plane, or a camera that only rotated); none, because they are at the same places (the same picture, or a camera
         that stood still).
 
     Examples
@@ -202,7 +202,7 @@ class Verified:
         """Why the pair is not verified, or tells no depth; empty where it is and does."""
         return {
             "verified": "",
-            "planar": "all on a plane, or by a camera that only turned: no depth",
+            "planar": "all on a plane, or by a camera that only rotated: no depth",
             "still": "nothing moves: the same picture, or a camera that stood still: no depth",
             "overlay": "what agrees is an overlay that does not move, such as a label or a watermark",
             "few": f"too few matches: {len(self.matches)}",
@@ -222,7 +222,7 @@ class Verify(Step):
     Parameters
     ----------
     geometry : {"fundamental", "homography"}
-        fundamental for any rigid scene; homography for a plane, or a camera that only turns.
+        fundamental for any rigid scene; homography for a plane, or a camera that only rotates.
     threshold : float, optional
         Inlier threshold in pixels; by default 1 for fundamental, 3 for homography.
     seed : int

@@ -85,7 +85,7 @@ def relative_pose(
 
     Notes
     -----
-    If the camera only turned, the rotation is right and the translation arbitrary. Points that the camera's model
+    If the camera only rotated, the rotation is right and the translation arbitrary. Points that the camera's model
     cannot undistort (outside the range of its polynomial) are outliers.
 
     Chance alone finds inliers. Among random matches in 1000x800 pixels (focal length 900) we counted, at 1 pixel, 7 to

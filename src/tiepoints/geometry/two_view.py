@@ -35,7 +35,7 @@ def homography(
     min_inliers: int = 8,
     seed: int = 0,
 ) -> Geometry:
-    """Find the homography that maps image a onto image b: a plane, or any scene from a camera that only turned.
+    """Find the homography that maps image a onto image b: a plane, or any scene from a camera that only rotated.
 
     MAGSAC++ (Barath et al., CVPR 2020) of OpenCV's USAC. It takes no homography that mirrors:
     no camera sees a plane so.
@@ -155,7 +155,7 @@ def fundamental(
 
     Notes
     -----
-    If all points lie on a plane, or the camera only turned, infinitely many matrices fit: the one returned still tells
+    If all points lie on a plane, or the camera only rotated, infinitely many matrices fit: the one returned still tells
     matches that agree with each other from outliers, but a pose from it means nothing.
 
     Chance alone finds inliers, for a line is easily met. Among random matches in 1000x800 pixels we counted, at 1

@@ -14,7 +14,7 @@ __all__ = ["OUTCOMES", "PairReport"]
 #: What becomes of pairs, in a word (`Verified.outcome`, and failed), and what it means.
 OUTCOMES = {
     "verified": "verified",
-    "planar": "verified, but all on a plane or by a camera that only turned: no depth",
+    "planar": "verified, but all on a plane or by a camera that only rotated: no depth",
     "still": "verified, but nothing moves: the same picture, or a camera that stood still",
     "chance": "no more inliers than chance gives",
     "few": "too few matches",
@@ -23,7 +23,7 @@ OUTCOMES = {
 }
 _VERIFIED = ("verified", "planar", "still")
 _FLAT = {
-    "planar": "show a plane, or come from a camera that only turned",
+    "planar": "show a plane, or come from a camera that only rotated",
     "still": "show the same picture, or come from a camera that stood still",
 }
 _MOST = 10_000  # pairs that a report lists

@@ -136,7 +136,7 @@ def evaluate_image_matching(
     Returns
     -------
     report : Report
-        Tables "measured" (a row for each method and scene, and means) and "published, for comparison".
+        Tables "results" (a row for each method and scene, and means) and "published, for comparison".
 
     Raises
     ------

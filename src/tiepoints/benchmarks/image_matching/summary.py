@@ -112,9 +112,7 @@ def tables(results: Sequence[SceneResult]) -> tuple[Table, ...]:
             if all((*scene, method) in values for scene in members)
         ]
     return (
-        Table(
-            "measured", columns(sizes), tuple(rows), ("maa10", "e_maa10", "mv_maa10"), rows[-1].group if rows else ""
-        ),
+        Table("results", columns(sizes), tuple(rows), ("maa10", "e_maa10", "mv_maa10"), rows[-1].group if rows else ""),
         Table("published, for comparison", columns([5, 10, 25]), IMAGE_MATCHING),
     )
 
