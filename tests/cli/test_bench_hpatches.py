@@ -111,6 +111,18 @@ def test_times_are_measured_for_a_page_or_when_asked_for(data: Path, tmp_path: P
             assert ("Accuracy against time" in page.read_text(encoding="utf-8")) is timed
 
 
+def test_engines_give_the_same_figures(data: Path, tmp_path: Path) -> None:
+    said = []
+    for engine in ("threads", "processes"):
+        options = ["--engine", engine, "--jobs", 2, "--store", tmp_path / engine, "--json"]
+        run = bench("--root", data, "-e", "orb", "-n", 200, *options)
+        assert run.exit_code == 0, run.output
+        said.append(rows(run))
+    assert said[0] == said[1] and said[0]
+    wrong = bench("--root", data, "-e", "orb", "--address", "10.0.0.1:1")
+    assert wrong.exit_code == 2 and "--engine ray" in wrong.stderr
+
+
 def test_quiet_writes_only_files(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.csv"
     run = bench("--root", data, "-e", "orb", "--store", tmp_path / "store", "-q", "--out", out)

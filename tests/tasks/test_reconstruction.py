@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import tiepoints as tp
 from tiepoints.cli import cli
-from tiepoints.collection import Collection, Extract, Store, run
+from tiepoints.collection import Collection, Extract, MatchVerified, Store, run
 from tiepoints.tasks import Reconstruction, reconstruct
 from tiepoints.tasks.page import page_of
 from tiepoints.tasks.reconstruction import load_model
@@ -56,6 +56,17 @@ def test_transforms_project_points_as_colmap_does(scene: Reconstruction) -> None
 def test_a_second_run_extracts_nothing(scene: Reconstruction, photographs: Collection, extractor: tp.Extractor) -> None:
     with Store(scene.folder / "work") as store:
         assert run(Extract(extractor), photographs, store).computed == 0
+
+
+def test_stopping_early_registers_the_same(
+    photographs: Collection, extractor: tp.Extractor, scene: Reconstruction
+) -> None:
+    """The features are in the store already."""
+    out = scene.folder.parent / "early"
+    made = reconstruct(photographs, out, extractor=extractor, match=MatchVerified(), store=scene.folder / "work")
+    assert made.registered == scene.registered and list(made.missing) == ["other.png"]
+    assert made.points > 0.9 * scene.points
+    assert made.pairs == scene.pairs
 
 
 def test_nothing_to_register_is_no_error_and_says_why(photographs: Collection, tmp_path: Path) -> None:

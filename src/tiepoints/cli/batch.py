@@ -42,8 +42,11 @@ every_option = click.option(
 )
 
 
-def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--jobs, --engine and --address: where the work is done; `engine_of` takes all three."""
+def engine_options(function: Callable[..., Any], *, default: str = "") -> Callable[..., Any]:
+    """--jobs, --engine and --address: where the work is done; `engine_of` takes all three.
+
+    `default` says in words what no --engine, None, means; otherwise it is threads.
+    """
     for option in (
         click.option(
             "--address",
@@ -53,8 +56,8 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--engine",
             type=click.Choice(("threads", "processes", "ray")),
-            default="threads",
-            show_default=True,
+            default=None if default else "threads",
+            show_default=default or True,
             help="How images and pairs are processed in parallel; ray: on a cluster (extra scale).",
         ),
         jobs_option,

@@ -47,6 +47,12 @@ focal_option = click.option(
 ratio_option = click.option(
     "--ratio", type=click.FloatRange(0, 1, min_open=True), help="Ratio test of the matches.  [default: none]"
 )
+early_option = click.option(
+    "--early-stop",
+    is_flag=True,
+    help="Match and verify each pair set by set, and stop as soon as the answer is certain: faster, and a few weak "
+    "pairs are lost (docs/collections.md).",
+)
 cameras_option = click.option(
     "--cameras",
     type=click.Path(path_type=Path),
@@ -83,6 +89,7 @@ class Scene(NamedTuple):
     focal: float | None
     cameras: Path | None
     ratio: float | None
+    early_stop: bool
     given: tuple[Path, ...]
     mask: Path | None
     every: int
@@ -120,7 +127,8 @@ def scene_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(scene=scene, **options)
 
     options = (
-        extractor_options, pairs_option, camera_mode_option, focal_option, cameras_option, ratio_option, given_option,
+        extractor_options, pairs_option, camera_mode_option, focal_option, cameras_option, ratio_option, early_option,
+        given_option,
         mask_option, every_option, engine_options, quiet_option, json_option,
     )  # fmt: skip
     for option in reversed(options):

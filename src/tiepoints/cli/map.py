@@ -60,6 +60,7 @@ def command(
             extractor=extractor,
             model=model,
             ratio=scene.ratio,
+            early_stop=scene.early_stop,
             **scene.arguments(photographs),
             progress=progress,
         )

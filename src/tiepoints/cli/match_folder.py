@@ -24,7 +24,7 @@ from .batch import (
     store_option,
     work_folder,
 )
-from .many import CAMERA_MODES, placed_of
+from .many import CAMERA_MODES, early_option, placed_of
 from .options import check_not_an_input, print_json, say
 from .shards import Shard, shard_option
 
@@ -55,12 +55,14 @@ class Wanted(NamedTuple):
     address: str | None
     store: Path | None
     shard: Shard | None
+    early_stop: bool
     as_json: bool
 
 
 def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that only a FOLDER takes."""
     for option in (
+        early_option,
         shard_option,
         store_option("--out with .work added"),
         engine_options,
@@ -110,7 +112,7 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
     if options["geometry"] == "none":
         raise click.UsageError("a folder's matches are verified: --geometry is fundamental or homography")
     wanted = Wanted(sources, **options)
-    from ..collection import Extract, Match, Store, Verify, run
+    from ..collection import Extract, Match, MatchVerified, Store, Verify, run
     from ..errors import ImageError
     from ..files import write_lock
     from ..tasks.reasons import PairReport
@@ -119,11 +121,11 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
     photographs = found(wanted.sources, wanted.mask, wanted.every, wanted.as_json)
     check_not_an_input((wanted.out,), (one.path for one in photographs.values()))
     listed = _pairs(wanted.pairs, photographs)
-    steps = (
-        Extract(extractor := make()),
-        Match(wanted.matcher.for_extractor(extractor.metadata.name)),
-        Verify(wanted.geometry, threshold=wanted.threshold, seed=wanted.seed),
-    )
+    extractor = make()
+    matcher = wanted.matcher.for_extractor(extractor.metadata.name)
+    verify = Verify(wanted.geometry, threshold=wanted.threshold, seed=wanted.seed)
+    pair_steps = (MatchVerified(matcher, verify),) if wanted.early_stop else (Match(matcher), verify)
+    steps: tuple[Step, ...] = (Extract(extractor), *pair_steps)
     folder, engine, quiet = (
         work_folder(wanted.out, wanted.store),
         engine_of(wanted.jobs, wanted.engine, wanted.address),
@@ -140,8 +142,10 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
             raise ImageError(f"none of the {len(photographs)} images could be read, for instance: {first}")
         with progress_bar("matching", quiet) as progress:
             matches = run(steps[1], listed, store, features, engine=engine, progress=progress)
-        with progress_bar("verifying", quiet) as progress:
-            views = run(steps[2], matches, store, features, engine=engine, progress=progress)
+        views = matches
+        for step in steps[2:]:
+            with progress_bar("verifying", quiet) as progress:
+                views = run(step, matches, store, features, engine=engine, progress=progress)
         failed: dict[Any, str] = {**features.failed, **matches.failed, **views.failed}
         report = PairReport(views.items(), {**matches.failed, **views.failed})
         verified, inliers = report.verified(), sum(len(view.inliers) for view in views.values())
@@ -191,8 +195,9 @@ def _shard(
     ):
         own = run(steps[0], photographs.select(shard.mine(photographs)), store, engine=engine)
         features = stored(steps[0], photographs, store)
-        matches = run(steps[1], mine, store, features, engine=engine, progress=progress)
-        views = run(steps[2], matches, store, features, engine=engine)
+        views = matches = run(steps[1], mine, store, features, engine=engine, progress=progress)
+        for step in steps[2:]:
+            views = run(step, matches, store, features, engine=engine)
     failed: dict[Any, str] = {**own.failed, **matches.failed, **views.failed}
     say_failures(failed)
     if matches.skipped:

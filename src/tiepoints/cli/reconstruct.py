@@ -45,7 +45,7 @@ def command(
     kept in OUT/work: the same command goes on after an interruption, and computes only what is new. Exit code 1 where
     no camera was found or a photograph could not be read.
     """
-    from ..collection import Match
+    from ..collection import Match, MatchVerified
     from ..tasks import reconstruct
     from ..tasks.reconstruction import summary_of
 
@@ -57,7 +57,7 @@ def command(
             out,
             extractor=extractor,
             mapper=mapper,
-            match=Match(ratio=scene.ratio),
+            match=MatchVerified(ratio=scene.ratio) if scene.early_stop else Match(ratio=scene.ratio),
             store=store,
             **scene.arguments(photographs),
             progress=progress,

@@ -261,10 +261,10 @@ class Verify(Step):
 
     def __call__(self, matches: Matches, a: Features, b: Features) -> Verified:
         """The model of a pair."""
-        return self.attempt(matches, a, b)
+        return self.judged(self.attempt(matches, a, b), a, b)
 
     def attempt(self, matches: Matches, a: Features, b: Features, *, max_iterations: int | None = None) -> Verified:
-        """The same with at most so many samples."""
+        """The same with at most so many samples, and without looking at the motion."""
         options: dict[str, Any] = {
             "threshold": self.threshold, "seed": self.seed, "max_iterations": max_iterations or self.max_iterations
         }  # fmt: skip
@@ -272,17 +272,16 @@ class Verify(Step):
             model = fundamental(a, b, matches, **options, best_first=True)
         else:
             model = homography(a, b, matches, **options)
-        return self.judged(matches, model, a, b)
+        return Verified(matches, model, log_nfa(model, self.threshold, b.image_size))
 
-    def judged(self, matches: Matches, model: Geometry, a: Features, b: Features) -> Verified:
-        """What a model makes of a pair: whether chance explains it, and whether it tells depth."""
-        view = Verified(matches, model, log_nfa(model, self.threshold, b.image_size))
+    def judged(self, view: Verified, a: Features, b: Features) -> Verified:
+        """With what the inliers tell about motion."""
         if not view:
             return view
         p, q = view.inliers.points(a, b)
         if a.image_size == b.image_size and float(np.median(np.hypot(*(p - q).T))) < _STILL:
             return replace(view, motion="none")
-        return replace(view, motion="planar") if model.kind == "fundamental" and _is_planar(p, q) else view
+        return replace(view, motion="planar") if view.geometry.kind == "fundamental" and _is_planar(p, q) else view
 
 
 def _is_planar(p: NDArray[np.float32], q: NDArray[np.float32]) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..collection import Collection, Engine, Match, Store, run
+from ..collection import Collection, Engine, Match, MatchVerified, Store, run
 from ..collection.pairs import Pair
 from ..collection.retrieval import Describe, Vocabulary
 from ..errors import InvalidInputError, TiepointsError
@@ -37,6 +37,7 @@ def build_map(
     model: PathLike | None = None,
     given: Exchange | None = None,
     ratio: float | None = None,
+    early_stop: bool = False,
     store: PathLike | None = None,
     engine: Engine | None = None,
     progress: Report | None = None,
@@ -63,6 +64,8 @@ def build_map(
         Features of another program's, instead of those of the extractor; and its matches.
     ratio : float, optional
         Ratio test of the matches, also of queries.
+    early_stop : bool
+        Whether pairs are matched and verified by `MatchVerified`, which stops as soon as the answer is certain.
     store : path, optional
         By default inside ``<out>.work``.
 
@@ -91,11 +94,12 @@ def build_map(
     method = load(extractor) if isinstance(extractor, str) else extractor
     work = target.with_name(f"{target.name}.work")
     kept = work / "store" if store is None else Path(store)
+    matching = MatchVerified(ratio=ratio) if early_stop else Match(ratio=ratio)
     made: Reconstruction | None = None
     if model is None:
         made = reconstruct(
             photos, work, extractor=method, pairs=pairs, camera_mode=camera_mode, focal=focal,
-            given=given, match=Match(ratio=ratio), store=kept,
+            given=given, match=matching, store=kept,
             engine=engine, progress=progress,
         )  # fmt: skip
         if not made:
@@ -107,7 +111,7 @@ def build_map(
         from .triangulation import triangulate
 
         sparse, features = triangulate(
-            photos, work, load_model(model), method, pairs=pairs, match=Match(ratio=ratio), store=kept, engine=engine,
+            photos, work, load_model(model), method, pairs=pairs, match=matching, store=kept, engine=engine,
             progress=progress,
         )  # fmt: skip
     with Store(kept) as stored:

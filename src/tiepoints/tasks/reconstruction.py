@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checks import choice
-from ..collection import Collection, Engine, Match, Results, Store, Verify, export_colmap
+from ..collection import Collection, Engine, Match, MatchVerified, Results, Store, Verify, export_colmap
 from ..collection.pairs import Pair
 from ..extraction import Extractor, load
 from ..files import PathLike, write_lock, write_whole
@@ -102,7 +102,7 @@ def reconstruct(
     camera_mode: CameraMode = "equal",
     focal: float | None = None,
     given: Exchange | None = None,
-    match: Match | None = None,
+    match: Match | MatchVerified | None = None,
     verify: Verify | None = None,
     store: PathLike | None = None,
     engine: Engine | None = None,
@@ -132,7 +132,7 @@ def reconstruct(
         last two are refined.
     given : Exchange, optional
         Features, and matches where it has any, of another program: see `verified_pairs`.
-    match, verify : Match, Verify, optional
+    match, verify : Match or MatchVerified, Verify, optional
     store : path, optional
         By default ``work`` inside `out`.
     engine : Engine, optional

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..collection import Collection, Engine, Match, Results, Store, export_colmap
+from ..collection import Collection, Engine, Match, MatchVerified, Results, Store, export_colmap
 from ..collection.pairs import Pair
 from ..errors import InvalidInputError, TiepointsError
 from ..extraction import Extractor
@@ -27,7 +27,7 @@ def triangulate(
     extractor: Extractor,
     *,
     pairs: str | Iterable[Pair] = "auto",
-    match: Match | None = None,
+    match: Match | MatchVerified | None = None,
     two_views: bool = False,
     store: Path,
     engine: Engine | None = None,

@@ -12,6 +12,7 @@ from ..collection import (
     Engine,
     Extract,
     Match,
+    MatchVerified,
     Results,
     Store,
     Verify,
@@ -91,7 +92,7 @@ def verified_pairs(
     window: int = 10,
     within: float | None = None,
     given: Exchange | None = None,
-    match: Match | None = None,
+    match: Match | MatchVerified | None = None,
     verify: Verify | None = None,
     engine: Engine | None = None,
     progress: Report | None = None,
@@ -112,8 +113,10 @@ def verified_pairs(
     given : Exchange, optional
         Features of another program's, which are taken instead of the extractor's, and its matches, which are verified
         instead of `pairs` being matched, where there are any.
-    match, verify : Match, Verify
-        By default ``Match()`` and ``Verify("fundamental")``.
+    match : Match or MatchVerified
+        By default ``Match()``. `MatchVerified` stops early, and verifies by itself.
+    verify : Verify
+        By default ``Verify("fundamental")``.
     engine : Engine, optional
     progress : callable, optional
         ``progress("extracting", done, all)``.
@@ -170,7 +173,11 @@ def verified_pairs(
                 kind, names, vectors=vectors, positions=positions, top=top, window=window, within=within
             )
         matches = run(match or Match(), pairs, store, features, engine=engine, progress=told("matching"))
-    views = run(verify or Verify("fundamental"), matches, store, features, engine=engine, progress=told("verifying"))
+    if isinstance(match, MatchVerified) and isinstance(matches.step, MatchVerified):
+        views = matches
+    else:
+        again = verify or Verify("fundamental")
+        views = run(again, matches, store, features, engine=engine, progress=told("verifying"))
     failed = {**features.failed, **matches.failed, **views.failed}
     return VerifiedPairs(photographs, features, views, vectors, failed)
 

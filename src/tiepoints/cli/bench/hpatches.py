@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..batch import engine_of
 from ..options import examples
 from .options import (
     check_reports,
@@ -58,6 +59,8 @@ def command(
     max_size: int | None,
     store: Path | None,
     jobs: int | None,
+    engine: str | None,
+    address: str | None,
     outs: tuple[Path, ...],
     details: Path | None,
     as_json: bool,
@@ -74,14 +77,19 @@ def command(
     check_reports(outs, details)
     from ...benchmarks import default_store, evaluate_hpatches
     from ...benchmarks.hpatches import with_examples, with_time
-    from ...collection import Threads
 
     methods = make_methods(specs, max_keypoints, max_size)
     folder = default_store() if store is None else store
     html = any(path.suffix.lower() == ".html" for path in outs)
+    where = engine_of(jobs, engine or "threads", address)
     with progress_bar(quiet=as_json) as progress:
         report = evaluate_hpatches(
-            methods, roots, profile=profile, store=folder, engine=Threads(jobs), progress=progress
+            methods,
+            roots,
+            profile=profile,
+            store=folder,
+            engine=where,
+            progress=progress,
         )
         if html:
             report = with_examples(report, methods, roots, store=folder)

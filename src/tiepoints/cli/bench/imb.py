@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..batch import engine_of
 from ..options import examples, print_json, say
 from .options import (
     check_reports,
@@ -134,6 +135,8 @@ def command(
     submission: Path | None,
     store: Path | None,
     jobs: int | None,
+    engine: str | None,
+    address: str | None,
     outs: tuple[Path, ...],
     details: Path | None,
     as_json: bool,
@@ -162,12 +165,11 @@ def command(
     from ...benchmarks import default_store
     from ...benchmarks.image_matching import Options, Track, evaluate_image_matching, export_submission
     from ...benchmarks.image_matching.stereo import estimator_for
-    from ...collection import Processes, Threads
 
     methods = make_methods(specs, max_keypoints, max_size)
     folder = store or default_store()
     # COLMAP may end its process: that costs the bag that it was about, not the others.
-    engine = Threads(jobs) if task == "stereo" else Processes(jobs)
+    where = engine_of(jobs, engine or ("threads" if task == "stereo" else "processes"), address)
     report = None
     written: list[Path] = []
     with progress_bar(quiet=as_json) as progress:
@@ -190,12 +192,12 @@ def command(
                 roots,
                 options=options,
                 store=folder,
-                engine=engine,
+                engine=where,
                 pictures=any(path.suffix.lower() == ".html" for path in outs),
                 progress=progress,
             )
         if submission is not None:
-            own: dict[str, Any] = {"ratio": ratio, "threshold": threshold, "store": folder, "engine": engine}
+            own: dict[str, Any] = {"ratio": ratio, "threshold": threshold, "store": folder, "engine": where}
             written = export_submission(methods[0], roots, submission, progress=progress, **own)
     if report is not None:
         deliver(report, outs, details, as_json)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..batch import jobs_option
+from ..batch import engine_options
 from ..options import (
     DEFAULT_EXTRACTOR,
     ExtractorName,
@@ -57,9 +58,9 @@ def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Where results are kept, and how many images or pairs are worked on at once: `store`, `jobs`."""
+    """Where results are kept, and where the work is done: `store`, and for `engine_of` `jobs`, `engine`, `address`."""
     for option in (
-        jobs_option,
+        partial(engine_options, default="threads; processes for COLMAP's bags"),
         click.option(
             "--store",
             type=click.Path(path_type=Path, file_okay=False),

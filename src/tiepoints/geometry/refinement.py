@@ -1,0 +1,95 @@
+"""A model of two views that is refined on all matches which agree with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import poselib
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InvalidInputError
+from ..features import Features, Matches
+from .inputs import correspondences, supported, usable_pixels
+from .residuals import sampson_error, symmetric_homography_error, unit_matrix
+from .results import Geometry
+
+__all__ = ["refined"]
+
+
+def refined(
+    model: Geometry, a: Features | ArrayLike, b: Features | ArrayLike, matches: Matches | None, threshold: float
+) -> Geometry:
+    """The model, refined on those of these matches that agree with it; no samples are drawn.
+
+    Parameters
+    ----------
+    model : Geometry
+        A fundamental matrix or homography, of these or of some of these matches.
+    a, b, matches
+        As for `fundamental`.
+    threshold : float
+        Pixels, as there.
+
+    Returns
+    -------
+    model : Geometry
+        With one flag for each of these matches. Falsy if `model` is, or fewer than 8 agree.
+
+    Raises
+    ------
+    InvalidInputError
+        If the model is of another kind.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.geometry.refinement import refined
+    >>> orb = tp.load("orb")
+    >>> a, b = orb("examples/desk_1.jpg"), orb("examples/desk_2.jpg")
+    >>> matches = tp.match(a, b)
+    >>> few = tp.fundamental(a, b, matches[::2])
+    >>> refined(few, a, b, matches, 1.0).num_inliers > 1.5 * few.num_inliers
+    True
+    """
+    if model.kind not in ("fundamental", "homography"):
+        raise InvalidInputError(f"a fundamental matrix or homography can be refined here, not a {model.kind}")
+    p, q = correspondences(a, b, matches)
+    none = Geometry(model.kind, None, np.zeros(len(p), bool))
+    if model.matrix is None:
+        return none
+    usable = usable_pixels(p, q)
+    error = sampson_error if model.kind == "fundamental" else symmetric_homography_error
+
+    def agree(matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+        inliers = usable.copy()
+        inliers[usable] = error(matrix, p[usable], q[usable]) <= threshold
+        return inliers
+
+    matrix, inliers = model.matrix, agree(model.matrix)
+    if not supported(8, p[inliers], q[inliers]):
+        return none
+    better = _better(matrix, model.kind, p[inliers], q[inliers], threshold)
+    after = agree(better)
+    if np.count_nonzero(after) >= np.count_nonzero(inliers):
+        matrix, inliers = better, after
+    return Geometry(model.kind, matrix, inliers)
+
+
+def _better(
+    matrix: NDArray[np.float64], kind: str, p: NDArray[np.float64], q: NDArray[np.float64], threshold: float
+) -> NDArray[np.float64]:
+    """One non-linear refinement; the matrix itself where it fails."""
+    options = {"loss_type": "CAUCHY", "loss_scale": threshold / 2}  # as in `fundamental`
+    refine = poselib.refine_fundamental if kind == "fundamental" else poselib.refine_homography
+    # From the points' corners, as there: coordinates around 0 are better conditioned.
+    shift_p, shift_q = np.eye(3), np.eye(3)
+    shift_p[:2, 2], shift_q[:2, 2] = p.min(axis=0), q.min(axis=0)
+    if kind == "fundamental":
+        found, _ = refine(p - shift_p[:2, 2], q - shift_q[:2, 2], shift_q.T @ matrix @ shift_p, options)
+        back = np.linalg.inv(shift_q).T @ found @ np.linalg.inv(shift_p)
+    else:
+        found, _ = refine(p - shift_p[:2, 2], q - shift_q[:2, 2], np.linalg.inv(shift_q) @ matrix @ shift_p, options)
+        back = shift_q @ found @ np.linalg.inv(shift_p)
+    if not np.isfinite(back).all():
+        return matrix
+    unit = unit_matrix(back)
+    return unit / unit[2, 2] if kind == "homography" and abs(unit[2, 2]) > 1e-8 else unit
