@@ -32,6 +32,7 @@ _EXTRAS = {
     "report": ("matplotlib", "matplotlib"),
     "heif": ("pillow_heif", "pillow-heif"),
     "scale": ("ray", "ray"),
+    "viewer": ("viser", "viser"),
 }
 _ENOUGH = 1.5e9  # bytes: a photograph of 24 megapixels at the defaults
 

@@ -26,6 +26,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare", "Compare extractors on your own photographs."),
     "pairs": ("pairs", "Choose which of many photographs are matched with which."),
     "reconstruct": ("reconstruct", "Reconstruct a scene in 3D from photographs of it."),
+    "view": ("view", "Show a reconstruction in the browser."),
     "map": ("map", "Make a map of a place from photographs of it."),
     "add": ("add", "Add photographs to such a map while it is used."),
     "localize": ("localize", "Find where photographs were taken, in such a map."),

@@ -20,7 +20,7 @@ from ..collection import Collection
 from ..errors import TiepointsError
 from .reasons import OUTCOMES
 
-__all__ = ["page_of"]
+__all__ = ["page_of", "points_of"]
 
 _POINTS = 30_000  # that are drawn; more make the page slow and large
 _PICTURES = 300  # small pictures of photographs, 5 kB each
@@ -77,20 +77,38 @@ def page_of(model: Any, photographs: Collection, figures: Mapping[str, Any]) -> 
     return template
 
 
-def _scene(model: Any) -> tuple[list[dict[str, Any]], NDArray[np.float32], NDArray[np.uint8]]:
-    """Cameras and points, around their middle and of size 1; points that are far from all others are left out."""
+def points_of(
+    model: Any, most: int = _POINTS
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64], float]:
+    """Points of a model to draw, at most so many, around their middle and of size 1; their colours, and the middle and
+    the size in the model's frame. Points that are far from all others are left out.
+
+    Examples
+    --------
+    >>> import pycolmap
+    >>> from tiepoints.tasks.page import points_of
+    >>> options = pycolmap.SyntheticDatasetOptions(num_points3D=100, num_points2D_without_point3D=0)
+    >>> points, colours, middle, size = points_of(pycolmap.synthesize_dataset(options), most=50)
+    >>> points.shape == colours.shape, len(points) <= 50
+    (True, True)
+    """
     ids = list(model.point3D_ids())
-    if len(ids) > _POINTS:
-        ids = [ids[i] for i in np.random.default_rng(0).choice(len(ids), _POINTS, replace=False)]
+    if len(ids) > most:
+        ids = [ids[i] for i in np.random.default_rng(0).choice(len(ids), most, replace=False)]
     points = np.array([model.point3D(i).xyz for i in ids], np.float64).reshape(-1, 3)
     colours = np.array([model.point3D(i).color for i in ids], np.uint8).reshape(-1, 3)
-    images = sorted((model.image(i) for i in model.reg_image_ids()), key=lambda image: str(image.name))
-    centres = np.array([image.projection_center() for image in images])
+    centres = np.array([model.image(i).projection_center() for i in model.reg_image_ids()]).reshape(-1, 3)
     whole = np.concatenate([points, centres])
     middle = np.median(whole, axis=0)
-    distance = np.linalg.norm(whole - middle, axis=1)
-    size = max(float(np.quantile(distance, 0.9)), 1e-12)
+    size = max(float(np.quantile(np.linalg.norm(whole - middle, axis=1), 0.9)), 1e-12)
     near = np.linalg.norm(points - middle, axis=1) < 5 * size
+    return np.asarray((points[near] - middle) / size, np.float32), colours[near], middle, size
+
+
+def _scene(model: Any) -> tuple[list[dict[str, Any]], NDArray[np.float32], NDArray[np.uint8]]:
+    """Cameras and points, around their middle and of size 1."""
+    points, colours, middle, size = points_of(model)
+    images = sorted((model.image(i) for i in model.reg_image_ids()), key=lambda image: str(image.name))
     cameras = []
     for image in images:
         camera = model.camera(image.camera_id)
@@ -104,7 +122,7 @@ def _scene(model: Any) -> tuple[list[dict[str, Any]], NDArray[np.float32], NDArr
         cameras.append(
             {"name": image.name, "centre": centre.round(5).tolist(), "corners": (centre + corners).round(5).tolist()}
         )
-    return cameras, np.asarray((points[near] - middle) / size, np.float32), colours[near]
+    return cameras, points, colours
 
 
 def _packed(values: NDArray[Any]) -> str:
