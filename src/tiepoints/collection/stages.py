@@ -251,7 +251,7 @@ class Verify(Step):
         *,
         threshold: float | None = None,
         seed: int = 0,
-        max_iterations: int = 10_000,
+        max_iterations: int = 3_000,
     ) -> None:
         self.geometry = choice(geometry, "geometry", ("fundamental", "homography"))
         default = 1.0 if self.geometry == "fundamental" else 3.0
