@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tiepoints as tp
-from tiepoints.extraction import mdnet
+from tiepoints.extraction import mdnet, sift
 from tiepoints.extraction.tiles import tiles
 
 
@@ -56,3 +56,22 @@ def test_the_margin_is_wide_enough(photograph: np.ndarray, monkeypatch: pytest.M
     assert (distance.min(axis=1) < 0.1).mean() > 0.97
     nearest = distance.argmin(axis=1)
     assert np.median((whole.descriptors * parts.descriptors[nearest]).sum(axis=1)) > 0.9999
+
+
+@pytest.mark.parametrize("name", ["sift", "upright-rootsift"])
+def test_sift_finds_the_same_in_tiles(name: str, photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = cv2.resize(photograph, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    mask = np.ones(image.shape, np.uint8)
+    mask[300:500, 500:700] = 0
+    extractor = tp.load(name, max_keypoints=800)
+    whole = extractor(image, mask)
+    monkeypatch.setattr(sift, "WHOLE", 1000)
+    monkeypatch.setattr(sift, "_TILE", 512)
+    tiled = extractor(image, mask)
+    distance = np.linalg.norm(tiled.keypoints[:, None] - whole.keypoints[None], axis=2)
+    close = (distance < 0.1) & (np.abs(np.log2(tiled.scales[:, None] / whole.scales[None])) < 0.05)
+    assert len(tiled) == len(whole) == 800 and close.any(axis=1).mean() > 0.9
+    similar = (tiled.descriptors @ whole.descriptors.T)[close]
+    assert np.median(similar) > 0.99
+    row, column = np.rint(tiled.keypoints[:, ::-1]).astype(int).T
+    assert (mask[row, column] == 1).all()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import is_quiet
+from .options import is_quiet, say
 
 if TYPE_CHECKING:
     from ..collection import Collection, Engine
+    from ..extraction import Extractor
 
 _SHOWN = 10  # failures, and files left out, that are listed; the rest is counted
 
@@ -96,6 +98,29 @@ def found(sources: Iterable[str | Path], mask: Path | None, every: int, quiet: b
             f"left out: {names}{more} (videos: name them to take their frames; raw files: develop them first)", err=True
         )
     return photographs
+
+
+def say_memory(extractor: Extractor, sizes: Iterable[tuple[int, int]]) -> None:
+    """One line, with what helps, where the largest of the photographs takes more memory than is meant to be taken."""
+    from ..collection.engines import MEMORY
+    from ..collection.stages import memory_of
+
+    largest = max(sizes, key=lambda size: size[0] * size[1], default=(1, 1))
+    if (taken := memory_of(extractor, largest)) > MEMORY:
+        say(
+            f"{extractor.metadata.name} takes about {taken / 1e9:.1f} GB of memory for {largest[0]}x{largest[1]} "
+            "pixels; --max-size 1600 takes less, and less time",
+            err=True,
+        )
+
+
+def sizes_of(photographs: Collection) -> Iterator[tuple[int, int]]:
+    """Width and height of the first photographs, as far as their headers tell."""
+    from ..errors import TiepointsError
+
+    for one in islice(photographs.values(), _SHOWN):
+        with suppress(TiepointsError):
+            yield one.header.size
 
 
 def say_failures(failed: Mapping[Any, str]) -> None:

@@ -19,7 +19,9 @@ from .batch import (
     mask_option,
     progress_bar,
     say_failures,
+    say_memory,
     shown,
+    sizes_of,
     store_option,
     work_folder,
 )
@@ -100,6 +102,7 @@ def command(
     from ..collection import Extract
 
     step = Extract(make_extractor(name, max_keypoints, max_size, settings))
+    say_memory(step.extractor, sizes_of(photographs))
     started = time.perf_counter()
     if shard is not None:
         if out is None or out.suffix == ".npz":

@@ -20,7 +20,9 @@ from .batch import (
     mask_option,
     progress_bar,
     say_failures,
+    say_memory,
     shown,
+    sizes_of,
     store_option,
     work_folder,
 )
@@ -126,6 +128,7 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
     verify = Verify(wanted.geometry, threshold=wanted.threshold, seed=wanted.seed)
     pair_steps = (MatchVerified(matcher, verify),) if wanted.early_stop else (Match(matcher), verify)
     steps: tuple[Step, ...] = (Extract(extractor), *pair_steps)
+    say_memory(extractor, sizes_of(photographs))
     folder, engine, quiet = (
         work_folder(wanted.out, wanted.store),
         engine_of(wanted.jobs, wanted.engine, wanted.address),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .batch import explained_interrupt, shown, store_option
+from .batch import explained_interrupt, say_memory, shown, sizes_of, store_option
 from .many import Scene, reported, scene_options
 from .options import examples, print_json, say
 
@@ -51,6 +51,7 @@ def command(
 
     photographs = scene.photographs(photos)
     extractor = scene.extractor()
+    say_memory(extractor, sizes_of(photographs))
     with explained_interrupt(store or out / "work"), reported(scene.as_json) as progress:
         result = reconstruct(
             photographs,

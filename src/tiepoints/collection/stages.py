@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..checks import choice, count, number
 from ..errors import InvalidInputError
 from ..extraction import Extractor, load
+from ..extraction.sift import SIFT, WHOLE
 from ..features import Features, Matches
 from ..geometry import fundamental, homography, log_nfa
 from ..geometry.chance import VERIFIED
@@ -31,6 +32,7 @@ _DECODED = 12
 # SIFT's pyramid starts at twice the size; networks in PyTorch keep dozens of channels at full resolution.
 _WORKED = {"mdnet": 90, "mdnet-large": 90, "orb": 20, "akaze": 100}
 _WORKED_ELSE, _WORKED_TORCH = 240, 1500
+_TILE = 3_700_000  # pixels of one of SIFT's tiles
 _FEW = 16  # matches: twice what a fundamental matrix is asked to explain
 _STILL = 1.5  # pixels, as for overlays
 _FLAT, _FLAT_ERROR = 0.85, 3.0
@@ -43,7 +45,10 @@ def memory_of(extractor: Extractor, size: tuple[int, int]) -> int:
     scale = 1.0 if limit is None else min(1.0, limit / max(width, height))
     metadata = extractor.metadata
     each = _WORKED.get(metadata.name, _WORKED_TORCH if "torch" in metadata.requires else _WORKED_ELSE)
-    return int(width * height * (_DECODED + each * scale**2))
+    worked = width * height * scale**2
+    if isinstance(extractor, SIFT) and worked > WHOLE:
+        worked = _TILE
+    return int(width * height * _DECODED + worked * each)
 
 
 class Extract(Step):

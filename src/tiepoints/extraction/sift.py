@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 from .. import checks
 from ..features.interop import to_arrays
 from .base import Detections, Extractor, Metadata
+from .tiles import tiles
 
 __all__ = ["SIFT", "RootSIFT", "UprightRootSIFT", "UprightSIFT"]
 
+Rows = NDArray[np.float32]
+
+#: Larger images are searched in tiles, pixels: up to it the pyramid takes less than 1.5 GB.
+WHOLE = 6_400_000
+_TILE, _MARGIN, _QUARTER = 1536, 192, 4
+_LARGE = _MARGIN / (3 / 2 * np.sqrt(2) * 5 / 2)  # a keypoint whose descriptor needs the whole margin (Lowe 2004, 6.1)
 _LOWE = "Lowe, Distinctive Image Features from Scale-Invariant Keypoints, IJCV 2004"
 _ROOT = "Arandjelovic and Zisserman, Three Things Everyone Should Know to Improve Object Retrieval, CVPR 2012"
 
@@ -39,6 +46,7 @@ class SIFT(Extractor):
         code_licence="Apache-2.0",  # OpenCV's
         descriptor_size=128,
     )
+    version: ClassVar[int] = 2  # 2: large images in tiles, as many keypoints as wanted within a mask
     #: Hellinger kernel: square roots of the L1-normalised descriptor (Arandjelovic and Zisserman 2012, section 3).
     root: ClassVar[bool] = False
     #: Ignore orientation: better where the camera stays level, useless where it rolls.
@@ -50,25 +58,60 @@ class SIFT(Extractor):
         self.edge_threshold = checks.number(edge_threshold, "edge_threshold", above=0)
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
+        rows, raw = self._whole(image, mask) if image.size <= WHOLE else self._in_tiles(image, mask)
+        return Detections(rows[:, :2], root_of(raw, root=self.root), rows[:, 4], scales=rows[:, 2], angles=rows[:, 3])
+
+    def _in_tiles(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> tuple[Rows, Rows]:
+        """Small keypoints tile by tile, large ones in the image at a quarter of its size.
+
+        The pyramid of a whole image begins at twice its size and takes some 230 bytes for a pixel: 5.6 GB for 24
+        megapixels. What a tile's margin holds describes its keypoints as in the whole image.
+        """
+        parts: list[tuple[Rows, Rows]] = []
+        least = 0.0  # what the best so far have: others need no description
+        for tile in tiles(*image.shape[:2], edge=_TILE, margin=_MARGIN, stride=64):
+            below, right = tile.outer
+            own = None if mask is None else np.ascontiguousarray(mask[tile.outer])
+            rows, raw = self._whole(np.ascontiguousarray(image[tile.outer]), own, least)
+            rows[:, :2] += (right.start, below.start)
+            x, y = np.rint(rows[:, :2]).T
+            inner_rows, inner_columns = tile.inner
+            keep = (x >= inner_columns.start) & (x < inner_columns.stop) & (rows[:, 2] <= _LARGE)
+            keep &= (y >= inner_rows.start) & (y < inner_rows.stop)
+            parts.append((rows[keep], raw[keep]))
+            responses = np.sort(np.concatenate([part[0][:, 4] for part in parts]))
+            least = float(responses[-self.max_keypoints]) if len(responses) >= self.max_keypoints else 0.0
+        size = (round(image.shape[1] / _QUARTER), round(image.shape[0] / _QUARTER))
+        small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        own = None if mask is None else np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+        rows, raw = self._whole(small, own)
+        scale = np.divide(image.shape[1::-1], size).astype(np.float32)
+        rows[:, :2] = (rows[:, :2] + 0.5) * scale - 0.5
+        rows[:, 2] *= np.sqrt(scale.prod())
+        parts.append((rows[rows[:, 2] > _LARGE], raw[rows[:, 2] > _LARGE]))
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+    def _whole(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, least: float = 0.0) -> tuple[Rows, Rows]:
+        """(N, 5) as `to_arrays` returns them, and (N, 128) descriptors, of the best keypoints of an image."""
         # Without enable_precise_upscale OpenCV's keypoints lie about 0.23 px off. One detector a call: OpenCV's objects
         # are not safe to share between threads, and making one costs microseconds. Upright drops some of the keypoints,
         # so the best are picked afterwards there; elsewhere OpenCV does so before it describes them, which is cheaper.
+        # But it does so before it looks at the mask, and then finds fewer.
+        ours = self.upright or mask is not None
         detector = cv2.SIFT.create(
-            nfeatures=0 if self.upright else self.max_keypoints,
+            nfeatures=0 if ours else self.max_keypoints,
             contrastThreshold=self.contrast_threshold,
             edgeThreshold=self.edge_threshold,
             enable_precise_upscale=True,
         )
         points: Sequence[cv2.KeyPoint]
-        if self.upright:
-            points, raw = detector.compute(image, _upright(detector.detect(image, mask), self.max_keypoints))
+        if ours:
+            found = [point for point in detector.detect(image, mask) if point.response >= least]
+            best = sorted(_upright(found) if self.upright else found, key=lambda point: -point.response)
+            points, raw = detector.compute(image, best[: self.max_keypoints])
         else:
             points, raw = detector.detectAndCompute(image, mask)
-        rows = to_arrays(points)
-        descriptors = np.zeros((0, 128), np.float32) if raw is None else np.asarray(raw, np.float32)
-        return Detections(
-            rows[:, :2], root_of(descriptors, root=self.root), rows[:, 4], scales=rows[:, 2], angles=rows[:, 3]
-        )
+        return to_arrays(points), np.zeros((0, 128), np.float32) if raw is None else np.asarray(raw, np.float32)
 
 
 class RootSIFT(SIFT):
@@ -118,13 +161,13 @@ class UprightRootSIFT(UprightSIFT):
     root = True
 
 
-def _upright(points: Sequence[cv2.KeyPoint], count: int) -> list[cv2.KeyPoint]:
-    """The best `count` key points with angle 0, each place and size once."""
+def _upright(points: Sequence[cv2.KeyPoint]) -> list[cv2.KeyPoint]:
+    """The key points with angle 0, each place and size once."""
     unique: dict[tuple[float, ...], cv2.KeyPoint] = {}
     for point in points:
         point.angle = 0.0
         unique.setdefault((*point.pt, point.size), point)
-    return sorted(unique.values(), key=lambda point: -point.response)[:count]
+    return list(unique.values())
 
 
 def root_of(descriptors: NDArray[np.float32], *, root: bool) -> NDArray[np.float32]:
