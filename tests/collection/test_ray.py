@@ -69,6 +69,34 @@ def cluster() -> Iterator[Any]:
         signal.signal(signal.SIGTERM, before)
 
 
+def test_queries_are_localized_on_the_cluster(cluster: Any, examples: Path, tmp_path: Path) -> None:
+    """A map of points on the desk's picture as on a wall: each worker opens it for itself."""
+    import numpy as np
+
+    from tiepoints.collection.retrieval import Vocabulary
+    from tiepoints.tasks import Localize, Localizer
+    from tiepoints.tasks.maps import write_version
+
+    extractor = tp.load("orb", max_keypoints=1000)
+    seen = extractor(examples / "desk_1.jpg")
+    words = Vocabulary.learn([seen], 8)
+    content = {"extractor": "orb", "options": {"max_keypoints": 1000}, "matching": {}, "names": ["wall"], "cameras": []}
+    wall = np.column_stack([(seen.keypoints - [319.5, 239.5]) / 600 * 3, np.full(len(seen), 3.0)])
+    arrays = {
+        "words": words.words, "vectors": words(seen)[None], "xyz": wall, "descriptors": seen.descriptors,
+        "points": np.arange(len(seen), dtype=np.int32), "offsets": np.array([0, len(seen)]),
+    }  # fmt: skip
+    write_version(tmp_path / "map", content, arrays)
+    step = Localize(Localizer(tmp_path / "map"), focal=600)
+    queries = Collection.from_folder(examples).select(["desk_1.jpg", "box.png"])
+    found = run(step, queries, engine=Ray(cluster.address))
+    alone = run(step, queries)
+    assert not found.failed and bool(found["desk_1.jpg"]) and not found["box.png"]
+    np.testing.assert_allclose(found["desk_1.jpg"].pose.center, [0, 0, 0], atol=0.02)
+    np.testing.assert_array_equal(found["desk_1.jpg"].pose.matrix, alone["desk_1.jpg"].pose.matrix)
+    assert found["box.png"].reason == alone["box.png"].reason
+
+
 def test_equals_the_local_engine(cluster: Any, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "photos").mkdir()
     for path in examples.glob("box*.png"):

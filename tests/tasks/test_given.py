@@ -88,16 +88,39 @@ def test_a_model_with_its_own_features_is_a_map(
     assert again["inliers"] > 50
 
 
+def test_a_map_from_another_program_s_features_and_photographs(
+    foreign: Exchange, photographs: Collection, tmp_path: Path
+) -> None:
+    """Without a size, as some tools write them, and paired by retrieval with words of their own."""
+    from dataclasses import replace
+
+    names = [name for name in photographs if name != "other.png"]
+    bare = {name: replace(one, image_size=(0, 0)) for name, one in foreign.features.items()}
+    write_exchange(tmp_path / "m.h5", Exchange(bare, {}), "hloc")
+    features = tmp_path / "m-features.h5"
+    photos = [photographs[name].path for name in names[:5]]
+    made = command(
+        "map", *photos, tmp_path / "map", "--from", features, "--pairs", "retrieval", "--ratio", 0.9, "--json"
+    )
+    assert made.exit_code == 0, made.output
+    said = json.loads(made.stdout)
+    assert said["images"] == 5 and said["extractor"] == ""
+    query = photographs[names[5]].path
+    assert "give those of the queries too" in command("localize", tmp_path / "map", query).stderr
+    assert command("localize", tmp_path / "map", query, "--from", features).exit_code == 0
+
+
 def test_what_does_not_belong_together_is_one_line(
     foreign: Exchange, photographs: Collection, sfm: Path, examples: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(tp.InvalidInputError, match="descriptors of 128 numbers"):
         build_map(None, tmp_path / "a", model=sfm, given=foreign, extractor="mdnet")
+    strange = Exchange({"x": next(iter(foreign.features.values()))}, {})
     fewer = Exchange({name: one.top(10) for name, one in foreign.features.items()}, {})
     with pytest.raises(tp.StorageError, match="different files"):
         build_map(None, tmp_path / "b", model=sfm, given=fewer, extractor="")
     with pytest.raises(tp.InvalidInputError, match="the features have none of it"):
-        build_map(None, tmp_path / "c", model=sfm, given=Exchange({"x": fewer.features["other.png"]}, {}), extractor="")
+        build_map(None, tmp_path / "c", model=sfm, given=strange, extractor="")
     with pytest.raises(tp.InvalidInputError, match="no descriptors"):
         build_map(None, tmp_path / "d", model=sfm, given=read_exchange(sfm), extractor="")
     assert command("map", tmp_path / "e").exit_code == 2

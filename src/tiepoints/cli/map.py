@@ -38,8 +38,8 @@ def command(
 
     The map is only read afterwards. What it was made from is kept beside it, in OUT.work, and may be deleted; while it
     is there, the same command with more photographs computes only what is new. A model of another program with its own
-    features (--model and --from) is a map without any photograph; name the extractor that made the features (-e), or
-    give `localize` the features of queries too.
+    features (--model and --from) is a map without any photograph. With --from, name the extractor that made the
+    features (-e), or give `localize` the features of queries too.
     """
     from click.core import ParameterSource
 
@@ -51,8 +51,8 @@ def command(
     photographs = scene.photographs(photos) if photos else Collection([])
     extractor: Any = scene.extractor()
     name = scene.name
-    if model and scene.given and click.get_current_context().get_parameter_source("name") is ParameterSource.DEFAULT:
-        extractor = name = ""  # the features tell their extractor as little as the model does
+    if scene.given and click.get_current_context().get_parameter_source("name") is ParameterSource.DEFAULT:
+        extractor = name = ""  # the features do not tell what made them
     with explained_interrupt(out.with_name(f"{out.name}.work")), reported(scene.as_json) as progress:
         made, reconstruction = build_map(
             photographs if photos else None,

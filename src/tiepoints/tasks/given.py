@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from ..collection import Collection, Memory, Results, Step, Store, run
+from ..collection import Collection, Memory, Photograph, Results, Step, Store, run
 from ..collection.orientation import stored_features
 from ..errors import TiepointsError
+from ..features import Features
 from ..storage import Exchange
 
 __all__ = ["Imported", "given_features"]
@@ -55,7 +57,7 @@ def given_features(given: Exchange, photographs: Collection | None, store: Store
         features = {}
         for name, one in photographs.items():
             try:
-                features[name] = given.features[name]
+                features[name] = _sized(given.features[name], one)
                 orientation = 1 if given.upright else one.header.orientation
                 # what turns the stored picture back is the opposite quarter turn; all else undoes itself
                 features[name] = stored_features(features[name], {6: 8, 8: 6}.get(orientation, orientation))
@@ -67,3 +69,11 @@ def given_features(given: Exchange, photographs: Collection | None, store: Store
     results = run(Imported(), features, store)
     results.failed.update(failed)
     return results
+
+
+def _sized(features: Features, photograph: Photograph) -> Features:
+    """With the size of the stored picture, where the features do not tell it."""
+    if all(features.image_size):
+        return features
+    header = photograph.header
+    return replace(features, image_size=header.size if header.orientation < 5 else header.size[::-1])

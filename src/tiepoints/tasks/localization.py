@@ -188,7 +188,7 @@ class Localizer:
         return {"map": self.map.version, "top": self.top, "threshold": self.threshold}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _opened, (self.map.folder, self.top, self.threshold)
+        return _opened, (self.map.folder.absolute(), self.top, self.threshold)
 
     def localize(self, features: Features, camera: Camera | None = None) -> Localization:
         """The same for features, which the map's extractor found."""

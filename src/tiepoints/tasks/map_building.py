@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..collection import Collection, Engine, Match, MatchVerified, Store, run
 from ..collection.pairs import Pair
 from ..collection.retrieval import Describe, Vocabulary
@@ -18,12 +16,14 @@ from ..storage import Exchange
 from ..storage.colmap_model import load_model
 from .maps import Map, write_map
 from .reconstruction import Reconstruction, reconstruct
-from .verified import Report, known_vocabulary, vocabulary_of
+from .verified import Report, vocabulary_of
 
 if TYPE_CHECKING:
     from ..storage.colmap_checks import CameraMode
 
 __all__ = ["build_map"]
+
+DEFAULT = "mdnet"  # what `reconstruct` is given where it finds no features itself
 
 
 def build_map(
@@ -86,19 +86,22 @@ def build_map(
     >>> place, reconstruction = build_map("photos/", "map/")    # doctest: +SKIP
     """
     target = Path(out)
+    method = load(extractor) if isinstance(extractor, str) and extractor else extractor or None
+    assert not isinstance(method, str)
+    if given is not None:
+        _check_descriptors(method, given)
     if model is not None and given is not None:
-        return _imported_map(target, load_model(model), given, extractor, ratio), None
-    if photographs is None or not extractor:
+        return _imported_map(target, load_model(model), given, method, ratio), None
+    if photographs is None or (method is None and given is None):
         raise InvalidInputError("without photographs and an extractor a map needs a model and its features")
     photos = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
-    method = load(extractor) if isinstance(extractor, str) else extractor
     work = target.with_name(f"{target.name}.work")
     kept = work / "store" if store is None else Path(store)
     matching = MatchVerified(ratio=ratio) if early_stop else Match(ratio=ratio)
     made: Reconstruction | None = None
     if model is None:
         made = reconstruct(
-            photos, work, extractor=method, pairs=pairs, camera_mode=camera_mode, focal=focal,
+            photos, work, extractor=method or DEFAULT, pairs=pairs, camera_mode=camera_mode, focal=focal,
             given=given, match=matching, store=kept,
             engine=engine, progress=progress,
         )  # fmt: skip
@@ -110,23 +113,21 @@ def build_map(
     else:
         from .triangulation import triangulate
 
+        assert method is not None
+
         sparse, features = triangulate(
             photos, work, load_model(model), method, pairs=pairs, match=matching, store=kept, engine=engine,
             progress=progress,
         )  # fmt: skip
     with Store(kept) as stored:
-        vocabulary = vocabulary_of(method, features)
+        vocabulary = vocabulary_of(None if given is not None else method, features)
         vectors = run(Describe(vocabulary), features, stored, engine=engine)
-        found = write_map(
-            target, load_model(sparse), features, vectors, vocabulary, method.metadata.name, _options_of(method),
-            {"ratio": ratio},
-        )  # fmt: skip
+        found = write_map(target, load_model(sparse), features, vectors, vocabulary, *_named(method), {"ratio": ratio})
     return found, made
 
 
-def _imported_map(target: Path, model: Any, given: Exchange, extractor: str | Extractor, ratio: float | None) -> Map:
+def _imported_map(target: Path, model: Any, given: Exchange, method: Extractor | None, ratio: float | None) -> Map:
     """A map of another program's model and features."""
-    method = load(extractor) if isinstance(extractor, str) and extractor else extractor
     names = [model.image(i).name for i in model.reg_image_ids()]
     lost = next((name for name in names if name not in given.features), None)
     if lost is not None:
@@ -134,22 +135,28 @@ def _imported_map(target: Path, model: Any, given: Exchange, extractor: str | Ex
             f"the model has an image {lost!r}, but the features have none of it: they have "
             f"{next(iter(given.features), '(none)')!r} and so on"
         )
-    if not any(given.features[name].descriptors.shape[1] for name in names):
-        raise InvalidInputError("these features have no descriptors, by which queries are matched with the map")
     features = {name: given.features[name] for name in names}
-    if not isinstance(method, str):
-        size, one = method.metadata.descriptor_size, next(iter(features.values())).descriptors
-        if one.shape[1] * (8 if one.dtype == np.uint8 else 1) != size:
-            raise InvalidInputError(
-                f"these features have descriptors of {one.shape[1]} numbers, those of {method.metadata.name} {size}: "
-                "name the extractor that made them"
-            )
-    vocabulary = None if isinstance(method, str) else known_vocabulary(method)
-    if vocabulary is None:
-        vocabulary = Vocabulary.learn(features.values())
+    vocabulary = Vocabulary.learn(features.values())
     vectors = {name: vocabulary(one) for name, one in features.items()}
-    name, options = ("", {}) if isinstance(method, str) else (method.metadata.name, _options_of(method))
-    return write_map(target, model, features, vectors, vocabulary, name, options, {"ratio": ratio})
+    return write_map(target, model, features, vectors, vocabulary, *_named(method), {"ratio": ratio})
+
+
+def _check_descriptors(method: Extractor | None, given: Exchange) -> None:
+    """That queries can be matched with these features, by the extractor that is named for them."""
+    some = next((one for one in given.features.values() if one.descriptors.shape[1]), None)
+    if some is None:
+        raise InvalidInputError("these features have no descriptors, by which queries are matched with the map")
+    size = some.descriptors.shape[1] * (8 if some.binary else 1)
+    if method is not None and size != method.metadata.descriptor_size:
+        raise InvalidInputError(
+            f"these features have descriptors of {size} numbers, those of {method.metadata.name} "
+            f"{method.metadata.descriptor_size}: name the extractor that made them"
+        )
+
+
+def _named(method: Extractor | None) -> tuple[str, dict[str, Any]]:
+    """The name and the options of what finds the features of queries; none where these are given too."""
+    return ("", {}) if method is None else (method.metadata.name, _options_of(method))
 
 
 def _options_of(extractor: Extractor) -> dict[str, Any]:

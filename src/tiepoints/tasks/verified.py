@@ -166,7 +166,7 @@ def verified_pairs(
                 kind = "exhaustive" if len(features) <= _EVERY_PAIR else "retrieval"
             positions = positions_of(photographs, map(str, features)) if kind == "spatial" else None
             if kind == "retrieval" or (positions is not None and len(positions) < len(features)):
-                step = Describe(vocabulary_of(extractor, features))
+                step = Describe(vocabulary_of(None if given is not None else extractor, features))
                 vectors = run(step, features, store, engine=engine, progress=told("describing images"))
             names = list(map(str, features))
             pairs = choose_pairs(
@@ -240,8 +240,8 @@ def choose_pairs(
     return exhaustive(listed)
 
 
-def vocabulary_of(extractor: Extractor, features: Results) -> Vocabulary:
-    """The vocabulary that is shipped for the extractor, or one learned from these features.
+def vocabulary_of(extractor: Extractor | None, features: Results) -> Vocabulary:
+    """The vocabulary that is shipped for the extractor, or one learned from these features, whatever made them.
 
     Examples
     --------
@@ -252,14 +252,10 @@ def vocabulary_of(extractor: Extractor, features: Results) -> Vocabulary:
     >>> vocabulary_of(orb, run(Extract(orb), Collection.from_folder("examples"))).words.shape
     (64, 256)
     """
-    shipped = known_vocabulary(extractor)
-    if shipped is not None:
-        return shipped
+    # weights of one's own have other descriptors
+    if extractor is not None and getattr(extractor, "weights", None) is None:
+        shipped = shipped_vocabulary(extractor.metadata.name)
+        if shipped is not None:
+            return shipped
     names = list(features)
     return Vocabulary.learn(features[name] for name in names[:: max(1, len(names) // _TEACHERS)])
-
-
-def known_vocabulary(extractor: Extractor) -> Vocabulary | None:
-    """The vocabulary that is shipped for the extractor, if there is one."""
-    # weights of one's own have other descriptors
-    return None if getattr(extractor, "weights", None) is not None else shipped_vocabulary(extractor.metadata.name)
