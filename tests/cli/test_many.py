@@ -133,6 +133,20 @@ def test_a_mask_of_the_stored_pixels_turns_with_the_photograph(examples: Path, t
     np.testing.assert_array_equal(one.read_mask(), np.rot90(mask, -1))
 
 
+def test_photographs_that_exif_turns_are_named_for_hloc(examples: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i in (1, 2):
+        Image.open(examples / f"desk_{i}.jpg").save(tmp_path / "photos" / f"{i}.jpg", exif=exif if i == 2 else b"")
+    for command in (["extract"], ["match"]):
+        out = tmp_path / f"{command[0]}.h5"
+        result = run(*command, tmp_path / "photos", "-e", "orb", "--out", out)
+        assert "1 of 2 photographs are turned by EXIF, for instance 2.jpg" in result.stderr
+    database = run("match", tmp_path / "photos", "-e", "orb", "--out", tmp_path / "m.db")
+    assert "turned by EXIF" not in database.stderr
+
+
 def test_options_of_a_folder_are_refused_with_two_images(examples: Path) -> None:
     result = run("match", examples / "desk_1.jpg", examples / "desk_2.jpg", "--pairs", "sequential")
     assert result.exit_code == 2 and "--pairs: for a FOLDER, not for two images" in result.stderr

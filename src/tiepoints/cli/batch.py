@@ -123,6 +123,19 @@ def sizes_of(photographs: Collection) -> Iterator[tuple[int, int]]:
             yield one.header.size
 
 
+def say_turned(photographs: Collection, names: Iterable[Any]) -> None:
+    """One line where hloc's files get keypoints of photographs that EXIF turns: other programs may not turn them."""
+    names = list(names)
+    turned = [name for name in names if photographs[name].frame is None and photographs[name].header.orientation != 1]
+    if turned:
+        say(
+            f"{len(turned)} of {len(names)} photographs are turned by EXIF, for instance {shown(turned[0])}: keypoints "
+            "are in pixels of the upright picture. hloc and COLMAP read the stored pixels: for them `tiepoints match` "
+            "writes --out FILE.db, or turn the files themselves (exiftran -ai)",
+            err=True,
+        )
+
+
 def say_failures(failed: Mapping[Any, str]) -> None:
     """A line for each, up to a number that a terminal shows."""
     for message in list(failed.values())[:_SHOWN]:

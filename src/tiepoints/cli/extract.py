@@ -20,6 +20,7 @@ from .batch import (
     progress_bar,
     say_failures,
     say_memory,
+    say_turned,
     shown,
     sizes_of,
     store_option,
@@ -207,6 +208,7 @@ def _many(
         with progress_bar("extracting", quiet) as progress:
             results = run(step, photographs.select(lacking), store, engine=engine, progress=progress)
         failed |= results.failed
+        say_turned(photographs, results)
         if len(results):
             failed |= export_features(
                 out, results, made_with=repr(step.extractor), overwrite=not held,

@@ -21,6 +21,7 @@ from .batch import (
     progress_bar,
     say_failures,
     say_memory,
+    say_turned,
     shown,
     sizes_of,
     store_option,
@@ -274,6 +275,7 @@ def _write(wanted: Wanted, photographs: Collection, features: Results, views: Re
     if wanted.out.suffix == ".db":
         export_colmap(wanted.out, photographs, features, views, camera_mode=wanted.camera_mode, focal=wanted.focal)
         return {}
+    say_turned(photographs, features)
     matches, keypoints = _outputs(wanted.out)
     failed: dict[Any, str] = {**export_features(keypoints, features, made_with=repr(features.step))}
     return failed | export_matches(matches, views, features)
