@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -76,6 +76,12 @@ class Track:
             raise InvalidInputError(f"threshold is {self.threshold}, but a positive number of pixels is expected")
         if self.estimator == "degensac" and find_spec("pydegensac") is None:
             raise MissingDependencyError("the estimator degensac needs pydegensac: pip install 'tiepoints[bench]'")
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What the estimators of `tiepoints.geometry` are given."""
+        own = {name: getattr(self, name) for name in ("threshold", "confidence", "max_iterations", "seed")}
+        return own | {"min_inliers": _FEWEST}
 
     @property
     def description(self) -> str:
@@ -258,17 +264,8 @@ _Found = tuple[Float64, Float64, Mask]
 
 
 def _calibrated(points_a: Float64, points_b: Float64, K_a: Float64, K_b: Float64, track: Track) -> _Found | None:
-    pose = relative_pose(
-        points_a,
-        points_b,
-        camera_a=_camera(K_a, points_a),
-        camera_b=_camera(K_b, points_b),
-        threshold=track.threshold,
-        confidence=track.confidence,
-        max_iterations=track.max_iterations,
-        min_inliers=_FEWEST,
-        seed=track.seed,
-    )
+    a, b = _camera(K_a, points_a), _camera(K_b, points_b)
+    pose = relative_pose(points_a, points_b, camera_a=a, camera_b=b, **track.sampling)
     if pose.rotation is None or pose.translation is None:
         return None
     return pose.rotation, pose.translation, pose.inliers
@@ -326,13 +323,5 @@ def _degensac(points_a: Float64, points_b: Float64, track: Track) -> tuple[Float
 
 
 def _usac(points_a: Float64, points_b: Float64, track: Track) -> tuple[Float64, Mask] | None:
-    model = fundamental(
-        points_a,
-        points_b,
-        threshold=track.threshold,
-        confidence=track.confidence,
-        max_iterations=track.max_iterations,
-        min_inliers=_FEWEST,
-        seed=track.seed,
-    )
+    model = fundamental(points_a, points_b, **track.sampling)
     return None if model.matrix is None else (model.matrix, model.inliers)
