@@ -44,6 +44,24 @@ def test_matches_of_any_extractor_are_reconstructed(foreign: Exchange, photograp
     np.testing.assert_allclose(points, foreign.features[image.name].keypoints, atol=1e-3)
 
 
+def test_cameras_of_a_database_are_first_guesses(foreign: Exchange, photographs: Collection, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from tiepoints.tasks.given import with_given_cameras
+
+    focal = 1.7 * max(next(iter(foreign.features.values())).image_size)
+    cameras = {name: tp.Camera.from_focal(focal, one.image_size) for name, one in foreign.features.items()}
+    write_exchange(tmp_path / "c.db", replace(foreign, cameras=cameras), "colmap")
+    given = read_exchange(tmp_path / "c.db")
+    guessed = with_given_cameras(photographs, given)
+    assert all(one.camera is not None and not one.camera.focal_is_known for one in guessed.values())
+    assert next(iter(guessed.values())).camera.params[0] == pytest.approx(focal)
+    own = tp.Camera.from_focal(100, next(iter(foreign.features.values())).image_size)
+    assert with_given_cameras(photographs.with_cameras(own), given)["other.png"].camera == own
+    made = reconstruct(photographs, tmp_path / "scene", given=given)
+    assert made.registered == 7  # from COLMAP's matches, which the database holds
+
+
 def test_without_features_of_a_photograph_it_is_named(
     foreign: Exchange, photographs: Collection, tmp_path: Path
 ) -> None:

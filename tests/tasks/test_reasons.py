@@ -90,6 +90,7 @@ def test_overlays_are_named(examples: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1 and "matches on an overlay that does not move are left out" in result.stderr
     assert "1 pairs only an overlay agrees" in result.stdout
     said = json.loads(CliRunner().invoke(cli, [*_match(tmp_path), "--json"]).stdout)
+    assert said["failed_pairs"][0]["outcome"] == "overlay"
     assert said["failed_pairs"][0]["pair"] == list(pair) and "overlay" in said["failed_pairs"][0]["why"]
     assert said["pairs_with_overlays"][0]["matches"] >= 8
 

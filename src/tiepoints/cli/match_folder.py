@@ -31,7 +31,7 @@ from .many import CAMERA_MODES, early_option, placed_of
 from .options import check_not_an_input, print_json, say
 from .shards import Shard, shard_option
 
-_NAMED = 10  # pairs with overlays that are named
+_NAMED = 10  # pairs that are named, on the terminal
 
 if TYPE_CHECKING:
     from ..collection import Collection, Results, Store
@@ -281,6 +281,10 @@ def _write(wanted: Wanted, photographs: Collection, features: Results, views: Re
     return failed | export_matches(matches, views, features)
 
 
+def _pair(one: dict[str, Any]) -> str:
+    return " - ".join(shown(name) for name in one["pair"])
+
+
 def _print(content: dict[str, Any]) -> None:
     from ..tasks.reasons import OUTCOMES
 
@@ -292,9 +296,13 @@ def _print(content: dict[str, Any]) -> None:
     for outcome, count in content["pairs_by_outcome"].items():
         if outcome != "verified":
             say(f"{count:6d} pairs {OUTCOMES[outcome]}")
-    for outcome in content["pairs_with_overlays"][:_NAMED]:
-        pair = " - ".join(shown(name) for name in outcome["pair"])
-        say(f"       {pair}: {outcome['matches']} matches on an overlay that does not move are left out", err=True)
+    for one in content["pairs_with_overlays"][:_NAMED]:
+        say(f"       {_pair(one)}: {one['matches']} matches on an overlay that does not move are left out", err=True)
+    listed = content["failed_pairs"]
+    for one in listed[:_NAMED]:
+        say(f"       {_pair(one)}: {shown(one['why'])}", err=True)
+    if len(listed) > _NAMED:
+        say(f"       and {len(listed) - _NAMED} more such pairs; --json lists them", err=True)
     if content["failed"]:
         say(f"{len(content['failed'])} images or pairs failed and are left out", err=True)
     if not content["verified"]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from ..camera import Camera
 from ..collection import Collection, Memory, Photograph, Results, Step, Store, run
-from ..collection.orientation import stored_features
+from ..collection.orientation import stored_camera, stored_features
 from ..errors import TiepointsError
 from ..features import Features
 from ..storage import Exchange
 
-__all__ = ["Imported", "given_features"]
+__all__ = ["Imported", "given_features", "with_given_cameras"]
 
 
 class Imported(Step):
@@ -69,6 +71,29 @@ def given_features(given: Exchange, photographs: Collection | None, store: Store
     results = run(Imported(), features, store)
     results.failed.update(failed)
     return results
+
+
+def with_given_cameras(photographs: Collection, given: Exchange) -> Collection:
+    """The photographs with another program's cameras as first guesses, where they have none of their own.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection import Collection
+    >>> from tiepoints.storage import Exchange
+    >>> from tiepoints.tasks.given import with_given_cameras
+    >>> given = Exchange({}, {}, cameras={"box.png": tp.Camera.from_focal(500, (324, 223))})
+    >>> with_given_cameras(Collection.from_folder("examples"), given)["box.png"].camera.params[0]
+    500.0
+    """
+    cameras: dict[str, Camera] = {}
+    for name, one in photographs.items():
+        if one.camera is None and name in given.cameras:
+            with suppress(TiepointsError):  # the file is gone, or a distortion that cannot be turned
+                orientation = one.header.orientation
+                upright = stored_camera(given.cameras[name], {6: 8, 8: 6}.get(orientation, orientation))
+                cameras[name] = replace(upright, focal_is_known=False)  # to be refined
+    return photographs.with_cameras(cameras) if cameras else photographs
 
 
 def _sized(features: Features, photograph: Photograph) -> Features:

@@ -14,10 +14,10 @@ __all__ = ["OUTCOMES", "PairReport"]
 #: What becomes of pairs, in a word (`Verified.outcome`, and failed), and what it means.
 OUTCOMES = {
     "verified": "verified",
-    "planar": "verified, but all on a plane or by a camera that only rotated: no depth",
-    "still": "verified, but nothing moves: the same picture, or a camera that stood still",
     "chance": "no more inliers than chance gives",
     "few": "too few matches",
+    "planar": "verified, but all on a plane or by a camera that only rotated: no depth",
+    "still": "verified, but nothing moves: the same picture, or a camera that stood still",
     "overlay": "only an overlay agrees that does not move, such as a label or a watermark",
     "failed": "failed",
 }
@@ -61,6 +61,7 @@ class PairReport:
     def __init__(self, views: Iterable[tuple[Any, Verified]], failed: Mapping[Any, str]) -> None:
         self.outcomes: Counter[str] = Counter()
         self.reasons: dict[Pair, str] = {}
+        self._outcome: dict[Pair, str] = {}
         self._of_image: dict[str, Counter[str]] = {}
         self._overlays: dict[Pair, int] = {}
         for pair, view in views:
@@ -74,7 +75,7 @@ class PairReport:
     def _count(self, pair: Pair, outcome: str, reason: str) -> None:
         self.outcomes[outcome] += 1
         if reason:
-            self.reasons[pair] = reason
+            self.reasons[pair], self._outcome[pair] = reason, outcome
         for name in pair:
             self._of_image.setdefault(name, Counter())[outcome] += 1
 
@@ -105,10 +106,14 @@ class PairReport:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can say it."""
-        listed = list(self.reasons.items())
+        # What is surprising comes first; that most pairs show different things is not.
+        order = list(reversed(OUTCOMES))
+        listed = sorted(self.reasons.items(), key=lambda item: order.index(self._outcome[item[0]]))
         content: dict[str, Any] = {
             "pairs_by_outcome": dict(self.outcomes),
-            "failed_pairs": [{"pair": list(pair), "why": why} for pair, why in listed[:_MOST]],
+            "failed_pairs": [
+                {"pair": list(pair), "outcome": self._outcome[pair], "why": why} for pair, why in listed[:_MOST]
+            ],
             "pairs_with_overlays": [{"pair": list(p), "matches": n} for p, n in list(self._overlays.items())[:_MOST]],
         }
         if len(listed) > _MOST:

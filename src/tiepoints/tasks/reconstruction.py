@@ -17,6 +17,7 @@ from ..extraction import Extractor, load
 from ..files import PathLike, write_lock, write_whole
 from ..optional import require
 from ..storage.colmap_model import load_model as load_model
+from .given import with_given_cameras
 from .mapping import run_mapper
 from .nerfstudio import transforms_of
 from .page import page_of
@@ -131,7 +132,7 @@ def reconstruct(
         Focal length in pixels of all photographs; by default the photographs' own cameras, EXIF, or a guess. Only the
         last two are refined.
     given : Exchange, optional
-        Features, and matches where it has any, of another program: see `verified_pairs`.
+        Features, and matches where it has any, of another program: see `verified_pairs`. Its cameras are first guesses.
     match, verify : Match or MatchVerified, Verify, optional
     store : path, optional
         By default ``work`` inside `out`.
@@ -163,6 +164,8 @@ def reconstruct(
     require("pycolmap", "reconstruction", "sfm")
     choice(mapper, "mapper", MAPPERS)
     photos = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
+    if given is not None:
+        photos = with_given_cameras(photos, given)
     method = load(extractor) if isinstance(extractor, str) else extractor
     folder = Path(out)
     work = folder / "work" if store is None else Path(store)
