@@ -72,8 +72,8 @@ def test_a_chain_through_all_formats_on_the_command_line(real: Exchange, tmp_pat
     write_exchange(tmp_path / "1.h5", real, "hloc")
     steps = [
         (tmp_path / "1.h5", tmp_path / "1-features.h5", tmp_path / "2.db"),
-        (tmp_path / "2.db", tmp_path / "3", "--to", "opensfm"),
-        (tmp_path / "3", tmp_path / "4", "--to", "meshroom"),
+        (tmp_path / "2.db", tmp_path / "3", "--format", "opensfm"),
+        (tmp_path / "3", tmp_path / "4", "--format", "meshroom"),
         (tmp_path / "4", tmp_path / "5.h5"),
     ]
     (tmp_path / "3").mkdir()
@@ -195,8 +195,8 @@ def test_models_binary_and_text_are_the_same(tmp_path: Path) -> None:
     model = pycolmap.synthesize_dataset(options)
     (tmp_path / "bin").mkdir()
     model.write_binary(tmp_path / "bin")
-    assert convert(tmp_path / "bin", tmp_path / "text", "--to", "model-text").exit_code == 0
-    assert convert(tmp_path / "text", tmp_path / "again", "--to", "model").exit_code == 0
+    assert convert(tmp_path / "bin", tmp_path / "text", "--format", "model-text").exit_code == 0
+    assert convert(tmp_path / "text", tmp_path / "again", "--format", "model").exit_code == 0
     assert (tmp_path / "text" / "images.txt").is_file()
     again = pycolmap.Reconstruction(tmp_path / "again")
     for number, image in model.images.items():
@@ -211,7 +211,7 @@ def test_models_binary_and_text_are_the_same(tmp_path: Path) -> None:
         ids = [model.find_image_with_name(n).points2D[int(k)].point3D_id for n, k in ((a, i), (b, j))]
         assert ids[0] == ids[1]
     assert convert(tmp_path / "bin", tmp_path / "m.db").exit_code == 0
-    assert convert(tmp_path / "none", tmp_path / "x", "--to", "model").exit_code == 2
+    assert convert(tmp_path / "none", tmp_path / "x", "--format", "model").exit_code == 2
 
 
 def test_a_database_of_verified_pairs_gives_those(real: Exchange, tmp_path: Path) -> None:

@@ -22,14 +22,14 @@ _BY_SUFFIX = {".db": "colmap", ".h5": "hloc", ".hdf5": "hloc"}
     "convert",
     epilog=examples(
         "tiepoints convert feats.h5 matches.h5 database.db --images photos/",
-        "tiepoints convert database.db dataset/ --to opensfm",
-        "tiepoints convert sparse/0 sparse-text/ --to model-text",
+        "tiepoints convert database.db dataset/ --format opensfm",
+        "tiepoints convert sparse/0 sparse-text/ --format model-text",
     ),
 )
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
-    "--to", "kind", type=click.Choice(_KINDS), help="The format of OUT.  [default: colmap for .db, hloc for .h5]"
+    "--format", "kind", type=click.Choice(_KINDS), help="The format of OUT.  [default: colmap for .db, hloc for .h5]"
 )
 @click.option(
     "--images", type=click.Path(path_type=Path), help="Folder of the photographs, for cameras and sizes that lack."
@@ -41,19 +41,19 @@ def command(sources: tuple[Path, ...], out: Path, kind: str | None, images: Path
 
     SOURCES are hloc's HDF5 files (features, and matches), a COLMAP database (its verified matches), a COLMAP model, an
     OpenSfM dataset, or a folder of Meshroom's. OUT is a database (.db), hloc's matches (.h5; the features go to
-    OUT-features.h5), a folder for --to opensfm and meshroom; or for a model as the only source --to model (binary) and
-    model-text.
+    OUT-features.h5), or a folder for --format opensfm and meshroom. A model as the only source is also written as a
+    model: --format model (binary) and model-text.
     """
     from ..storage import read_exchange, write_exchange
     from ..storage.colmap_model import is_model, load_model, save_model
 
     kind = kind or _BY_SUFFIX.get(out.suffix)
     if kind is None:
-        raise click.UsageError(f"{out}: say what it is to be: --to {', '.join(_KINDS)}")
+        raise click.UsageError(f"{out}: say what it is to be: --format {', '.join(_KINDS)}")
     if kind.startswith("model"):
         if len(sources) != 1 or not is_model(sources[0]):
             raise click.UsageError(
-                f"--to {kind} takes the folder of one COLMAP model; `tiepoints reconstruct` makes one"
+                f"--format {kind} takes the folder of one COLMAP model; `tiepoints reconstruct` makes one"
             )
         save_model(out, load_model(sources[0]), text=kind == "model-text")
         written, content = [out], {"out": [str(out)], "format": kind}
