@@ -137,3 +137,22 @@ def test_key_points_alone(texture: NDArray[np.uint8]) -> None:
     assert len(features) == len(points) and features.descriptors.shape[1] == 0 and features.angles is None
     with pytest.raises(tp.InvalidInputError, match="no descriptors"):
         tp.match(features, features)
+
+
+def test_kornias_local_affine_frames(pairs: dict[str, tuple[tp.Features, tp.Features]]) -> None:
+    """The numbers of kornia 0.9's `laf_from_center_scale_ori(xy, 6 scale, -degrees)`, which has y upwards."""
+    torch = pytest.importorskip("torch")
+    a, _ = pairs["rootsift"]
+    frames = a.to_lafs()
+    assert tuple(frames.shape) == (1, len(a), 2, 3) and a.scales is not None and a.angles is not None
+    one = tp.Features([[30, 40]], np.ones((1, 8)), [1], (64, 48), scales=[2], angles=[np.pi / 2])
+    np.testing.assert_allclose(one.to_lafs()[0, 0].numpy(), [[0, -12, 30], [12, 0, 40]], atol=1e-5)
+    np.testing.assert_allclose(one.to_lafs(1.0)[0, 0, :, :2].abs().sum().item(), 4, atol=1e-5)
+    back = tp.Features.from_torch({"lafs": frames, "descriptors": torch.tensor(a.descriptors)[None]}, a.image_size)
+    np.testing.assert_array_equal(back.keypoints, a.keypoints)
+    np.testing.assert_allclose(back.scales, a.scales, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(1j * back.angles), np.exp(1j * a.angles), atol=1e-5)
+    with pytest.raises(tp.InvalidInputError, match="lafs have shape"):
+        tp.Features.from_torch({"lafs": np.zeros((3, 3, 3)), "descriptors": np.eye(3)})
+    with pytest.raises(tp.InvalidInputError, match="mr_size"):
+        a.to_lafs(0)

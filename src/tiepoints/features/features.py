@@ -308,8 +308,8 @@ class Features:
     def from_torch(cls, tensors: Mapping[str, Any], image_size: tuple[int, int] | None = None) -> Features:
         """Features from a dictionary of tensors or arrays, of one image; the inverse of `to_torch` and `to_lightglue`.
 
-        Names are those of the fields, or LightGlue's (``keypoint_scores``, ``oris``). A first dimension of length 1 is
-        taken off. Tensors may be on any device, require grad, or be of 16 bits.
+        Names are those of the fields, or LightGlue's (``keypoint_scores``, ``oris``), or kornia's ``lafs``. A first
+        dimension of length 1 is taken off. Tensors may be on any device, require grad, or be of 16 bits.
 
         Parameters
         ----------
@@ -348,6 +348,34 @@ class Features:
         values["image_size"] = np.array(self.image_size, np.float32)
         values |= {name: v for name, v in (("scales", self.scales), ("oris", self.angles)) if v is not None}
         return {name: tensor[None] for name, tensor in interop.tensors(values, device).items()}
+
+    def to_lafs(self, mr_size: float = interop.MR_SIZE, device: str | None = None) -> Any:
+        """Local affine frames for kornia, a tensor (1, N, 2, 3), as of OpenCV's key points.
+
+        A frame's columns are its axes, rotated by the angle and `mr_size` times the scale long, and its position; the
+        scale is 1 and the angle 0 where there are none. `from_torch` takes frames of kornia under the name "lafs".
+
+        Parameters
+        ----------
+        mr_size : float
+            kornia's own is 6.
+        device : str, optional
+
+        Raises
+        ------
+        MissingDependencyError
+            If torch is not installed.
+
+        Examples
+        --------
+        >>> import tiepoints as tp
+        >>> features = tp.load("orb", max_keypoints=100)("examples/box.png")
+        >>> features.to_lafs().shape  # doctest: +SKIP
+        torch.Size([1, 100, 2, 3])
+        """
+        size = checks.number(mr_size, "mr_size", above=0)
+        frames = interop.lafs(self.keypoints, self.scales, self.angles, size)
+        return interop.tensors({"lafs": frames[None]}, device)["lafs"]
 
     def _repr_png_(self) -> bytes | None:
         """The keypoints on white, as a notebook shows them."""

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     import cv2
 
 __all__ = [
+    "MR_SIZE",
     "from_dmatches",
+    "from_lafs",
     "from_opencv",
     "from_tensors",
+    "lafs",
     "matches_from_tensors",
     "tensors",
     "to_arrays",
@@ -29,6 +32,9 @@ __all__ = [
 ]
 
 Float32 = NDArray[np.float32]
+
+#: What kornia measures a local affine frame in: its scale is so many times that of OpenCV's key point.
+MR_SIZE = 6.0
 
 # Name of a field -> what others call it.
 _NAMES = {"scores": ("keypoint_scores", "detection_scores"), "angles": ("oris",)}
@@ -116,6 +122,26 @@ def tensors(values: Mapping[str, Any], device: str | None) -> dict[str, Any]:
         raise InvalidInputError(f"device is {shown(device)}, but torch cannot use it ({one_line(error)})") from None
 
 
+def lafs(keypoints: Float32, scales: Float32 | None, angles: Float32 | None, mr_size: float) -> Float32:
+    """Local affine frames (N, 2, 3) as kornia has them: [scale x rotation | position]."""
+    size = np.full(len(keypoints), mr_size, np.float32) if scales is None else scales * np.float32(mr_size)
+    angle = np.zeros(len(keypoints), np.float32) if angles is None else angles
+    cos, sin = size * np.cos(angle), size * np.sin(angle)
+    frames = np.stack([cos, -sin, keypoints[:, 0], sin, cos, keypoints[:, 1]], axis=1)
+    return np.asarray(frames.reshape(-1, 2, 3), np.float32)
+
+
+def from_lafs(given: Any, mr_size: float) -> dict[str, NDArray[Any]]:
+    """Positions, scales (of the frame's area) and angles (of its first axis) of kornia's local affine frames."""
+    frames = array(_single(given, 3, "lafs"), "lafs", ("N", 2, 3), np.float32)
+    area = np.abs(np.linalg.det(frames[:, :, :2].astype(np.float64)))
+    return {
+        "keypoints": frames[:, :, 2],
+        "scales": np.asarray(np.sqrt(area) / mr_size, np.float32),
+        "angles": np.arctan2(frames[:, 1, 0], frames[:, 0, 0]),
+    }
+
+
 def _numpy(value: Any, what: str) -> NDArray[Any]:
     """A tensor on any device, of any type and history, as an array; whatever else as NumPy reads it."""
     if has(value, "detach", "cpu", "is_floating_point"):
@@ -149,6 +175,8 @@ def from_tensors(given: Mapping[str, Any]) -> dict[str, Any]:
         for theirs in (name, *_NAMES.get(name, ())):
             if given.get(theirs) is not None:
                 found[name] = _single(given[theirs], dimensions, theirs)
+    if given.get("lafs") is not None:
+        found = from_lafs(given["lafs"], MR_SIZE) | found
     missing = [name for name in ("keypoints", "descriptors") if name not in found]
     if missing:
         raise InvalidInputError(f"the dictionary has no {' and no '.join(missing)}, but {', '.join(map(str, given))}")
