@@ -17,7 +17,7 @@ from tiepoints import benchmarks, camera, collection, exif, images, metrics, tas
 from tiepoints.benchmarks import methods, trajectories, writers
 from tiepoints.collection import finding, memory, orientation, records, retrieval, running, salvage, steps, videos
 from tiepoints.datasets import archives, catalogue, hdf5, planar, scenes, trajectories as recorded
-from tiepoints.tasks import mapping, maps, nerfstudio, page, reconstruction, triangulation, verified
+from tiepoints.tasks import mapping, maps, nerfstudio, page, reconstruction, triangulation, verified, viewer
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
@@ -30,7 +30,7 @@ MODULES = [tp, tp.extraction, tp.features, tp.geometry, tp.matching, tp.storage,
 MODULES += [collection, finding, memory, orientation, records, retrieval, running, salvage, steps, videos]
 MODULES += [archives, catalogue, hdf5, planar, scenes, recorded]
 MODULES += [metrics.correspondences, metrics.depth, metrics.planar, metrics.poses, metrics.trajectories]
-MODULES += [tasks, mapping, maps, nerfstudio, page, reconstruction, triangulation, verified]
+MODULES += [tasks, mapping, maps, nerfstudio, page, reconstruction, triangulation, verified, viewer]
 MODULES += [benchmarks, trajectories, methods, writers]
 
 

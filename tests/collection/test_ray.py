@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,26 @@ class Slow(Step):
         return value * value
 
 
+# What Ray's own processes wait for each other; its defaults of some ten seconds are too short on a busy machine.
+PATIENT = {
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_gcs_server_request_timeout_seconds": "300",
+    "RAY_health_check_timeout_ms": "60000",
+}
+
+
+def again(start: Callable[[], Any], tries: int = 5) -> Any:
+    """A node that has not registered after 30 seconds is given up by Ray, without an option: start another one."""
+    for left in reversed(range(tries)):
+        try:
+            return start()
+        except Exception as error:  # noqa: PERF203 - Ray raises no class of its own
+            if not left or "timed out during startup" not in str(error):
+                raise
+    return None
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head without CPUs, and two nodes of one CPU each."""
@@ -55,18 +75,21 @@ def cluster() -> Iterator[Any]:
 
     before = signal.getsignal(signal.SIGTERM)
     head = NODE | {"num_cpus": 0, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    ray.cloudpickle.register_pickle_by_value(sys.modules[Slow.__module__])
-    try:
-        cluster.add_node(wait=False, **NODE)
-        cluster.add_node(wait=False, **NODE)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        cluster.wait_for_nodes(120)  # a busy machine takes its time
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-        signal.signal(signal.SIGTERM, before)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in PATIENT.items():
+            patch.setenv(name, value)
+        cluster = again(lambda: Cluster(initialize_head=True, head_node_args=head))
+        ray.cloudpickle.register_pickle_by_value(sys.modules[Slow.__module__])
+        try:
+            again(lambda: cluster.add_node(wait=False, **NODE))
+            again(lambda: cluster.add_node(wait=False, **NODE))
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+            cluster.wait_for_nodes(300)
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+            signal.signal(signal.SIGTERM, before)
 
 
 def test_queries_are_localized_on_the_cluster(cluster: Any, examples: Path, tmp_path: Path) -> None:
