@@ -49,7 +49,7 @@ def main() -> None:
             ["bench", "hpatches", "--root", arguments.hpatches, "--no-time", *extractor], "report.json", tables_in,
         ),
     }  # fmt: skip
-    print("| command | kills | of them with work done | results there, median | computed twice | other outputs |")
+    print("| command | kills | of them with work half done | results there, median | computed twice | other outputs |")
     print("|---|---|---|---|---|---|")
     moments = random.Random(arguments.seed)
     wrong = 0
