@@ -2,6 +2,7 @@
 
     python tools/judge.py DATA mdnet aliked-n16 runs/mine --store out/judge
     python tools/judge.py DATA upright-rootsift --ratio 0.9
+    python tools/judge.py DATA mdnet -O sets=4 -O nms_radius=3
 
 DATA holds sets in the layouts of HPatches, WxBS and `cameras.csv`, and folders of one view in other light; see
 `tiepoints.training.judges`. A run is judged by its best.onnx, or its checkpoint where there is none. Features are kept
@@ -17,7 +18,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from click import BadParameter
+
 import tiepoints as tp
+from tiepoints.cli.options import Setting
 from tiepoints.collection import Collection, Extract, Store, run
 from tiepoints.errors import TiepointsError
 from tiepoints.training.judges import Judgement, find_judged, judge
@@ -36,7 +40,9 @@ def main() -> int:
     parser.add_argument("methods", nargs="+", help="Names of extractors, runs of `tiepoints train`, or model files.")
     parser.add_argument("--store", type=Path, default=Path("out/judge"))
     parser.add_argument("--max-keypoints", type=int, default=2048)
-    parser.add_argument("--sets", type=int, help="Of MD-Net.")
+    parser.add_argument(
+        "-O", dest="options", type=setting, action="append", default=[], metavar="KEY=VALUE", help="Of the extractors."
+    )
     parser.add_argument(
         "--ratio", type=float, nargs="+", default=[None], help="Of the matcher before poses; several: each."
     )
@@ -51,9 +57,10 @@ def main() -> int:
     print("|---" * (2 + sum(map(len, COLUMNS.values()))) + "|")
     everything: dict[str, Any] = {}
     store = Store(arguments.store)
+    options = dict(arguments.options)
     for method in arguments.methods:
         try:
-            extractor = opened(method, arguments.max_keypoints, arguments.sets)
+            extractor = opened(method, arguments.max_keypoints, options)
         except TiepointsError as error:
             print(f"{method}: {error}", file=sys.stderr)
             continue
@@ -77,6 +84,14 @@ def main() -> int:
     return 0
 
 
+def setting(text: str) -> tuple[str, Any]:
+    """KEY=VALUE as the command line of tiepoints understands it."""
+    try:
+        return Setting().convert(text, None, None)
+    except BadParameter as error:
+        raise argparse.ArgumentTypeError(error.message) from None
+
+
 def judged_folders(data: Path, only: list[str] | None) -> list[Path]:
     """The folders of DATA that hold something to judge by."""
     folders = []
@@ -90,9 +105,9 @@ def judged_folders(data: Path, only: list[str] | None) -> list[Path]:
     return folders
 
 
-def opened(method: str, max_keypoints: int, sets: int | None) -> tp.Extractor:
+def opened(method: str, max_keypoints: int, options: dict[str, Any]) -> tp.Extractor:
     """An extractor by its name, a run's folder or a model's file."""
-    options: dict[str, Any] = {"max_keypoints": max_keypoints} | ({"sets": sets} if sets else {})
+    options = {"max_keypoints": max_keypoints} | options
     path = Path(method)
     if path.is_dir() and not (path / "best.onnx").exists():
         path = path / "checkpoint.pt"

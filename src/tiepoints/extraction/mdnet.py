@@ -333,28 +333,39 @@ def _largest(values: Float32, rows: NDArray[np.intp], count: int) -> NDArray[np.
     return rows[np.argpartition(-values[rows], count - 1)[:count]]
 
 
-def _refined(logits: Float32, sets: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]) -> Float32:
-    """Keypoints [x, y] at the summit of the paraboloid through the 3 x 3 logits around each peak.
+def _least_squares(radius: int, sigma: float) -> Float32:
+    """From the values around a pixel, row by row, to the derivatives [x, y, xx, xy, yy] of a paraboloid through them.
 
-    On logits and not on the heatmap, which is flat where it saturates. Derivatives as in Lowe 2004, section 4; a
-    summit farther than half a pixel away is none of this peak's and is cut off there.
+    The paraboloid has the least squared error, weighted by a Gaussian; ((2 radius + 1)^2, 5).
+    """
+    along = np.arange(-radius, radius + 1.0)
+    y, x = (axis.ravel() for axis in np.meshgrid(along, along, indexing="ij"))
+    terms = np.stack([np.ones_like(x), x, y, x * x / 2, x * y, y * y / 2], axis=1)
+    weights = np.exp(-(x * x + y * y) / (4 * sigma**2))[:, None]  # the roots of the Gaussian's
+    return np.asarray((np.linalg.pinv(terms * weights) * weights.T)[1:].T, np.float32)
+
+
+# ours: pixels. On warped photographs, as the exact paraboloid through 3 x 3: MMA@1 .445 -> .452, MMA@3 .772 -> .781.
+_FIT_RADIUS, _FIT_SIGMA = 2, 1.0
+_FIT = _least_squares(_FIT_RADIUS, _FIT_SIGMA)
+
+
+def _refined(logits: Float32, sets: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]) -> Float32:
+    """Keypoints [x, y] at the summit of the paraboloid that fits the 5 x 5 logits around each peak.
+
+    On logits and not on the heatmap, which is flat where it saturates. A summit farther than a pixel away is none of
+    this peak's and is cut off there.
     """
     height, width = logits.shape[1:]
-    up, down = np.maximum(y - 1, 0), np.minimum(y + 1, height - 1)
-    left, right = np.maximum(x - 1, 0), np.minimum(x + 1, width - 1)
-
-    def at(row: NDArray[np.intp], column: NDArray[np.intp]) -> Float32:
-        return logits[sets, row, column]
-
-    centre = at(y, x)
-    west, east, north, south = at(y, left), at(y, right), at(up, x), at(down, x)
-    dx, dy = (east - west) / 2, (south - north) / 2
-    dxx, dyy = west + east - 2 * centre, north + south - 2 * centre
-    dxy = (at(down, right) - at(down, left) - at(up, right) + at(up, left)) / 4
+    around = np.arange(-_FIT_RADIUS, _FIT_RADIUS + 1)
+    rows = (np.clip(y[:, None] + around, 0, height - 1) + sets[:, None] * height) * width
+    columns = np.clip(x[:, None] + around, 0, width - 1)
+    values = logits.reshape(-1)[(rows[:, :, None] + columns[:, None]).reshape(len(x), len(_FIT))]
+    dx, dy, dxx, dxy, dyy = ((values - values[:, len(_FIT) // 2, None]) @ _FIT).T
     determinant = dxx * dyy - dxy * dxy
-    safe = np.where(determinant > 1e-12, determinant, 1)
-    offset = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=1) / safe[:, None]
-    offset = np.where((determinant > 1e-12)[:, None], np.clip(offset, -0.5, 0.5), 0)
+    summit = (determinant > 1e-12) & (dxx < 0)
+    offset = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=1) / np.where(summit, determinant, 1)[:, None]
+    offset = np.where(summit[:, None], np.clip(offset, -1, 1), 0)
     return np.asarray(np.stack([x, y], axis=1) + offset, np.float32)
 
 
