@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -30,6 +30,8 @@ _VARIANCE = 1e-5 * 255**2  # of a blank wall's noise, which shall stay noise: `V
 # ours: pixels. A network's output depends on what is up to 192 px away, by less than 0.001 beyond 128 on the average.
 _TILE, _MARGIN = 2048, 128
 _REACH = 8  # ours: pixels; between the squares of a checkerboard keypoints lie up to 5 px beside the corner
+_SMALLEST_SCALE, _LARGEST_SCALE = 1 / 64, 4
+_DIAMETER = 16.0  # ours: pixels; what is said of a keypoint's size where there are several scales
 
 
 class Network(Protocol):
@@ -60,6 +62,9 @@ class MDNet(Extractor):
     balanced : bool, optional
         Take the best `max_keypoints` / k of each set, instead of the best of all together: matching then costs 1 / k.
         By default for more than 2 sets, whose shares would differ.
+    scales : sequence of float
+        Look at the image at each of these scales, 1 its own size, and take the best keypoints of all: (1, 0.5) for
+        photographs that show a thing at very different sizes. Each costs time as its area.
     nms_radius : int
         Keypoints of one set keep more than this many pixels apart, in x or in y.
     nms_radius_across : int
@@ -104,6 +109,7 @@ class MDNet(Extractor):
         sets: int | None = None,
         weights: str | Path | None = None,
         balanced: bool | None = None,
+        scales: Sequence[float] = (1.0,),
         nms_radius: int = 4,
         nms_radius_across: int = 2,
         remove_borders: int = 4,
@@ -128,6 +134,7 @@ class MDNet(Extractor):
             raise InvalidInputError("precision chooses among the released weights; files of your own have theirs")
         if sets is not None:
             sets = checks.count(sets, "sets", least=1)
+        self.scales = _scales(scales)
         self._network = self._open(sets, self.weights, self.threads)
         self.sets = sets or self._network.sets
         self.balanced = self.sets > 2 if balanced is None else checks.flag(balanced, "balanced")
@@ -221,10 +228,35 @@ class MDNet(Extractor):
             yield tile, logits[0], described[0]
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
+        found = [part for scale in self.scales for part in self._found(image, mask, scale)]
+        values, heats, keypoints, descriptors, scales = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        keep = self._best(values, heats)
+        return Detections(
+            keypoints[keep],
+            descriptors[keep],
+            sigmoid(values[keep]),
+            sets=(heats[keep] * self.sets // self._network.sets).astype(np.uint8) if self.sets > 1 else None,
+            scales=scales[keep] if len(self.scales) > 1 else None,
+            teacher_basis=self._network.basis,
+        )
+
+    def _best(self, values: Float32, heats: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The rows of the `max_keypoints` largest values, as many of each set where they are balanced."""
         groups = self.sets if self.balanced else 1
-        allowed = _allowed(image, mask, self.remove_borders)
-        found = []
-        for tile, logits, described in self._looks(image):
+        return _best(values, heats * groups // self._network.sets, groups, self.max_keypoints)
+
+    def _found(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, scale: float) -> Iterator[_Found]:
+        """The best of each tile of the image at one scale, in pixels of the image."""
+        level, stretch = image, np.ones(2, np.float32)
+        if scale != 1:
+            shape = tuple(max(round(length * scale), 1) for length in image.shape)
+            stretch = np.array([old / new for old, new in zip(image.shape, shape, strict=True)][::-1], np.float32)
+            kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+            level = np.asarray(cv2.resize(image, shape[::-1], interpolation=kind), np.uint8)
+            if mask is not None:
+                mask = np.asarray(cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+        allowed = _allowed(level, mask, self.remove_borders)
+        for tile, logits, described in self._looks(level):
             top, left = (part.start for part in tile.outer)
             height, width = (part.stop - part.start for part in tile.outer)
             here = allowed
@@ -238,17 +270,23 @@ class MDNet(Extractor):
             peaks = _peaks(logits, here, self.nms_radius, self.nms_radius_across, self.detection_threshold)
             heats, y, x = _places(peaks)
             values = logits[heats, y, x]
-            keep = _best(values, heats * groups // len(logits), groups, self.max_keypoints)
+            keep = self._best(values, heats)
             heats, y, x = heats[keep], y[keep], x[keep]
             keypoints = _refined(logits, heats, y, x)
-            found.append(
-                (values[keep], heats, keypoints + np.array([left, top], np.float32), sampled(described, keypoints))
-            )
-        values, heats, keypoints, descriptors = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        keep = _best(values, heats * groups // self._network.sets, groups, self.max_keypoints)
-        sets = (heats[keep] * self.sets // self._network.sets).astype(np.uint8) if self.sets > 1 else None
-        basis = self._network.basis
-        return Detections(keypoints[keep], descriptors[keep], sigmoid(values[keep]), sets=sets, teacher_basis=basis)
+            descriptors = sampled(described, keypoints)
+            keypoints += np.array([left, top], np.float32)
+            if scale != 1:
+                keypoints = (keypoints + np.float32(0.5)) * stretch - np.float32(0.5)
+            size = np.full(len(keypoints), _DIAMETER * np.sqrt(stretch.prod()), np.float32)
+            yield _Found(values[keep], heats, keypoints, descriptors, size)
+
+
+class _Found(NamedTuple):
+    values: Float32  # (N,) logits
+    heats: NDArray[np.intp]  # (N,) of which heatmap
+    keypoints: Float32  # (N, 2)
+    descriptors: Float32  # (N, D)
+    scales: Float32  # (N,) diameters
 
 
 class MDNetLarge(MDNet):
@@ -263,6 +301,15 @@ class MDNetLarge(MDNet):
     metadata: ClassVar[Metadata] = replace(
         MDNet.metadata, name="mdnet-large", summary="MD-Net with a larger network: more accurate, slower"
     )
+
+
+def _scales(scales: object) -> tuple[float, ...]:
+    """One scale or more, each different."""
+    values = scales if isinstance(scales, Sequence) and not isinstance(scales, str) else [scales]
+    found = tuple(checks.number(v, "scales", least=_SMALLEST_SCALE, most=_LARGEST_SCALE) for v in values)
+    if not found or len(set(found)) < len(found):
+        raise InvalidInputError(f"scales is {checks.shown(scales)}, but must be different numbers, such as (1, 0.5)")
+    return found
 
 
 def sigmoid(x: Float32) -> Float32:
