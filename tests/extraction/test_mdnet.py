@@ -111,19 +111,55 @@ def test_threshold_and_scores(photograph: NDArray[np.uint8]) -> None:
     assert len(sure) == (everything.scores > 0.5).sum()
 
 
-def test_keypoints_lie_anywhere_in_the_pixel_of_their_peak(photograph: NDArray[np.uint8]) -> None:
-    """Up to half a pixel to each side of it, and evenly: 0.4 of them are more than 0.3 px off."""
+def test_keypoints_lie_anywhere_within_a_pixel_of_their_peak(photograph: NDArray[np.uint8]) -> None:
+    """And evenly: 0.4 of them are more than 0.3 px off the nearest whole pixel."""
     extractor = tp.load("mdnet")
     features, (heatmaps, _) = extractor(photograph), extractor.dense(photograph)  # type: ignore[attr-defined]
     assert features.sets is not None
-    x, y = np.rint(features.keypoints).astype(int).T
-    offset = np.abs(features.keypoints - np.stack([x, y], axis=1))
-    assert ((offset > 0.3).mean(axis=0) > 0.3).all() and ((offset > 0.3).mean(axis=0) < 0.5).all()
-    around = np.pad(heatmaps, ((0, 0), (1, 1), (1, 1)))
-    best = np.max([around[features.sets, y + i, x + j] for i in range(3) for j in range(3)], axis=0)
-    told = (offset < 0.49).all(axis=1)  # at half a pixel both pixels are as near
-    assert told.mean() > 0.7
-    np.testing.assert_array_equal(heatmaps[features.sets, y, x][told], best[told])
+    nearest = np.rint(features.keypoints)
+    off = np.abs(features.keypoints - nearest)
+    assert ((off > 0.3).mean(axis=0) > 0.3).all() and ((off > 0.3).mean(axis=0) < 0.5).all()
+    radius = extractor.nms_radius  # type: ignore[attr-defined]
+    tops = [cv2.dilate(heat, np.ones((2 * radius + 1,) * 2, np.uint8)) for heat in heatmaps]
+    nearby = np.full(len(features), np.inf)
+    for m, (heat, top) in enumerate(zip(heatmaps, tops, strict=True)):
+        y, x = np.nonzero(heat == top)
+        own = np.flatnonzero(features.sets == m)
+        distance = np.abs(features.keypoints[own, None] - np.stack([x, y], axis=1)[None]).max(axis=2)
+        nearby[own] = distance.min(axis=1)
+    assert nearby.max() < 1 + 1e-4
+    assert (nearby < 0.5).mean() > 0.5
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.4])
+def test_a_pyramid_matches_photographs_of_different_size(photograph: NDArray[np.uint8], factor: float) -> None:
+    small = cv2.resize(photograph, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    correct = {}
+    for scales in ((1,), (1, 0.5)):
+        extractor = tp.load("mdnet", scales=scales)
+        a, b = extractor(photograph), extractor(small)
+        matches = tp.match(a, b)
+        there = (a.keypoints[matches.indices[:, 0]] + 0.5) * factor - 0.5
+        off = np.linalg.norm(there - b.keypoints[matches.indices[:, 1]], axis=1)
+        correct[scales] = (off < 2).mean()
+        assert len(a) <= 2048
+        assert (a.scales is None) == (len(scales) == 1)
+    assert correct[1, 0.5] > 1.2 * correct[1,]
+    assert a.scales is not None
+    assert set(np.unique(a.scales).tolist()) == {16, 32}
+
+
+def test_one_scale_is_that_of_the_image_made_smaller(photograph: NDArray[np.uint8]) -> None:
+    half = tp.load("mdnet", scales=(0.5,))(photograph)
+    other = tp.load("mdnet", max_size=320)(photograph)
+    np.testing.assert_array_equal(half.keypoints, other.keypoints)
+    np.testing.assert_array_equal(half.descriptors, other.descriptors)
+
+
+@pytest.mark.parametrize("scales", [(), (1, 1), (0,), (np.nan,), "1", (1, "a"), (100,), None])
+def test_odd_scales_are_refused(scales: object) -> None:
+    with pytest.raises(tp.InvalidInputError, match="scales"):
+        tp.load("mdnet", scales=scales)
 
 
 @pytest.mark.parametrize("edge", [16, 40, 64])
@@ -208,7 +244,7 @@ def test_an_extractor_can_be_sent_to_another_process(photograph: NDArray[np.uint
         ({"device": 0}, "device is 0, but must be a name"),
         ({"device": "abacus"}, "device is 'abacus', but the ONNX Runtime installed here has .*cpu"),
         ({"device": "cpu:x"}, "device is 'cpu:x', but"),
-        ({"nms": 4}, "mdnet has no option nms; it takes sets, weights, balanced, nms_radius"),
+        ({"nms": 4}, "mdnet has no option nms; it takes sets, weights, balanced, scales, nms_radius"),
         ({"balanced": 3}, "balanced is 3, but must be True or False"),
         ({"sets": "two"}, "sets is 'two', but must be a whole number"),
         ({"precision": "int4"}, "precision is 'int4': did you mean 'int8'"),

@@ -92,6 +92,9 @@ class MDNet(Extractor):
         If the file of `weights` is missing, damaged or no such model.
     """
 
+    #: Raised when the code gives other features than before, so that stored ones are computed anew.
+    version: ClassVar[int] = 2
+
     metadata: ClassVar[Metadata] = Metadata(
         name="mdnet",
         summary="MD-Net: learned, k complementary sets that match in 1/k of the comparisons",
@@ -110,7 +113,7 @@ class MDNet(Extractor):
         weights: str | Path | None = None,
         balanced: bool | None = None,
         scales: Sequence[float] = (1.0,),
-        nms_radius: int = 4,
+        nms_radius: int = 2,
         nms_radius_across: int = 2,
         remove_borders: int = 4,
         detection_threshold: float = 0.0,
