@@ -54,6 +54,7 @@ def test_descriptor_kinds() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"uncertainties": np.full(5, -1.0)}, "uncertainties"),
         ({"keypoints": np.zeros((5, 3))}, r"keypoints have shape \(5, 3\)"),
         ({"keypoints": np.zeros(())}, "keypoints have shape"),
         ({"keypoints": "nonsense"}, "keypoints cannot be read"),
@@ -135,10 +136,10 @@ def test_matches() -> None:
 
 
 def test_rows_can_be_indexed_and_iterated() -> None:
-    features = make(scores=[1, 5, 3, 5, 2])
-    x, y, score, group, scale, angle = features[1]
+    features = make(scores=[1, 5, 3, 5, 2], uncertainties=np.full(5, 0.25))
+    x, y, score, group, scale, angle, uncertainty = features[1]
     assert (np.float32(x), np.float32(y)) == tuple(features.keypoints[1]) and score == 5
-    assert (group, scale, angle) == (1, 3.0, None)
+    assert (group, scale, angle, uncertainty) == (1, 3.0, None, 0.25)
     assert list(features) == [features[i] for i in range(5)] and features[-1] == features[4]
     np.testing.assert_array_equal(features[1:3].scores, [5, 3])
     np.testing.assert_array_equal(features[features.scores > 2].scores, [5, 3, 5])

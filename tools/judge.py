@@ -44,9 +44,9 @@ def main() -> int:
         "-O", dest="options", type=setting, action="append", default=[], metavar="KEY=VALUE", help="Of the extractors."
     )
     parser.add_argument(
-        "--ratio", type=float, nargs="+", default=[None], help="Of the matcher before poses; several: each."
+        "--ratio", type=limit, nargs="+", default=[None], help="Of the matcher before poses, or none; several: each."
     )
-    parser.add_argument("--min-similarity", type=float, nargs="+", default=[None])
+    parser.add_argument("--min-similarity", type=limit, nargs="+", default=[None])
     parser.add_argument("--only", nargs="+", help="Names of folders of DATA.")
     parser.add_argument("--groups", action="store_true", help="A row for each set.")
     parser.add_argument("--json", type=Path, help="Where the figures are written too.")
@@ -90,6 +90,11 @@ def setting(text: str) -> tuple[str, Any]:
         return Setting().convert(text, None, None)
     except BadParameter as error:
         raise argparse.ArgumentTypeError(error.message) from None
+
+
+def limit(text: str) -> float | None:
+    """A number, or none."""
+    return None if text == "none" else float(text)
 
 
 def judged_folders(data: Path, only: list[str] | None) -> list[Path]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import tiepoints as tp
 from tiepoints.extraction.model import released
+from tiepoints.geometry import project
 
 SETS = [1, 2, 4, 8]
 
@@ -129,6 +130,30 @@ def test_keypoints_lie_anywhere_within_a_pixel_of_their_peak(photograph: NDArray
         nearby[own] = distance.min(axis=1)
     assert nearby.max() < 1 + 1e-4
     assert (nearby < 0.5).mean() > 0.5
+
+
+def test_the_uncertainty_tells_how_far_off_matches_are(photograph: NDArray[np.uint8]) -> None:
+    """Of a distance in two dimensions whose parts have the standard deviation s, the median is 1.177 s."""
+    turn = np.vstack([cv2.getRotationMatrix2D((320, 240), 20, 0.8), [0, 0, 1]])
+    warped = cv2.warpPerspective(photograph, turn, (640, 480), flags=cv2.INTER_AREA)
+    extractor = tp.load("mdnet")
+    a, b = extractor(photograph), extractor(warped)
+    assert a.uncertainties is not None and b.uncertainties is not None
+    i, j = tp.match(a, b).indices.T
+    off = np.linalg.norm(project(turn, a.keypoints[i]) - b.keypoints[j], axis=1)
+    told = np.hypot(0.8 * a.uncertainties[i], b.uncertainties[j])
+    correct = off < 3
+    off, told = off[correct], told[correct]
+    sure, unsure = told < np.quantile(told, 0.25), told > np.quantile(told, 0.75)
+    assert np.median(off[sure]) < 0.75 * np.median(off[unsure])
+    assert 0.6 < np.median(off / told) / 1.177 < 1.5
+
+
+def test_uncertainties_are_in_pixels_of_the_photograph(photograph: NDArray[np.uint8]) -> None:
+    large = cv2.resize(photograph, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    here, there = tp.load("mdnet")(photograph), tp.load("mdnet", max_size=640)(large)
+    assert here.uncertainties is not None and there.uncertainties is not None
+    np.testing.assert_allclose(there.uncertainties, 2 * here.uncertainties, rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.4])

@@ -26,6 +26,7 @@ def make_features(
         "sets": rng.integers(0, 4, count).astype(np.uint8),
         "scales": rng.uniform(0.5, 60, count).astype(np.float32),
         "angles": rng.uniform(-4, 7, count).astype(np.float32),
+        "uncertainties": rng.uniform(0, 4, count).astype(np.float32),
     }
     return Features(
         rng.uniform(-2, 5000, (count, 2)).astype(np.float32),
@@ -52,7 +53,7 @@ st.register_type_strategy(
         count=st.integers(0, 20),
         size=st.integers(1, 40),
         dtype=st.sampled_from([np.float32, np.uint8, np.int8]),
-        optional=st.sets(st.sampled_from(["sets", "scales", "angles"])).map(tuple),
+        optional=st.sets(st.sampled_from(["sets", "scales", "angles", "uncertainties"])).map(tuple),
     ),
 )
 st.register_type_strategy(
@@ -75,7 +76,7 @@ def assert_same() -> Callable[..., None]:
     """Equality to the bit of two Features, or of two Matches."""
 
     def check(a: Features | Matches, b: Features | Matches) -> None:
-        fields = ("keypoints", "descriptors", "scores", "sets", "scales", "angles")
+        fields = ("keypoints", "descriptors", "scores", "sets", "scales", "angles", "uncertainties")
         for name in fields if isinstance(a, Features) else ("indices", "scores"):
             x, y = getattr(a, name), getattr(b, name)
             assert (x is None) == (y is None), name

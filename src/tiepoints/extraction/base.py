@@ -52,6 +52,7 @@ class Detections(NamedTuple):
     sets: NDArray[np.uint8] | None = None
     scales: NDArray[np.float32] | None = None
     angles: NDArray[np.float32] | None = None
+    uncertainties: NDArray[np.float32] | None = None
     teacher_basis: NDArray[np.float32] | None = None
 
 
@@ -201,18 +202,19 @@ class Extractor(ABC):
         order = np.argsort(-np.asarray(found.scores)[keep], kind="stable")[: self.max_keypoints]
         rows = np.flatnonzero(keep)[order]
 
-        def pick(values: NDArray[Any] | None) -> NDArray[Any] | None:
-            return None if values is None else values[rows]
+        def pick(values: NDArray[Any] | None, factor: float = 1) -> NDArray[Any] | None:
+            return None if values is None else values[rows] * np.asarray(factor, values.dtype)
 
-        scales = pick(found.scales)
+        larger = float(np.sqrt(scale[0] * scale[1]))
         return Features(
             keypoints[rows],
             found.descriptors[rows],
             np.asarray(found.scores)[rows],
             (width, height),
             sets=pick(found.sets),
-            scales=None if scales is None else scales * np.float32(np.sqrt(scale[0] * scale[1])),
+            scales=pick(found.scales, larger),
             angles=pick(found.angles),
+            uncertainties=pick(found.uncertainties, larger),
             teacher_basis=found.teacher_basis,
         )
 

@@ -19,6 +19,7 @@ from ..images import as_image, to_grey
 from ..threads import scratch
 from .base import Detections, Extractor, Metadata
 from .model import STRIDE, load_model, released
+from .peaks import UNCERTAINTY, allowed_places, best_rows, find_peaks
 from .tiles import Tile, tiles
 
 __all__ = ["MDNet", "MDNetLarge"]
@@ -29,7 +30,6 @@ _LARGEST_RADIUS, _MOST_THREADS = 255, 1024
 _VARIANCE = 1e-5 * 255**2  # of a blank wall's noise, which shall stay noise: `VARIANCE` of the network, in grey levels
 # ours: pixels. A network's output depends on what is up to 192 px away, by less than 0.001 beyond 128 on the average.
 _TILE, _MARGIN = 2048, 128
-_REACH = 8  # ours: pixels; between the squares of a checkerboard keypoints lie up to 5 px beside the corner
 _SMALLEST_SCALE, _LARGEST_SCALE = 1 / 64, 4
 _DIAMETER = 16.0  # ours: pixels; what is said of a keypoint's size where there are several scales
 
@@ -72,7 +72,7 @@ class MDNet(Extractor):
     remove_borders : int
         No keypoint is nearer than this many pixels to the image's edge.
     detection_threshold : float
-        Least score of a keypoint: the heatmap's value in [0, 1).
+        Least score of a keypoint, in [0, 1): the heatmap's odds times the sharpness of its peak, as a probability.
     precision : {"float32", "int8"}
         The released weights with convolutions of 8 bits are faster on CPUs that multiply bytes (AVX-512 VNNI, ARM dot
         products), and a little less accurate: docs/performance.md.
@@ -232,7 +232,7 @@ class MDNet(Extractor):
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         found = [part for scale in self.scales for part in self._found(image, mask, scale)]
-        values, heats, keypoints, descriptors, scales = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        values, heats, keypoints, descriptors, scales, uncertainties = map(np.concatenate, zip(*found, strict=True))
         keep = self._best(values, heats)
         return Detections(
             keypoints[keep],
@@ -240,13 +240,16 @@ class MDNet(Extractor):
             sigmoid(values[keep]),
             sets=(heats[keep] * self.sets // self._network.sets).astype(np.uint8) if self.sets > 1 else None,
             scales=scales[keep] if len(self.scales) > 1 else None,
+            uncertainties=uncertainties[keep],
             teacher_basis=self._network.basis,
         )
 
     def _best(self, values: Float32, heats: NDArray[np.intp]) -> NDArray[np.intp]:
         """The rows of the `max_keypoints` largest values, as many of each set where they are balanced."""
         groups = self.sets if self.balanced else 1
-        return _best(values, heats * groups // self._network.sets, groups, self.max_keypoints)
+        rows = best_rows(values, heats * groups // self._network.sets, groups, self.max_keypoints)
+        t = self.detection_threshold
+        return rows[values[rows] > np.log(t / (1 - t))] if t > 0 else rows
 
     def _found(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, scale: float) -> Iterator[_Found]:
         """The best of each tile of the image at one scale, in pixels of the image."""
@@ -258,7 +261,7 @@ class MDNet(Extractor):
             level = np.asarray(cv2.resize(image, shape[::-1], interpolation=kind), np.uint8)
             if mask is not None:
                 mask = np.asarray(cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
-        allowed = _allowed(level, mask, self.remove_borders)
+        allowed = allowed_places(level, mask, self.remove_borders)
         for tile, logits, described in self._looks(level):
             top, left = (part.start for part in tile.outer)
             height, width = (part.stop - part.start for part in tile.outer)
@@ -270,26 +273,30 @@ class MDNet(Extractor):
                     tile.inner
                 ]
             logits = logits[:, :height, :width]
-            peaks = _peaks(logits, here, self.nms_radius, self.nms_radius_across, self.detection_threshold)
-            heats, y, x = _places(peaks)
-            values = logits[heats, y, x]
-            keep = self._best(values, heats)
-            heats, y, x = heats[keep], y[keep], x[keep]
-            keypoints = _refined(logits, heats, y, x)
-            descriptors = sampled(described, keypoints)
-            keypoints += np.array([left, top], np.float32)
+            peaks = find_peaks(logits[:, :height, :width], here, self.nms_radius, self.nms_radius_across)
+            keep = self._best(peaks.values, peaks.heats)
+            places = peaks.keypoints[keep]
+            keypoints = places + np.array([left, top], np.float32)
             if scale != 1:
                 keypoints = (keypoints + np.float32(0.5)) * stretch - np.float32(0.5)
-            size = np.full(len(keypoints), _DIAMETER * np.sqrt(stretch.prod()), np.float32)
-            yield _Found(values[keep], heats, keypoints, descriptors, size)
+            pixels = np.sqrt(stretch.prod())  # of the image in one of the level
+            yield _Found(
+                peaks.values[keep],
+                peaks.heats[keep],
+                keypoints,
+                sampled(described, places),
+                np.full(len(places), _DIAMETER * pixels, np.float32),
+                UNCERTAINTY * pixels / peaks.sharpness[keep],
+            )
 
 
 class _Found(NamedTuple):
-    values: Float32  # (N,) logits
+    values: Float32  # (N,) that rank them
     heats: NDArray[np.intp]  # (N,) of which heatmap
     keypoints: Float32  # (N, 2)
     descriptors: Float32  # (N, D)
     scales: Float32  # (N,) diameters
+    uncertainties: Float32  # (N,)
 
 
 class MDNetLarge(MDNet):
@@ -318,105 +325,6 @@ def _scales(scales: object) -> tuple[float, ...]:
 def sigmoid(x: Float32) -> Float32:
     """1 / (1 + exp(-x)) without overflow."""
     return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5, np.float32)
-
-
-def _allowed(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, border: int) -> NDArray[np.bool_]:
-    """Where keypoints may be: not at the edge, not where the mask is 0, not far from any change of grey."""
-    height, width = image.shape
-    allowed = np.zeros((height, width), bool)
-    inner = slice(border, max(height - border, border)), slice(border, max(width - border, border))
-    # Where nothing changes there is nothing to find: there the network sees its own padding and offsets.
-    around = np.ones((2 * _REACH + 1,) * 2, np.uint8)
-    np.not_equal(cv2.morphologyEx(image, cv2.MORPH_GRADIENT, around)[inner], 0, out=allowed[inner])
-    if mask is not None:
-        allowed &= mask != 0
-    return allowed
-
-
-def _peaks(
-    logits: Float32, allowed: NDArray[np.bool_], radius: int, radius_across: int, threshold: float
-) -> NDArray[np.bool_]:
-    """Where each heatmap (k, H, W) has a local maximum that no stronger one of any set is near."""
-    around = None
-    if len(logits) > 1 and radius_across > 0:
-        strongest = np.maximum.reduce(logits, axis=0, out=scratch("strongest", allowed.shape))
-        around = _greatest(strongest, radius_across, "around")
-    peaks = np.empty(logits.shape, bool)
-    for m, heat in enumerate(logits):
-        np.equal(heat, _greatest(heat, radius, "dilated"), out=peaks[m])
-        peaks[m] &= allowed
-        if around is not None:
-            peaks[m] &= heat >= around
-        if threshold > 0:
-            peaks[m] &= heat > np.log(threshold / (1 - threshold))
-    return peaks
-
-
-def _greatest(values: Float32, radius: int, name: str) -> Float32:
-    """The maximum within `radius` pixels to each side, in the memory of this name."""
-    square = np.ones((2 * radius + 1,) * 2, np.uint8)
-    return np.asarray(cv2.dilate(values, square, dst=scratch(name, values.shape)), np.float32)
-
-
-def _places(peaks: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Heatmap, row and column of all peaks (k, H, W)."""
-    places = [cv2.findNonZero(allowed.view(np.uint8)) for allowed in peaks]  # ten times as fast as numpy.nonzero
-    found = [np.zeros((0, 2), np.intp) if p is None else p.reshape(-1, 2).astype(np.intp) for p in places]
-    x, y = np.concatenate(found).T
-    return np.repeat(np.arange(len(peaks)), [len(p) for p in found]), y, x
-
-
-def _best(values: Float32, group: NDArray[np.intp], groups: int, count: int) -> NDArray[np.intp]:
-    """The rows of the `count` largest values, as many from each of the groups."""
-    if groups == 1:
-        return _largest(values, np.arange(len(values)), count)
-    share = [count // groups + (m < count % groups) for m in range(groups)]
-    return np.concatenate([_largest(values, np.flatnonzero(group == m), n) for m, n in enumerate(share)])
-
-
-def _largest(values: Float32, rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """Those `count` of the rows that have the largest values."""
-    if len(rows) <= count:
-        return rows
-    if count == 0:
-        return rows[:0]
-    return rows[np.argpartition(-values[rows], count - 1)[:count]]
-
-
-def _least_squares(radius: int, sigma: float) -> Float32:
-    """From the values around a pixel, row by row, to the derivatives [x, y, xx, xy, yy] of a paraboloid through them.
-
-    The paraboloid has the least squared error, weighted by a Gaussian; ((2 radius + 1)^2, 5).
-    """
-    along = np.arange(-radius, radius + 1.0)
-    y, x = (axis.ravel() for axis in np.meshgrid(along, along, indexing="ij"))
-    terms = np.stack([np.ones_like(x), x, y, x * x / 2, x * y, y * y / 2], axis=1)
-    weights = np.exp(-(x * x + y * y) / (4 * sigma**2))[:, None]  # the roots of the Gaussian's
-    return np.asarray((np.linalg.pinv(terms * weights) * weights.T)[1:].T, np.float32)
-
-
-# ours: pixels. On warped photographs, as the exact paraboloid through 3 x 3: MMA@1 .445 -> .452, MMA@3 .772 -> .781.
-_FIT_RADIUS, _FIT_SIGMA = 2, 1.0
-_FIT = _least_squares(_FIT_RADIUS, _FIT_SIGMA)
-
-
-def _refined(logits: Float32, sets: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]) -> Float32:
-    """Keypoints [x, y] at the summit of the paraboloid that fits the 5 x 5 logits around each peak.
-
-    On logits and not on the heatmap, which is flat where it saturates. A summit farther than a pixel away is none of
-    this peak's and is cut off there.
-    """
-    height, width = logits.shape[1:]
-    around = np.arange(-_FIT_RADIUS, _FIT_RADIUS + 1)
-    rows = (np.clip(y[:, None] + around, 0, height - 1) + sets[:, None] * height) * width
-    columns = np.clip(x[:, None] + around, 0, width - 1)
-    values = logits.reshape(-1)[(rows[:, :, None] + columns[:, None]).reshape(len(x), len(_FIT))]
-    dx, dy, dxx, dxy, dyy = ((values - values[:, len(_FIT) // 2, None]) @ _FIT).T
-    determinant = dxx * dyy - dxy * dxy
-    summit = (determinant > 1e-12) & (dxx < 0)
-    offset = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=1) / np.where(summit, determinant, 1)[:, None]
-    offset = np.where(summit[:, None], np.clip(offset, -1, 1), 0)
-    return np.asarray(np.stack([x, y], axis=1) + offset, np.float32)
 
 
 def sampled(described: Float32, keypoints: Float32) -> Float32:

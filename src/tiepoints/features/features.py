@@ -31,6 +31,7 @@ _OPTIONAL: tuple[tuple[str, Any, float | None], ...] = (
     ("sets", np.uint8, None),
     ("scales", np.float32, 0),
     ("angles", np.float32, None),
+    ("uncertainties", np.float32, 0),
 )
 
 
@@ -51,6 +52,7 @@ class Keypoint(NamedTuple):
     set: int | None = None
     scale: float | None = None
     angle: float | None = None
+    uncertainty: float | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,6 +78,8 @@ class Features:
         Diameter in pixels of the region that the detector found (OpenCV's ``KeyPoint.size``; twice SIFT's sigma).
     angles : (N,) float32, optional
         Orientation in radians from the x axis towards the y axis (y points down: clockwise as seen).
+    uncertainties : (N,) float32, optional
+        Standard deviation of the keypoint's place along x or y in pixels, as the extractor estimates it.
     teacher_basis : (E, D) float32, optional
         Where the descriptors are coordinates in the space of another extractor's, from which this one learned: the
         directions of these coordinates, see `to_teacher`. Files of features do not keep it.
@@ -103,6 +107,7 @@ class Features:
     sets: NDArray[np.uint8] | None = None
     scales: Float32 | None = None
     angles: Float32 | None = None
+    uncertainties: Float32 | None = None
     teacher_basis: Float32 | None = None
 
     def __post_init__(self) -> None:
@@ -164,7 +169,9 @@ class Features:
 
     def __iter__(self) -> Iterator[Keypoint]:
         columns: list[NDArray[Any]] = [self.keypoints[:, 0], self.keypoints[:, 1], self.scores]
-        columns += [np.full(len(self), None) if v is None else v for v in (self.sets, self.scales, self.angles)]
+        columns += [
+            np.full(len(self), None) if v is None else v for v in (getattr(self, name) for name, _, _ in _OPTIONAL)
+        ]
         return map(Keypoint, *(column.tolist() for column in columns))
 
     def __repr__(self) -> str:
@@ -294,7 +301,8 @@ class Features:
         Returns
         -------
         tensors : dict
-            keypoints (N, 2), descriptors (N, D), scores (N,), image_size (2,), and sets, scales, angles (N,).
+            keypoints (N, 2), descriptors (N, D), scores (N,), image_size (2,), and sets, scales, angles,
+            uncertainties (N,).
 
         Raises
         ------

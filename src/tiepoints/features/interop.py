@@ -170,7 +170,16 @@ def from_tensors(given: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise InvalidInputError(f"tensors are {shown(given)}, but a dictionary is expected")
     found: dict[str, Any] = {}
-    sizes = {"keypoints": 2, "descriptors": 2, "scores": 1, "sets": 1, "scales": 1, "angles": 1, "image_size": 1}
+    sizes = {
+        "keypoints": 2,
+        "descriptors": 2,
+        "scores": 1,
+        "sets": 1,
+        "scales": 1,
+        "angles": 1,
+        "uncertainties": 1,
+        "image_size": 1,
+    }
     for name, dimensions in sizes.items():
         for theirs in (name, *_NAMES.get(name, ())):
             if given.get(theirs) is not None:

@@ -15,7 +15,7 @@ from ..files import PathLike, one_line, replacing
 from .reading import check_regular, reading, unpacked
 
 #: The fields of Features that may be missing.
-OPTIONAL = ("sets", "scales", "angles")
+OPTIONAL = ("sets", "scales", "angles", "uncertainties")
 
 
 def save_features(path: PathLike, features: Features) -> None:
