@@ -39,7 +39,7 @@ def test_one_file_has_the_four_numbers_of_sets() -> None:
 def test_sets_are_complementary(photograph: NDArray[np.uint8], k: int) -> None:
     """By the network itself, too: without suppression across the sets no more keypoints are near each other."""
     for radius in (2, 0):
-        features = tp.load("mdnet", sets=k, nms_radius_across=radius)(photograph)
+        features = tp.load("mdnet", sets=k, scales=(1,), nms_radius_across=radius)(photograph)
         assert (features.sets is None) == (k == 1)
         if features.sets is None:
             return
@@ -76,7 +76,7 @@ def test_a_shift_by_whole_strides_moves_the_keypoints_exactly(
     photograph: NDArray[np.uint8], shift: tuple[int, int]
 ) -> None:
     dx, dy = shift
-    extractor = tp.load("mdnet", max_keypoints=400)
+    extractor = tp.load("mdnet", scales=(1,), max_keypoints=400)
     a, b = extractor(photograph[: 480 - 64, : 640 - 64]), extractor(photograph[dy : dy + 416, dx : dx + 576])
     moved = a.keypoints - [dx, dy]
     inner = ((moved > 48) & (moved < np.array([576, 416]) - 48)).all(axis=1)
@@ -98,7 +98,7 @@ def test_keypoints_follow_a_warp(photograph: NDArray[np.uint8]) -> None:
 
 
 def test_suppression_and_border(photograph: NDArray[np.uint8]) -> None:
-    features = tp.load("mdnet", nms_radius=6, nms_radius_across=6, remove_borders=20)(photograph)
+    features = tp.load("mdnet", scales=(1,), nms_radius=6, nms_radius_across=6, remove_borders=20)(photograph)
     distance = np.abs(features.keypoints[:, None] - features.keypoints[None]).max(axis=2)
     np.fill_diagonal(distance, np.inf)
     assert distance.min() > 5  # the peaks are 7 px apart; the summits may lie half a pixel off either
@@ -114,7 +114,7 @@ def test_threshold_and_scores(photograph: NDArray[np.uint8]) -> None:
 
 def test_keypoints_lie_anywhere_within_a_pixel_of_their_peak(photograph: NDArray[np.uint8]) -> None:
     """And evenly: 0.4 of them are more than 0.3 px off the nearest whole pixel."""
-    extractor = tp.load("mdnet")
+    extractor = tp.load("mdnet", scales=(1,))
     features, (heatmaps, _) = extractor(photograph), extractor.dense(photograph)  # type: ignore[attr-defined]
     assert features.sets is not None
     nearest = np.rint(features.keypoints)
@@ -176,7 +176,7 @@ def test_a_pyramid_matches_photographs_of_different_size(photograph: NDArray[np.
 
 def test_one_scale_is_that_of_the_image_made_smaller(photograph: NDArray[np.uint8]) -> None:
     half = tp.load("mdnet", scales=(0.5,))(photograph)
-    other = tp.load("mdnet", max_size=320)(photograph)
+    other = tp.load("mdnet", scales=(1,), max_size=320)(photograph)
     np.testing.assert_array_equal(half.keypoints, other.keypoints)
     np.testing.assert_array_equal(half.descriptors, other.descriptors)
 
@@ -201,8 +201,9 @@ def test_a_checkerboard_has_keypoints_whether_it_is_turned_or_not(edge: int, k: 
 def test_where_nothing_changes_there_is_nothing(photograph: NDArray[np.uint8]) -> None:
     image = photograph.copy()
     image[:, 300:] = 77
-    features = tp.load("mdnet")(image)
-    assert len(features) > 200 and features.keypoints[:, 0].max() < 309
+    for scales, reach in (((1,), 9), ((0.9, 0.45), 20)):
+        features = tp.load("mdnet", scales=scales)(image)
+        assert len(features) > 200 and features.keypoints[:, 0].max() < 300 + reach
     for value in (0, 128, 255):
         assert not len(tp.load("mdnet")(np.full((480, 640), value, np.uint8)))
 
