@@ -74,5 +74,5 @@ __getattr__, __dir__, __all__ = attach(
         "pair": ["match_images"],
         "plot": ["plot_keypoints", "plot_matches", "plot_overlay", "save_image"],
     },
-    modules=("collection", "extraction", "geometry", "matching", "metrics", "storage"),
+    modules=("collection", "datasets", "extraction", "geometry", "matching", "metrics", "storage", "tasks"),
 )

@@ -142,6 +142,7 @@ def _devices() -> list[Finding]:
         import onnxruntime
 
         names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+        names = [name for name in names if name != "Azure"]  # which computes elsewhere
         found.append(Finding("ONNX Runtime computes on", ", ".join(names)))
     except ImportError as error:
         found.append(Finding("ONNX Runtime", f"cannot be imported ({error})", f"{_pip()} install onnxruntime"))

@@ -310,9 +310,14 @@ def with_mask(image: Any) -> tuple[UInt8, Mask | None]:
 
 def _as_array(image: Any) -> NDArray[Any]:
     try:
-        return np.asarray(image)
+        array = np.asarray(image)
     except Exception as error:  # whatever a foreign object's __array__ raises
         raise InvalidInputError(f"the image cannot be read as an array: {one_line(error)}") from None
+    if array.dtype.kind not in "biuf":
+        raise InvalidInputError(
+            f"the image is {checks.shown(image)}, but a path, an array, a PIL image or a torch tensor is expected"
+        )
+    return array
 
 
 def _of_tensor(tensor: Any) -> NDArray[Any]:

@@ -114,7 +114,7 @@ def from_dmatches(matches: Sequence[cv2.DMatch]) -> NDArray[np.int32]:
 
 def tensors(values: Mapping[str, Any], device: str | None) -> dict[str, Any]:
     """Copies as tensors of torch on a device."""
-    torch = require("torch", "tensors", "learned")
+    torch = require("torch", "a tensor", "learned")
     try:
         where = torch.device("cpu" if device is None else device)
         return {name: torch.from_numpy(np.array(value)).to(where) for name, value in values.items()}

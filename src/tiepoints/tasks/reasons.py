@@ -102,7 +102,8 @@ class PairReport:
         if not counts["verified"]:
             flat = max(_FLAT, key=lambda outcome: counts[outcome])
             return f"no depth: its {verified} verified pairs {_FLAT[flat]}"
-        return f"not registered: {verified} verified pairs, but too few points seen three times"
+        pairs = "one verified pair" if verified == 1 else f"{verified} verified pairs"
+        return f"{pairs}, but too few points seen three times"
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can say it."""
