@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tiepoints.collection import Step, Store, register, run
+from tiepoints.collection.memory import stage_of
 from tiepoints.collection.records import decode, encode
 from tiepoints.errors import InvalidInputError, StorageError
 from tiepoints.features import Features, Matches
@@ -159,6 +160,16 @@ def _child_noise() -> Step:
     spec.loader.exec_module(module)
     step: Step = module.Noise()
     return step
+
+
+def test_a_result_in_a_shard_that_came_later_is_found(tmp_path: Path) -> None:
+    with Store(tmp_path, shard="1") as first, Store(tmp_path, shard="2") as second:
+        run(Noise(), items(1), first)
+        other = run(Noise(), items(2), second)
+        stage, keys = stage_of(Noise()), [other.key(name) for name in other]
+        assert [(first.get(stage, key) == second.get(stage, key)).all() for key in keys] == [True, True]
+        with pytest.raises(StorageError, match="holds no result"):
+            first.get(stage, "0" * 32)
 
 
 def test_shards_are_read_as_one_and_stores_travel(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ class Store:
         """Let go of the files; the store opens them again when it is used again."""
         with self._lock:
             files, self._files = self._files, {}
+            self._listed.clear()  # the files may be gone when it is used again
         for file in files.values():
             file.close()
 
