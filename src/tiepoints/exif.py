@@ -16,13 +16,15 @@ from . import checks
 from .decode import opened, orientation_of, pixel_limit, upright_size
 from .optional import require
 
-__all__ = ["Position", "orientation_from_exif", "position_from_exif"]
+__all__ = ["Position", "gravity_from_exif", "orientation_from_exif", "position_from_exif"]
 
 PathLike = str | os.PathLike[str]
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _FOCAL, _FOCAL_35MM, _PLANE_X_RESOLUTION, _PLANE_UNIT = 0x920A, 0xA405, 0xA20E, 0xA210
 _PIXEL_X, _PIXEL_Y, _ZOOM = 0xA002, 0xA003, 0xA404
+# By EXIF's orientation.
+_DOWN = {1: (0.0, 1.0, 0.0), 3: (0.0, -1.0, 0.0), 6: (1.0, 0.0, 0.0), 8: (-1.0, 0.0, 0.0)}
 _FILM = math.hypot(36, 24)  # mm
 # The diagonals of sensors in mm, of cameras that write these tags: 1/4 inch, and medium format.
 _SENSORS = 4.0, 80.0
@@ -131,6 +133,35 @@ def orientation_from_exif(path: PathLike) -> int:
     path = checks.path(path, "path")
     with opened(path, pixel_limit(None)) as image:
         return orientation_of(image)
+
+
+def gravity_from_exif(path: PathLike) -> tuple[float, float, float] | None:
+    """Where down is in the frame of the stored picture (x right, y down, z forwards), by EXIF's orientation.
+
+    A camera knows to a quarter turn how it is held. COLMAP takes the same from the tag for a prior.
+
+    Returns
+    -------
+    gravity : (3,) float or None
+        None where EXIF does not say, or the picture is mirrored.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be opened as an image.
+
+    Examples
+    --------
+    >>> from tiepoints.exif import gravity_from_exif
+    >>> gravity_from_exif("examples/desk_1.jpg") is None  # it does not say
+    True
+    """
+    path = checks.path(path, "path")
+    with opened(path, pixel_limit(None)) as image:
+        try:
+            return _DOWN.get(int(image.getexif()[0x0112]))
+        except Exception:  # missing or damaged
+            return None
 
 
 def shot(path: Path) -> Shot:

@@ -30,3 +30,25 @@ def test_positions_become_pose_priors(tmp_path: Path, examples: Path) -> None:
     assert list(found.positions) == ["a.jpg"] and len(found.images) == 2
     latitude, longitude, altitude = found.positions["a.jpg"]
     assert (latitude, longitude, altitude) == pytest.approx((55.705, -55.705, 86.0))
+
+
+def test_gravity_is_the_prior_that_colmap_makes_itself(tmp_path: Path, examples: Path) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+    (tmp_path / "photos").mkdir()
+    for orientation in range(9):
+        exif = Image.Exif()
+        if orientation:
+            exif[0x0112] = orientation
+        Image.open(examples / "box.png").convert("RGB").save(tmp_path / "photos" / f"{orientation}.jpg", exif=exif)
+    photographs = Collection.from_folder(tmp_path / "photos")
+    export_colmap(tmp_path / "ours.db", photographs, run(Extract("orb", max_keypoints=50), photographs), {})
+    pycolmap.Database.open(str(tmp_path / "theirs.db")).close()
+    pycolmap.import_images(str(tmp_path / "theirs.db"), str(tmp_path / "photos"))
+    down = {}
+    for which in ("ours", "theirs"):
+        with pycolmap.Database.open(str(tmp_path / f"{which}.db")) as database:
+            names = {image.data_id.id: image.name for image in database.read_all_images()}
+            priors = database.read_all_pose_priors()
+            down[which] = {names[prior.corr_data_id.id]: tuple(prior.gravity) for prior in priors}
+    assert down["ours"] == down["theirs"] and sorted(down["ours"]) == ["1.jpg", "3.jpg", "6.jpg", "8.jpg"]
+    assert read_colmap(tmp_path / "ours.db").positions == {}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..camera import Camera
-from ..errors import InvalidInputError
+from ..errors import ImageError, InvalidInputError
+from ..exif import gravity_from_exif
 from ..features import Features, Matches
 from ..files import PathLike
 from ..storage import FeatureWriter, MatchWriter, TwoView, save_features, write_colmap
@@ -36,7 +38,8 @@ def export_colmap(
 
     COLMAP reads photographs as they are stored, without the rotation that EXIF asks for. Keypoints, cameras and models
     are brought into that frame, so that they fit whatever COLMAP does with the photographs later. Positions in EXIF
-    become COLMAP's pose priors, which its mapper uses if it is told to.
+    become COLMAP's pose priors, and so does where EXIF's orientation says that down is; mappers use them if they are
+    told to.
 
     Parameters
     ----------
@@ -76,9 +79,27 @@ def export_colmap(
     """
     images = _Images(photographs, features, focal)
     verified = [pair for pair, view in views.items() if view and pair[0] in images and pair[1] in images]
-    positions = positions_of(photographs, images)
-    write_colmap(path, images, _TwoViews(verified, photographs, views), camera_mode=camera_mode, positions=positions)
+    write_colmap(
+        path,
+        images,
+        _TwoViews(verified, photographs, views),
+        camera_mode=camera_mode,
+        positions=positions_of(photographs, images),
+        gravity=_gravity_of(photographs, images),
+    )
     return len(verified)
+
+
+def _gravity_of(photographs: Collection, names: Iterable[str]) -> dict[str, tuple[float, float, float]]:
+    """Where down is in the stored photographs, as far as EXIF says."""
+    found: dict[str, tuple[float, float, float]] = {}
+    for name in names:
+        if photographs[name].frame is None:
+            with suppress(ImageError):  # whoever reads the photograph itself names it
+                down = gravity_from_exif(photographs[name].path)
+                if down is not None:
+                    found[name] = down
+    return found
 
 
 class _Images(Mapping[str, tuple[Features, Camera]]):

@@ -46,6 +46,7 @@ def write_colmap(
     *,
     camera_mode: CameraMode = "per-image",
     positions: Mapping[str, Position] | None = None,
+    gravity: Mapping[str, tuple[float, float, float]] | None = None,
 ) -> None:
     """Write a new COLMAP database; the old file stays whole until the new one is, and is then replaced.
 
@@ -69,6 +70,9 @@ def write_colmap(
     positions : mapping of str to Position, optional
         Where images were taken, see `position_from_exif`: COLMAP's pose priors, for mappers that use them. Those
         without an altitude are left out.
+    gravity : mapping of str to (3,) float, optional
+        Where down is in the camera's frame (x right, y down, z forwards), for COLMAP's priors, see
+        `exif.gravity_from_exif`.
 
     Raises
     ------
@@ -111,8 +115,7 @@ def write_colmap(
                 check_shared(name, camera, cameras[shared][0], camera_mode)
                 ids[name] = _write_image(pycolmap, database, name, features, cameras[shared][1])
                 counts[name] = len(features)
-                if positions is not None and name in positions:
-                    _write_position(pycolmap, database, ids[name], positions[name])
+                _write_prior(pycolmap, database, ids[name], (positions or {}).get(name), (gravity or {}).get(name))
             for pair, found in (matches or {}).items():
                 check_pair(pair, found, counts, matches or {})
                 plain = found if isinstance(found, Matches) else found.putative or found.matches
@@ -276,12 +279,18 @@ def _shifted(matrix: NDArray[np.float64], which: str, offset: float) -> NDArray[
     return np.asarray(new_from_old @ matrix @ old_from_new) if which == "H" else matrix
 
 
-def _write_position(pycolmap: Any, database: Any, image_id: int, position: Position) -> None:
-    if position.altitude is None:  # COLMAP's own reader asks for all three
+def _write_prior(
+    pycolmap: Any, database: Any, image_id: int, position: Position | None, gravity: tuple[float, float, float] | None
+) -> None:
+    placed = position is not None and position.altitude is not None  # COLMAP's own reader asks for all three
+    if not placed and gravity is None:
         return
     prior = pycolmap.PosePrior()
-    prior.position = np.array(position)
-    prior.coordinate_system = pycolmap.PosePriorCoordinateSystem.WGS84
+    if placed:
+        prior.position = np.array(position)
+        prior.coordinate_system = pycolmap.PosePriorCoordinateSystem.WGS84
+    if gravity is not None and hasattr(prior, "gravity"):  # new in COLMAP 4.0
+        prior.gravity = np.array(gravity)
     prior.corr_data_id = database.read_image(image_id).data_id
     database.write_pose_prior(prior)
 
