@@ -55,7 +55,7 @@ def test_wrong_use_is_named(some: tp.Features) -> None:
     for options, message in (
         ({"matcher": "nearets"}, "did you mean 'nearest'"),
         ({"matcher": 3}, "matcher is 3, but must be a Matcher or one of nearest"),
-        ({"ratoi": 3}, "no option ratoi; it takes ratio, min_similarity, mutual"),
+        ({"ratoi": 3}, r"no option ratoi \(did you mean 'ratio'\?\); it takes ratio, min_similarity, mutual"),
         ({"matcher": Nearest(), "ratio": 0.9}, "has its options already"),
     ):
         with pytest.raises(tp.InvalidInputError, match=message):
