@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 import tiepoints as tp
 from tiepoints.extraction import is_ready, metadata_of
 from tiepoints.extraction.patches import cut, frames_of
+from tiepoints.extraction.published import PARTS
 
 
 def ready(name: str) -> str:
@@ -57,6 +60,7 @@ def test_a_patch_far_larger_than_the_image() -> None:
         ("nonsense+tfeat", "no extractor is called 'nonsense'"),
         ("keynet", "'keynet\\+hardtfeat'"),
         ("HardNet", "'sift\\+hardnet'"),
+        ("HardNet++", "'sift\\+hardnetpp'"),
     ],
 )
 def test_parts_that_do_not_belong_there(name: str, words: str) -> None:
@@ -71,14 +75,16 @@ def test_licences_add_up() -> None:
     assert both.weights_licence == "Apache-2.0 AND LicenseRef-LIFT-academic" and not both.commercial
 
 
-def test_hardnet_without_its_file_says_where_to_put_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_authors_hardnet_without_its_file_says_where_to_put_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     pytest.importorskip("torch", reason="the networks need torch")
     monkeypatch.setenv("TIEPOINTS_WEIGHTS", str(tmp_path))
-    with pytest.raises(tp.WeightsError, match=r"HardNet\+\+.pth.*TIEPOINTS_WEIGHTS"):
-        tp.load("sift+hardnet")
+    with pytest.raises(tp.WeightsError, match=r"download .*HardNet\+\+.pth into a folder.*TIEPOINTS_WEIGHTS"):
+        tp.load("sift+hardnetpp")
 
 
-def test_hardnet_reads_a_file_of_its_layout(
+def test_the_authors_hardnet_is_read_from_a_file_of_its_layout(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, texture: NDArray[np.uint8]
 ) -> None:
     torch = pytest.importorskip("torch", reason="the networks need torch")
@@ -86,8 +92,27 @@ def test_hardnet_reads_a_file_of_its_layout(
 
     torch.save({"state_dict": make("hardnet").state_dict()}, tmp_path / "HardNet++.pth")
     monkeypatch.setenv("TIEPOINTS_WEIGHTS", str(tmp_path))
-    features = tp.load("sift+hardnet", max_keypoints=20)(texture)
+    features = tp.load("sift+HardNet++", max_keypoints=20)(texture)
     assert features.descriptors.shape == (20, 128)
+    assert metadata_of("sift+hardnet++").name == "sift+hardnetpp"
+
+
+def test_our_hardnet_needs_no_torch_and_says_what_it_is(examples: Path, texture: NDArray[np.uint8]) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; import tiepoints as tp\n"
+        "pair = tp.match_images('desk_1.jpg', 'desk_2.jpg', extractor='sift+hardnet', max_keypoints=300)\n"
+        "sys.exit(not pair)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=examples, check=False).returncode == 0
+    metadata = metadata_of("sift+hardnet")
+    assert (
+        metadata.commercial
+        and not metadata.requires
+        and "not the authors' weights" in PARTS["hardnet"].metadata.summary
+    )
+    extractor = tp.load("sift+hardnet", max_keypoints=20)
+    again = pickle.loads(pickle.dumps(extractor)).with_threads(1)
+    np.testing.assert_allclose(again(texture).descriptors, extractor(texture).descriptors, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mdnet+sift", "orb+rootsift", "keynet+sift", "mdnet+orinet+hardtfeat", "sift+lift"])

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,7 @@ from ..optional import require
 from ..weights import obtain, require_consent
 from .base import Detections, Extractor
 from .metadata import Metadata
+from .patch_model import PatchModel
 from .patches import WIDTH, cut, frames_of
 from .published import PARTS, Part
 from .sift import root_of
@@ -29,7 +31,14 @@ from .sift import root_of
 __all__ = ["LISTED", "Composed", "composed"]
 
 #: Compositions that the list of extractors shows; any other works as well.
-LISTED = ("sift+tfeat", "sift+hardtfeat", "keynet+hardtfeat", "keynet+affnet+orinet+hardtfeat", "sift+lift")
+LISTED = (
+    "sift+tfeat",
+    "sift+hardtfeat",
+    "sift+hardnet",
+    "keynet+hardtfeat",
+    "keynet+affnet+orinet+hardtfeat",
+    "sift+lift",
+)
 
 _BATCH = 512  # patches that a network sees at once
 
@@ -89,6 +98,9 @@ class Composed(Extractor):
         shared = {"device": device, "threads": threads} if _is_learned(first) else {}
         self._detector = self._kind(first)(max_keypoints=self.max_keypoints, **{**shared, **(self.detector or {})})
         self._shapes = [self._open(PARTS[name]) for name in between]
+        self._model = (
+            PARTS[last].model if last in PARTS else None
+        )  # what the features depend on, for those who keep them
         self._descriptor = None if last in ("sift", "rootsift") else self._open(PARTS[last])
 
     @classmethod
@@ -97,6 +109,8 @@ class Composed(Extractor):
 
     def _open(self, part: Part) -> Any:
         metadata = part.metadata
+        if part.model is not None:
+            return PatchModel(part.model, self.threads)
         require("torch", metadata.name, "learned")
         if not metadata.commercial:
             require_consent(self.metadata.name, metadata.weights_licence)
@@ -156,6 +170,8 @@ class Composed(Extractor):
         return _Keypoints(xy[rows], np.asarray(found.scores, np.float32)[rows], scales[rows], angles[rows])
 
     def _run(self, network: Any, patches: Float32) -> Float32:
+        if isinstance(network, PatchModel):
+            return network(patches)
         from .torch.base import run_patches
 
         return run_patches(network, patches, _BATCH, self.threads)
@@ -166,6 +182,8 @@ class Composed(Extractor):
             return self
         other = copy.copy(self)
         other.threads, other._detector = count, self._detector.with_threads(count)
+        if isinstance(self._descriptor, PatchModel):
+            other._descriptor = PatchModel(self._descriptor.path, count)
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -219,7 +237,10 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
     UnknownExtractorError
         If a part is unknown, or does not belong where it stands.
     """
-    parts = tuple(part.strip().lower() for part in name.split("+"))
+    named = re.sub(r"hardnet\+\+", "hardnetpp", name, flags=re.IGNORECASE)  # as its authors write it
+    parts = tuple(part.strip().lower() for part in named.split("+"))
+    if len(parts) < 2:
+        raise UnknownExtractorError(f"{name} is a part of compositions (descriptor), such as 'sift+{named}'")
     first, *between, last = parts
     describing = [part.metadata.name for part in PARTS.values() if part.role == "descriptor"] + ["sift", "rootsift"]
     shaping = [part.metadata.name for part in PARTS.values() if part.role == "shape"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from ..weights import WeightFile
@@ -198,6 +199,8 @@ class Part:
     metadata : Metadata
     extractor : type, optional
         The class of a detector; its features have no descriptors.
+    model : path, optional
+        A model that comes with tiepoints and runs in ONNX Runtime, instead of `network`.
     """
 
     role: Literal["detector", "shape", "descriptor"]
@@ -205,6 +208,7 @@ class Part:
     variant: str
     metadata: Metadata
     extractor: type[Learned] | None = None
+    model: Path | None = None
 
 
 def _metadata(name: str, file: WeightFile, **facts: Any) -> Metadata:
@@ -244,6 +248,10 @@ class KeyNet(Learned):
 _AFFNET = "https://github.com/ducha-aiki/affnet/raw/master"
 _MISHKIN = (
     "Mishkin, Radenovic and Matas, Repeatability Is Not Enough: Learning Affine Regions via Discriminability, ECCV 2018"
+)
+_MISHCHUK = (
+    "Mishchuk, Mishkin, Radenovic and Matas, Working hard to know your neighbor's margins: Local descriptor learning "
+    "loss, NeurIPS 2017"
 )
 _TABLE = (
     Part("detector", "keynet", "", KeyNet.metadata, KeyNet),
@@ -320,20 +328,32 @@ _TABLE = (
     ),
     Part(
         "descriptor",
+        "",
+        "",
+        Metadata(
+            name="hardnet",
+            summary="HardNet trained by tiepoints: not the authors' weights",
+            paper=_MISHCHUK,
+            code_licence="Apache-2.0",
+            weights_licence="Apache-2.0",
+            descriptor_size=128,
+            learned=True,
+        ),
+        model=Path(__file__).parents[1] / "weights" / "hardnet.onnx",
+    ),
+    Part(
+        "descriptor",
         "patches",
         "hardnet",
         _metadata(
-            "hardnet",
+            "hardnetpp",
             WeightFile(
                 "HardNet++.pth",
                 "https://github.com/DagnyT/hardnet/raw/master/pretrained/pretrained_all_datasets/HardNet++.pth",
                 "",
             ),
-            summary="HardNet: L2-Net trained with the hardest negatives",
-            paper=(
-                "Mishchuk, Mishkin, Radenovic and Matas, Working hard to know your neighbor's margins: Local "
-                "descriptor learning loss, NeurIPS 2017"
-            ),
+            summary="HardNet++: L2-Net trained with the hardest negatives, by its authors",
+            paper=_MISHCHUK,
             weights_licence="MIT",
             descriptor_size=128,
         ),

@@ -1,0 +1,69 @@
+"""A network of patches that comes with tiepoints, in ONNX Runtime: no torch is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import WeightsError
+from ..files import read_bytes
+from ..threads import cores
+from .onnx_file import OnnxFile
+
+__all__ = ["PatchModel"]
+
+Float32 = NDArray[np.float32]
+
+_BATCH = 256  # patches at once
+
+
+class PatchModel:
+    """Descriptors of patches by a model that `training.hardnet.save_hardnet` wrote.
+
+    Parameters
+    ----------
+    path : path
+    threads : int, optional
+        All cores by default.
+
+    Raises
+    ------
+    WeightsError
+        If the file is no such model, or damaged.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        import onnxruntime
+
+        self.path, self.threads = path, threads
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = threads or cores()
+        try:
+            data = read_bytes(path, remedy="install tiepoints again")
+            #: What its makers wrote into it: how it was trained.
+            self.about: dict[str, Any] = OnnxFile(data).about
+            self.side = int(self.about["side"])
+            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the run-time has a dozen exceptions of its own, which share no base
+            raise WeightsError(f"{path}: is no model of patches, or damaged: install tiepoints again") from error
+
+    def __call__(self, patches: Float32) -> Float32:
+        """Descriptors (N, D) of unit length of grey patches (N, side, side) in [0, 255]."""
+        parts = [self._some(patches[start : start + _BATCH]) for start in range(0, max(len(patches), 1), _BATCH)]
+        return np.concatenate(parts)
+
+    def _some(self, patches: Float32) -> Float32:
+        mean = patches.mean(axis=(1, 2), keepdims=True)
+        deviation = patches.std(axis=(1, 2), keepdims=True, ddof=1)
+        normalised = np.asarray((patches - mean) / (deviation + 1e-7), np.float32)
+        (vectors,) = self._session.run(["descriptors"], {"patches": normalised[:, None]})
+        norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+        return np.asarray(vectors / norms, np.float32)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PatchModel, (self.path, self.threads)

@@ -1,0 +1,359 @@
+"""HardNet, trained on patches that SIFT finds again in warped photographs.
+
+Mishchuk, Mishkin, Radenovic and Matas, "Working hard to know your neighbor's margins: Local descriptor learning loss",
+NeurIPS 2017: the network, the loss with the hardest negative in the batch, and margin 1. The pairs are ours: two warped
+views of a photograph in different light, keypoints that SIFT finds in both at the same place, and the patches around
+them as each view's own keypoint has them. So the network sees the errors of a real detector. A teacher may help at
+first.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ImageError, TrainingError
+from ..extraction.patches import cut, frames_of
+from ..extraction.torch.patches import SIDE, HardNet, PatchNetwork
+from ..files import write_whole
+from ..images import read, resize_to
+from ..optional import require
+from .export import sealed
+from .warps import Warps, draw_views
+
+__all__ = ["PatchPairs", "hardnet_loss", "patch_pairs", "save_hardnet", "train_hardnet"]
+
+# Ours. Pixels and shares within which a keypoint counts as found again.
+_EDGE, _NEAR, _SCALE_RATIO, _TURN = 640, 2.0, 1.3, np.deg2rad(20)
+_MOST = 400  # pairs of a photograph
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class PatchPairs:
+    """Patches of the same points in two views.
+
+    Parameters
+    ----------
+    a, b : (N, 32, 32) uint8
+    photograph : (N,) int32
+        Which one they come from.
+    places : (N, 3) float32
+        x, y and diameter in pixels of the keypoint in the first view.
+    """
+
+    a: NDArray[np.uint8]
+    b: NDArray[np.uint8]
+    photograph: NDArray[np.int32]
+    places: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+
+def patch_pairs(
+    paths: Sequence[Path], *, seed: int = _SEED, progress: Callable[[str, int, int], None] | None = None
+) -> PatchPairs:
+    """Pairs of patches from photographs; those that cannot be read are left out.
+
+    Raises
+    ------
+    TrainingError
+        If there are no pairs.
+    """
+    found = []
+    for number, path in enumerate(paths):
+        rng = np.random.default_rng((seed, number))
+        try:
+            image, _ = resize_to(read(path, grey=True), _EDGE)
+        except ImageError:
+            continue
+        a, b, places = _of_photograph(image, rng)
+        found.append((a, b, np.full(len(a), number, np.int32), places))
+        if progress is not None:
+            progress("cutting patches", number + 1, len(paths))
+    if not sum(len(each[0]) for each in found):
+        raise TrainingError(
+            "no keypoint of these photographs is found again: give larger photographs, and more of them"
+        )
+    return PatchPairs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def _of_photograph(
+    image: NDArray[np.uint8], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+    """Patches of the keypoints that a photograph and a warped copy of it share."""
+    height, width = image.shape
+    size = min(height, width)
+    drawn = draw_views(width, height, Warps(size=size, rotation=25, any_rotation=0.1, scale=1.8, perspective=0.25), rng)
+    to_a, to_b = drawn.photo_from_view
+    views = []
+    for photo_from_view in (to_a, to_b):
+        flags = cv2.INTER_AREA | cv2.WARP_INVERSE_MAP
+        view = cv2.warpPerspective(image, photo_from_view, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        views.append(_relit(np.asarray(view, np.uint8), rng))
+    (xy_a, scale_a, angle_a), (xy_b, scale_b, angle_b) = (_keypoints(view) for view in views)
+    none = np.zeros((0, SIDE, SIDE), np.uint8)
+    if not len(xy_a) or not len(xy_b):
+        return none, none, np.zeros((0, 3), np.float32)
+    b_from_a = np.linalg.inv(to_b) @ to_a
+    ahead = np.column_stack([np.cos(angle_a), np.sin(angle_a)]) * scale_a[:, None]
+    centre, tip = _mapped(b_from_a, xy_a), _mapped(b_from_a, xy_a + ahead)
+    arrow = tip - centre
+    length, turn = np.hypot(*arrow.T), np.arctan2(arrow[:, 1], arrow[:, 0])
+    pairs, taken = [], set()
+    for i in rng.permutation(len(xy_a)):
+        distance = np.hypot(*(xy_b - centre[i]).T)
+        other = np.abs(np.angle(np.exp(1j * (angle_b - turn[i]))))
+        ratio = np.abs(np.log(scale_b / max(length[i], 1e-6)))
+        good = (distance < _NEAR + 0.1 * scale_b) & (other < _TURN) & (ratio < np.log(_SCALE_RATIO))
+        if not good.any():
+            continue
+        j = int(np.argmin(np.where(good, distance, np.inf)))
+        if j not in taken:
+            taken.add(j)
+            pairs.append((i, j))
+        if len(pairs) == _MOST:
+            break
+    if not pairs:
+        return none, none, np.zeros((0, 3), np.float32)
+    rows, columns = np.array(pairs).T
+    a = cut(views[0], xy_a[rows], frames_of(scale_a[rows], angle_a[rows]), SIDE)
+    b = cut(views[1], xy_b[columns], frames_of(scale_b[columns], angle_b[columns]), SIDE)
+    places = np.column_stack([xy_a, scale_a])[rows].astype(np.float32)
+    return np.rint(a).astype(np.uint8), np.rint(b).astype(np.uint8), places
+
+
+def _keypoints(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """SIFT's places (N, 2), diameters and angles in radians."""
+    found = cv2.SIFT.create(nfeatures=1500, contrastThreshold=0.02, enable_precise_upscale=True).detect(image)
+    rows = np.array([(*p.pt, p.size, np.deg2rad(p.angle)) for p in found], np.float32).reshape(-1, 4)
+    return rows[:, :2], rows[:, 2], rows[:, 3]
+
+
+def _mapped(homography: NDArray[np.float64], xy: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.asarray(cv2.perspectiveTransform(np.asarray(xy, np.float64)[None], homography)[0], np.float64)
+
+
+def _relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Another gamma, contrast, blur, noise and compression."""
+    values: NDArray[Any] = image.astype(np.float32) / 255
+    values = values ** np.float32(np.exp(rng.uniform(-0.5, 0.5)))
+    values = (values - 0.5) * np.float32(np.exp(rng.uniform(-0.6, 0.2))) + np.float32(0.5 + rng.uniform(-0.1, 0.1))
+    if rng.random() < 0.4:
+        values = cv2.GaussianBlur(values, (0, 0), rng.uniform(0.4, 1.4))
+    values = values + rng.normal(scale=rng.uniform(0, 0.03), size=values.shape).astype(np.float32)
+    done = np.asarray(np.clip(values * 255, 0, 255), np.uint8)
+    if rng.random() < 0.3:
+        _, packed = cv2.imencode(".jpg", done, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])
+        done = np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE), np.uint8)
+    return done
+
+
+def hardnet_loss(a: Tensor, b: Tensor, apart: Tensor, margin: float = 1.0) -> Tensor:
+    """The triplet loss with the hardest negative of the batch (paper, equation 1).
+
+    Parameters
+    ----------
+    a, b : (N, D)
+        Descriptors of unit length; rows correspond.
+    apart : (N, N) bool
+        Whether two of the points are different ones, so that one may be the other's negative; False on the diagonal.
+    margin : float
+    """
+    distances = (2 - 2 * a @ b.T).clamp(min=1e-8).sqrt()
+    positive = distances.diagonal()
+    negative = torch.where(apart, distances, 10.0)
+    hardest = torch.minimum(negative.amin(dim=0), negative.amin(dim=1))
+    return F.relu(margin + positive - hardest).mean()
+
+
+def _apart(pairs: PatchPairs, rows: NDArray[np.intp]) -> Tensor:
+    """Which points of a batch are different ones: of other photographs, or a third of their patch apart."""
+    photograph, places = pairs.photograph[rows], pairs.places[rows]
+    distance = np.hypot(*(places[:, None, :2] - places[None, :, :2]).transpose(2, 0, 1))
+    reach = 2 * np.maximum(places[:, None, 2], places[None, :, 2])
+    return torch.from_numpy((photograph[:, None] != photograph[None]) | (distance > reach))
+
+
+def _batches(pairs: PatchPairs, size: int, seed: int) -> Iterator[NDArray[np.intp]]:
+    rng = np.random.default_rng(seed)
+    while True:
+        order = rng.permutation(len(pairs))
+        for start in range(0, len(order) - size + 1, size):
+            yield order[start : start + size]
+
+
+def _turned(patches: Tensor, turns: int, flip: bool) -> Tensor:
+    patches = torch.rot90(patches, turns, (2, 3))
+    return patches.flip(3) if flip else patches
+
+
+def train_hardnet(
+    pairs: PatchPairs,
+    *,
+    minutes: float,
+    batch: int = 256,
+    learning_rate: float = 2e-3,
+    teacher: PatchNetwork | None = None,
+    bfloat16: bool = False,
+    decay: float = 0.995,
+    seed: int = _SEED,
+    log: Callable[[str], None] | None = None,
+    keep: Callable[[HardNet], None] | None = None,
+) -> tuple[HardNet, int]:
+    """Train the network.
+
+    Parameters
+    ----------
+    pairs : PatchPairs
+    minutes : float
+        How long; the learning rate falls to 0 until then.
+    batch : int
+        Pairs a step.
+    learning_rate : float
+        Of AdamW.
+    teacher : PatchNetwork, optional
+        Of as many numbers: at first the descriptors also learn to be its; this fades in the first half.
+    bfloat16 : bool
+        Convolutions in 16 bits: half the time on CPUs that can (AVX-512 BF16, AMX).
+    decay : float
+        Of the moving average of the weights, which is the result.
+    seed : int
+    log : callable, optional
+        Called with a line of figures now and then.
+    keep : callable, optional
+        Called with the network so far, every five minutes.
+
+    Returns
+    -------
+    network : HardNet
+        The moving average, in evaluation mode.
+    steps : int
+
+    Raises
+    ------
+    TrainingError
+        If there are fewer pairs than a batch has.
+    """
+    if len(pairs) < batch:
+        raise TrainingError(f"{len(pairs)} pairs of patches are fewer than a batch of {batch}: give more photographs")
+    torch.manual_seed(seed)
+    network = HardNet()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.orthogonal_(module.weight, gain=0.6)  # as the paper's code does
+    average = copy.deepcopy(network).eval()
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # which is faster on CPUs
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
+    rng = np.random.default_rng(seed)
+    started = kept = time.monotonic()
+    sums, step = np.zeros(3), 0
+    for step, rows in enumerate(_batches(pairs, batch, seed), 1):
+        done = (time.monotonic() - started) / (60 * minutes)
+        if done >= 1:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * min(step / 50, 1) * (1 - done)
+        images = torch.from_numpy(np.concatenate([pairs.a[rows], pairs.b[rows]])[:, None].astype(np.float32))
+        images = _turned(images, int(rng.integers(4)), bool(rng.random() < 0.5))
+        network.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            vectors = network(images)
+        vectors = F.normalize(vectors.float(), dim=1)
+        a, b = vectors[:batch], vectors[batch:]
+        triplet = hardnet_loss(a, b, _apart(pairs, rows))
+        weight = max(0.0, 1 - 2 * done)
+        loss, likeness = triplet, 0.0
+        if teacher is not None and weight > 0:
+            with torch.no_grad():
+                wanted = teacher(images)
+            unlike = (1 - (vectors * wanted).sum(dim=1)).mean()
+            loss, likeness = triplet + 2 * weight * unlike, 1 - float(unlike.detach())
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        with torch.no_grad():
+            share = min(decay, step / (step + 10))
+            for slow, fast in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+                if slow.is_floating_point():
+                    slow.lerp_(fast, 1 - share)
+                else:
+                    slow.copy_(fast)
+            nearest = float(((a @ b.T).argmax(dim=1) == torch.arange(batch)).float().mean())
+        sums += (float(triplet.detach()), likeness, nearest)
+        if log is not None and step % 50 == 0:
+            log(f"step {step}: triplet {sums[0] / 50:.3f}, to the teacher {sums[1] / 50:.3f}, right {sums[2] / 50:.3f}")
+            sums[:] = 0
+        if keep is not None and time.monotonic() - kept > 300:
+            keep(average)
+            kept = time.monotonic()
+    return average, step
+
+
+def save_hardnet(network: HardNet, path: Path, about: dict[str, Any]) -> None:
+    """Write the network as ONNX, its weights in float16, for `tiepoints.extraction.patch_model`.
+
+    Parameters
+    ----------
+    network : HardNet
+        In evaluation mode; its batch normalisations become part of the convolutions.
+    path : path
+    about : dict
+        Plain values: licence, how it was trained, figures.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the package onnx is not installed.
+    StorageError
+        If the file cannot be written.
+    """
+    onnx = require("onnx", "export", "train")
+    nodes, constants, value = [], [], "patches"
+    layers = [module for module in network.features if not isinstance(module, nn.Identity)]
+    for number, module in enumerate(layers):
+        if isinstance(module, nn.ReLU):
+            nodes.append(onnx.helper.make_node("Relu", [value], [f"relu_{number}"]))
+            value = f"relu_{number}"
+        if not isinstance(module, nn.Conv2d):
+            continue
+        norm = layers[number + 1]
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None and norm.running_mean is not None
+        scale = (norm.running_var + norm.eps).rsqrt()
+        weight = (module.weight * scale[:, None, None, None]).detach().numpy().astype(np.float16)
+        names = f"weight_{number}", f"bias_{number}", f"weight_{number}.float32"
+        bias = (-norm.running_mean * scale).numpy().astype(np.float32)
+        constants += [
+            onnx.numpy_helper.from_array(array, name) for array, name in zip((weight, bias), names[:2], strict=True)
+        ]
+        nodes.append(onnx.helper.make_node("Cast", [names[0]], [names[2]], to=onnx.TensorProto.FLOAT))
+        out = f"conv_{number}"
+        strides, pads = list(module.stride), [int(each) for each in module.padding] * 2
+        nodes.append(onnx.helper.make_node("Conv", [value, names[2], names[1]], [out], strides=strides, pads=pads))
+        value = out
+    nodes.append(onnx.helper.make_node("Flatten", [value], ["descriptors"]))
+    info, number_type = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        nodes,
+        "HardNet",
+        [info("patches", number_type, ["count", 1, SIDE, SIDE])],
+        [info("descriptors", number_type, ["count", 128])],
+        constants,
+    )
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9, producer_name="tiepoints"
+    )
+    onnx.checker.check_model(model, full_check=True)
+    write_whole(path, sealed(model, about | {"format": 1, "side": SIDE, "descriptor_size": 128}))
