@@ -147,6 +147,29 @@ def test_photographs_that_exif_turns_are_named_for_hloc(examples: Path, tmp_path
     assert "turned by EXIF" not in database.stderr
 
 
+def test_deep_images_on_one_scale(examples: Path, tmp_path: Path) -> None:
+    """Frames of a thermal camera, one of them with something hot in a third of the picture."""
+    scene = tp.read(examples / "desk_1.jpg", grey=True).astype(np.uint16) * 20 + 27000
+    hot = scene.copy()
+    hot[:, :200] += 20000
+    for name, values in (("a.png", scene), ("b.png", hot)):
+        Image.fromarray(values).save(tmp_path / name)
+    photographs = tp.collection.Collection.from_sources([tmp_path])
+    own, one = photographs, photographs.with_value_range(27000, 32100)
+    assert (own["a.png"].read()[:, 300:] != own["b.png"].read()[:, 300:]).mean() > 0.5
+    np.testing.assert_array_equal(one["a.png"].read()[:, 300:], one["b.png"].read()[:, 300:])
+    assert own["a.png"].key != one["a.png"].key
+    both, limits = [tmp_path / "a.png", tmp_path / "b.png"], ["--value-range", 27000, 32100]
+    assert run("extract", *both, "-e", "orb", *limits, "--out", tmp_path / "f.h5").exit_code == 0
+    with FeatureReader(tmp_path / "f.h5") as stored:
+        found = [{tuple(p) for p in stored[name].keypoints.tolist() if p[0] > 300} for name in ("a.png", "b.png")]
+    assert len(found[0] & found[1]) > 0.8 * len(found[0])
+    plain = json.loads(run("match", *both, "-e", "orb", "--json").stdout)["inliers"]
+    assert json.loads(run("match", *both, "-e", "orb", *limits, "--json").stdout)["inliers"] > plain
+    wrong = run("extract", *both, "-e", "orb", "--value-range", 2, 1, "--out", tmp_path / "g.h5")
+    assert wrong.exit_code == 2 and "the first must be lower" in wrong.stderr
+
+
 def test_options_of_a_folder_are_refused_with_two_images(examples: Path) -> None:
     result = run("match", examples / "desk_1.jpg", examples / "desk_2.jpg", "--pairs", "sequential")
     assert result.exit_code == 2 and "--pairs: for a FOLDER, not for two images" in result.stderr

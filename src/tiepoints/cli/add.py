@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from .batch import engine_of, engine_options, every_option, explained_interrupt, found, mask_option, shown
+from .batch import (
+    engine_of,
+    engine_options,
+    every_option,
+    explained_interrupt,
+    found,
+    mask_option,
+    shown,
+    value_range_option,
+)
 from .many import cameras_option, focal_option, read_cameras, reported
 from .options import examples, json_option, print_json, quiet_option, say
 
@@ -20,6 +29,7 @@ from .options import examples, json_option, print_json, quiet_option, say
 @focal_option
 @cameras_option
 @mask_option
+@value_range_option
 @every_option
 @engine_options
 @quiet_option

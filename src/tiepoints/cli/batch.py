@@ -39,6 +39,21 @@ mask_option = click.option(
     type=click.Path(path_type=Path),
     help="Folder of masks, each with its image's name, or that name with .png added; or one mask for all. Black hides.",
 )
+
+
+def _keep_range(context: click.Context, option: click.Parameter, value: tuple[float, float] | None) -> None:
+    context.find_root().meta["tiepoints.value_range"] = value
+
+
+value_range_option = click.option(
+    "--value-range",
+    type=(float, float),
+    metavar="LOW HIGH",
+    expose_value=False,
+    callback=_keep_range,
+    help="Of images of more than 8 bits: the values that become black and white in all of them, for instance of a "
+    "thermal camera.  [default: from each image's own values]",
+)
 every_option = click.option(
     "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Take every N-th frame of a video."
 )
@@ -86,11 +101,19 @@ def work_folder(out: Path, store: Path | None) -> Path:
     return out.with_name(f"{out.name}.work") if store is None else store
 
 
+def value_range() -> tuple[float, float] | None:
+    """What --value-range was given."""
+    limits: tuple[float, float] | None = click.get_current_context().find_root().meta.get("tiepoints.value_range")
+    return limits
+
+
 def found(sources: Iterable[str | Path], mask: Path | None, every: int, quiet: bool) -> Collection:
     """The photographs of the command line's sources; files that are left out are named."""
     from ..collection import Collection
 
     photographs = Collection.from_sources(sources, masks=mask, every=every)
+    if (limits := value_range()) is not None:
+        photographs = photographs.with_value_range(*limits)
     if photographs.left_out and not quiet and not is_quiet():
         names = ", ".join(shown(path.name) for path in photographs.left_out[:_SHOWN])
         more = f" and {len(photographs.left_out) - _SHOWN} more" if len(photographs.left_out) > _SHOWN else ""

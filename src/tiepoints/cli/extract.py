@@ -24,6 +24,7 @@ from .batch import (
     shown,
     sizes_of,
     store_option,
+    value_range_option,
     work_folder,
 )
 from .options import (
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace --out instead of adding the images that it does not hold yet.")
 @picture_option("Write a picture of the keypoints; for one image.")
 @mask_option
+@value_range_option
 @every_option
 @engine_options
 @store_option("--out with .work added")

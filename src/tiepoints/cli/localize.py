@@ -16,6 +16,7 @@ from .batch import (
     mask_option,
     progress_bar,
     shown,
+    value_range_option,
 )
 from .many import cameras_option, focal_option, given_of, given_option, read_cameras
 from .options import examples, json_option, output_option, print_json, quiet_option, say
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 )
 @given_option
 @mask_option
+@value_range_option
 @every_option
 @engine_options
 @quiet_option

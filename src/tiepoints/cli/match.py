@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .batch import value_range
 from .match_folder import folder_options, match_folder
 from .options import (
     check_not_an_input,
@@ -127,11 +128,14 @@ def command(
         raise click.UsageError("--overlay needs --geometry homography")
     check_not_an_input((plot, overlay, None if stream else out), (image_a, image_b))
 
+    from ..images import read
     from ..pair import match_images
 
+    limits = value_range()
+    a, b = ((path if limits is None else read(path, value_range=limits)) for path in (image_a, image_b))
     pair = match_images(
-        image_a,
-        image_b,
+        a,
+        b,
         masks=_masks(many["mask"], image_a.name, image_b.name),
         extractor=lambda: make_extractor(name, max_keypoints, max_size, settings),
         matcher=make_matcher(matcher, ratio, min_similarity),

@@ -25,6 +25,7 @@ from .batch import (
     shown,
     sizes_of,
     store_option,
+    value_range_option,
     work_folder,
 )
 from .many import CAMERA_MODES, early_option, placed_of
@@ -70,6 +71,7 @@ def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
         store_option("--out with .work added"),
         engine_options,
         every_option,
+        value_range_option,
         mask_option,
         click.option(
             "--focal",

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
+from ..checks import number
 from ..decode import turned
 from ..errors import ImageError, InvalidInputError, StorageError
 from ..extraction.inputs import mask_of
@@ -69,6 +70,8 @@ class Photograph:
         Photographs of one group were taken with one camera, unless it is empty.
     frame : int, optional
         The number of a video's frame, from 0.
+    value_range : (float, float), optional
+        The values that become black and white in images of more than 8 bits, as for `tiepoints.read`.
 
     Examples
     --------
@@ -85,6 +88,7 @@ class Photograph:
     camera: Camera | None = None
     group: str = ""
     frame: int | None = None
+    value_range: tuple[float, float] | None = None
 
     @cached_property
     def key(self) -> str:
@@ -99,7 +103,8 @@ class Photograph:
 
     def _key(self, hash_of: Callable[[Path], str]) -> str:
         parts = [hash_of(self.path), "" if self.frame is None else str(self.frame)]
-        return key_of(*parts, "" if self.mask is None else hash_of(self.mask))
+        stretched = () if self.value_range is None else (repr(self.value_range),)
+        return key_of(*parts, "" if self.mask is None else hash_of(self.mask), *stretched)
 
     def load(self) -> Photograph:
         """The photograph itself: what steps are called with."""
@@ -122,7 +127,7 @@ class Photograph:
             If it cannot be read.
         """
         if self.frame is None:
-            return read(self.path)
+            return read(self.path, value_range=self.value_range)
         from .videos import read_frame
 
         return read_frame(self.path, self.frame)
@@ -286,6 +291,23 @@ class Collection(Mapping[str, Photograph]):
             failed=self.failed,
             left_out=self.left_out,
         )
+
+    def with_value_range(self, low: float, high: float) -> Collection:
+        """The same photographs on one scale: values that become black and white in images of more than 8 bits.
+
+        By default each is stretched by its own values, and the same thing has another brightness in each frame of a
+        thermal camera, as far as these differ.
+
+        Raises
+        ------
+        InvalidInputError
+            Unless low < high.
+        """
+        limits = number(low, "the low end of the values"), number(high, "the high end of the values")
+        if not limits[0] < limits[1]:
+            raise InvalidInputError(f"the values go from {low} to {high}, but the first must be lower")
+        stretched = (replace(one, value_range=limits) for one in self.values())
+        return Collection(stretched, failed=self.failed, left_out=self.left_out)
 
     def keyed(self, hashes: Hashes | None = None) -> Iterator[tuple[Photograph, str | None]]:
         """Each photograph with its key known, and None; or with what is wrong with it.

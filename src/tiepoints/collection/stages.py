@@ -90,7 +90,8 @@ class Extract(Step):
     def __call__(self, photograph: Photograph) -> Features:
         """The features of a photograph, where its mask allows them."""
         # A file itself, not its pixels: where it is transparent or without data nothing is to be found.
-        image = photograph.path if photograph.frame is None else photograph.read()
+        plain = photograph.frame is None and photograph.value_range is None
+        image = photograph.path if plain else photograph.read()
         return self.extractor(image, photograph.read_mask())
 
     def memory(self, *inputs: Any) -> int:
