@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -58,3 +59,29 @@ def test_reconstruct_with_colmap(examples: Path, shared: Path, tmp_path: Path) -
         "pairs that were tried: 4, 4 were there already",
         "4 of 4 pairs verified",
     ]
+
+
+def test_find_object(examples: Path, tmp_path: Path) -> None:
+    """The corners of the box are where OpenCV's own SIFT, matcher and homography have them; it is not on the desk."""
+    script, out = examples / "find_object.py", tmp_path / "corners.csv"
+    box, scene = examples / "box.png", examples / "box_in_scene.png"
+    command = [sys.executable, str(script), str(box), str(scene), str(examples / "desk_1.jpg"), "--out", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "desk_1.jpg: not found" in result.stdout
+    [[name, inliers, *numbers]] = list(csv.reader(out.read_text().splitlines()))
+    assert name == "box_in_scene.png" and int(inliers) > 30
+
+    sift = cv2.SIFT.create()
+    images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in (box, scene)]
+    (points_a, a), (points_b, b) = (sift.detectAndCompute(image, None) for image in images)
+    near = [one for one, other in cv2.BFMatcher().knnMatch(a, b, k=2) if one.distance < 0.7 * other.distance]
+    H, _ = cv2.findHomography(
+        np.float32([points_a[one.queryIdx].pt for one in near]),
+        np.float32([points_b[one.trainIdx].pt for one in near]), cv2.RANSAC, 3.0,
+    )  # fmt: skip
+    height, width = images[0].shape
+    corners = np.float32([[[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]])
+    found = np.array(numbers, float).reshape(4, 2)
+    assert np.abs(found - cv2.perspectiveTransform(corners, H)[0]).max() < 4

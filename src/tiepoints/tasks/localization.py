@@ -305,6 +305,9 @@ def _with_unknown_focal(
         return _truncated(pose, camera, pixels, world, threshold), focal, pose, camera
 
     best = max((attempt(share * max(size)) for share in _FOCALS), key=lambda one: one[0])
+    agree = int(np.count_nonzero(best[2].inliers))
+    if _log_nfa(agree, len(pixels), threshold, size, len(_FOCALS)) > 0:
+        return best[2], best[3]  # all of it may be chance: a photograph of something else
     for factor in _FINER:
         best = max(best, attempt(best[1] * factor), attempt(best[1] / factor), key=lambda one: one[0])
     return best[2], best[3]
