@@ -2,9 +2,9 @@
 
     python tools/judge.py DATA mdnet mdnet-large aliked-n16 xfeat --ratio none 0.95 --json out/learned.json
     python tools/judge.py DATA rootsift upright-rootsift --ratio 0.9 --json out/sift.json
-    python tools/accuracy.py out/learned.json out/sift.json --picture docs/images/accuracy.png
+    python tools/accuracy.py out/learned.json out/sift.json --draw mdnet --draw xfeat
 
-Prints a table in Markdown, and of each scene a second one.
+Writes the sections of the page, and its picture with the methods that are to be drawn; needs matplotlib.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from page import ROOT, with_section
+
+from tiepoints.files import write_whole
+
+PAGE, PICTURE = ROOT / "docs" / "accuracy.md", ROOT / "docs" / "images" / "accuracy.png"
 
 Figures = dict[str, dict[str, float]]
 
@@ -39,18 +45,16 @@ SHOWN = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("judgements", type=Path, nargs="+")
-    parser.add_argument("--picture", type=Path, help="Where the bars go; needs matplotlib.")
-    parser.add_argument("--drawn", nargs="+", help="Only these rows in the picture.")
+    parser.add_argument("--draw", action="append", help="A row of the picture; repeatable; default all.")
     arguments = parser.parse_args()
     found: dict[str, Any] = {}
     for path in arguments.judgements:
         found |= json.loads(path.read_text())
-    print(table({name: judged["kinds"] for name, judged in found.items()}))
-    print()
-    print(scenes({name: judged["groups"] for name, judged in found.items()}))
-    if arguments.picture:
-        drawn = arguments.drawn or list(found)
-        draw({name: found[name]["kinds"] for name in drawn}, arguments.picture)
+    page = PAGE.read_text(encoding="utf-8")
+    page = with_section(page, "accuracy", table({name: judged["kinds"] for name, judged in found.items()}))
+    page = with_section(page, "scenes", scenes({name: judged["groups"] for name, judged in found.items()}))
+    write_whole(PAGE, page.encode())
+    draw({name: found[name]["kinds"] for name in arguments.draw or found})
     return 0
 
 
@@ -84,7 +88,7 @@ def shown(value: float) -> str:
     return f"{value:.3f}".removeprefix("0")
 
 
-def draw(rows: dict[str, Figures], path: Path) -> None:
+def draw(rows: dict[str, Figures]) -> None:
     """A group of bars for each kind of pairs, a bar for each method."""
     import matplotlib
 
@@ -101,7 +105,7 @@ def draw(rows: dict[str, Figures], path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, ncols=min(len(rows), 4), loc="upper center", bbox_to_anchor=(0.5, 1.22))
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(PICTURE)
 
 
 if __name__ == "__main__":
