@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from tiepoints.errors import InvalidInputError, StorageError
-from tiepoints.files import check_name, replacing, sha256_of, write_lock, write_whole
+from tiepoints.files import check_name, replacing, sha256_of, work_beside, write_lock, write_whole
 
 HOLD = """
 import sys, time
@@ -182,3 +182,14 @@ def test_a_write_does_not_read_its_whole_folder(tmp_path, monkeypatch):
         1 / 0  # noqa: B018
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_work_is_kept_beside_whatever_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "below")
+    assert work_beside("map") == pathlib.Path("map.work") and work_beside("a/map.db") == pathlib.Path("a/map.db.work")
+    assert work_beside(".") == tmp_path / "here" / "below.work" and work_beside("..") == tmp_path / "here.work"
+    with pytest.raises(InvalidInputError, match="root of a disk"):
+        work_beside(pathlib.Path(pathlib.Path.cwd().anchor))
+    with pytest.raises(InvalidInputError, match="must be the path of a file"):
+        work_beside("")

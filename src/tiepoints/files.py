@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from . import checks
 from .errors import InvalidInputError, StorageError, one_line as one_line
 
 PathLike = str | os.PathLike[str]
@@ -133,6 +134,27 @@ def write_lock(path: PathLike) -> Iterator[None]:
         with suppress(OSError):  # Windows removes no open file
             Path(lock.lock_file).unlink()
         lock.release()
+
+
+def work_beside(path: PathLike) -> Path:
+    """Where work for a file or a folder is kept: beside it, under its name with .work added.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no beside: for the root of a disk.
+
+    Examples
+    --------
+    >>> from tiepoints.files import work_beside
+    >>> work_beside("out/map").as_posix()
+    'out/map.work'
+    """
+    plain = checks.path(path, "path")
+    whole = plain if plain.name not in ("", "..") else Path(os.path.abspath(plain))  # noqa: PTH100
+    if not whole.name:
+        raise InvalidInputError(f"{plain}: the root of a disk is no place for results; name a folder below it")
+    return whole.with_name(f"{whole.name}.work")
 
 
 def real(path: PathLike) -> Path:

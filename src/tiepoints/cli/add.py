@@ -15,6 +15,7 @@ from .batch import (
     mask_option,
     shown,
     value_range_option,
+    work_folder,
 )
 from .many import cameras_option, focal_option, read_cameras, reported
 from .options import examples, json_option, print_json, quiet_option, say
@@ -55,7 +56,7 @@ def command(
     from ..tasks import add_to_map
 
     photographs = found(photos, mask, every, as_json)
-    with explained_interrupt(folder.with_name(f"{folder.name}.work")), reported(as_json) as progress:
+    with explained_interrupt(work_folder(folder, None)), reported(as_json) as progress:
         added = add_to_map(
             folder,
             photographs,

@@ -98,7 +98,9 @@ def engine_of(jobs: int | None, engine: str = "threads", address: str | None = N
 
 def work_folder(out: Path, store: Path | None) -> Path:
     """Where finished work is kept: the folder that --store names, or one beside the output."""
-    return out.with_name(f"{out.name}.work") if store is None else store
+    from ..files import work_beside
+
+    return work_beside(out) if store is None else store
 
 
 def value_range() -> tuple[float, float] | None:

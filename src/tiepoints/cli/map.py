@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .batch import explained_interrupt, shown
+from .batch import explained_interrupt, shown, work_folder
 from .many import Scene, reported, scene_options
 from .options import examples, print_json, say
 
@@ -53,7 +53,7 @@ def command(
     name = scene.name
     if scene.given and click.get_current_context().get_parameter_source("name") is ParameterSource.DEFAULT:
         extractor = name = ""  # the features do not tell what made them
-    with explained_interrupt(out.with_name(f"{out.name}.work")), reported(scene.as_json) as progress:
+    with explained_interrupt(work_folder(out, None)), reported(scene.as_json) as progress:
         made, reconstruction = build_map(
             photographs if photos else None,
             out,

@@ -17,7 +17,7 @@ from ..collection.orientation import stored_features
 from ..collection.retrieval import Describe
 from ..errors import TiepointsError
 from ..features import Features
-from ..files import PathLike
+from ..files import PathLike, work_beside
 from ..optional import require
 from ..storage.colmap_model import load_model
 from .localization import Localization, Localize, Localizer
@@ -107,7 +107,7 @@ def add_to_map(
     Map('map': 43 images, 8539 points, mdnet)
     """
     target = Path(folder)
-    work = target.with_name(f"{target.name}.work")
+    work = work_beside(target)
     given = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
     localizer = Localizer(read_map(target))
     place, extractor = localizer.map, localizer.extractor

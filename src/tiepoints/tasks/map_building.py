@@ -11,7 +11,7 @@ from ..collection.pairs import Pair
 from ..collection.retrieval import Describe, Vocabulary
 from ..errors import InvalidInputError, TiepointsError
 from ..extraction import Extractor, load
-from ..files import PathLike
+from ..files import PathLike, work_beside
 from ..storage import Exchange
 from ..storage.colmap_model import load_model
 from .maps import Map, write_map
@@ -95,7 +95,7 @@ def build_map(
     if photographs is None or (method is None and given is None):
         raise InvalidInputError("without photographs and an extractor a map needs a model and its features")
     photos = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
-    work = target.with_name(f"{target.name}.work")
+    work = work_beside(target)
     kept = work / "store" if store is None else Path(store)
     matching = MatchVerified(ratio=ratio) if early_stop else Match(ratio=ratio)
     made: Reconstruction | None = None
