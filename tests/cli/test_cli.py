@@ -166,6 +166,17 @@ def test_what_is_spelled_wrong_is_named_right(examples: Path, arguments: list[st
     assert result.returncode == 2 and hint in result.stderr
 
 
+@pytest.mark.parametrize("command", ["pairs", "extract", "match", "localize"])
+def test_no_command_writes_over_a_photograph(examples: Path, tmp_path: Path, command: str) -> None:
+    """Also one that is not read."""
+    (tmp_path / "photo.jpg").write_bytes((examples / "desk_1.jpg").read_bytes())
+    (tmp_path / "map").mkdir()
+    given = [tmp_path / "map", examples / "box.png"] if command == "localize" else [examples]
+    result = run(command, *map(str, given), "--out", str(tmp_path / "photo.jpg"))
+    assert result.returncode == 2 and "photo.jpg is a photograph; write to another file" in result.stderr
+    assert (tmp_path / "photo.jpg").read_bytes() == (examples / "desk_1.jpg").read_bytes()
+
+
 def test_options_of_the_method(examples: Path) -> None:
     few = run("extract", examples / "box.png", "-e", "sift", "-O", "contrast_threshold=0.1", "--json")
     many = run("extract", examples / "box.png", "-e", "sift", "-O", "contrast_threshold=0.01", "--json")

@@ -151,8 +151,18 @@ def make_matcher(name: str, ratio: float | None, min_similarity: float | None) -
 
 def output_option(*names: str, what: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option that names a file to be written; `files.replacing` writes all of them, and makes their folders."""
-    settings = {"type": click.Path(path_type=Path), **settings}
+    settings = {"type": click.Path(path_type=Path), "callback": _check_no_photograph, **settings}
     return click.option(*names, help=f"{what} Its folder is made if missing.", **settings)
+
+
+def _check_no_photograph(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse to write what is no picture over one, whether it is among what is read or not."""
+    if path is not None and path.is_file():
+        from ..images import SUFFIXES
+
+        if path.suffix.lower() in SUFFIXES:
+            raise click.BadParameter(f"{path} is a photograph; write to another file", param_hint=option.opts[0])
+    return path
 
 
 def picture_option(what: str, name: str = "--plot") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
