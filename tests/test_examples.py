@@ -85,3 +85,29 @@ def test_find_object(examples: Path, tmp_path: Path) -> None:
     corners = np.float32([[[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]])
     found = np.array(numbers, float).reshape(4, 2)
     assert np.abs(found - cv2.perspectiveTransform(corners, H)[0]).max() < 4
+
+
+def test_odometry(examples: Path, shared: Path, tmp_path: Path) -> None:
+    """Fifteen frames of KITTI: rotations to half a degree, places to 2 % of the way."""
+    scene = shared / "data" / "kitti00_first140"
+    if not scene.is_dir():
+        pytest.skip(f"no {scene}")
+    (tmp_path / "frames").mkdir()
+    for path in sorted((scene / "images").iterdir())[20:35]:
+        shutil.copy(path, tmp_path / "frames")
+    out = tmp_path / "poses.txt"
+    command = [sys.executable, str(examples / "odometry.py"), str(tmp_path / "frames"), "--out", str(out)]
+    result = subprocess.run(
+        [*command, "--camera", "718.856,607.1928,185.2157"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    found, true = np.loadtxt(out).reshape(-1, 3, 4), np.loadtxt(scene / "poses.txt")[20:35].reshape(-1, 3, 4)
+    assert len(found) == 15
+    first = true[0]
+    true = np.concatenate([first[:, :3].T @ true[:, :, :3], first[:, :3].T @ (true[:, :, 3:] - first[:, 3:])], axis=2)
+    turns = found[:, :, :3] @ true[:, :, :3].transpose(0, 2, 1)
+    angles = np.degrees(np.arccos(np.clip((np.trace(turns, axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    assert angles.max() < 0.5
+    places, wanted = found[:, :, 3], true[:, :, 3]
+    scale = (places * wanted).sum() / (places**2).sum()
+    assert np.linalg.norm(scale * places - wanted, axis=1).max() < 0.02 * np.linalg.norm(wanted[-1])
