@@ -81,6 +81,10 @@ def calls() -> dict[str, tuple[Callable[..., Any], list[Any], dict[str, Any]]]:
         "match_images": (
             tp.match_images, [image, image], {"extractor": "orb", "matcher": "nearest", "geometry": None, "seed": 0},
         ),
+        "match_images, masks": (lambda v: tp.match_images(image, image, extractor=orb, masks=v), [None], {}),
+        "match_images, a mask": (lambda v: tp.match_images(image, image, extractor=orb, masks=(v, None)), [None], {}),
+        "Features.to_lafs": (lambda v: f.to_lafs(v), [6.0], {}),
+        "with_value_range": (tp.collection.Collection([]).with_value_range, [0, 1], {}),
         "match_images, threshold": (
             lambda v: tp.match_images(image, image, extractor=orb, threshold=v), [1], {},
         ),

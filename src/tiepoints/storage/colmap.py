@@ -290,7 +290,7 @@ def _write_prior(
         prior.position = np.array(position)
         prior.coordinate_system = pycolmap.PosePriorCoordinateSystem.WGS84
     if gravity is not None and hasattr(prior, "gravity"):  # new in COLMAP 4.0
-        prior.gravity = np.array(gravity)
+        prior.gravity = checks.array(gravity, "gravity", (3,))
     prior.corr_data_id = database.read_image(image_id).data_id
     database.write_pose_prior(prior)
 
