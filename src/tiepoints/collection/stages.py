@@ -73,6 +73,7 @@ class Extract(Step):
     'extract-orb'
     """
 
+    version = 2  # the outlines of cut-outs have no keypoints any more
     packages = ("numpy",)
 
     def __init__(self, extractor: str | Extractor, **options: Any) -> None:
