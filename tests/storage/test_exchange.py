@@ -131,7 +131,11 @@ def test_pickles_of_strangers_run_nothing(real: Exchange, tmp_path: Path, exampl
     assert not Path("/tmp/tiepoints-was-here").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"\x80\x04."), gzip.compress(bytes(50_000_000))])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"\x80\x04."), gzip.compress(bytes(50_000_000))],
+    ids=["empty", "no gzip", "truncated pickle", "bomb"],  # gzip writes the time
+)
 def test_damaged_files_of_opensfm_are_one_line(real: Exchange, tmp_path: Path, examples: Path, content: bytes) -> None:
     write_exchange(tmp_path, real, "opensfm")
     with pytest.raises(tp.StorageError, match=r"size of box\.png is not known"):
