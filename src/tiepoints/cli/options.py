@@ -155,14 +155,15 @@ def output_option(*names: str, what: str, **settings: Any) -> Callable[[Callable
     return click.option(*names, help=f"{what} Its folder is made if missing.", **settings)
 
 
-def _check_no_photograph(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+def _check_no_photograph(context: click.Context, option: click.Parameter, value: Any) -> Any:
     """Refuse to write what is no picture over one, whether it is among what is read or not."""
-    if path is not None and path.is_file():
-        from ..images import SUFFIXES
+    for path in value if option.multiple else (value,):
+        if path is not None and path.is_file():
+            from ..images import SUFFIXES
 
-        if path.suffix.lower() in SUFFIXES:
-            raise click.BadParameter(f"{path} is a photograph; write to another file", param_hint=option.opts[0])
-    return path
+            if path.suffix.lower() in SUFFIXES:
+                raise click.BadParameter(f"{path} is a photograph; write to another file", param_hint=option.opts[0])
+    return value
 
 
 def picture_option(what: str, name: str = "--plot") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
