@@ -113,7 +113,7 @@ class MDNet(Extractor):
         sets: int | None = None,
         weights: str | Path | None = None,
         balanced: bool | None = None,
-        scales: Sequence[float] = (0.9, 0.45),
+        scales: Sequence[float] = (0.85, 0.425),
         nms_radius: int = 2,
         nms_radius_across: int = 2,
         remove_borders: int = 4,
