@@ -51,7 +51,7 @@ def test_verdicts_are_the_same_and_inliers_nearly(features: Results) -> None:
             one, other = ({tuple(row) for row in v.inliers.indices.tolist()} for v in (early[pair], view))
             assert len(one) > 0.85 * len(other)
             if pair[0] != "box.png":  # it is flat: of many epipolar geometries each takes other chance matches along
-                assert len(one & other) > 0.9 * len(other)
+                assert len(one & other) > 0.85 * len(other)
             if early[pair].log_nfa < -50:  # then all sets were matched, by the same matcher
                 np.testing.assert_array_equal(early[pair].matches.indices, view.matches.indices)
 
