@@ -129,7 +129,7 @@ def test_importing_tiepoints_costs_nothing(module: str) -> None:
 
 
 def test_two_photographs_are_matched_without_modules_that_cost_time() -> None:
-    examples = SOURCE.parents[1] / "examples"
+    examples = Path(__file__).resolve().parents[1] / "examples"
     slow = (
         "numpy.ma",
         "http.client",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def calls() -> dict[str, tuple[Callable[..., Any], list[Any], dict[str, Any]]]:
         ),
         "match_images, masks": (lambda v: tp.match_images(image, image, extractor=orb, masks=v), [None], {}),
         "match_images, a mask": (lambda v: tp.match_images(image, image, extractor=orb, masks=(v, None)), [None], {}),
-        "Features.to_lafs": (lambda v: f.to_lafs(v), [6.0], {}),
+        **({"Features.to_lafs": (lambda v: f.to_lafs(v), [6.0], {})} if find_spec("torch") else {}),
         "with_value_range": (tp.collection.Collection([]).with_value_range, [0, 1], {}),
         "match_images, threshold": (
             lambda v: tp.match_images(image, image, extractor=orb, threshold=v), [1], {},
