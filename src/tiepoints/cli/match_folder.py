@@ -35,7 +35,7 @@ from .shards import Shard, shard_option
 _NAMED = 10  # pairs that are named, on the terminal
 
 if TYPE_CHECKING:
-    from ..collection import Collection, Results, Store
+    from ..collection import Collection, ConsistentViews, Results, Store
     from ..collection.steps import Step
     from ..extraction import Extractor
 
@@ -117,7 +117,7 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
     if options["geometry"] == "none":
         raise click.UsageError("a folder's matches are verified: --geometry is fundamental or homography")
     wanted = Wanted(sources, **options)
-    from ..collection import Extract, Match, MatchVerified, Store, Verify, run
+    from ..collection import ConsistentViews, Extract, Match, MatchVerified, Store, Verify, run
     from ..errors import ImageError
     from ..files import write_lock
     from ..tasks.reasons import PairReport
@@ -148,15 +148,16 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
             raise ImageError(f"none of the {len(photographs)} images could be read, for instance: {first}")
         with progress_bar("matching", quiet) as progress:
             matches = run(steps[1], listed, store, features, engine=engine, progress=progress)
-        views = matches
+        judged = matches
         for step in steps[2:]:
             with progress_bar("verifying", quiet) as progress:
-                views = run(step, matches, store, features, engine=engine, progress=progress)
-        failed: dict[Any, str] = {**features.failed, **matches.failed, **views.failed}
-        report = PairReport(views.items(), {**matches.failed, **views.failed})
+                judged = run(step, matches, store, features, engine=engine, progress=progress)
+        failed: dict[Any, str] = {**features.failed, **matches.failed, **judged.failed}
+        views = ConsistentViews(judged, features)
+        report = PairReport(views.items(), {**matches.failed, **judged.failed})
         verified, inliers = report.verified(), sum(len(view.inliers) for view in views.values())
         failed |= _write(wanted, photographs, features, views)
-    computed = [results.computed for results in (features, matches, views)]
+    computed = [results.computed for results in (features, matches, judged)]
     content = {
         "extractor": extractor.metadata.name,
         "images": len(features),
@@ -271,7 +272,7 @@ def _outputs(out: Path) -> list[Path]:
     return [out] if out.suffix == ".db" else [out, out.with_name(f"{out.stem}-features{out.suffix}")]
 
 
-def _write(wanted: Wanted, photographs: Collection, features: Results, views: Results) -> dict[Any, str]:
+def _write(wanted: Wanted, photographs: Collection, features: Results, views: ConsistentViews) -> dict[Any, str]:
     from ..collection import export_colmap, export_features, export_matches
 
     if wanted.out.suffix == ".db":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..lazy import attach
 
 if TYPE_CHECKING:
+    from .consistency import ConsistentViews as ConsistentViews
     from .early import MatchVerified as MatchVerified
     from .engines import (
         Engine as Engine,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "consistency": ["ConsistentViews"],
         "early": ["MatchVerified"],
         "engines": ["Engine", "Failure", "Processes", "Serial", "Threads"],
         "export": ["export_colmap", "export_features", "export_matches", "export_npz"],

@@ -202,7 +202,7 @@ def export_features(
 
 
 def export_matches(
-    path: PathLike, views: Mapping[Any, Verified | Matches], features: Mapping[Any, Features]
+    path: PathLike, views: Mapping[Any, Verified] | Mapping[Any, Matches], features: Mapping[Any, Features]
 ) -> dict[Any, str]:
     """Write matches into an HDF5 file as hloc reads it: the inliers of verified pairs, or all of plain `Matches`.
 

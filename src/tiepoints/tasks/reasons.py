@@ -18,6 +18,7 @@ OUTCOMES = {
     "few": "too few matches",
     "planar": "verified, but all on a plane or by a camera that only rotated: no depth",
     "still": "verified, but nothing moves: the same picture, or a camera that stood still",
+    "contradicted": "verified by themselves, but contradicted by stronger pairs: parts that look alike",
     "overlay": "only an overlay agrees that does not move, such as a label or a watermark",
     "failed": "failed",
 }

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checks import choice
-from ..collection import Collection, Engine, Match, MatchVerified, Results, Store, Verify, export_colmap
+from ..collection import (
+    Collection,
+    ConsistentViews,
+    Engine,
+    Match,
+    MatchVerified,
+    Results,
+    Store,
+    Verify,
+    export_colmap,
+)
 from ..collection.pairs import Pair
 from ..extraction import Extractor, load
 from ..files import PathLike, write_lock, write_whole
@@ -175,8 +185,9 @@ def reconstruct(
             progress=progress,
         )  # fmt: skip
         database = folder / "database.db"
-        export_colmap(database, photos, found.features, found.views, camera_mode=camera_mode, focal=focal)
-        report = PairReport(found.views.items(), found.failed)
+        views = ConsistentViews(found.views, found.features)
+        export_colmap(database, photos, found.features, views, camera_mode=camera_mode, focal=focal)
+        report = PairReport(views.items(), found.failed)
         known = focal is not None or all(
             one.camera is not None and one.camera.focal_is_known for one in photos.values()
         )

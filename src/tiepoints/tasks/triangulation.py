@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..collection import Collection, Engine, Match, MatchVerified, Results, Store, export_colmap
+from ..collection import Collection, ConsistentViews, Engine, Match, MatchVerified, Results, Store, export_colmap
 from ..collection.pairs import Pair
 from ..errors import InvalidInputError, TiepointsError
 from ..extraction import Extractor
@@ -83,7 +83,8 @@ def triangulate(
     with Store(store) as kept:
         found = verified_pairs(given, kept, extractor, pairs=pairs, match=match, engine=engine, progress=progress)
         database = work / "database.db"
-        export_colmap(database, given, found.features, found.views, camera_mode="per-image")
+        views = ConsistentViews(found.views, found.features)
+        export_colmap(database, given, found.features, views, camera_mode="per-image")
     with tempfile.TemporaryDirectory(dir=work, prefix=".triangulation-") as temporary:
         posed = _posed(pycolmap, database, model, known, Path(temporary) / "posed")
         images = images_folder(given, Path(temporary) / "images")
