@@ -11,7 +11,7 @@ import pytest
 
 import tiepoints as tp
 from tiepoints.benchmarks.image_matching.multiview import Reconstruct, VerifyScene, choose_bags
-from tiepoints.benchmarks.image_matching.stereo import match_pair
+from tiepoints.benchmarks.image_matching.stereo import MatchPair
 from tiepoints.collection import Given
 from tiepoints.datasets.scenes import find_scenes, read_scene
 from tiepoints.errors import InvalidInputError, MissingDependencyError
@@ -53,7 +53,7 @@ def verify(scene, features, matches, intrinsics="estimated"):
 def toy(scene_folder: Path, oracle):
     scene, extractor = read_scene(scene_folder), oracle()
     features = {name: extractor(tp.read(view.path)) for name, view in scene.views.items()}
-    matches = {(a, b): match_pair(features[a], features[b], 0.9) for a, b in scene.pairs}
+    matches = {(a, b): MatchPair(0.9)(features[a], features[b]) for a, b in scene.pairs}
     return scene, features, matches
 
 
@@ -99,7 +99,7 @@ def test_a_real_bag(shared: Path) -> None:
     bag = tuple(scene.views)[2:7]
     features = {name: extractor(tp.read(scene.views[name].path)) for name in bag}
     pairs = list(itertools.combinations(bag, 2))
-    matches = {(a, b): match_pair(features[a], features[b], 0.9) for a, b in pairs}
+    matches = {(a, b): MatchPair(0.9)(features[a], features[b]) for a, b in pairs}
     database, kept = verify(scene, features, matches, "known")
     model = Reconstruct("known", 0)(database, bag)
     assert min(kept.values()) > 50

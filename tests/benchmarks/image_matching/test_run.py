@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ import pytest
 from tiepoints.benchmarks import save_report
 from tiepoints.benchmarks.image_matching import Options, Track, evaluate_image_matching, read_scene, stereo
 from tiepoints.benchmarks.image_matching.evaluate import default_ratio
-from tiepoints.benchmarks.image_matching.stereo import PairRecord, TrackRecord
-from tiepoints.benchmarks.image_matching.summary import BagRecord, SceneResult, scene_values, tables
+from tiepoints.benchmarks.image_matching.summary import SceneResult, scene_values, tables
 from tiepoints.benchmarks.methods import Method, method
 from tiepoints.collection import Processes, Serial
 from tiepoints.errors import InvalidInputError, StorageError
+from tiepoints.metrics.poses import mean_average_accuracy
 
 INF = float("inf")
 # Few samples: without a single right match, all that are allowed are drawn.
@@ -191,32 +192,27 @@ def test_ratio_of_a_method() -> None:
     assert default_ratio(method("orb")) == 0.8
 
 
-def pair(rotation: float, translation: float, inliers: int, ms3: float | None, rep3: float | None) -> PairRecord:
-    def at(value: float | None):
-        return None if value is None else np.array([0, 0, value, *[1.0] * 7])
-
-    track = TrackRecord(inliers, rotation, translation, at(ms3))
-    return PairRecord(100, 0.25, {"fundamental": track}, at(rep3))
+def pair(rotation: float, translation: float, inliers: int, ms3: float | None, rep3: float | None) -> dict[str, Any]:
+    track = {"inliers": inliers, "rotation": rotation, "translation": translation, "ms3": ms3}
+    record = {"task": "stereo", "matches": 100, "cost": 0.25, "rep3": rep3}
+    return record | {f"fundamental_{key}": value for key, value in track.items()}
 
 
-def named(*records: PairRecord) -> dict[tuple[str, str], PairRecord]:
-    return {(f"b{i}", "a"): record for i, record in enumerate(records)}
-
-
-def bag(size: int, errors: list[float], registered: int, **more: float) -> BagRecord:
+def bag(size: int, errors: list[float], registered: int, **more: float) -> dict[str, Any]:
     values = {"landmarks": 0, "track_length": 0.0, "ate": None, "rms": None, "given": 10.0, "kept": 8.0} | more
-    return BagRecord(size=size, index=0, registered=registered, errors=np.array(errors), **values)
+    values |= {"maa5": mean_average_accuracy(errors, 5), "maa10": mean_average_accuracy(errors)}
+    return {"task": "multiview", "size": size, "bag": 0, "registered": registered} | values
 
 
 def test_the_row_of_a_scene_by_hand(scene_folder: Path) -> None:
     scene = read_scene(scene_folder)
-    pairs = named(pair(0.5, 2.5, 40, 0.8, 0.4), pair(INF, INF, 0, 0.0, 0.2), pair(0.1, 0.2, 50, None, None))
+    pairs = (pair(0.5, 2.5, 40, 0.8, 0.4), pair(INF, INF, 0, 0.0, 0.2), pair(0.1, 0.2, 50, None, None))
     bags = (
         bag(5, [0.5] * 10, 5, landmarks=100, track_length=3.0, ate=0.2),
         bag(5, [INF] * 10, 0),  # no model: a miss of mAA, and no figure of landmarks, tracks and trajectory
         bag(10, [0.5] * 45, 10, landmarks=300, track_length=5.0, ate=0.4, kept=16.0),
     )
-    row = scene_values(SceneResult(scene, "m", 1000.0, pairs, bags, ()))
+    row = scene_values(SceneResult(scene, "m", 1000.0, (*pairs, *bags)))
     assert row["maa10"] == pytest.approx((1 * 1 / 3 + 1 / 3 + 8 * 2 / 3) / 10)  # .1 and 2.5 degrees, and a failure
     assert row["ni"] == 30 and row["failures"] == 1 and row["cost"] == 0.25
     assert row["ms3"] == pytest.approx(0.4) and row["rep3"] == pytest.approx(0.3)
@@ -224,7 +220,7 @@ def test_the_row_of_a_scene_by_hand(scene_folder: Path) -> None:
     assert row["nl"] == 200 and row["tl"] == 4 and row["ate"] == pytest.approx(0.3)
     assert row["nm"] == 12 and row["nm_given"] == 10 and row["success"] == 0.75
     assert row["average"] == pytest.approx((row["maa10"] + 0.75) / 2)
-    none = scene_values(SceneResult(scene, "m", 1000.0, {}, (*bags, bag(25, [INF] * 300, 0)), ()))
+    none = scene_values(SceneResult(scene, "m", 1000.0, (*bags, bag(25, [INF] * 300, 0))))
     assert none["nl"] == pytest.approx(400 / 3) and none["tl"] == pytest.approx(8 / 3), (
         "a size without a model counts 0"
     )
@@ -233,9 +229,9 @@ def test_the_row_of_a_scene_by_hand(scene_folder: Path) -> None:
 
 def test_means_over_scenes_leave_no_scene_out(scene_folder: Path) -> None:
     scene = read_scene(scene_folder)
-    one = SceneResult(scene, "m", 1000.0, named(pair(0.5, 0.5, 40, 0.8, 0.4)), (), ())
-    two = SceneResult(replace(scene, name="x"), "m", 2000.0, named(pair(INF, INF, 0, None, None)), (), ())
-    three = SceneResult(replace(scene, dataset="other"), "m", 3000.0, named(pair(0.5, 0.5, 40, 0.8, 0.4)), (), ())
+    one = SceneResult(scene, "m", 1000.0, [pair(0.5, 0.5, 40, 0.8, 0.4)])
+    two = SceneResult(replace(scene, name="x"), "m", 2000.0, [pair(INF, INF, 0, None, None)])
+    three = SceneResult(replace(scene, dataset="other"), "m", 3000.0, [pair(0.5, 0.5, 40, 0.8, 0.4)])
     table = tables([one, two, three])[0]
     assert [row.group for row in table.rows] == ["toy/cloud", "x", "other/cloud", "mean of toy", "mean of 3 scenes"]
     mean = table.row("m", "mean of toy").values

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tiepoints as tp
-from tiepoints.benchmarks.image_matching.stereo import Track, estimator_for, judge_pair, match_pair
+from tiepoints.benchmarks.image_matching.stereo import JudgePair, MatchPair, Track, estimator_for, judge_pair
 from tiepoints.datasets.scenes import find_scenes, read_scene
 from tiepoints.errors import InvalidInputError, MissingDependencyError
 from tiepoints.features import Features
@@ -79,16 +79,27 @@ def test_matches_of_one_place_count_once() -> None:
     # SIFT gives a place several orientations: 0 and 1 are one place in both images, 2 is another, 3 is one in b only.
     a = Features([[1, 1], [1, 1], [2, 2], [3, 3]], rows, np.ones(4), (9, 9))
     b = Features([[5, 5], [5, 5], [6, 6], [5, 5]], rows, np.ones(4), (9, 9))
-    assert match_pair(a, b, None).indices.tolist() == [[0, 0], [2, 2], [3, 3]]
-    assert match_pair(a, b, 0.9).indices.tolist() == [[0, 0], [2, 2], [3, 3]]
-    assert len(match_pair(a, Features.empty((9, 9), 8), 0.9)) == 0
+    assert MatchPair(None)(a, b).indices.tolist() == [[0, 0], [2, 2], [3, 3]]
+    assert MatchPair(0.9)(a, b).indices.tolist() == [[0, 0], [2, 2], [3, 3]]
+    assert len(MatchPair(0.9)(a, Features.empty((9, 9), 8))) == 0
 
 
 def test_only_the_same_sets_meet() -> None:
     rows = np.eye(2, 8, dtype=np.float32)
     a = Features([[1, 1], [2, 2]], rows, np.ones(2), (9, 9), sets=[0, 1])
     b = Features([[5, 5], [6, 6]], rows, np.ones(2), (9, 9), sets=[1, 1])
-    assert match_pair(a, b, None).indices.tolist() == [[1, 1]]
+    assert MatchPair(None)(a, b).indices.tolist() == [[1, 1]]
+
+
+def test_scores_are_those_at_3_pixels(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    p, q, a, b = (values[:40] if i < 2 else values for i, values in enumerate(pair))
+    fa, fb = (Features(points, np.eye(40, dtype=np.float32), np.ones(40), (640, 480)) for points in (p, q))
+    monkeypatch.setattr("tiepoints.benchmarks.image_matching.stereo.repeatabilities", lambda *_: np.arange(1, 11))
+    monkeypatch.setattr("tiepoints.benchmarks.image_matching.stereo.matching_scores", lambda *_: np.arange(1, 11))
+    judge, matches = JudgePair({"essential": Track("poselib", 1.0)}), tp.match(fa, fb)
+    record = judge(fa, fb, matches, (a, b), np.ones(40), np.ones(40))
+    assert record["rep3"] == record["essential_ms3"] == 3
+    assert judge(fa, fb, matches, (a, b))["rep3"] is None, "without depth maps"
 
 
 def test_golden_figures_on_strecha(shared: Path) -> None:
@@ -100,7 +111,7 @@ def test_golden_figures_on_strecha(shared: Path) -> None:
     for track in (Track("poselib", 1.0), Track("usac", 0.5)):
         errors = []
         for a, b in scene.pairs:
-            found = match_pair(features[a], features[b], 0.9)
+            found = MatchPair(0.9)(features[a], features[b])
             points = found.points(features[a], features[b])
             errors.append(judge_pair(*points, scene.views[a].camera, scene.views[b].camera, track).error)
         figures[track.estimator] = mean_average_accuracy(errors)

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...camera import Camera
-from ...collection import Collection, Engine, Extract, Given, Results, Step, run
-from ...collection.running import Input
+from ...collection import Collection, Engine, Extract, Photograph, Results, Step, run
 from ...datasets.hdf5 import read_depth
 from ...datasets.scenes import Pair, Scene, find_scenes
 from ...errors import InvalidInputError, StorageError
 from ...extraction import Extractor
 from ...features import Features
-from ...files import PathLike, sha256_of
+from ...files import PathLike
 from ...metrics.depth import depth_at
-from ...metrics.poses import CamFromWorld, pairwise_errors
-from ...metrics.trajectories import rms_after_alignment, robust_ate
 from ...plot import plot_matches
 from ..methods import Method, Progress, methods_of, runner
-from ..report import Picture, Report, versions
-from .multiview import BAGS, Bag, Intrinsics, Model, Reconstruct, VerifyScene, choose_bags
-from .stereo import JudgePair, MatchPair, PairRecord, Track, TrackRecord, estimator_for, judge_pair
-from .summary import BagRecord, SceneResult, details, notes, plots, tables
+from ..report import Picture, Report, Value, versions
+from .multiview import BAGS, Intrinsics, Later, Model, Reconstruct, VerifyScene, bag_record, choose_bags, pairs_of
+from .stereo import JudgePair, MatchPair, Track, estimator_for, judge_pair
+from .summary import SceneResult, notes, plots, tables
 
-__all__ = ["Options", "default_ratio", "evaluate_image_matching", "evaluate_scene", "scenes_of"]
-
-Float64 = NDArray[np.float64]
+__all__ = ["Options", "default_ratio", "evaluate_image_matching", "scenes_of"]
 
 
 @dataclass(frozen=True)
@@ -157,19 +151,15 @@ def evaluate_image_matching(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InvalidInputError(f"the scene {', '.join(twice)} is given twice")
     options = options or Options()
-    found = [
-        evaluate_scene(one, scene, options, store=store, engine=engine, progress=progress)
-        for scene in scenes
-        for one in chosen
-    ]
-    examples = [_example(one, scenes[0], found, options) for one in chosen] if pictures and options.stereo else []
+    found = [_evaluate_scene(one, scene, options, store, engine, progress) for scene in scenes for one in chosen]
+    examples = [_example(one, scenes[0], found[0], options) for one in chosen] if pictures and options.stereo else []
     return Report(
         title="Image Matching Benchmark",
         protocol=_protocol(options),
         description=_description(options),
         tables=tables(found),
         notes=tuple(notes(found)),
-        details=details(found),
+        details=tuple(_details(found)),
         plots=plots(found),
         pictures=tuple(examples),
         incomplete=any(result.incomplete for result in found),
@@ -179,199 +169,113 @@ def evaluate_image_matching(
     )
 
 
-def evaluate_scene(
-    method: Method,
-    scene: Scene,
-    options: Options,
-    *,
-    store: PathLike | None = None,
-    engine: Engine | None = None,
-    progress: Progress | None = None,
+def _evaluate_scene(
+    method: Method, scene: Scene, options: Options, store: PathLike | None, engine: Engine | None, told: Progress | None
 ) -> SceneResult:
-    """Both tasks of the benchmark on one scene; see `evaluate_image_matching`.
-
-    Raises
-    ------
-    StorageError
-        If fewer than two images can be read, or an image has another size than its camera.
-    MissingDependencyError
-        If the multiview task lacks pycolmap.
-    """
-    about = f"{method.label} on {scene.name}"
-    moved = None if progress is None else (lambda what, *count: progress(f"{about}: {what}", *count))
+    """Both tasks of the benchmark on one scene; StorageError if fewer than two of its images can be read."""
+    moved = None if told is None else (lambda what, *count: told(f"{method.label} on {scene.name}: {what}", *count))
     with runner(store, engine, moved) as through:
         photos = Collection.from_paths({name: view.path for name, view in scene.views.items()})
         features = through("extracting", Extract(method.extractor), photos)
-        scene, notes = _readable(scene, features.failed)
-        counts = [_checked(scene, name, features[name]) for name in scene.views]
-        bags, drawn = choose_bags(scene, options.bags, options.seed) if options.multiview else ({}, [])
-        in_bags = sorted({pair for some in bags.values() for bag in some for pair in _pairs_of(bag)})
-        wanted = list(dict.fromkeys((*(scene.pairs if options.stereo else ()), *in_bags)))
-        matches = through("matching", MatchPair(options.ratio_of(method)), wanted, features)
-        _complain(matches)
-        pairs: dict[Pair, PairRecord] = {}
+        used = _readable(scene, features)
+        bags, drawn = choose_bags(used, options.bags, options.seed) if options.multiview else ({}, [])
+        in_bags = sorted({pair for some in bags.values() for bag in some for pair in pairs_of(bag)})
+        wanted = list(dict.fromkeys((*(used.pairs if options.stereo else ()), *in_bags)))
+        matches = _all_of(through("matching", MatchPair(options.ratio_of(method)), wanted, features))
+        records: list[Mapping[str, Any]] = []
+        notes = [f"an image is left out: {why}" for why in features.failed.values()]
         if options.stereo:
-            judged = through("poses", JudgePair(options.tracks), _stereo_inputs(scene, features, matches, through))
-            miss = PairRecord(0, 1.0, dict.fromkeys(options.tracks, TrackRecord(0, np.inf, np.inf)))
-            pairs = {pair: judged.get(pair, miss) for pair in scene.pairs}
+            judged = through("poses", JudgePair(options.tracks), _stereo_inputs(used, features, matches, through))
+            miss: dict[str, Value] = {"matches": 0, "cost": 1.0, "rep3": None}
+            for name in options.tracks:
+                miss |= {f"{name}_inliers": 0, f"{name}_rotation": np.inf, f"{name}_translation": np.inf}
+                miss[f"{name}_ms3"] = None
+            for a, b in used.pairs:
+                records.append({"task": "stereo", "image_a": a, "image_b": b} | judged.get((a, b), miss))
             notes += [f"{' and '.join(pair)} count as a miss: {why}" for pair, why in judged.failed.items()]
-        models: tuple[BagRecord, ...] = ()
         if bags:
-            models, lost = _multiview(scene, features, matches, bags, in_bags, options, through)
-            notes += lost
-    every = (*scene.notes, *notes, *drawn)
-    return SceneResult(scene, method.label, float(np.mean(counts)), pairs, models, every, incomplete=bool(notes))
+            cameras = [
+                (name, _camera(used, name, features, options)) for name in sorted({n for pair in in_bags for n in pair})
+            ]
+            inputs = [features.reference(name) for name, _ in cameras] + [matches.reference(pair) for pair in in_bags]
+            task = {scene.name: (cameras, in_bags, *map(Later, inputs))}
+            verified = _all_of(through("COLMAP verifies", VerifyScene(options.seed), task))
+            database = verified.reference(scene.name)
+            every = {bag: (database, list(bag)) for some in bags.values() for bag in some}
+            models = through("COLMAP reconstructs", Reconstruct(options.intrinsics, options.seed), every)
+            kept = dict(zip(in_bags, verified[scene.name]["kept"].tolist(), strict=True))
+            for some in bags.values():
+                for index, bag in enumerate(some):
+                    counts = [(len(matches[pair]), kept[pair]) for pair in pairs_of(bag)]
+                    records.append(bag_record(used, bag, index, models.get(bag, Model({})), counts))
+            notes += [f"a bag of {len(bag)} has no model: {why}" for bag, why in models.failed.items()]
+        keypoints = float(np.mean([len(features[name]) for name in used.views]))
+    return SceneResult(used, method.label, keypoints, records, (*scene.notes, *notes, *drawn), incomplete=bool(notes))
 
 
-def _readable(scene: Scene, failed: Mapping[Any, str]) -> tuple[Scene, list[str]]:
-    """The scene without the images that cannot be read, and a note that names each."""
-    if not failed:
-        return scene, []
-    views = {name: view for name, view in scene.views.items() if name not in failed}
+def _details(results: Iterable[SceneResult]) -> Iterator[dict[str, Value]]:
+    for result in results:
+        about: dict[str, Value] = {"method": result.method, "dataset": result.scene.dataset, "scene": result.scene.name}
+        yield from (about | dict(record) for record in result.records)
+
+
+def _readable(scene: Scene, features: Results) -> Scene:
+    """The scene without the images that cannot be read; StorageError if an image has another size than its camera."""
+    views = {name: view for name, view in scene.views.items() if name not in features.failed}
     if len(views) < 2:
         raise StorageError(
-            f"{scene.name}: {len(failed)} of {len(scene.views)} images cannot be read, for one: "
-            f"{next(iter(failed.values()))}"
+            f"{scene.name}: {len(features.failed)} of {len(scene.views)} images cannot be read, for one: "
+            f"{next(iter(features.failed.values()))}"
         )
-    pairs = tuple(pair for pair in scene.pairs if all(name in views for name in pair))
-    whole = {size: tuple(b for b in some if all(name in views for name in b)) for size, some in scene.bags.items()}
-    bags = {size: some for size, some in whole.items() if some}
-    return replace(scene, views=views, pairs=pairs, bags=bags), [f"an image is left out: {w}" for w in failed.values()]
+    for name, view in views.items():
+        size = features[name].image_size
+        if view.size is not None and size != view.size:
+            raise StorageError(
+                f"{view.path}: the image is {size[0]}x{size[1]}, but its camera {view.size[0]}x{view.size[1]}; "
+                "put the original image back, or scale K with it"
+            )
+    pairs = tuple(pair for pair in scene.pairs if views.keys() >= set(pair))
+    whole = {size: tuple(bag for bag in some if views.keys() >= set(bag)) for size, some in scene.bags.items()}
+    return replace(scene, views=views, pairs=pairs, bags={size: some for size, some in whole.items() if some})
 
 
-def _checked(scene: Scene, name: str, features: Features) -> int:
-    """The number of keypoints of an image that has its camera's size."""
-    view, size = scene.views[name], features.image_size
-    if view.size is not None and size != view.size:
-        raise StorageError(
-            f"{view.path}: the image is {size[0]}x{size[1]}, but its camera {view.size[0]}x{view.size[1]}; "
-            "put the original image back, or scale K with it"
-        )
-    return len(features)
-
-
-def _complain(results: Results) -> None:
+def _all_of(results: Results) -> Results:
     """What all later figures depend on ends the work on a scene, with its reason."""
     for name, why in results.failed.items():
         raise StorageError(f"{'-'.join(name) if isinstance(name, tuple) else name}: {why}")
-
-
-def _pairs_of(bag: Iterable[str]) -> list[Pair]:
-    """All pairs of a bag, the larger name first."""
-    return [(max(pair), min(pair)) for pair in itertools.combinations(bag, 2)]
-
-
-@dataclass(frozen=True)
-class _DepthMap:
-    """A depth map as the input of a step."""
-
-    path: Path
-
-    @property
-    def key(self) -> str:
-        return sha256_of(self.path)
-
-    def load(self) -> NDArray[np.float32]:
-        return read_depth(self.path)
-
-
-@dataclass(frozen=True)
-class _Later:
-    """An input that the step loads itself, when it needs it."""
-
-    input: Input
-
-    @property
-    def key(self) -> str:
-        return self.input.key
-
-    def load(self) -> Input:
-        return self.input
+    return results
 
 
 class DepthAtKeypoints(Step):
     """`depth_at` the keypoints of an image."""
 
-    def __call__(self, features: Features, depth: NDArray[np.float32]) -> Float64:
+    version = 2
+
+    def __call__(self, features: Features, depth: Photograph) -> NDArray[np.float64]:
         """(N,) float64."""
-        return depth_at(depth, features.keypoints)
+        return depth_at(read_depth(depth.path), features.keypoints)
 
 
 def _stereo_inputs(
     scene: Scene, features: Results, matches: Results, through: Callable[..., Results]
 ) -> dict[Pair, tuple[Any, ...]]:
     """What `JudgePair` needs of every pair."""
-    maps = {name: view.depth for name, view in scene.views.items() if view.depth is not None}
-    inputs = {name: (features.reference(name), _DepthMap(path)) for name, path in maps.items()}
-    depths = through("depth maps", DepthAtKeypoints(), inputs)
-    _complain(depths)
+    maps = {n: (features.reference(n), Photograph(n, v.depth)) for n, v in scene.views.items() if v.depth is not None}
+    depths = _all_of(through("depth maps", DepthAtKeypoints(), maps))
     found: dict[Pair, tuple[Any, ...]] = {}
     for a, b in scene.pairs:
-        cameras = Given((scene.views[a].camera, scene.views[b].camera))
         both = (depths.reference(a), depths.reference(b)) if a in depths and b in depths else ()
+        cameras = scene.views[a].camera, scene.views[b].camera
         found[a, b] = (features.reference(a), features.reference(b), matches.reference((a, b)), cameras, *both)
     return found
 
 
-def _multiview(
-    scene: Scene,
-    features: Results,
-    matches: Results,
-    bags: Mapping[int, Sequence[Bag]],
-    pairs: Sequence[Pair],
-    options: Options,
-    through: Callable[..., Results],
-) -> tuple[tuple[BagRecord, ...], list[str]]:
-    names = sorted({name for pair in pairs for name in pair})
-    cameras = [(name, _camera(scene, name, features[name], options.intrinsics)) for name in names]
-    inputs = [features.reference(name) for name in names] + [matches.reference(pair) for pair in pairs]
-    task = (Given(cameras), Given(list(pairs)), *map(_Later, inputs))
-    verified = through("COLMAP verifies", VerifyScene(options.seed), {scene.name: task})
-    _complain(verified)
-    every = [bag for some in bags.values() for bag in some]
-    database = verified.reference(scene.name)
-    models = through(
-        "COLMAP reconstructs",
-        Reconstruct(options.intrinsics, options.seed),
-        {bag: (database, Given(list(bag))) for bag in every},
-    )
-    kept = dict(zip(pairs, verified[scene.name]["kept"].tolist(), strict=True))
-    given = {pair: len(matches[pair]) for pair in pairs}
-    records = tuple(
-        _bag_record(scene, bag, index, models.get(bag, Model({})), given, kept)
-        for some in bags.values()
-        for index, bag in enumerate(some)
-    )
-    return records, [f"a bag of {len(bag)} has no model: {why}" for bag, why in models.failed.items()]
-
-
-def _camera(scene: Scene, name: str, features: Features, intrinsics: Intrinsics) -> Camera:
+def _camera(scene: Scene, name: str, features: Results, options: Options) -> Camera:
     """What COLMAP starts from: the true calibration, or a guess from EXIF or the image's size."""
     view = scene.views[name]
-    return Camera.from_matrix(view.K, features.image_size) if intrinsics == "known" else Camera.from_exif(view.path)
-
-
-def _bag_record(
-    scene: Scene, bag: Bag, index: int, model: Model, given: Mapping[Pair, int], kept: Mapping[Pair, int]
-) -> BagRecord:
-    names = sorted(model.poses)
-    truth: dict[str, CamFromWorld] = {name: (scene.views[name].R, scene.views[name].t) for name in bag}
-    estimated, true = (
-        np.array([-np.asarray(R).T @ np.asarray(t) for R, t in (poses[name] for name in names)]).reshape(-1, 3)
-        for poses in (model.poses, truth)
-    )
-    return BagRecord(
-        size=len(bag),
-        index=index,
-        registered=len(names),
-        landmarks=model.landmarks,
-        track_length=model.track_length,
-        ate=robust_ate(estimated, true),
-        rms=rms_after_alignment(estimated, true),
-        errors=np.array(list(pairwise_errors(model.poses, truth).values())),
-        given=float(np.mean([given[pair] for pair in _pairs_of(bag)])),
-        kept=float(np.mean([kept[pair] for pair in _pairs_of(bag)])),
-    )
+    if options.intrinsics == "known":
+        return Camera.from_matrix(view.K, features[name].image_size)
+    return Camera.from_exif(view.path)
 
 
 def _protocol(options: Options) -> str:
@@ -398,12 +302,12 @@ def _description(options: Options) -> str:
     return text.strip()
 
 
-def _example(one: Method, scene: Scene, found: Sequence[SceneResult], options: Options) -> Picture:
+def _example(one: Method, scene: Scene, first: SceneResult, options: Options) -> Picture:
     """The inliers of the first scene's pair of middling difficulty for the first method; the same pair for all."""
-    pairs = next(result.pairs for result in found if result.scene.name == scene.name)
     name, track = next(iter(options.tracks.items()))
-    order = sorted(pairs, key=lambda pair: pairs[pair].tracks[name].inliers)
-    a, b = (scene.views[image] for image in order[len(order) // 2])
+    order = sorted(first.of("stereo"), key=itemgetter(f"{name}_inliers"))
+    middle = order[len(order) // 2]
+    a, b = (scene.views[middle[key]] for key in ("image_a", "image_b"))
     photos = Collection.from_paths({view.name: view.path for view in (a, b)})
     features = run(Extract(one.extractor), photos)
     both = features[a.name], features[b.name]

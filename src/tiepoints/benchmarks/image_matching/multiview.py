@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import tempfile
+from collections import UserDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,10 +25,12 @@ from ...collection.running import Input
 from ...datasets.scenes import Pair, Scene, counted
 from ...errors import InvalidInputError
 from ...features import Features
-from ...metrics.poses import CamFromWorld
+from ...metrics.poses import CamFromWorld, mean_average_accuracy, pairwise_errors
+from ...metrics.trajectories import rms_after_alignment, robust_ate
 from ...optional import require
+from ..report import Value
 
-__all__ = ["BAGS", "Bag", "Model", "Reconstruct", "VerifyScene", "choose_bags"]
+__all__ = ["BAGS", "Bag", "Later", "Model", "Reconstruct", "VerifyScene", "bag_record", "choose_bags", "pairs_of"]
 
 Bag = tuple[str, ...]
 #: "estimated": COLMAP guesses the focal length and refines it, as published; "known": the true calibration, fixed.
@@ -150,12 +153,12 @@ class VerifyScene(Step):
         from ...storage import read_colmap, write_colmap
 
         pycolmap = _pycolmap()
-        features = dict(zip((name for name, _ in cameras), inputs, strict=False))
+        images = _LoadedLate({name: (one, camera) for (name, camera), one in zip(cameras, inputs, strict=False)})
         matches = {(a, b): one.load() for (a, b), one in zip(pairs, inputs[len(cameras) :], strict=True)}
         matches = {pair: some for pair, some in matches.items() if len(some)}
         with tempfile.TemporaryDirectory(prefix="tiepoints-imb-") as folder:
             path, listed = Path(folder) / "database.db", Path(folder) / "pairs.txt"
-            write_colmap(path, _WithCameras(features, dict(cameras)), matches)
+            write_colmap(path, images, matches)
             listed.write_text("".join(f"{a} {b}\n" for a, b in matches), encoding="utf-8")
             options = pycolmap.TwoViewGeometryOptions()
             options.ransac.random_seed = self.seed
@@ -221,6 +224,37 @@ class Reconstruct(Step):
         return max(found, key=lambda model: (len(model.poses), model.landmarks), default=Model({}))
 
 
+def pairs_of(bag: Bag) -> list[Pair]:
+    """All pairs of a bag, the larger name first."""
+    return [(max(pair), min(pair)) for pair in itertools.combinations(bag, 2)]
+
+
+def bag_record(scene: Scene, bag: Bag, index: int, model: Model, counts: Sequence[tuple[int, int]]) -> dict[str, Value]:
+    """The record of a bag: `counts` are the numbers of matches that COLMAP was given and kept of each pair."""
+    names = sorted(model.poses)
+    truth: dict[str, CamFromWorld] = {name: (scene.views[name].R, scene.views[name].t) for name in bag}
+    estimated, true = (
+        np.array([-np.asarray(R).T @ np.asarray(t) for R, t in (poses[name] for name in names)]).reshape(-1, 3)
+        for poses in (model.poses, truth)
+    )
+    errors = list(pairwise_errors(model.poses, truth).values())
+    given, kept = np.mean(counts, axis=0).tolist()
+    return {
+        "task": "multiview",
+        "size": len(bag),
+        "bag": index,
+        "registered": len(names),
+        "landmarks": model.landmarks,
+        "track_length": model.track_length,
+        "ate": robust_ate(estimated, true),
+        "rms": rms_after_alignment(estimated, true),
+        "maa5": mean_average_accuracy(errors, 5),
+        "maa10": mean_average_accuracy(errors),
+        "given": given,
+        "kept": kept,
+    }
+
+
 def _model_of(model: Any) -> Model:
     poses: dict[str, CamFromWorld] = {}
     for image in model.images.values():
@@ -234,20 +268,28 @@ def _model_of(model: Any) -> Model:
     return Model(poses, len(lengths), float(np.mean(lengths)) if lengths else 0.0)
 
 
-class _WithCameras(Mapping[str, tuple[Features, Camera]]):
-    """Features and cameras, one image in memory at a time."""
+@dataclass(frozen=True)
+class Later:
+    """An input that the step loads itself, when it needs it."""
 
-    def __init__(self, features: Mapping[str, Input], cameras: Mapping[str, Camera]) -> None:
-        self._features, self._cameras = features, cameras
+    input: Input
+
+    @property
+    def key(self) -> str:
+        """That of the input."""
+        return self.input.key
+
+    def load(self) -> Input:
+        """The input as it is."""
+        return self.input
+
+
+class _LoadedLate(UserDict[str, tuple[Any, Camera]]):
+    """Features and cameras by names; the features of one image are in memory at a time."""
 
     def __getitem__(self, name: str) -> tuple[Features, Camera]:
-        return self._features[name].load(), self._cameras[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._features)
-
-    def __len__(self) -> int:
-        return len(self._features)
+        features, camera = self.data[name]
+        return features.load(), camera
 
 
 def _pycolmap() -> Any:

@@ -7,7 +7,7 @@ et al., IJCV 2021, section 4, and the benchmark's released code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...camera import Camera
-from ...collection import Step, register
+from ...collection import Step
 from ...errors import InvalidInputError, MissingDependencyError
 from ...features import Features, Matches
 from ...geometry import essential_from_fundamental, fundamental, pose_error, relative_pose
@@ -25,19 +25,9 @@ from ...matching import match
 from ...metrics.depth import CalibratedPose, matching_scores, repeatabilities, transfer
 from ...metrics.planar import matching_cost
 from ...metrics.poses import relative_pose_between
+from ..report import Value
 
-__all__ = [
-    "Estimator",
-    "JudgePair",
-    "MatchPair",
-    "PairPose",
-    "PairRecord",
-    "Track",
-    "TrackRecord",
-    "estimator_for",
-    "judge_pair",
-    "match_pair",
-]
+__all__ = ["Estimator", "JudgePair", "MatchPair", "PairPose", "Track", "estimator_for", "judge_pair"]
 
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -103,18 +93,20 @@ class PairPose:
 
     Parameters
     ----------
-    error : float
-        Degrees, the larger of the rotation's and the translation's angle; infinite if there is no pose.
     rotation, translation : float
-        The two angles; the translation's without its sign, 0 to 90.
+        Degrees; the translation's angle without its sign, 0 to 90. Infinite if there is no pose.
     inliers : (M,) bool
         Of the matches; all False if there is no pose.
     """
 
-    error: float
     rotation: float
     translation: float
     inliers: Mask
+
+    @property
+    def error(self) -> float:
+        """The larger of the two angles."""
+        return max(self.rotation, self.translation)
 
 
 def estimator_for(track: Literal["fundamental", "essential"]) -> Estimator:
@@ -124,26 +116,76 @@ def estimator_for(track: Literal["fundamental", "essential"]) -> Estimator:
     return "degensac" if find_spec("pydegensac") is not None else "usac"
 
 
-def match_pair(a: Features, b: Features, ratio: float | None) -> Matches:
+class MatchPair(Step):
     """The benchmark's matches: nearest neighbours both ways, ratio test both ways, no two of the same places.
 
     Parameters
     ----------
-    a, b : Features
-        Of one extractor; where there are sets, only the same ones meet.
     ratio : float or None
         Greatest ratio of the distances to the nearest and the second nearest; None for no such test.
-
-    Returns
-    -------
-    matches : Matches
-        Of matches whose keypoints are at the same places in both images (SIFT with several orientations) the first.
     """
-    found = match(a, b, ratio=None if ratio is None or ratio >= 1 else ratio)
-    if not len(found):
-        return found
-    _, first = np.unique(np.hstack(found.points(a, b)), axis=0, return_index=True)
-    return found.select(np.sort(first))
+
+    def __init__(self, ratio: float | None) -> None:
+        self.ratio = ratio
+
+    def __call__(self, a: Features, b: Features) -> Matches:
+        """Match two images; of matches between the same places (SIFT with several orientations) the first."""
+        found = match(a, b, ratio=None if self.ratio is None or self.ratio >= 1 else self.ratio)
+        if not len(found):
+            return found
+        _, first = np.unique(np.hstack(found.points(a, b)), axis=0, return_index=True)
+        return found.select(np.sort(first))
+
+
+class JudgePair(Step):
+    """The errors of a pair's pose on every track, and what depth maps say of its keypoints and matches."""
+
+    version = 2
+    packages = ("numpy", "opencv", "poselib", "pydegensac")
+
+    def __init__(self, tracks: Mapping[str, Track]) -> None:
+        self.tracks = dict(tracks)
+
+    def __call__(
+        self,
+        a: Features,
+        b: Features,
+        matches: Matches,
+        cameras: tuple[CalibratedPose, CalibratedPose],
+        *depths: Float64,
+    ) -> dict[str, Value]:
+        """The record of a pair, by the names of the details' columns.
+
+        Parameters
+        ----------
+        a, b : Features
+        matches : Matches
+        cameras : (CalibratedPose, CalibratedPose)
+            The true ones.
+        *depths : (Na,), (Nb,) float64
+            The depth of the keypoints, where both images have a depth map.
+        """
+        points_a, points_b = (points.astype(np.float64) for points in matches.points(a, b))
+        record: dict[str, Value] = {"matches": len(matches), "cost": matching_cost(a, b)[0], "rep3": None}
+        b_in_a = np.empty((0, 2))
+        if depths:
+            a_in_b = transfer(a.keypoints, depths[0], *cameras)
+            b_in_a = transfer(b.keypoints, depths[1], *cameras[::-1])
+            sizes = a.image_size, b.image_size
+            record["rep3"] = float(repeatabilities(a.keypoints, b.keypoints, a_in_b, b_in_a, *sizes)[2])
+        for name, track in self.tracks.items():
+            pose = judge_pair(points_a, points_b, *cameras, track)
+            score = None
+            if depths:
+                rows_a, rows_b = matches.indices[pose.inliers].T
+                score = float(matching_scores(a.keypoints[rows_a], b_in_a[rows_b], depths[0][rows_a])[2])
+            record |= {
+                f"{name}_inliers": int(np.count_nonzero(pose.inliers)),
+                f"{name}_rotation": pose.rotation,
+                f"{name}_translation": pose.translation,
+                f"{name}_ms3": score,
+            }
+        return record
 
 
 def judge_pair(
@@ -165,131 +207,41 @@ def judge_pair(
         A failure, with infinite errors, if there are fewer than 8 matches or inliers.
     """
     p, q = (np.ascontiguousarray(points, dtype=np.float64) for points in (points_a, points_b))
-    failure = PairPose(np.inf, np.inf, np.inf, np.zeros(len(p), bool))
-    if len(p) < _FEWEST:
-        return failure
     estimate = _calibrated if track.estimator == "poselib" else _uncalibrated
-    found = estimate(p, q, a[0], b[0], track)
+    found = estimate(p, q, a[0], b[0], track) if len(p) >= _FEWEST else None
     if found is None:
-        return failure
+        return PairPose(np.inf, np.inf, np.zeros(len(p), bool))
     rotation, translation, inliers = found
-    errors = pose_error(rotation, translation, *relative_pose_between(a[1:], b[1:]))
-    return PairPose(max(errors), *errors, inliers)
-
-
-@register("tiepoints.TrackRecord")
-@dataclass(frozen=True)
-class TrackRecord:
-    """A pair on one track: inliers, errors in degrees (infinite without a pose), matching scores @1..10 or None."""
-
-    inliers: int
-    rotation: float
-    translation: float
-    scores: Float64 | None = None
-
-    @property
-    def error(self) -> float:
-        """The larger of the two angles."""
-        return max(self.rotation, self.translation)
-
-
-@register("tiepoints.PairRecord")
-@dataclass(frozen=True)
-class PairRecord:
-    """A pair of the stereo task: its matches, what matching cost, its tracks, and repeatability @1..10 or None."""
-
-    matches: int
-    cost: float
-    tracks: Mapping[str, TrackRecord]
-    repeatability: Float64 | None = None
-
-
-class MatchPair(Step):
-    """`match_pair` with a ratio."""
-
-    def __init__(self, ratio: float | None) -> None:
-        self.ratio = ratio
-
-    def __call__(self, a: Features, b: Features) -> Matches:
-        """The matches of a pair."""
-        return match_pair(a, b, self.ratio)
-
-
-class JudgePair(Step):
-    """The errors of a pair's pose on every track, and what depth maps say of its keypoints and matches."""
-
-    packages = ("numpy", "opencv", "poselib", "pydegensac")
-
-    def __init__(self, tracks: Mapping[str, Track]) -> None:
-        self.tracks = dict(tracks)
-
-    def __call__(
-        self,
-        a: Features,
-        b: Features,
-        matches: Matches,
-        cameras: tuple[CalibratedPose, CalibratedPose],
-        *depths: Float64,
-    ) -> PairRecord:
-        """The record of a pair.
-
-        Parameters
-        ----------
-        a, b : Features
-        matches : Matches
-        cameras : (CalibratedPose, CalibratedPose)
-            The true ones.
-        *depths : (Na,), (Nb,) float64
-            The depth of the keypoints, where both images have a depth map.
-        """
-        points_a, points_b = (points.astype(np.float64) for points in matches.points(a, b))
-        repeatability, b_in_a = None, np.empty((0, 2))
-        if depths:
-            a_in_b = transfer(a.keypoints, depths[0], *cameras)
-            b_in_a = transfer(b.keypoints, depths[1], *cameras[::-1])
-            sizes = a.image_size, b.image_size
-            repeatability = repeatabilities(a.keypoints, b.keypoints, a_in_b, b_in_a, *sizes)
-        records = {}
-        for name, track in self.tracks.items():
-            pose = judge_pair(points_a, points_b, *cameras, track)
-            scores = None
-            if depths:
-                rows_a, rows_b = matches.indices[pose.inliers].T
-                scores = matching_scores(a.keypoints[rows_a], b_in_a[rows_b], depths[0][rows_a])
-            records[name] = TrackRecord(int(np.count_nonzero(pose.inliers)), pose.rotation, pose.translation, scores)
-        return PairRecord(len(matches), matching_cost(a, b)[0], records, repeatability)
+    return PairPose(*pose_error(rotation, translation, *relative_pose_between(a[1:], b[1:])), inliers)
 
 
 _Found = tuple[Float64, Float64, Mask]
 
 
 def _calibrated(points_a: Float64, points_b: Float64, K_a: Float64, K_b: Float64, track: Track) -> _Found | None:
-    a, b = _camera(K_a, points_a), _camera(K_b, points_b)
+    # A camera has a size, though it matters to nothing here.
+    sizes = ((max(1, int(width) + 1), max(1, int(height) + 1)) for width, height in (points_a.max(0), points_b.max(0)))
+    a, b = (Camera.from_matrix(K, size) for K, size in zip((K_a, K_b), sizes, strict=True))
     pose = relative_pose(points_a, points_b, camera_a=a, camera_b=b, **track.sampling)
     if pose.rotation is None or pose.translation is None:
         return None
     return pose.rotation, pose.translation, pose.inliers
 
 
-def _camera(K: Float64, points: Float64) -> Camera:
-    """A pinhole camera; its size matters to none, but a camera has one."""
-    width, height = (max(1, int(edge) + 1) for edge in points.max(axis=0))
-    return Camera.from_matrix(K, (width, height))
-
-
 def _uncalibrated(points_a: Float64, points_b: Float64, K_a: Float64, K_b: Float64, track: Track) -> _Found | None:
-    estimate: Callable[[Float64, Float64, Track], tuple[Float64, Mask] | None]
-    estimate = _degensac if track.estimator == "degensac" else _usac
-    found = estimate(points_a, points_b, track)
-    if found is None or np.count_nonzero(found[1]) < _FEWEST:
+    if track.estimator == "degensac":
+        F, inliers = _degensac(points_a, points_b, track)
+    else:
+        F, inliers = fundamental(points_a, points_b, **track.sampling)
+    if F is None or np.count_nonzero(inliers) < _FEWEST:
         return None
-    F, inliers = found
     E = essential_from_fundamental(F, K_a, K_b)
     if not np.isfinite(E).all():
         return None
-    rays_a, rays_b = _normalised(points_a[inliers], K_a), _normalised(points_b[inliers], K_b)
+    # On the image plane at distance 1.
+    a, b = ((p[inliers] - K[:2, 2]) / K[[0, 1], [0, 1]] for p, K in ((points_a, K_a), (points_b, K_b)))
     try:
-        _, rotation, translation, _ = cv2.recoverPose(E, rays_a, rays_b)
+        _, rotation, translation, _ = cv2.recoverPose(E, a, b)
     except cv2.error:  # a matrix of rank 1 has no pose
         return None
     if not (np.isfinite(rotation).all() and np.isfinite(translation).all()):
@@ -297,11 +249,7 @@ def _uncalibrated(points_a: Float64, points_b: Float64, K_a: Float64, K_b: Float
     return np.asarray(rotation, np.float64), np.asarray(translation, np.float64).reshape(3), inliers
 
 
-def _normalised(points: Float64, K: Float64) -> Float64:
-    return (points - K[:2, 2]) / K[[0, 1], [0, 1]]
-
-
-def _degensac(points_a: Float64, points_b: Float64, track: Track) -> tuple[Float64, Mask] | None:
+def _degensac(points_a: Float64, points_b: Float64, track: Track) -> tuple[Float64 | None, Mask]:
     import pydegensac
 
     # As the benchmark calls it; its random numbers are seeded, which the benchmark's are not.
@@ -317,11 +265,5 @@ def _degensac(points_a: Float64, points_b: Float64, track: Track) -> tuple[Float
         enable_degeneracy_check=True,
         seed=track.seed,
     )
-    if F is None or np.shape(F) != (3, 3) or not np.isfinite(F).all() or not np.any(F):
-        return None
-    return np.asarray(F, np.float64), np.asarray(inliers).astype(bool).ravel()
-
-
-def _usac(points_a: Float64, points_b: Float64, track: Track) -> tuple[Float64, Mask] | None:
-    model = fundamental(points_a, points_b, **track.sampling)
-    return None if model.matrix is None else (model.matrix, model.inliers)
+    usable = F is not None and np.shape(F) == (3, 3) and np.isfinite(F).all() and np.any(F)
+    return np.asarray(F, np.float64) if usable else None, np.asarray(inliers).astype(bool).ravel()

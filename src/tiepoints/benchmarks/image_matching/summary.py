@@ -4,52 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ...datasets.scenes import Pair, Scene
+from ...datasets.scenes import Scene
 from ...metrics.poses import accuracies, mean_average_accuracy
 from ..published import IMAGE_MATCHING
 from ..report import Column, Plot, Row, Series, Table, Value, less, more
-from .stereo import PairRecord
 
-__all__ = ["BagRecord", "SceneResult", "columns", "details", "notes", "plots", "tables"]
+__all__ = ["SceneResult", "columns", "notes", "plots", "scene_values", "tables"]
 
-Float64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class BagRecord:
-    """A bag of the multiview task.
-
-    `errors` are the degrees of all its pairs; `given` and `kept` the mean number of a pair's matches before and after
-    COLMAP's verification; `ate` and `rms` in the scene's unit, None with fewer than three registered images.
-    """
-
-    size: int
-    index: int
-    registered: int
-    landmarks: int
-    track_length: float
-    ate: float | None
-    rms: float | None
-    errors: Float64
-    given: float
-    kept: float
+_LIMITS = {"maa5": 5, "maa10": 10}  # degrees
 
 
 @dataclass(frozen=True, eq=False)
 class SceneResult:
-    """All that one method gave on one scene."""
+    """All that one method gave on one scene; `records` are its pairs and bags, as `Report.details` has them."""
 
     scene: Scene
     method: str
     keypoints: float
-    pairs: Mapping[Pair, PairRecord]
-    bags: tuple[BagRecord, ...]
-    notes: tuple[str, ...]
+    records: Sequence[Mapping[str, Any]]
+    notes: tuple[str, ...] = ()
     incomplete: bool = False
+
+    def of(self, task: str) -> list[Mapping[str, Any]]:
+        """The records of "stereo" or "multiview"."""
+        return [record for record in self.records if record["task"] == task]
 
 
 _STEREO = (
@@ -95,22 +78,23 @@ def columns(sizes: Iterable[int]) -> tuple[Column, ...]:
 
 def tables(results: Sequence[SceneResult]) -> tuple[Table, ...]:
     """The table of what was measured, scene by scene and their means, and the table of published figures."""
-    sizes = sorted({bag.size for result in results for bag in result.bags} | {5, 10, 25})
+    sizes = sorted({bag["size"] for result in results for bag in result.of("multiview")} | {5, 10, 25})
     scenes = list(dict.fromkeys((r.scene.dataset, r.scene.name) for r in results))
-    values = {(r.scene.dataset, r.scene.name, r.method): scene_values(r) for r in results}
     methods = list(dict.fromkeys(r.method for r in results))
+    values = {(r.scene.dataset, r.scene.name, r.method): scene_values(r) for r in results}
+    # Over which scenes there are means: each by itself, those of a dataset, and all.
+    names = [name for _, name in scenes]
+    groups = {(name if names.count(name) == 1 else f"{dataset}/{name}"): [(dataset, name)] for dataset, name in scenes}
+    datasets = {dataset: [scene for scene in scenes if scene[0] == dataset] for dataset, _ in scenes}
+    groups |= {f"mean of {dataset}": members for dataset, members in datasets.items() if len(members) > 1}
+    if len(datasets) > 1:
+        groups[f"mean of {len(scenes)} scenes"] = scenes
     rows = [
-        Row(method, values[(*scene, method)], group=_title(scene, scenes))
-        for scene in scenes
+        Row(method, _mean([values[(*scene, method)] for scene in members]), title)
+        for title, members in groups.items()
         for method in methods
-        if (*scene, method) in values
+        if all((*scene, method) in values for scene in members)
     ]
-    for title, members in _means(scenes):
-        rows += [
-            Row(method, _mean([values[(*scene, method)] for scene in members]), group=title)
-            for method in methods
-            if all((*scene, method) in values for scene in members)
-        ]
     return (
         Table("results", columns(sizes), tuple(rows), ("maa10", "e_maa10", "mv_maa10"), rows[-1].group if rows else ""),
         Table("published, for comparison", columns([5, 10, 25]), IMAGE_MATCHING),
@@ -119,131 +103,65 @@ def tables(results: Sequence[SceneResult]) -> tuple[Table, ...]:
 
 def scene_values(result: SceneResult) -> dict[str, Value]:
     """The row of one scene; figures that there are none of are None."""
-    pairs, bags = list(result.pairs.values()), result.bags
+    pairs, bags = result.of("stereo"), result.of("multiview")
     row: dict[str, Value] = {"nf": result.keypoints}
     if pairs:
-        row |= {
-            "matches": _average(p.matches for p in pairs),
-            "pairs": len(pairs),
-            "cost": _average(p.cost for p in pairs),
-            "rep3": _at_3(p.repeatability for p in pairs),
-        }
-        for prefix, name in (("", "fundamental"), ("e_", "essential")):
-            row |= _track_values(prefix, name, pairs)
+        row |= {key: average(pair[key] for pair in pairs) for key in ("matches", "cost", "rep3")}
+        row["pairs"] = len(pairs)
+    for prefix, track in (("", "fundamental"), ("e_", "essential")):
+        errors = errors_of(pairs, track)
+        if errors:
+            row |= {f"{prefix}{key}": mean_average_accuracy(errors, limit) for key, limit in _LIMITS.items()}
+            row[f"{prefix}ni"] = average(pair[f"{track}_inliers"] for pair in pairs)
+            row[f"{prefix}ms3"] = average(pair[f"{track}_ms3"] for pair in pairs)
+            row |= {} if prefix else {"failures": int(np.isinf(errors).sum())}
     if bags:
-        row |= _bag_values(bags)
-    stereo, multiview = row.get("maa10"), row.get("mv_maa10")
-    if isinstance(stereo, float) and isinstance(multiview, float):
-        row["average"] = (stereo + multiview) / 2
+        row |= _bag_values([[bag for bag in bags if bag["size"] == size] for size in sorted({b["size"] for b in bags})])
+    if "maa10" in row and "mv_maa10" in row:
+        row["average"] = average((row["maa10"], row["mv_maa10"]))
     return row
 
 
-def _track_values(prefix: str, name: str, pairs: Sequence[PairRecord]) -> dict[str, Value]:
-    records = [p.tracks[name] for p in pairs if name in p.tracks]
-    if not records:
-        return {}
-    errors = [record.error for record in records]
-    found: dict[str, Value] = {
-        f"{prefix}ni": _average(record.inliers for record in records),
-        f"{prefix}ms3": _at_3(record.scores for record in records),
-        f"{prefix}maa5": mean_average_accuracy(errors, 5),
-        f"{prefix}maa10": mean_average_accuracy(errors),
-    }
-    return found if prefix else found | {"failures": int(np.isinf(errors).sum())}
+def _bag_values(sizes: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Value]:
+    """Mean over the bags of a size that have the figure, then over the sizes of which any bag has it."""
 
+    def over_sizes(value: Callable[[Mapping[str, Any]], float | None]) -> Value:
+        return average(average(value(bag) for bag in bags) for bags in sizes)
 
-def _bag_values(bags: Sequence[BagRecord]) -> dict[str, Value]:
-    sizes = sorted({bag.size for bag in bags})
-
-    def over_sizes(value: Callable[[BagRecord], float | None], without: float | None = None) -> Value:
-        """Mean over the bags of a size that have the figure, then over the sizes; `without` where no bag has it."""
-        means: list[float] = []
-        for size in sizes:
-            known = [one for bag in bags if bag.size == size and (one := value(bag)) is not None]
-            if known:
-                means.append(float(np.mean(known)))
-            elif without is not None:
-                means.append(without)
-        return float(np.mean(means)) if means else None
-
-    def of_model(value: Callable[[BagRecord], float]) -> Value:
-        """Landmarks and tracks of the bags that have a model; a size of which none has counts 0, as in the release."""
-        return over_sizes(lambda bag: value(bag) if bag.registered else None, without=0.0)
-
-    row: dict[str, Value] = {
-        "nm": over_sizes(lambda bag: bag.kept),
-        "nm_given": over_sizes(lambda bag: bag.given),
-        "nl": of_model(lambda bag: bag.landmarks),
-        "tl": of_model(lambda bag: bag.track_length),
-        "ate": over_sizes(lambda bag: bag.ate),
-        "rms": over_sizes(lambda bag: bag.rms),
-        "registered": over_sizes(lambda bag: bag.registered / bag.size),
-        "success": over_sizes(lambda bag: float(bag.registered > 0)),
-        "bags": len(bags),
-        "mv_maa5": over_sizes(lambda bag: mean_average_accuracy(bag.errors, 5)),
-        "mv_maa10": over_sizes(lambda bag: mean_average_accuracy(bag.errors)),
-    }
-    for size in sizes:
-        row[f"mv_maa10_{size}"] = float(np.mean([mean_average_accuracy(b.errors) for b in bags if b.size == size]))
-    return row
-
-
-def details(results: Sequence[SceneResult]) -> tuple[Mapping[str, Value], ...]:
-    """A flat record for every pair and every bag."""
-    records: list[Mapping[str, Value]] = []
-    for result in results:
-        where: dict[str, Value] = {"method": result.method, "dataset": result.scene.dataset, "scene": result.scene.name}
-        for (a, b), pair in result.pairs.items():
-            record = where | {"task": "stereo", "image_a": a, "image_b": b}
-            record |= {"matches": pair.matches, "cost": pair.cost, "rep3": _third(pair.repeatability)}
-            for name, track in pair.tracks.items():
-                record |= {
-                    f"{name}_inliers": track.inliers,
-                    f"{name}_rotation": track.rotation,
-                    f"{name}_translation": track.translation,
-                    f"{name}_ms3": _third(track.scores),
-                }
-            records.append(record)
-        records += [
-            where
-            | {"task": "multiview", "size": bag.size, "bag": bag.index, "registered": bag.registered}
-            | {"landmarks": bag.landmarks, "track_length": bag.track_length, "ate": bag.ate, "rms": bag.rms}
-            | {"maa10": mean_average_accuracy(bag.errors), "given": bag.given, "kept": bag.kept}
-            for bag in result.bags
-        ]
-    return tuple(records)
+    keys = {"nm": "kept", "nm_given": "given", "ate": "ate", "rms": "rms", "mv_maa5": "maa5", "mv_maa10": "maa10"}
+    row = {key: over_sizes(itemgetter(name)) for key, name in keys.items()}
+    row["registered"] = over_sizes(lambda bag: bag["registered"] / bag["size"])
+    row["success"] = over_sizes(lambda bag: float(bag["registered"] > 0))
+    # Landmarks and tracks are those of the models; a size of which no bag has one counts 0, as in the release.
+    for key, name in (("nl", "landmarks"), ("tl", "track_length")):
+        row[key] = average(average(bag[name] for bag in bags if bag["registered"]) or 0.0 for bags in sizes)
+    row["bags"] = sum(map(len, sizes))
+    return row | {f"mv_maa10_{bags[0]['size']}": average(bag["maa10"] for bag in bags) for bags in sizes}
 
 
 def plots(results: Sequence[SceneResult]) -> tuple[Plot, ...]:
     """Share of the pairs below each error, and accuracy against the cost of matching."""
     degrees = tuple(float(t) for t in range(1, 11))
-    methods = list(dict.fromkeys(result.method for result in results))
+    of_method: dict[str, list[SceneResult]] = {}
+    for result in results:
+        of_method.setdefault(result.method, []).append(result)
     drawn = []
-    for name, title in (("fundamental", "fundamental matrix"), ("essential", "known calibration")):
+    for track, title in (("fundamental", "fundamental matrix"), ("essential", "known calibration")):
         series = []
-        for method in methods:
-            errors = [
-                [pair.tracks[name].error for pair in result.pairs.values() if name in pair.tracks]
-                for result in results
-                if result.method == method
-            ]
-            curves = [accuracies(some) for some in errors if some]
+        for method, several in of_method.items():
+            curves = [accuracies(errors) for result in several if (errors := errors_of(result.of("stereo"), track))]
             if curves:
                 series.append(Series(method, degrees, tuple(np.mean(curves, axis=0).tolist())))
-        if series:
-            drawn.append(Plot(f"Stereo, {title}", "error of the pose below, degrees", "share of pairs", tuple(series)))
+        drawn.append(Plot(f"Stereo, {title}", "error of the pose below, degrees", "share of pairs", tuple(series)))
     points = []
-    for method in methods:
-        rows = [scene_values(result) for result in results if result.method == method]
-        mean = _mean(rows)
+    for method, several in of_method.items():
+        mean = _mean([scene_values(result) for result in several])
         cost, accuracy = mean.get("cost"), mean.get("maa10", mean.get("e_maa10"))
         if isinstance(cost, float) and isinstance(accuracy, float):
             points.append(Series(method, (cost,), (accuracy,)))
-    if points:
-        drawn.append(
-            Plot("Accuracy against the cost of matching", "matching cost", "stereo mAA@10", tuple(points), "points")
-        )
-    return tuple(drawn)
+    title = "Accuracy against the cost of matching"
+    drawn.append(Plot(title, "matching cost", "stereo mAA@10", tuple(points), "points"))
+    return tuple(plot for plot in drawn if plot.series)
 
 
 def notes(results: Sequence[SceneResult]) -> list[str]:
@@ -252,48 +170,28 @@ def notes(results: Sequence[SceneResult]) -> list[str]:
     for result in results:
         for note in result.notes:
             where.setdefault(note, {})[result.scene.name] = None
-    found = [f"{', '.join(scenes)}: {note}" for note, scenes in where.items()]
-    without = list(dict.fromkeys(r.scene.name for r in results if r.pairs and not r.scene.has_depth))
-    if without:
-        found.append(f"{', '.join(without)}: no depth maps, hence no Rep@3 and no MS@3")
-    return found
+    for result in results:
+        if result.of("stereo") and not result.scene.has_depth:
+            where.setdefault("no depth maps, hence no Rep@3 and no MS@3", {})[result.scene.name] = None
+    return [f"{', '.join(scenes)}: {note}" for note, scenes in where.items()]
 
 
-def _title(scene: tuple[str, str], scenes: Sequence[tuple[str, str]]) -> str:
-    """The scene's name; with its dataset where another has a scene of that name."""
-    return scene[1] if sum(name == scene[1] for _, name in scenes) == 1 else "/".join(scene)
+def errors_of(pairs: Iterable[Mapping[str, Any]], track: str) -> list[float]:
+    """Degrees of the pairs on a track, the larger of both angles; empty where there is no such track."""
+    keys = f"{track}_rotation", f"{track}_translation"
+    return [max(pair[keys[0]], pair[keys[1]]) for pair in pairs if keys[0] in pair]
 
 
-def _means(scenes: Sequence[tuple[str, str]]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Over which scenes there are means: those of a dataset, and all."""
-    datasets = list(dict.fromkeys(dataset for dataset, _ in scenes))
-    groups = [(f"mean of {dataset}", [s for s in scenes if s[0] == dataset]) for dataset in datasets]
-    groups = [(title, members) for title, members in groups if len(members) > 1]
-    if len(datasets) > 1:
-        groups.append((f"mean of {len(scenes)} scenes", list(scenes)))
-    return groups
-
-
-def _mean(rows: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
-    """Mean over scenes; a figure that a scene lacks has none over all, since it would be that of other scenes."""
-    mean: dict[str, Value] = {}
-    for key in dict.fromkeys(key for row in rows for key in row):
-        values = [row.get(key) for row in rows]
-        known = [value for value in values if isinstance(value, int | float)]
-        if len(known) == len(rows):
-            mean[key] = int(np.sum(known)) if key in ("pairs", "bags", "failures") else float(np.mean(known))
-    return mean
-
-
-def _average(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
-
-
-def _third(values: NDArray[np.float64] | None) -> Value:
-    return None if values is None else float(values[2])
-
-
-def _at_3(values: Iterable[NDArray[np.float64] | None]) -> Value:
-    """Mean at 3 pixels over the pairs that have depth maps."""
-    known = [float(one[2]) for one in values if one is not None]
+def average(values: Iterable[float | int | str | None]) -> float | None:
+    """The mean of the values that are there; None if there are none."""
+    known = [float(value) for value in values if value is not None]
     return float(np.mean(known)) if known else None
+
+
+def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
+    """Mean over scenes; a figure that a scene lacks has none over all, since it would be that of other scenes."""
+    if len(rows) == 1:
+        return dict(rows[0])
+    keys = [key for key in rows[0] if all(row.get(key) is not None for row in rows)]
+    counts = ("pairs", "bags", "failures")
+    return {k: sum(row[k] for row in rows) if k in counts else average(row[k] for row in rows) for k in keys}
