@@ -53,6 +53,13 @@ early_option = click.option(
     help="Match and verify each pair set by set, and stop as soon as the answer is certain: faster, and a few weak "
     "pairs are lost (docs/collections.md).",
 )
+align_option = click.option(
+    "--align/--no-align",
+    default=True,
+    show_default=True,
+    help="Move the model's keypoints to where the photographs agree around them (least squares matching): more "
+    "accurate cameras and points.",
+)
 cameras_option = click.option(
     "--cameras",
     type=click.Path(path_type=Path),
@@ -90,6 +97,7 @@ class Scene(NamedTuple):
     cameras: Path | None
     ratio: float | None
     early_stop: bool
+    align: bool
     given: tuple[Path, ...]
     mask: Path | None
     every: int
@@ -114,6 +122,7 @@ class Scene(NamedTuple):
             "camera_mode": self.camera_mode,
             "focal": self.focal,
             "given": given_of(self.given),
+            "align": self.align,
             "engine": engine_of(self.jobs, self.engine, self.address),
         }
 
@@ -128,7 +137,7 @@ def scene_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     options = (
         extractor_options, pairs_option, camera_mode_option, focal_option, cameras_option, ratio_option, early_option,
-        given_option,
+        align_option, given_option,
         mask_option, value_range_option, every_option, engine_options, quiet_option, json_option,
     )  # fmt: skip
     for option in reversed(options):

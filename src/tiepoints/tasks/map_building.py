@@ -38,6 +38,7 @@ def build_map(
     given: Exchange | None = None,
     ratio: float | None = None,
     early_stop: bool = False,
+    align: bool = True,
     store: PathLike | None = None,
     engine: Engine | None = None,
     progress: Report | None = None,
@@ -54,7 +55,7 @@ def build_map(
     extractor : str or Extractor
         A registered one: queries are extracted with the same. Empty if the features are `given` and those of queries
         will be too.
-    pairs, camera_mode, focal, engine, progress
+    pairs, camera_mode, focal, align, engine, progress
         As for `reconstruct`.
     model : path, optional
         A COLMAP model with known poses of these photographs, of whatever tool: the map's points are then triangulated
@@ -102,7 +103,7 @@ def build_map(
     if model is None:
         made = reconstruct(
             photos, work, extractor=method or DEFAULT, pairs=pairs, camera_mode=camera_mode, focal=focal,
-            given=given, match=matching, store=kept,
+            given=given, match=matching, align=align, store=kept,
             engine=engine, progress=progress,
         )  # fmt: skip
         if not made:

@@ -115,6 +115,7 @@ def reconstruct(
     given: Exchange | None = None,
     match: Match | MatchVerified | None = None,
     verify: Verify | None = None,
+    align: bool = True,
     store: PathLike | None = None,
     engine: Engine | None = None,
     seed: int = 0,
@@ -144,6 +145,9 @@ def reconstruct(
     given : Exchange, optional
         Features, and matches where it has any, of another program: see `verified_pairs`. Its cameras are first guesses.
     match, verify : Match or MatchVerified, Verify, optional
+    align : bool
+        Whether keypoints of the model are moved to where the photographs agree around them, before the last adjustment:
+        see `alignment.align_keypoints`.
     store : path, optional
         By default ``work`` inside `out`.
     engine : Engine, optional
@@ -192,7 +196,7 @@ def reconstruct(
             one.camera is not None and one.camera.focal_is_known for one in photos.values()
         )
         job = {"mapper": mapper, "database": str(database), "seed": seed}
-        job |= {"refine_focal": not known, "refine_extra": not known}
+        job |= {"refine_focal": not known, "refine_extra": not known, "align": align}
         models = _map(job, photos, folder, len(found.features), progress) if report.verified() else []
     result = _result(folder, photos, models, report, len(found.views), dict(found.failed), found.features)
     figures = summary_of(result) | report.as_dict()

@@ -1,0 +1,125 @@
+"""Keypoints of a model are moved to where the photographs agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pycolmap
+import pytest
+from numpy.typing import NDArray
+
+import tiepoints as tp
+from tiepoints.collection import Collection
+from tiepoints.errors import ImageError
+from tiepoints.tasks import reconstruct
+from tiepoints.tasks.alignment import align_keypoints
+
+SIZE, FOCAL, DISTANCE = (480, 360), 450.0, 3.0
+
+
+def pose_of(angle: float, tilt: float, scale: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A camera that looks at the plane z = 0 from some direction and distance."""
+    R = cv2.Rodrigues(np.array([np.deg2rad(tilt), np.deg2rad(angle), 0.05]))[0]
+    return R, np.array([0.02, -0.03, DISTANCE * scale])
+
+
+POSES = [pose_of(0, 0, 1.0), pose_of(25, 5, 1.1), pose_of(-30, -8, 0.9), pose_of(10, 30, 1.3)]
+
+
+@pytest.fixture(scope="module")
+def pictures(examples: Path) -> list[NDArray[np.uint8]]:
+    """The plane with a photograph on it, as each camera sees it."""
+    texture = cv2.GaussianBlur(tp.read(examples / "desk_1.jpg", grey=True), (0, 0), 0.8)
+    w = texture.shape[1]
+    K = np.array([[FOCAL, 0, SIZE[0] / 2 - 0.5], [0, FOCAL, SIZE[1] / 2 - 0.5], [0, 0, 1]])
+    on_plane = np.array([[3.6 / w, 0, -1.8], [0, 3.6 / w, -1.35], [0, 0, 1]])
+    return [cv2.warpPerspective(texture, K @ np.c_[R[:, :2], t] @ on_plane, SIZE) for R, t in POSES]
+
+
+def model_of(noise: float) -> tuple[pycolmap.Reconstruction, list[NDArray[np.float64]]]:
+    """Points of the plane, seen by all four cameras, each keypoint off by `noise`; and where they truly are."""
+    rng = np.random.default_rng(0)
+    xyz = np.c_[rng.uniform(-0.8, 0.8, (120, 2)), np.zeros(120)]
+    model = pycolmap.Reconstruction()
+    camera = pycolmap.Camera(
+        model="PINHOLE", width=SIZE[0], height=SIZE[1], params=[FOCAL, FOCAL, SIZE[0] / 2, SIZE[1] / 2], camera_id=1
+    )
+    model.add_camera_with_trivial_rig(camera)
+    true = []
+    for n, (R, t) in enumerate(POSES, start=1):
+        x, y, z = R @ xyz.T + t[:, None]
+        true.append(np.stack([FOCAL * x / z + SIZE[0] / 2, FOCAL * y / z + SIZE[1] / 2], axis=1))
+        found = true[-1] + (rng.normal(0, noise, true[-1].shape) if n > 1 else 0)
+        image = pycolmap.Image(f"{n}.png", pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in found]), 1, n)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(pycolmap.Rotation3d(R), t))
+    for k, point in enumerate(xyz):
+        track = pycolmap.Track()
+        for n in range(1, len(POSES) + 1):
+            track.add_element(n, k)
+        model.add_point3D(point, track)
+    return model, true
+
+
+def errors_of(model: pycolmap.Reconstruction, true: list[NDArray[np.float64]], n: int) -> NDArray[np.float64]:
+    found = np.array([point.xy for point in model.image(n).points2D])
+    return np.linalg.norm(found - true[n - 1], axis=1)
+
+
+def test_keypoints_are_moved_to_a_tenth_of_a_pixel(pictures: list[NDArray[np.uint8]]) -> None:
+    model, true = model_of(0.7)
+    before = [np.median(errors_of(model, true, n)) for n in (2, 3, 4)]
+    moved = align_keypoints(model, lambda name: pictures[int(name[0]) - 1])
+    after = [np.median(errors_of(model, true, n)) for n in (2, 3, 4)]
+    assert min(before) > 0.7 and max(after) < 0.15, (before, after)
+    assert moved > 250  # of 360
+    assert (errors_of(model, true, 1) == 0).all()  # the most frontal ones are the references
+
+
+def test_light_and_contrast_do_not_matter(pictures: list[NDArray[np.uint8]]) -> None:
+    def read(name: str) -> NDArray[np.uint8]:
+        n = int(name[0]) - 1
+        return np.asarray(np.clip(pictures[n] * (0.5 + 0.12 * n) + 15 * n, 0, 255), np.uint8)
+
+    model, true = model_of(0.7)
+    align_keypoints(model, read)
+    assert max(np.median(errors_of(model, true, n)) for n in (2, 3, 4)) < 0.15
+
+
+def test_a_photograph_that_cannot_be_read_stays_as_it_is(pictures: list[NDArray[np.uint8]]) -> None:
+    def read(name: str) -> NDArray[np.uint8]:
+        if name == "3.png":
+            raise ImageError("3.png: no such file")
+        return pictures[int(name[0]) - 1]
+
+    model, true = model_of(0.7)
+    kept = errors_of(model, true, 3)
+    assert align_keypoints(model, read) > 150
+    assert (errors_of(model, true, 3) == kept).all()
+    assert np.median(errors_of(model, true, 2)) < 0.15
+
+
+def test_what_does_not_look_alike_stays(pictures: list[NDArray[np.uint8]]) -> None:
+    """Wrong tracks, blank photographs and an empty model."""
+    model, true = model_of(0.7)
+    kept = errors_of(model, true, 2)
+    noise = np.random.default_rng(1).integers(0, 255, pictures[1].shape, dtype=np.uint8)
+    others = [pictures[0], noise, np.full_like(noise, 128), np.zeros_like(noise)]
+    assert align_keypoints(model, lambda name: others[int(name[0]) - 1]) < 20
+    assert (errors_of(model, true, 2) == kept).mean() > 0.9
+    assert all(np.isfinite(point.xy).all() for n in (2, 3, 4) for point in model.image(n).points2D)
+    assert align_keypoints(pycolmap.Reconstruction(), lambda name: noise) == 0
+
+
+def test_a_reconstruction_is_the_better_for_it(
+    photographs: Collection, extractor: tp.Extractor, tmp_path: Path
+) -> None:
+    door = photographs.select([name for name in photographs if name != "other.png"][:5])
+    found = [
+        reconstruct(door, tmp_path / str(align), extractor=extractor, store=tmp_path / "store", align=align)
+        for align in (False, True)
+    ]
+    assert found[0].registered == found[1].registered == 5
+    assert found[1].reprojection_error < 0.8 * found[0].reprojection_error
+    assert found[1].points > 0.95 * found[0].points
