@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiepoints.benchmarks.published import hpatches as references
+from tiepoints.benchmarks.published import rows as references
 from tiepoints.datasets.planar import LARGE, SEQUENCES, read_sequences
 from tiepoints.errors import StorageError
 

@@ -5,14 +5,14 @@ The same for whatever has its layout, and for pairs that are judged by correspon
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..collection import Collection, Engine, Extract, Given, Results, Step
-from ..datasets.planar import Pair, Sequences, read_sequences
+from ..collection import Collection, Engine, Extract, Results, Step
+from ..datasets.planar import Pair, read_sequences
 from ..errors import StorageError
 from ..extraction import Extractor
 from ..features import Features
@@ -32,8 +32,8 @@ from .timing import scene
 __all__ = ["evaluate_hpatches", "with_examples", "with_time"]
 
 _STEPS = [f"{t:g}" for t in THRESHOLDS]
+_SHOWN = ("1", "3", "5", "10")
 _RUNS = 5
-_USUAL_SIZE = (640, 480)
 
 
 class ScorePair(Step):
@@ -128,7 +128,7 @@ def evaluate_hpatches(
         for one in chosen:
             features = through(f"{one.label}: images", Extract(one.extractor), photos)
             pairs = {
-                (pair.a, pair.b): (features.reference(pair.a), features.reference(pair.b), Given(pair.truth))
+                (pair.a, pair.b): (features.reference(pair.a), features.reference(pair.b), pair.truth)
                 for pair in data.pairs
                 if pair.a in features and pair.b in features
             }
@@ -141,25 +141,36 @@ def evaluate_hpatches(
                     details.append(about | {"pair": f"{pair.a} {pair.b}"} | scores[pair.a, pair.b])
     if not details:
         raise StorageError(f"no pair can be judged, and this is one reason: {next(iter(unreadable.values()))}")
-    labels = [one.label for one in chosen]
     notes = [*data.notes, *(f"not readable, so its pairs are not in any mean: {why}" for why in unreadable.values())]
-    tables, with_others = _tables(labels, details, data, rules)
     complete = data.complete and not unreadable
-    if with_others and not complete:
-        count = len({record["pair"] for record in details if "mma1" in record})
+    planar = [record for record in details if "mma1" in record]
+    marked = [record for record in details if "corr1" in record]
+    others = published.rows(rules.name) if data.hpatches and planar else ()
+    if others and not complete:
+        count = len({record["pair"] for record in planar})
         notes.append(f"published rows are means over HPatches' 540 pairs, the measured ones over these {count} pairs")
+    tables, plots, labels = [], [], [one.label for one in chosen]
+    if planar:
+        title, ranks = f"Homographies, protocol {rules.name}", ("mma1", "mma3", "ms3", "h3")
+        tables.append(Table(title, _columns(rules), tuple(_rows(labels, planar, _columns(rules), others)), ranks))
+        plots = _plots(tables[-1], "mma", "MMA", complete)
+        title, label = "Accuracy against matching cost", "comparisons of descriptors a pair"
+        points = _points(tables[-1], "comparisons", tables[-1], "mma3")
+        plots.append(Plot(title, label, "MMA@3", points, "points", log_x=True))
+    if marked:
+        rows = tuple(_rows(labels, marked, _CORRESPONDENCES))
+        tables.append(Table("Marked correspondences", _CORRESPONDENCES, rows, ("corr3", "corr10")))
+        plots += _plots(tables[-1], "corr", "Correspondences", complete)
     return Report(
         title="HPatches" if data.hpatches else "Pairs with known geometry",
-        protocol=rules.name if any("mma1" in record for record in details) else "correspondences",
+        protocol=rules.name if planar else "correspondences",
         description=" ".join(
-            text
-            for key, text in (("mma1", rules.description), ("corr1", correspondences.DESCRIPTION))
-            if any(key in record for record in details)
+            [rules.description] * bool(planar) + [correspondences.DESCRIPTION] * bool(marked),
         ),
-        tables=tables,
+        tables=tuple(tables),
         notes=tuple(notes),
         details=tuple(details),
-        plots=_plots(labels, tables, complete),
+        plots=tuple(plots),
         incomplete=bool(unreadable),
         about=versions("opencv-contrib-python-headless", "numpy") | {one.label: repr(one.extractor) for one in chosen},
     )
@@ -193,96 +204,50 @@ def _columns(rules: Profile) -> tuple[Column, ...]:
     )
 
 
-def _correspondence_columns() -> tuple[Column, ...]:
-    text = "share of the marked correspondences within"
-    return (
-        *(more(f"corr{t}", f"corr@{t}", help=f"{text} {t} px", main=t in ("1", "3", "5", "10")) for t in _STEPS),
-        Column("keypoints", "keypoints", 0, "of an image, mean"),
-        Column("matches", "matches", 0, "mutual nearest neighbours, mean"),
-        Column("inliers", "inliers", 0, "of the fundamental matrix, mean"),
-        Column("pairs", "pairs", 0, "pairs in the means"),
-    )
+_CORRESPONDENCES = (
+    *(
+        more(f"corr{t}", f"corr@{t}", help=f"share of the marked correspondences within {t} px", main=t in _SHOWN)
+        for t in _STEPS
+    ),
+    Column("keypoints", "keypoints", 0, "of an image, mean"),
+    Column("matches", "matches", 0, "mutual nearest neighbours, mean"),
+    Column("inliers", "inliers", 0, "of the fundamental matrix, mean"),
+    Column("pairs", "pairs", 0, "pairs in the means"),
+)
 
 
-def _tables(
-    labels: Sequence[str], details: Sequence[Mapping[str, Value]], data: Sequences, rules: Profile
-) -> tuple[tuple[Table, ...], bool]:
-    """The tables, and whether published rows are among them."""
-    tables = []
-    planar = [record for record in details if "mma1" in record]
-    others = published.hpatches(rules.name) if data.hpatches else ()
-    if planar:
-        rows = _rows(labels, planar, _columns(rules))
-        order = {group: place for place, group in enumerate(dict.fromkeys(row.group for row in rows))}
-        shown = [row for row in others if row.group in order]
-        rows = sorted([*rows, *shown], key=lambda row: order[row.group])
-        tables.append(
-            Table(f"Homographies, protocol {rules.name}", _columns(rules), tuple(rows), ("mma1", "mma3", "ms3", "h3"))
-        )
-    marked = [record for record in details if "corr1" in record]
-    if marked:
-        columns = _correspondence_columns()
-        tables.append(
-            Table("Marked correspondences", columns, tuple(_rows(labels, marked, columns)), ("corr3", "corr10"))
-        )
-    return tuple(tables), bool(planar and others)
-
-
-def _rows(labels: Sequence[str], records: Sequence[Mapping[str, Value]], columns: Iterable[Column]) -> list[Row]:
-    """Means over the pairs, one row for each part of the data and method; "overall" first."""
-    splits = sorted(
-        {str(record["split"]) for record in records}, key=lambda s: (s != "viewpoint", s != "illumination", s)
-    )
-    rows = []
-    for group in ["overall", *splits] if len(splits) > 1 or splits[0] in ("viewpoint", "illumination") else ["overall"]:
+def _rows(
+    labels: Sequence[str], records: Sequence[Mapping[str, Any]], columns: Iterable[Column], others: Iterable[Row] = ()
+) -> Iterator[Row]:
+    """Means over the pairs, one row for each part of the data and method, and published rows; "overall" first."""
+    splits = sorted({r["split"] for r in records}, key=lambda s: (s != "viewpoint", s != "illumination", s))
+    keys = [column.key for column in columns if column.key != "pairs"]
+    for group in ["overall", *(splits if len(splits) > 1 or splits[0] in ("viewpoint", "illumination") else ())]:
         for label in labels:
             part = [r for r in records if r["method"] == label and group in ("overall", r["split"])]
-            values: dict[str, Value] = {
-                column.key: float(np.mean([np.float64(record[column.key]) for record in part]))
-                for column in columns
-                if column.key != "pairs" and part
-            }
-            rows.append(Row(label, values | {"pairs": len(part)}, group))
-    return rows
+            values = {key: float(np.mean([np.float64(record[key]) for record in part])) for key in keys if part}
+            yield Row(label, values | {"pairs": len(part)}, group)
+        yield from (row for row in others if row.group == group)
 
 
-def _plots(labels: Sequence[str], tables: Sequence[Table], complete: bool) -> tuple[Plot, ...]:
-    plots = []
-    for table in tables:
-        name, title = ("mma", "MMA") if any(c.key == "mma1" for c in table.columns) else ("corr", "Correspondences")
-        for group in dict.fromkeys(row.group for row in table.rows):
-            rows = [row for row in table.rows if row.group == group and (complete or not row.source)]
-            plots.append(
-                Plot(f"{title}, {group}", "threshold, px", f"{title}", tuple(_line(row, name) for row in rows))
-            )
-        if name == "mma":
-            points = [table.row(label, "overall") for label in labels]
-            series = tuple(
-                Series(row.method, (_number(row, "comparisons"),), (_number(row, "mma3"),)) for row in points
-            )
-            plots.append(
-                Plot(
-                    "Accuracy against matching cost",
-                    "comparisons of descriptors a pair",
-                    "MMA@3",
-                    series,
-                    "points",
-                    True,
-                )
-            )
-    return tuple(plots)
+def _plots(table: Table, key: str, title: str, complete: bool) -> list[Plot]:
+    """The curves of each part of the data; published ones only where all of their pairs were judged."""
+    plots: dict[str, list[Series]] = {}
+    for row in table.rows:
+        if complete or not row.source:
+            known = {float(t): float(y) for t in _STEPS if (y := row.number(f"{key}{t}")) is not None}
+            curve = Series(row.method, tuple(known), tuple(known.values()), reference=bool(row.source))
+            plots.setdefault(row.group, []).append(curve)
+    return [Plot(f"{title}, {group}", "threshold, px", title, tuple(series)) for group, series in plots.items()]
 
 
-def _line(row: Row, name: str) -> Series:
-    known = [
-        (float(step), _number(row, f"{name}{step}")) for step in _STEPS if row.values.get(f"{name}{step}") is not None
-    ]
-    return Series(row.method, tuple(x for x, _ in known), tuple(y for _, y in known), reference=bool(row.source))
-
-
-def _number(row: Row, key: str) -> float:
-    value = row.values.get(key)
-    return float(value) if isinstance(value, int | float) else float("nan")
+def _points(x: Table, x_key: str, y: Table, y_key: str) -> tuple[Series, ...]:
+    """A mark for each method: its accuracy over all pairs against a figure of another table."""
+    rows = [row for row in y.rows if row.group == "overall" and not row.source and row.number(y_key) is not None]
+    across = {row.method: row.number(x_key) for row in x.rows if row.group in ("overall", "")}
+    return tuple(
+        Series(row.method, (float(across[row.method] or 0),), (float(row.number(y_key) or 0),)) for row in rows
+    )
 
 
 def with_examples(
@@ -293,24 +258,9 @@ def with_examples(
     store: PathLike | None = None,
     threshold: float = 3.0,
 ) -> Report:
-    """The report with a picture of every method's correct matches on one pair of each part of the data.
+    """The report of `evaluate_hpatches` with a picture of every method's matches, correct within `threshold` pixels.
 
-    Parameters
-    ----------
-    report : Report
-        Of `evaluate_hpatches`.
-    methods : sequence of Method
-    roots : path or sequence of path
-        As there.
-    store : path, optional
-        As there; the features come from it.
-    threshold : float
-        Pixels: what counts as correct.
-
-    Returns
-    -------
-    report : Report
-        The pair in the middle of each part is shown, for every method the same.
+    The pair in the middle of each part of the data is shown, for every method the same; features come from the store.
     """
     data = read_sequences(roots)
     by_split: dict[str, list[Pair]] = {}
@@ -338,35 +288,18 @@ def with_time(report: Report, methods: Sequence[Method], roots: PathLike | Seque
     judged = {record["pair"] for record in report.details}
     photograph = read(next(data.images[pair.a] for pair in data.pairs if f"{pair.a} {pair.b}" in judged))
     count = max(method.extractor.max_keypoints for method in methods)
-    timed = time_methods(methods, scene(photograph, _USUAL_SIZE), count, _RUNS)
-    table = usual_table(f"Time at 640x480, one image of the data, median of {_RUNS} alternating runs", timed)
-    plots = [_against(report, table, key, label) for key, label in _AXES]
+    timed = time_methods(methods, scene(photograph, (640, 480)), count, _RUNS)
+    times = usual_table(f"Time at 640x480, one image of the data, median of {_RUNS} alternating runs", timed)
+    keys = [column.key for column in report.table.columns]
+    key, title = ("mma3", "MMA@3") if "mma3" in keys else ("corr3", "correspondences within 3 px")
+    plots = []
+    for what, label in (("extraction", "OpenCV SIFT"), ("matching", "OpenCV BFMatcher on SIFT")):
+        ratio = "extract_to_sift" if what == "extraction" else "match_to_sift"
+        points = _points(times, ratio, report.table, key)
+        label = f"time of {what} / {label}"
+        plots.append(Plot(f"Accuracy against time of {what}", label, title, points, "points", log_x=True))
     note = "times are ratios of this run on this machine; `tiepoints bench speed` measures them with more care"
-    return replace(
-        report,
-        tables=(*report.tables, table),
-        plots=(*report.plots, *plots),
-        notes=(*report.notes, note),
-    )
-
-
-_AXES = (
-    ("extract_to_sift", "time of extraction / OpenCV SIFT"),
-    ("match_to_sift", "time of matching / OpenCV BFMatcher on SIFT"),
-)
-
-
-def _against(report: Report, times: Table, key: str, label: str) -> Plot:
-    """MMA@3 (or the share of the marked correspondences within 3 px) over a column of the times."""
-    accuracy = "mma3" if any(column.key == "mma3" for column in report.table.columns) else "corr3"
-    title = "MMA@3" if accuracy == "mma3" else "correspondences within 3 px"
-    series = []
-    for row in report.table.rows:
-        if row.group != "overall" or row.source or row.values.get(accuracy) is None:
-            continue
-        x, y = times.row(row.method).values[key], row.values[accuracy]
-        series.append(Series(row.method, (float(x or 0),), (float(y or 0),)))
-    return Plot(f"Accuracy against {label.split(' / ')[0]}", label, title, tuple(series), "points", log_x=True)
+    return replace(report, tables=(*report.tables, times), plots=(*report.plots, *plots), notes=(*report.notes, note))
 
 
 def _example(title: str, pair: Pair, features: Results, photos: Collection, threshold: float) -> Picture:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..images import resize_to
-from .report import Column, Picture, Plot, Report, Row, Table, plain, show
+from .report import Column, Picture, Plot, Report, Table
 
 __all__ = ["page", "plot_svg"]
 
@@ -67,80 +67,77 @@ def page(report: Report) -> str:
     """The whole document as text. Its policy allows this script alone and forbids loading anything."""
     allowed = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{allowed}'"
+    verdict, sources = report.table.verdict, [escape(source) for source in report.sources]
+    about = (f"{escape(key)}: {escape(value)}" for key, value in report.about.items())
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
         f"<title>{escape(report.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
         f"<h1>{escape(report.title)}</h1>",
+        *([f'<p class="verdict">{escape(verdict)}</p>'] if verdict else []),
+        f"<p>Protocol <b>{escape(report.protocol)}</b>. {escape(report.description)}</p>",
+        _notes(report.notes),
+        *(f"<h2>{escape(table.title)}</h2>{_tables(table, report.sources)}" for table in report.tables),
+        _listed(sources, 'ol class="sources"'),
+        *(["<h2>Plots</h2>", *_plots(report.plots)] if report.plots else []),
+        *(["<h2>Examples</h2>", *map(_figure, report.pictures)] if report.pictures else []),
+        f"<footer>{_folded('How this was made', _listed(about))}</footer>",
+        f"<script>{_SCRIPT}</script>\n</body>\n</html>\n",
     ]
-    if report.table.verdict:
-        parts.append(f'<p class="verdict">{escape(report.table.verdict)}</p>')
-    parts.append(f"<p>Protocol <b>{escape(report.protocol)}</b>. {escape(report.description)}</p>")
-    parts.append(_notes(report.notes))
-    parts += [f"<h2>{escape(table.title)}</h2>{_tables(table, report.sources)}" for table in report.tables]
-    if report.sources:
-        parts.append('<ol class="sources">' + "".join(f"<li>{escape(s)}</li>" for s in report.sources) + "</ol>")
-    if report.plots:
-        parts += ["<h2>Plots</h2>", *_plots(report.plots)]
-    if report.pictures:
-        parts += ["<h2>Examples</h2>", *map(_figure, report.pictures)]
-    about = "".join(f"<li>{escape(key)}: {escape(value)}</li>" for key, value in report.about.items())
-    parts.append(f"<footer><details><summary>How this was made</summary><ul>{about}</ul></details></footer>")
-    return "\n".join([*parts, f"<script>{_SCRIPT}</script>", "</body>\n</html>\n"])
+    return "\n".join(filter(None, parts))
+
+
+def _listed(items: Iterable[str], kind: str = "ul") -> str:
+    inner = "".join(f"<li>{item}</li>" for item in items)
+    return f"<{kind}>{inner}</{kind.split()[0]}>" if inner else ""
+
+
+def _folded(summary: str, content: str) -> str:
+    return f"<details><summary>{summary}</summary>{content}</details>"
 
 
 def _notes(notes: Iterable[str]) -> str:
     """A list; what is long, such as the names of all that is missing, is folded away, and so are many notes."""
     items = []
     for note in notes:
-        if len(note) <= _LONG_NOTE:
-            items.append(f"<li>{escape(note)}</li>")
-            continue
-        start = note[:_LONG_NOTE].rpartition(": ")[0] or note[: _LONG_NOTE - 20].rpartition(" ")[0]
-        rest = note[len(start) :].removeprefix(":").strip()
-        items.append(f"<li><details><summary>{escape(start)} ...</summary><p>{escape(rest)}</p></details></li>")
-    if not items:
-        return ""
-    shown, folded = "".join(items[:_MANY_NOTES]), items[_MANY_NOTES:]
-    if folded:
-        more = f"{len(folded)} more note{'s' if len(folded) > 1 else ''}"
-        shown += f"<li><details><summary>{more}</summary><ul>{''.join(folded)}</ul></details></li>"
-    return f"<ul>{shown}</ul>"
+        start = note
+        if len(note) > _LONG_NOTE:
+            start = note[:_LONG_NOTE].rpartition(": ")[0] or note[: _LONG_NOTE - 20].rpartition(" ")[0]
+        rest = escape(note[len(start) :].removeprefix(":").strip())
+        items.append(_folded(f"{escape(start)} ...", f"<p>{rest}</p>") if rest else escape(note))
+    if folded := items[_MANY_NOTES:]:
+        items[_MANY_NOTES:] = [_folded(f"{len(folded)} more note{'s' * (len(folded) > 1)}", _listed(folded))]
+    return _listed(items)
 
 
 def _tables(table: Table, sources: list[str]) -> str:
     """The main columns, which fit on a screen, and all of them folded away."""
-    everything = [c for c in table.columns if any(plain(row.values.get(c.key)) is not None for row in table.rows)]
     shown = _table(table, table.main, sources)
-    if len(everything) > len(table.main):
-        shown += f"<details><summary>All columns</summary>{_table(table, everything, sources)}</details>"
+    if len(table.filled) > len(table.main):
+        shown += _folded("All columns", _table(table, table.filled, sources))
     return shown
 
 
 def _table(table: Table, columns: Sequence[Column], sources: list[str]) -> str:
-    groups = table.groups()
     head = '<th><button type="button">method</button></th>'
     for column in columns:
         tip = f' title="{escape(column.help)}"' if column.help else ""
         head += f'<th><button type="button"{tip}>{escape(column.title)}</button></th>'
-    bodies = []
-    for group, rows in groups.items():
-        best = {column.key: table.best(rows, column) for column in columns}
-
-        def line(row: Row, best: dict[str, set[str]] = best) -> str:
-            name = f"{row.method} [{sources.index(row.source) + 1}]" if row.source else row.method
-            cells = f'<td data-v="{escape(row.method)}">{escape(name)}</td>'
-            for column in columns:
-                text = show(row.values.get(column.key), column)
-                kind = ' class="best"' if not row.source and row.method in best[column.key] else ""
-                value = "" if text == "-" else row.values[column.key]
-                cells += f'<td data-v="{escape(str(value))}"{kind}>{escape(text)}</td>'
-            return f'<tr class="reference">{cells}</tr>' if row.source else f"<tr>{cells}</tr>"
-
+    bodies = ""
+    for group, lines in table.lines(columns, sources):
         title = f'<tr class="group"><th colspan="{len(columns) + 1}">{escape(group)}</th></tr>' if group else ""
-        bodies.append(f"<tbody>{title}{''.join(map(line, rows))}</tbody>")
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>{"".join(bodies)}</table></div>'
+        bodies += f"<tbody>{title}"
+        for row, name, cells in lines:
+            bodies += '<tr class="reference">' if row.source else "<tr>"
+            bodies += f'<td data-v="{escape(row.method)}">{escape(name)}</td>'
+            for column, (text, best) in zip(columns, cells, strict=True):
+                value = row.number(column.key)
+                kind = ' class="best"' if best else ""
+                bodies += f'<td data-v="{escape("" if value is None else str(value))}"{kind}>{escape(text)}</td>'
+            bodies += "</tr>"
+        bodies += "</tbody>"
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>{bodies}</table></div>'
 
 
 def _figure(picture: Picture) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +20,11 @@ from .methods import Method
 __all__ = ["peak_memory"]
 
 
-def peak_memory(
-    method: Method | str, image: NDArray[np.uint8], count: int, threads: int = 2, runs: int = 2
-) -> float | None:
-    """Peak resident memory of a process that loads a method and extracts an image.
+def peak_memory(method: Method | str, image: NDArray[np.uint8], count: int, threads: int = 2) -> float | None:
+    """Peak resident memory, in 2**20 bytes, of a process that loads a method and extracts an image twice.
 
-    Parameters
-    ----------
-    method : Method or str
-        "sift" and "orb" stand for OpenCV's own.
-    image : (H, W) or (H, W, 3) uint8
-    count : int
-        Keypoints for OpenCV's own.
-    threads : int
-    runs : int
-        Extractions; the peak of all counts.
-
-    Returns
-    -------
-    megabytes : float or None
-        2**20 bytes, of everything: Python, the libraries, the image. None where the operating system does not tell, the
-        method cannot be made again from its name, or the process fails.
+    Of everything: Python, the libraries, the image. "sift" and "orb" stand for OpenCV's own with `count` keypoints.
+    None where the system does not tell, the method cannot be made again from its name, or the process fails.
     """
     recipe = method.recipe if isinstance(method, Method) else (method, None)
     if recipe is None:
@@ -47,10 +32,9 @@ def peak_memory(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.npy"
         np.save(path, image)
-        task = {"name": recipe[0], "options": recipe[1], "image": str(path), "count": count, "runs": runs}
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         result = subprocess.run(
-            [sys.executable, "-m", __name__, json.dumps(task | {"threads": threads}, default=str)],
+            [sys.executable, "-m", __name__, json.dumps([*recipe, str(path), count, threads], default=str)],
             env=os.environ | dict.fromkeys(names, str(threads)),
             capture_output=True,
             text=True,
@@ -63,23 +47,20 @@ def peak_memory(
     return None if value is None else float(value)
 
 
-def _run(task: Mapping[str, Any]) -> float | None:
+def _run(name: str, options: Mapping[str, Any] | None, path: str, count: int, threads: int) -> float | None:
     import cv2
 
+    from ..extraction import load
     from .timing import opencv_orb, opencv_sift
 
-    cv2.setNumThreads(int(task["threads"]))
-    image = np.load(task["image"])
-    if task["options"] is None:
-        peer = {"sift": opencv_sift, "orb": opencv_orb}[task["name"]](image, int(task["count"]))
-        for _ in range(int(task["runs"])):
-            peer()
+    cv2.setNumThreads(threads)
+    image = np.load(path)
+    if options is None:
+        extract: Any = {"sift": opencv_sift, "orb": opencv_orb}[name](image, count)
     else:
-        from ..extraction import load
-
-        extractor = load(task["name"], **task["options"])
-        for _ in range(int(task["runs"])):
-            extractor(image)
+        extract = partial(load(name, **options), image)
+    for _ in range(2):
+        extract()
     return _peak()
 
 
@@ -100,4 +81,4 @@ def _peak() -> float | None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(_run(json.loads(sys.argv[1]))))
+    sys.stdout.write(json.dumps(_run(*json.loads(sys.argv[1]))))

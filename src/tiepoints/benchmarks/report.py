@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +16,8 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..errors import InvalidInputError
 
-__all__ = [
-    "Column",
-    "Picture",
-    "Plot",
-    "Report",
-    "Row",
-    "Series",
-    "Table",
-    "Value",
-    "less",
-    "more",
-    "plain",
-    "show",
-    "versions",
-]
+__all__ = ["Column", "Line", "Picture", "Plot", "Report", "Row", "Series", "Table", "Value", "less", "more"]
+__all__ += ["plain", "show", "versions"]
 
 Value = float | int | str | None
 
@@ -100,6 +88,18 @@ class Row:
     group: str = ""
     source: str = ""
 
+    def number(self, key: str) -> Value:
+        """The value under a key; None where there is none or it is not finite."""
+        return plain(self.values.get(key))
+
+
+class Line(NamedTuple):
+    """A row as people see it: its name with the number of its source, and what each column's cell shows."""
+
+    row: Row
+    name: str
+    cells: list[tuple[str, bool]]  # the figure as printed, and whether it is the best of its group
+
 
 @dataclass(frozen=True)
 class Table:
@@ -149,7 +149,12 @@ class Table:
     @property
     def main(self) -> list[Column]:
         """The columns that people see: the main ones that any row has a value for."""
-        return [c for c in self.columns if c.main and any(_number(row, c) is not None for row in self.rows)]
+        return [column for column in self.filled if column.main]
+
+    @property
+    def filled(self) -> list[Column]:
+        """The columns that any row has a value for."""
+        return [column for column in self.columns if any(row.number(column.key) is not None for row in self.rows)]
 
     def groups(self) -> dict[str, list[Row]]:
         """The rows by their groups; groups with the same measured rows are one, "overall = viewpoint"."""
@@ -158,18 +163,33 @@ class Table:
             groups.setdefault(row.group, []).append(row)
         merged: dict[str, list[Row]] = {}
         for name, rows in groups.items():
-            same = next((other for other, known in merged.items() if _measured(known) == _measured(rows) != []), None)
-            if same is None:
+            measured = [(row.method, _plain(row.values)) for row in rows if not row.source]
+            for other, known in merged.items():
+                if measured and measured == [(row.method, _plain(row.values)) for row in known if not row.source]:
+                    # Published rows: those of the narrower group, where it has any.
+                    published = [row for row in rows if row.source] or [row for row in known if row.source]
+                    merged[f"{other} = {name}"] = [*(row for row in known if not row.source), *published]
+                    del merged[other]
+                    break
+            else:
                 merged[name] = rows
-                continue
-            known = merged.pop(same)  # published rows: those of the narrower group, where it has any
-            published = [row for row in rows if row.source] or [row for row in known if row.source]
-            merged[f"{same} = {name}"] = [*(row for row in known if not row.source), *published]
         return merged
+
+    def lines(self, columns: Sequence[Column], sources: Sequence[str] = ()) -> Iterator[tuple[str, list[Line]]]:
+        """Every group's rows, ready to be shown under these columns."""
+        for group, rows in self.groups().items():
+            best = [self.best(rows, column) for column in columns]
+            lines = []
+            for row in rows:
+                name = f"{row.method} [{sources.index(row.source) + 1}]" if row.source in sources else row.method
+                shown = [show(row.values.get(column.key), column) for column in columns]
+                wins = [not row.source and row.method in winners for winners in best]
+                lines.append(Line(row, name, list(zip(shown, wins, strict=True))))
+            yield group, lines
 
     def best(self, rows: Iterable[Row], column: Column) -> set[str]:
         """The methods whose printed figure is the best among several measured rows."""
-        values = {row.method: value for row in rows if not row.source and (value := _number(row, column)) is not None}
+        values = {row.method: v for row in rows if not row.source and (v := row.number(column.key)) is not None}
         if not column.better or len(values) < 2:
             return set()
         top = (max if column.better == "higher" else min)(values.values())
@@ -320,14 +340,7 @@ class Report:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of tiepoints, Python, the machine and the given distributions, for `Report.about`.
-
-    Examples
-    --------
-    >>> from tiepoints.benchmarks.report import versions
-    >>> sorted(versions("numpy"))
-    ['machine', 'numpy', 'python', 'tiepoints']
-    """
+    """Versions of tiepoints, Python, the machine and the given distributions, for `Report.about`."""
     found = {"tiepoints": __version__, "python": platform.python_version(), "machine": platform.machine()}
     for name in packages:
         try:
@@ -338,35 +351,16 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def show(value: Value, column: Column) -> str:
-    """A figure as tables print it: the column's decimals, no zero before the point, and a dash for none.
-
-    Examples
-    --------
-    >>> from tiepoints.benchmarks import Column
-    >>> from tiepoints.benchmarks.report import show
-    >>> show(0.2966, Column("mma3", "MMA@3")), show(None, Column("mma3", "MMA@3"))
-    ('.297', '-')
-    """
+    """A figure as tables print it: the column's decimals, no zero before the point, and a dash for none."""
     value = plain(value)
     if value is None:
         return "-"
-    if isinstance(value, str):
-        return value
-    text = f"{value:.{column.digits}f}"
-    if column.digits == 0 or not text.lstrip("-").startswith("0."):
-        return text
-    return text.replace("0.", ".", 1)
+    text = value if isinstance(value, str) else f"{value:.{column.digits}f}"
+    return re.sub(r"^(-?)0\.", r"\1.", text)
 
 
 def plain(value: Any) -> Value:
-    """A NumPy number as a Python one; None for what is not finite, which JSON cannot say.
-
-    Examples
-    --------
-    >>> from tiepoints.benchmarks.report import plain
-    >>> plain(float("nan")) is None
-    True
-    """
+    """A NumPy number as a Python one; None for what is not finite, which JSON cannot say."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):
@@ -376,14 +370,6 @@ def plain(value: Any) -> Value:
 
 def _plain(values: Mapping[str, Value]) -> dict[str, Value]:
     return {key: plain(value) for key, value in values.items()}
-
-
-def _number(row: Row, column: Column) -> Value:
-    return plain(row.values.get(column.key))
-
-
-def _measured(rows: Iterable[Row]) -> list[tuple[str, dict[str, Value]]]:
-    return [(row.method, _plain(row.values)) for row in rows if not row.source]
 
 
 def _listed(texts: list[str]) -> str:

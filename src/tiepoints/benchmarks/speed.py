@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -117,12 +117,14 @@ def evaluate_speed(
         raise InvalidInputError(f"runs is {runs}, but a median needs at least 5")
     if min([*size, count, threads, *counts, *(edge for pair in sizes for edge in pair)]) < 1:
         raise InvalidInputError("sizes, numbers of keypoints and threads must be positive")
-    if len({width * height for width, height in {size, *sizes}}) < len({size, *sizes}):
+    by_size = [(s, count) for s in sorted({size, *sizes}, key=math.prod)]
+    by_count = [(size, n) for n in sorted({count, *counts})]
+    if len({math.prod(s) for s, _ in by_size}) < len(by_size):
         raise InvalidInputError("two of the sizes have equally many pixels: the growth is over these")
     chosen = installed_methods(count) if methods is None else methods_of(methods, max_keypoints=count)
     chosen = [one.with_threads(threads) for one in chosen]
-    tasks = [(size, count)]
-    tasks += [(s, count) for s in sizes if s != size] + [(size, n) for n in counts if n != count]
+    # In the order that was asked for.
+    tasks = list(dict.fromkeys([(size, count), *((s, count) for s in sizes), *((size, n) for n in counts)]))
     before = cv2.getNumThreads()
     cv2.setNumThreads(threads)
     try:
@@ -136,27 +138,24 @@ def evaluate_speed(
         peaks = _peaks(chosen, scene(photograph, size)[0], count, threads, progress) if memory else {}
     finally:
         cv2.setNumThreads(before)
-    by_size = {s[0] * s[1]: timed[s, count] for s in sorted({size, *sizes}, key=lambda s: s[0] * s[1])}
-    by_count = {n: timed[size, n] for n in sorted({count, *counts})}
-    names = {s[0] * s[1]: f"{s[0]}x{s[1]}" for s in (size, *sizes)}
-    tables = [usual_table(f"{size[0]}x{size[1]}, {count} keypoints", timed[size, count], peaks)]
-    plots = []
-    if len(by_size) > 1:
-        title = f"Extraction by image size, {count} keypoints"
-        tables.append(_growth(title, by_size, {k: names[k] for k in by_size}, "extract", "pixels"))
-        plots.append(_plot(title, "pixels", by_size, "extract"))
-    if len(by_count) > 1:
-        for what, title in (("extract", "Extraction"), ("match", "Matching")):
-            full = f"{title} by number of keypoints, {size[0]}x{size[1]}"
-            tables.append(_growth(full, by_count, {n: str(n) for n in by_count}, what, "keypoints"))
-            plots.append(_plot(full, "keypoints asked for", by_count, what))
+    usual, edges = timed[size, count], f"{size[0]}x{size[1]}"
+    tables, plots = [usual_table(f"{edges}, {count} keypoints", usual, peaks)], []
+    for title, growing, what, in_pixels in (
+        (f"Extraction by image size, {count} keypoints", by_size, "extract", True),
+        (f"Extraction by number of keypoints, {edges}", by_count, "extract", False),
+        (f"Matching by number of keypoints, {edges}", by_count, "match", False),
+    ):
+        if len(growing) > 1:
+            table, plot = _growth(title, {task: timed[task] for task in growing}, what, in_pixels)
+            tables.append(table)
+            plots.append(plot)
     return Report(
         title="Speed",
         protocol="side by side",
         description=_DESCRIPTION.format(runs=runs, threads=threads),
         tables=tuple(tables),
-        notes=_notes(timed[size, count], chosen, count, photograph is None, threads),
-        details=_details(timed),
+        notes=_notes(usual, chosen, count, photograph is None, threads),
+        details=tuple(_details(timed)),
         plots=tuple(plots),
         about=versions("opencv-contrib-python-headless", "numpy")
         | {"cores": str(os.cpu_count()), "load before": _load()}
@@ -169,8 +168,7 @@ def time_methods(methods: Sequence[Method], views: tuple[UInt8, UInt8], count: i
     return _measure({0: _calls(methods, views, count)}, runs)[0]
 
 
-@dataclass(frozen=True)
-class _Calls:
+class _Calls(NamedTuple):
     """What is timed: the extraction of the first view, and the matching of both."""
 
     name: str
@@ -194,17 +192,15 @@ def _calls(methods: Sequence[Method], views: tuple[UInt8, UInt8], count: int) ->
 
 def _measure(tasks: Mapping[K, Sequence[_Calls]], runs: int, progress: Progress | None = None) -> dict[K, list[Timed]]:
     """Every task is in the same rounds, so that a growth is no matter of when it was measured."""
-
-    def moving(what: str) -> Callable[[int, int], None] | None:
-        return None if progress is None else (lambda done, total: progress(what, done, total))
-
     every = {(task, calls.name): calls for task, several in tasks.items() for calls in several}
-    extract = alternating({key: calls.extract for key, calls in every.items()}, runs, moving("extraction"))
-    matching = alternating({key: calls.match for key, calls in every.items()}, runs, moving("matching"))
-    return {
-        task: [Timed(c.name, c.keypoints, tuple(extract[task, c.name]), tuple(matching[task, c.name])) for c in several]
-        for task, several in tasks.items()
-    }
+    told = [None if progress is None else partial(progress, what) for what in ("extraction", "matching")]
+    extract = alternating({key: calls.extract for key, calls in every.items()}, runs, told[0])
+    matching = alternating({key: calls.match for key, calls in every.items()}, runs, told[1])
+    found: dict[K, list[Timed]] = {task: [] for task in tasks}
+    for (task, name), calls in every.items():
+        both = tuple(extract[task, name]), tuple(matching[task, name])
+        found[task].append(Timed(name, calls.keypoints, *both))
+    return found
 
 
 def _peaks(
@@ -221,7 +217,6 @@ def _peaks(
 
 def usual_table(title: str, timed: Sequence[Timed], peaks: Mapping[str, float | None] | None = None) -> Table:
     """Medians, and ratios to OpenCV's SIFT and ORB, which come first in `timed`; peak memory where it is known."""
-    peaks = peaks or {}
     columns = (
         Column("keypoints", "keypoints", 0, "found in the first image"),
         less("extract_ms", "extract, ms", 1, "median"),
@@ -232,49 +227,54 @@ def usual_table(title: str, timed: Sequence[Timed], peaks: Mapping[str, float | 
         less("peak_mb", "peak MB", 0, "memory of a process that extracts the image, Python and libraries included"),
     )
     sift, orb = timed[0], timed[1]
-    rows = []
-    for t in timed:
-        values: dict[str, Value] = {
-            "keypoints": t.keypoints,
-            "extract_ms": statistics.median(t.extract),
-            "extract_to_sift": ratio(t.extract, sift.extract),
-            "extract_to_orb": ratio(t.extract, orb.extract),
-            "match_ms": statistics.median(t.match),
-            "match_to_sift": ratio(t.match, sift.match),
-            "peak_mb": peaks.get(t.name),
-        }
-        rows.append(Row(t.name, values))
-    return Table(title, columns, tuple(rows), ("extract_ms", "match_ms", "peak_mb"))
+    rows = tuple(
+        Row(
+            t.name,
+            {
+                "keypoints": t.keypoints,
+                "extract_ms": statistics.median(t.extract),
+                "extract_to_sift": ratio(t.extract, sift.extract),
+                "extract_to_orb": ratio(t.extract, orb.extract),
+                "match_ms": statistics.median(t.match),
+                "match_to_sift": ratio(t.match, sift.match),
+                "peak_mb": (peaks or {}).get(t.name),
+            },
+        )
+        for t in timed
+    )
+    return Table(title, columns, rows, ("extract_ms", "match_ms", "peak_mb"))
 
 
-def _growth(title: str, timed: dict[int, list[Timed]], names: dict[int, str], what: str, unit: str) -> Table:
-    """Medians at each size with their ratio to SIFT's, and the exponent of the growth."""
-    peer = ("/ SIFT", 2, "relative to OpenCV's SIFT in the same runs")
-    if what == "match":
-        peer = ("/ BFMatcher", 2, "relative to OpenCV's BFMatcher on SIFT's descriptors in the same runs")
+def _growth(title: str, timed: Mapping[_Task, Sequence[Timed]], what: str, in_pixels: bool) -> tuple[Table, Plot]:
+    """Medians of each task with their ratio to SIFT's, the exponent of the growth, and its curves."""
+    unit, label = ("pixels", "pixels") if in_pixels else ("keypoints", "keypoints asked for")
+    keys = {task: math.prod(task[0]) if in_pixels else task[1] for task in timed}
+    peer = (
+        ("/ SIFT", "OpenCV's SIFT")
+        if what == "extract"
+        else ("/ BFMatcher", "OpenCV's BFMatcher on SIFT's descriptors")
+    )
     columns: list[Column] = []
-    for key, name in names.items():
-        columns.append(Column(f"ms_{key}", f"{name}, ms", 1, "median"))
-        columns.append(Column(f"to_sift_{key}", *peer))
+    for (size, count), key in keys.items():
+        columns.append(Column(f"ms_{key}", f"{f'{size[0]}x{size[1]}' if in_pixels else count}, ms", 1, "median"))
+        columns.append(Column(f"to_sift_{key}", peer[0], 2, f"relative to {peer[1]} in the same runs"))
     text = f"exponent p of time ~ {unit}^p, fitted to the medians; 1 is proportional"
     columns.append(Column("exponent", "growth", 2, text))
-    rows = []
-    for place, first in enumerate(next(iter(timed.values()))):
-        values: dict[str, Value] = {}
-        medians = []
-        for key, timed_all in timed.items():
-            times = getattr(timed_all[place], what)
-            medians.append(statistics.median(times))
-            values[f"ms_{key}"] = medians[-1]
-            values[f"to_sift_{key}"] = ratio(times, getattr(timed_all[0], what))
-        values["exponent"] = _exponent(_abscissae(timed, place, unit), medians)
-        rows.append(Row(first.name, values))
-    return Table(title, tuple(columns), tuple(rows))
-
-
-def _abscissae(timed: dict[int, list[Timed]], place: int, unit: str) -> list[float]:
-    """What the cost is plotted over: pixels, or the keypoints that were really found."""
-    return [float(key if unit == "pixels" else timed_all[place].keypoints) for key, timed_all in timed.items()]
+    rows, series = [], []
+    for place, several in enumerate(zip(*timed.values(), strict=True)):
+        times = [getattr(one, what) for one in several]
+        medians = [statistics.median(some) for some in times]
+        ratios = [ratio(some, getattr(all_[0], what)) for some, all_ in zip(times, timed.values(), strict=True)]
+        values: dict[str, Value] = {f"ms_{key}": value for key, value in zip(keys.values(), medians, strict=True)}
+        values |= {f"to_sift_{key}": value for key, value in zip(keys.values(), ratios, strict=True)}
+        # Over the keypoints that were really found.
+        values["exponent"] = _exponent(
+            list(keys.values()) if in_pixels else [one.keypoints for one in several], medians
+        )
+        rows.append(Row(several[0].name, values))
+        series.append(Series(several[0].name, tuple(map(float, keys.values())), tuple(medians), reference=place < 2))
+    plot = Plot(title, label, "median, ms", tuple(series), log_x=True, log_y=True)
+    return Table(title, tuple(columns), tuple(rows)), plot
 
 
 def _exponent(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -283,14 +283,6 @@ def _exponent(x: Sequence[float], y: Sequence[float]) -> float | None:
         return None
     slope, _ = np.polyfit([a for a, _ in pairs], [b for _, b in pairs], 1)
     return float(slope)
-
-
-def _plot(title: str, x_label: str, timed: dict[int, list[Timed]], what: str) -> Plot:
-    series = []
-    for place, first in enumerate(next(iter(timed.values()))):
-        medians = tuple(statistics.median(getattr(timed_all[place], what)) for timed_all in timed.values())
-        series.append(Series(first.name, tuple(float(key) for key in timed), medians, reference=place < 2))
-    return Plot(title, x_label, "median, ms", tuple(series), log_x=True, log_y=True)
 
 
 def _notes(
@@ -312,15 +304,13 @@ def _notes(
     return tuple(notes)
 
 
-def _details(timed: dict[_Task, list[Timed]]) -> tuple[dict[str, Value], ...]:
-    records: list[dict[str, Value]] = []
-    for (size, count), timed_all in timed.items():
-        for t in timed_all:
-            about: dict[str, Value] = {"method": t.name, "width": size[0], "height": size[1], "asked": count}
+def _details(timed: Mapping[_Task, Sequence[Timed]]) -> Iterator[dict[str, Value]]:
+    for ((width, height), count), several in timed.items():
+        for t in several:
+            about: dict[str, Value] = {"method": t.name, "width": width, "height": height, "asked": count}
             about["keypoints"] = t.keypoints
             for run, (extract, matching) in enumerate(zip(t.extract, t.match, strict=True), start=1):
-                records.append(about | {"run": run, "extract_ms": extract, "match_ms": matching})
-    return tuple(records)
+                yield about | {"run": run, "extract_ms": extract, "match_ms": matching}
 
 
 def _load() -> str:

@@ -25,21 +25,10 @@ SIFT, ORB = "OpenCV SIFT", "OpenCV ORB"
 def alternating(
     methods: Mapping[K, Callable[[], object]], runs: int, progress: Callable[[int, int], None] | None = None
 ) -> dict[K, list[float]]:
-    """Time callables alternately: each runs once before any runs again (A B A B ...), after one warm-up each.
+    """Milliseconds of each of `runs` runs by name: each runs once before any runs again (A B A B ...), after a warm-up.
 
-    Parameters
-    ----------
-    methods : mapping
-        From a name to what is timed.
-    runs : int
-        How often each is timed; at least 5 for a median that deserves the name.
-    progress : callable, optional
-        Called with the number of rounds done, the warm-up included, and the number of all; never while the clock runs.
-
-    Returns
-    -------
-    times : dict
-        Milliseconds of each run by name, in order: runs of the same index were neighbours in time.
+    Runs of the same index were neighbours in time. `progress` is called with the number of rounds done, the warm-up
+    included, and of all; never while the clock runs.
     """
     times: dict[K, list[float]] = {name: [] for name in methods}
     for done in range(runs + 1):
@@ -60,15 +49,7 @@ def ratio(times: Sequence[float], peer: Sequence[float]) -> float:
 def opencv_sift(image: UInt8, count: int) -> Callable[[], tuple[int, NDArray[np.float32]]]:
     """OpenCV's own SIFT, its contrast threshold lowered until it returns `count` keypoints, or can find no more.
 
-    Parameters
-    ----------
-    image : (H, W) or (H, W, 3) uint8
-    count : int
-
-    Returns
-    -------
-    run : callable
-        Detects and describes; returns the number of keypoints and their descriptors.
+    What is returned detects and describes: the number of keypoints and their descriptors, (N, 128).
     """
     grey = to_grey(image)
     threshold = 0.04
@@ -104,18 +85,9 @@ def opencv_match(a: NDArray[np.float32] | UInt8, b: NDArray[np.float32] | UInt8)
 
 
 def scene(photograph: UInt8 | None, size: tuple[int, int]) -> tuple[UInt8, UInt8]:
-    """Two views of the same thing: a photograph brought to a size, and a mild perspective warp of it.
+    """Two views of the same thing: a photograph brought to a (width, height), and a mild perspective warp of it.
 
-    Parameters
-    ----------
-    photograph : (H, W) or (H, W, 3) uint8, optional
-        Cut to the shape of `size` and scaled; without one a texture of blobs and edges at all scales.
-    size : (int, int)
-        (width, height) in pixels.
-
-    Returns
-    -------
-    a, b : (height, width) or (height, width, 3) uint8
+    It is cut to that shape and scaled; without one they are of a texture of blobs and edges at all scales.
     """
     width, height = size
     if photograph is None:

@@ -29,19 +29,18 @@ Float64 = NDArray[np.float64]
 Alignment = Literal["sim3", "se3", "none"]
 
 
+_ERRORS = {
+    "ate": ("ATE", "", 4, "Of the distances, in the truth's unit.", ("rmse", "median", "max")),
+    "rpe": ("RPE", "", 4, "Of the relative translation, in the truth's unit.", ("rmse",)),
+    "rpe_degrees": ("RPE", " deg", 3, "Of the relative rotation, degrees.", ("rmse",)),
+}
+_STATISTICS = {"rmse": "RMSE", "mean": "mean", "median": "median", "max": "max"}
 _COLUMNS = (
-    less("ate_rmse", "ATE RMSE", 4, "Root mean square of the distances, in the truth's unit."),
-    less("ate_mean", "ATE mean", 4, "In the truth's unit.", main=False),
-    less("ate_median", "ATE median", 4, "In the truth's unit."),
-    less("ate_max", "ATE max", 4, "In the truth's unit."),
-    less("rpe_rmse", "RPE RMSE", 4, "Of the relative translation, in the truth's unit."),
-    less("rpe_mean", "RPE mean", 4, "Of the relative translation, in the truth's unit.", main=False),
-    less("rpe_median", "RPE median", 4, "Of the relative translation, in the truth's unit.", main=False),
-    less("rpe_max", "RPE max", 4, "Of the relative translation, in the truth's unit.", main=False),
-    less("rpe_degrees_rmse", "RPE RMSE deg", 3, "Of the relative rotation, degrees."),
-    less("rpe_degrees_mean", "RPE mean deg", 3, "Of the relative rotation, degrees.", main=False),
-    less("rpe_degrees_median", "RPE median deg", 3, "Of the relative rotation, degrees.", main=False),
-    less("rpe_degrees_max", "RPE max deg", 3, "Of the relative rotation, degrees.", main=False),
+    *(
+        less(f"{key}_{what}", f"{name} {word}{unit}", digits, text, main=what in main)
+        for key, (name, unit, digits, text, main) in _ERRORS.items()
+        for what, word in _STATISTICS.items()
+    ),
     Column("scale", "scale", 4, "What the estimate was multiplied with."),
     Column("matched", "poses", 0, "Poses that were compared."),
     Column("coverage", "coverage", 3, "Share of the true poses that were compared."),
@@ -229,14 +228,9 @@ def evaluate_trajectories(
     details: list[Mapping[str, Value]] = []
     for name, estimate in estimates.items():
         found = trajectory_errors(estimate, truth, align=align, max_difference=max_difference, delta=delta)
-        values: dict[str, Value] = {
-            "matched": found.matched,
-            "coverage": found.matched / found.truth,
-            "scale": found.scale,
-            "length": found.length,
-        }
-        for key, figures in (("ate", found.ate), ("rpe", found.rpe), ("rpe_degrees", found.rpe_degrees)):
-            values |= {f"{key}_{what}": value for what, value in figures.items()}
+        values: dict[str, Value] = {f"{k}_{what}": v for k in _ERRORS for what, v in getattr(found, k).items()}
+        values |= {"matched": found.matched, "coverage": found.matched / found.truth}
+        values |= {"scale": found.scale, "length": found.length}
         rows.append(Row(name, values))
         frames = tuple(float(i) for i in range(found.matched))
         series.append(Series(name, frames, tuple(found.distances.tolist())))

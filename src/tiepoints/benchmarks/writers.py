@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidInputError, printable
 from ..files import PathLike, write_whole
 from .html import page
-from .report import Report, Table, Value, plain, show
+from .report import Report, Table, Value, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,25 +65,17 @@ def _rich_table(table: Table, sources: list[str]) -> Any:
     """For the terminal: the best values are bold, published rows are dim and carry the number of their source."""
     from rich.table import Table as RichTable
 
-    groups = table.groups()
-    named = any(groups)
+    named = any(row.group for row in table.rows)
     drawn = RichTable(box=None, pad_edge=False)
     for name in ["", "method"] if named else ["method"]:
         drawn.add_column(name, no_wrap=True)
     for column in table.main:
         drawn.add_column(_safe(column.title), justify="right", no_wrap=True)
-    for group, rows in groups.items():
-        best = {column.key: table.best(rows, column) for column in table.main}
-        for row in rows:
-            name = f"{row.method} [{sources.index(row.source) + 1}]" if row.source else row.method
-            cells = [_safe(name)]
-            for column in table.main:
-                text = _safe(show(row.values.get(column.key), column))
-                stands_out = not row.source and row.method in best[column.key]
-                cells.append(f"[bold]{text}[/bold]" if stands_out else text)
-            if named:
-                cells.insert(0, _safe(group) if row is rows[0] else "")
-            drawn.add_row(*cells, style="dim" if row.source else None)
+    for group, lines in table.lines(table.main, sources):
+        for line in lines:
+            part = [_safe(group) if line is lines[0] else ""] if named else []
+            cells = (f"[bold]{_safe(text)}[/bold]" if best else _safe(text) for text, best in line.cells)
+            drawn.add_row(*part, _safe(line.name), *cells, style="dim" if line.row.source else None)
     return drawn
 
 
@@ -154,34 +146,34 @@ def markdown_table(table: Table, columns: Iterable[str] | None = None) -> str:
     """
     chosen = table.main if columns is None else [c for key in columns for c in table.columns if c.key == key]
     groups, sources = any(row.group for row in table.rows), any(row.source for row in table.rows)
-    lines = [[*(["part"] if groups else []), "method", *(c.title for c in chosen), *(["source"] if sources else [])]]
-    lines.append(["---"] * len(lines[0]))
-    for group, rows in table.groups().items():
-        for row in rows:
-            values = [show(row.values.get(c.key), c) for c in chosen]
-            lines.append([*([group] if groups else []), row.method, *values, *([row.source] if sources else [])])
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+    def line(part: str, method: str, cells: Iterable[str], source: str) -> str:
+        whole = [*([part] if groups else []), method, *cells, *([source] if sources else [])]
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in whole) + " |\n"
+
+    rows = [
+        line(group, row.method, (text for text, _ in cells), row.source)
+        for group, lines in table.lines(chosen)
+        for row, _, cells in lines
+    ]
+    head = line("part", "method", (c.title for c in chosen), "source")
+    return head + line("---", "---", ["---"] * len(chosen), "---") + "".join(rows)
 
 
 def _csv(rows: Iterable[Iterable[Value]]) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    for row in rows:
-        writer.writerow(["" if (value := plain(cell)) is None else value for cell in row])
+    csv.writer(stream, lineterminator="\n").writerows(map(plain, row) for row in rows)  # None is an empty cell
     return stream.getvalue()
-
-
-def _json(report: Report) -> str:
-    return json.dumps(report.as_dict(), indent=2, allow_nan=False) + "\n"
 
 
 def _csv_blocks(report: Report) -> str:
     """One block a table, with a blank line between blocks."""
     blocks = []
     for table in report.tables:
-        rows: list[list[Value]] = [["protocol", "table", "group", "method", "source", *(c.key for c in table.columns)]]
+        keys = [column.key for column in table.columns]
+        rows: list[list[Value]] = [["protocol", "table", "group", "method", "source", *keys]]
         for row in table.rows:
-            values = [row.values.get(column.key) for column in table.columns]
+            values = [row.values.get(key) for key in keys]
             rows.append([report.protocol, table.title, row.group, row.method, row.source, *values])
         blocks.append(_csv(rows))
     return "\n".join(blocks)
@@ -198,6 +190,11 @@ def _markdown(report: Report) -> str:
     return "\n".join(parts)
 
 
-_WRITERS: dict[str, Callable[[Report], str]] = {".json": _json, ".csv": _csv_blocks, ".md": _markdown, ".html": page}
+_WRITERS: dict[str, Callable[[Report], str]] = {
+    ".json": lambda report: json.dumps(report.as_dict(), indent=2, allow_nan=False) + "\n",
+    ".csv": _csv_blocks,
+    ".md": _markdown,
+    ".html": page,
+}
 #: What `save_report` can write.
 SUFFIXES = tuple(_WRITERS)

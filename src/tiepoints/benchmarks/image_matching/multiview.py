@@ -48,14 +48,8 @@ register("tiepoints.Camera")(Camera)
 class Model:
     """The largest model that COLMAP made of a bag; empty if it made none.
 
-    Parameters
-    ----------
-    poses : dict of str to ((3, 3) array, (3,) array)
-        cam_from_world of the images that are registered, in a frame and scale of COLMAP's own.
-    landmarks : int
-        Three-dimensional points.
-    track_length : float
-        Images that see a point, mean over the points; 0 without points.
+    `poses` are cam_from_world (R, t) of the registered images, in a frame and scale of COLMAP's own; `landmarks` the
+    number of points, and `track_length` the mean number of images that see one.
     """
 
     poses: dict[str, CamFromWorld]
@@ -64,26 +58,11 @@ class Model:
 
 
 def choose_bags(scene: Scene, sizes: Mapping[int, int], seed: int) -> tuple[dict[int, tuple[Bag, ...]], list[str]]:
-    """The bags to reconstruct: the release's own where it has them, else drawn at random, the same for the same seed.
+    """The bags to reconstruct, by their size, and notes of what was left out or drawn.
 
-    Parameters
-    ----------
-    scene : Scene
-    sizes : mapping of int to int
-        How many bags of each size; where there are fewer different ones, all of them.
-    seed : int
-
-    Returns
-    -------
-    bags : dict of int to tuple of bags
-        By size; sizes above the number of images are left out.
-    notes : list of str
-        What was left out or drawn.
-
-    Raises
-    ------
-    InvalidInputError
-        If a size is below 3, or a count below 1.
+    They are the release's own where it has them, else drawn at random, the same for the same seed; all where there are
+    no more than asked for. Sizes above the number of images are left out. InvalidInputError if a size is below 3, or a
+    count below 1.
     """
     for size, count in sizes.items():
         if size < SMALLEST_MODEL or count < 1:
@@ -113,18 +92,7 @@ def choose_bags(scene: Scene, sizes: Mapping[int, int], seed: int) -> tuple[dict
 
 
 class VerifyScene(Step):
-    """COLMAP's database of a scene, with the matches of all pairs verified.
-
-    Parameters
-    ----------
-    seed : int
-        Of COLMAP's random samples.
-
-    Raises
-    ------
-    MissingDependencyError
-        Without pycolmap.
-    """
+    """COLMAP's database of a scene, with the matches of all pairs verified; `seed` is that of its random samples."""
 
     packages = ("numpy", "pycolmap")
 
@@ -135,20 +103,9 @@ class VerifyScene(Step):
     def __call__(
         self, cameras: Sequence[tuple[str, Camera]], pairs: Sequence[Pair], *inputs: Input
     ) -> dict[str, NDArray[Any]]:
-        """The database, and how many matches of each pair were kept.
+        """The database's bytes, and how many matches of each pair are "kept", (P,) int64; 0 for pairs COLMAP refused.
 
-        Parameters
-        ----------
-        cameras : sequence of (str, Camera)
-            With the images' names.
-        pairs : sequence of (str, str)
-        *inputs : Input
-            The features of the images, then the matches of the pairs; one is in memory at a time.
-
-        Returns
-        -------
-        result : dict
-            "database": the file's bytes; "kept": (P,) int64, 0 for pairs that COLMAP refused.
+        `cameras` come with the images' names; `inputs` are the features of the images, then the matches of the pairs.
         """
         from ...storage import read_colmap, write_colmap
 
@@ -171,20 +128,7 @@ class VerifyScene(Step):
 
 
 class Reconstruct(Step):
-    """COLMAP's incremental mapping of a bag.
-
-    Parameters
-    ----------
-    intrinsics : {"estimated", "known"}
-        Whether the calibration is refined with the poses, or stays as it is.
-    seed : int
-        The same seed gives the same model: one thread works on a bag.
-
-    Raises
-    ------
-    MissingDependencyError
-        Without pycolmap.
-    """
+    """COLMAP's incremental mapping of a bag. The same seed gives the same model: one thread works on a bag."""
 
     packages = ("numpy", "pycolmap")
 
@@ -194,15 +138,7 @@ class Reconstruct(Step):
         self.seed = seed
 
     def __call__(self, verified: Mapping[str, NDArray[Any]], bag: Sequence[str]) -> Model:
-        """The model with the most images; of equals the one with the most landmarks.
-
-        Parameters
-        ----------
-        verified : mapping
-            From `VerifyScene`.
-        bag : sequence of str
-            The images' names.
-        """
+        """The model of `VerifyScene`'s database with the most images; of equals the one with the most landmarks."""
         pycolmap = _pycolmap()
         options = pycolmap.IncrementalPipelineOptions()
         options.min_model_size = SMALLEST_MODEL

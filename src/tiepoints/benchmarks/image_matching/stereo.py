@@ -156,14 +156,7 @@ class JudgePair(Step):
     ) -> dict[str, Value]:
         """The record of a pair, by the names of the details' columns.
 
-        Parameters
-        ----------
-        a, b : Features
-        matches : Matches
-        cameras : (CalibratedPose, CalibratedPose)
-            The true ones.
-        *depths : (Na,), (Nb,) float64
-            The depth of the keypoints, where both images have a depth map.
+        `cameras` are the true ones; `depths`, (Na,) and (Nb,), those of the keypoints where both images have a map.
         """
         points_a, points_b = (points.astype(np.float64) for points in matches.points(a, b))
         record: dict[str, Value] = {"matches": len(matches), "cost": matching_cost(a, b)[0], "rep3": None}
@@ -191,20 +184,9 @@ class JudgePair(Step):
 def judge_pair(
     points_a: ArrayLike, points_b: ArrayLike, a: CalibratedPose, b: CalibratedPose, track: Track
 ) -> PairPose:
-    """Estimate the pose of a pair and compare it with the truth.
+    """Estimate the pose of a pair from matched keypoints, (M, 2) pixels, and compare it with the true cameras.
 
-    Parameters
-    ----------
-    points_a, points_b : (M, 2) array
-        The matched keypoints in pixels, pixel-centre convention.
-    a, b : ((3, 3) array, (3, 3) array, (3,) array)
-        K, R, t of the true cameras, x_cam = R @ x_world + t.
-    track : Track
-
-    Returns
-    -------
-    result : PairPose
-        A failure, with infinite errors, if there are fewer than 8 matches or inliers.
+    A failure, with infinite errors, if there are fewer than 8 matches or inliers.
     """
     p, q = (np.ascontiguousarray(points, dtype=np.float64) for points in (points_a, points_b))
     estimate = _calibrated if track.estimator == "poselib" else _uncalibrated

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...datasets.scenes import Scene
 from ...metrics.poses import accuracies, mean_average_accuracy
-from ..published import IMAGE_MATCHING
+from .. import published
 from ..report import Column, Plot, Row, Series, Table, Value, less, more
 
 __all__ = ["SceneResult", "columns", "notes", "plots", "scene_values", "tables"]
@@ -97,7 +97,7 @@ def tables(results: Sequence[SceneResult]) -> tuple[Table, ...]:
     ]
     return (
         Table("results", columns(sizes), tuple(rows), ("maa10", "e_maa10", "mv_maa10"), rows[-1].group if rows else ""),
-        Table("published, for comparison", columns([5, 10, 25]), IMAGE_MATCHING),
+        Table("published, for comparison", columns([5, 10, 25]), published.rows("imb")),
     )
 
 
