@@ -111,3 +111,31 @@ def test_odometry(examples: Path, shared: Path, tmp_path: Path) -> None:
     places, wanted = found[:, :, 3], true[:, :, 3]
     scale = (places * wanted).sum() / (places**2).sum()
     assert np.linalg.norm(scale * places - wanted, axis=1).max() < 0.02 * np.linalg.norm(wanted[-1])
+
+
+def test_track_object(examples: Path, shared: Path, tmp_path: Path) -> None:
+    """A walking person of 17x50 pixels, for 40 frames: the boxes overlap with the given ones."""
+    scene = shared / "data" / "otb_crossing"
+    if not scene.is_dir():
+        pytest.skip(f"no {scene}")
+    (tmp_path / "frames").mkdir()
+    for path in sorted((scene / "img").iterdir())[:40]:
+        shutil.copy(path, tmp_path / "frames")
+    lines = (scene / "groundtruth_rect.txt").read_text().split("\n")[:40]
+    true = np.array([line.replace(",", " ").split() for line in lines], float)
+    script, out = examples / "track_object.py", tmp_path / "boxes.csv"
+    box = ",".join(f"{number:g}" for number in true[0])
+    command = [sys.executable, str(script), str(tmp_path / "frames"), "--box", box, "--out", str(out)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("40 frames; the object was lost in ")
+    found = np.array([row[2:] for row in csv.reader(out.read_text().splitlines())], float)
+    low, high = (
+        np.maximum(found[:, :2], true[:, :2]),
+        np.minimum(found[:, :2] + found[:, 2:], true[:, :2] + true[:, 2:]),
+    )
+    shared_area = np.clip(high - low, 0, None).prod(axis=1)
+    overlap = shared_area / (found[:, 2:].prod(axis=1) + true[:, 2:].prod(axis=1) - shared_area)
+    assert overlap.mean() > 0.7 and (overlap > 0.5).mean() > 0.9
