@@ -30,7 +30,7 @@ _MOST = 3.0  # pixels: keypoints move by at most so much
 _SCALE = 4.0  # patches that differ more in scale are left alone
 _EDGE = 1600  # pixels: larger photographs are shrunk first
 _SMOOTH = 0.7  # pixels
-_KEPT = 64  # photographs in memory
+_KEPT = 32  # photographs in memory, of at most 7 MB each
 _AT_ONCE = 4000  # patches
 
 
