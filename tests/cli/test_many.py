@@ -147,6 +147,28 @@ def test_photographs_that_exif_turns_are_named_for_hloc(examples: Path, tmp_path
     assert "turned by EXIF" not in database.stderr
 
 
+def test_keypoints_of_the_stored_pixels_for_hloc(examples: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i in (1, 2):
+        Image.open(examples / f"desk_{i}.jpg").save(tmp_path / "photos" / f"{i}.png", exif=exif if i == 2 else None)
+    files = {}
+    for name, options in (("upright", []), ("stored", ["--stored-pixels"])):
+        result = run("match", tmp_path / "photos", "-e", "orb", "--out", tmp_path / f"{name}.h5", *options)
+        assert ("turned by EXIF" in result.stderr) == (name == "upright")
+        with FeatureReader(tmp_path / f"{name}-features.h5") as reader:
+            files[name] = {image: reader[image] for image in reader}
+    np.testing.assert_array_equal(files["upright"]["1.png"].keypoints, files["stored"]["1.png"].keypoints)
+    upright, stored = files["upright"]["2.png"], files["stored"]["2.png"]
+    assert upright.image_size == (480, 640) and stored.image_size == (640, 480)
+    # turned clockwise to be upright: the stored x is the upright y
+    np.testing.assert_allclose(stored.keypoints[:, 0], upright.keypoints[:, 1], atol=1e-3)
+    np.testing.assert_allclose(stored.keypoints[:, 1], 479 - upright.keypoints[:, 0], atol=1e-3)
+    refused = run("match", examples / "desk_1.jpg", examples / "desk_2.jpg", "--stored-pixels")
+    assert refused.exit_code == 2 and "--stored-pixels: for a FOLDER" in refused.stderr
+
+
 def test_deep_images_on_one_scale(examples: Path, tmp_path: Path) -> None:
     """Frames of a thermal camera, one of them with something hot in a third of the picture."""
     scene = tp.read(examples / "desk_1.jpg", grey=True).astype(np.uint16) * 20 + 27000

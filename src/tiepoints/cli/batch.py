@@ -156,7 +156,7 @@ def say_turned(photographs: Collection, names: Iterable[Any]) -> None:
         say(
             f"{len(turned)} of {len(names)} photographs are turned by EXIF, for instance {shown(turned[0])}: keypoints "
             "are in pixels of the upright picture. hloc and COLMAP read the stored pixels: for them `tiepoints match` "
-            "writes --out FILE.db, or turn the files themselves (exiftran -ai)",
+            "of a folder writes --out FILE.db, or FILE.h5 with --stored-pixels",
             err=True,
         )
 

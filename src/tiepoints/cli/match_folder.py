@@ -60,12 +60,19 @@ class Wanted(NamedTuple):
     store: Path | None
     shard: Shard | None
     early_stop: bool
+    stored_pixels: bool
     as_json: bool
 
 
 def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that only a FOLDER takes."""
     for option in (
+        click.option(
+            "--stored-pixels",
+            is_flag=True,
+            help="Of a FOLDER to FILE.h5: keypoints in pixels of the files as they are stored, without EXIF's "
+            "rotation, as hloc and COLMAP read them.",
+        ),
         early_option,
         shard_option,
         store_option("--out with .work added"),
@@ -278,9 +285,13 @@ def _write(wanted: Wanted, photographs: Collection, features: Results, views: Co
     if wanted.out.suffix == ".db":
         export_colmap(wanted.out, photographs, features, views, camera_mode=wanted.camera_mode, focal=wanted.focal)
         return {}
-    say_turned(photographs, features)
+    if not wanted.stored_pixels:
+        say_turned(photographs, features)
     matches, keypoints = _outputs(wanted.out)
-    failed: dict[Any, str] = {**export_features(keypoints, features, made_with=repr(features.step))}
+    stored_in = photographs if wanted.stored_pixels else None
+    failed: dict[Any, str] = {
+        **export_features(keypoints, features, made_with=repr(features.step), stored_in=stored_in)
+    }
     return failed | export_matches(matches, views, features)
 
 

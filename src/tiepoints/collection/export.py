@@ -161,8 +161,9 @@ def export_features(
     made_with: str = "",
     overwrite: bool = True,
     attributes: Mapping[str, str] | None = None,
+    stored_in: Collection | None = None,
 ) -> dict[str, str]:
-    """Write features into an HDF5 file as hloc reads it, in pixels of the upright images.
+    """Write features into an HDF5 file as hloc reads it.
 
     Parameters
     ----------
@@ -174,6 +175,9 @@ def export_features(
         Replace an old file; otherwise add to it.
     attributes : mapping, optional
         Further texts that the file keeps, by their names.
+    stored_in : Collection, optional
+        The photographs: keypoints are then in pixels of the files as they are stored, as hloc and COLMAP read them. By
+        default they are in pixels of the upright images.
 
     Returns
     -------
@@ -195,7 +199,10 @@ def export_features(
     with FeatureWriter(path, made_with=made_with, overwrite=overwrite) as writer:
 
         def write(name: str) -> None:
-            writer.write(name, features[name], key=features.key(name) if isinstance(features, Results) else "")
+            found = features[name]
+            if stored_in is not None and stored_in[name].frame is None:
+                found = stored_features(found, stored_in[name].header.orientation)
+            writer.write(name, found, key=features.key(name) if isinstance(features, Results) else "")
 
         writer.attributes(**(attributes or {}))
         return _each(features, write)
