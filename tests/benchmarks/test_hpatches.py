@@ -16,7 +16,6 @@ from PIL import Image
 
 import tiepoints as tp
 from tiepoints.benchmarks import Method, Report, evaluate_hpatches, method
-from tiepoints.benchmarks.hpatches import with_examples, with_time
 from tiepoints.collection import Processes, Serial, Threads
 from tiepoints.errors import InvalidInputError, StorageError
 from tiepoints.extraction.base import Detections
@@ -219,10 +218,11 @@ def test_correspondences_are_the_mean_over_five_seeds() -> None:
 def test_examples_and_times_are_added(data: Path) -> None:
     methods = [method("orb", max_keypoints=200), method("sift", max_keypoints=100)]
     report = evaluate_hpatches(methods, data)
-    pictured = with_examples(report, methods, data)
+    pictured = evaluate_hpatches(methods, data, pictures=True)
     assert len(pictured.pictures) == 4 and all(p.pixels.ndim == 3 for p in pictured.pictures)
     assert any("orb, illumination: " in p.caption and "i_two/1.png" in p.caption for p in pictured.pictures)
-    timed = with_time(pictured, methods, data)
+    timed = evaluate_hpatches(methods, data, pictures=True, timed=True)
+    assert len(timed.pictures) == 4
     assert timed.tables[-1].row("OpenCV SIFT").values["extract_to_sift"] == 1
     assert {row.method for row in timed.tables[-1].rows} == {"OpenCV SIFT", "OpenCV ORB", "orb", "sift"}
     assert len(timed.plots) == len(report.plots) + 2

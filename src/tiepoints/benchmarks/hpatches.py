@@ -5,11 +5,12 @@ The same for whatever has its layout, and for pairs that are judged by correspon
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..collection import Collection, Engine, Extract, Results, Step
 from ..datasets.planar import Pair, read_sequences
@@ -29,7 +30,7 @@ from .report import Column, Picture, Plot, Report, Row, Series, Table, Value, mo
 from .speed import time_methods, usual_table
 from .timing import scene
 
-__all__ = ["evaluate_hpatches", "with_examples", "with_time"]
+__all__ = ["evaluate_hpatches"]
 
 _STEPS = [f"{t:g}" for t in THRESHOLDS]
 _SHOWN = ("1", "3", "5", "10")
@@ -70,6 +71,8 @@ def evaluate_hpatches(
     profile: str | Profile = "d2net",
     store: PathLike | None = None,
     engine: Engine | None = None,
+    pictures: bool = False,
+    timed: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Evaluate extractors on HPatches, or on other planar or marked pairs in its layout.
@@ -86,6 +89,11 @@ def evaluate_hpatches(
         Folder that keeps the features and the scores; without it they are computed and forgotten.
     engine : Engine, optional
         Of `tiepoints.collection`; threads by default.
+    pictures : bool
+        Whether the report gets every method's matches of the pair in the middle of each part of the data.
+    timed : bool
+        Whether it gets a table of times beside OpenCV's SIFT, and plots of accuracy against them: the first image that
+        was judged, at 640x480 and with the keypoints that each method gives there, 5 alternating runs.
     progress : callable, optional
 
     Returns
@@ -122,6 +130,11 @@ def evaluate_hpatches(
     chosen = methods_of(methods)
     data = read_sequences(roots)
     photos = Collection.from_paths(data.images)
+    by_split: dict[str, list[Pair]] = {}
+    for pair in data.pairs:
+        if pair.homography is not None and pictures:
+            by_split.setdefault(pair.split, []).append(pair)
+    examples: dict[str, list[Picture]] = {split: [] for split in by_split}
     details: list[dict[str, Value]] = []
     unreadable: dict[Any, str] = {}
     with runner(store, engine, progress) as through:
@@ -139,6 +152,10 @@ def evaluate_hpatches(
                 if (pair.a, pair.b) in scores:
                     about: dict[str, Value] = {"method": one.label, "split": pair.split, "sequence": pair.sequence}
                     details.append(about | {"pair": f"{pair.a} {pair.b}"} | scores[pair.a, pair.b])
+            for split, several in by_split.items():
+                pair = several[len(several) // 2]
+                if pair.a in features and pair.b in features:
+                    examples[split].append(_example(one.label, pair, features, photos))
     if not details:
         raise StorageError(f"no pair can be judged, and this is one reason: {next(iter(unreadable.values()))}")
     notes = [*data.notes, *(f"not readable, so its pairs are not in any mean: {why}" for why in unreadable.values())]
@@ -161,6 +178,15 @@ def evaluate_hpatches(
         rows = tuple(_rows(labels, marked, _CORRESPONDENCES))
         tables.append(Table("Marked correspondences", _CORRESPONDENCES, rows, ("corr3", "corr10")))
         plots += _plots(tables[-1], "corr", "Correspondences", complete)
+    if timed:
+        judged = {record["pair"] for record in details}
+        first = next(data.images[pair.a] for pair in data.pairs if f"{pair.a} {pair.b}" in judged)
+        times, more_plots = _times(chosen, read(first), tables[0])
+        tables.append(times)
+        plots += more_plots
+        notes.append(
+            "times are ratios of this run on this machine; `tiepoints bench speed` measures them with more care"
+        )
     return Report(
         title="HPatches" if data.hpatches else "Pairs with known geometry",
         protocol=rules.name if planar else "correspondences",
@@ -171,6 +197,7 @@ def evaluate_hpatches(
         notes=tuple(notes),
         details=tuple(details),
         plots=tuple(plots),
+        pictures=tuple(itertools.chain(*examples.values())),
         incomplete=bool(unreadable),
         about=versions("opencv-contrib-python-headless", "numpy") | {one.label: repr(one.extractor) for one in chosen},
     )
@@ -250,67 +277,32 @@ def _points(x: Table, x_key: str, y: Table, y_key: str) -> tuple[Series, ...]:
     )
 
 
-def with_examples(
-    report: Report,
-    methods: Sequence[Method],
-    roots: PathLike | Sequence[PathLike],
-    *,
-    store: PathLike | None = None,
-    threshold: float = 3.0,
-) -> Report:
-    """The report of `evaluate_hpatches` with a picture of every method's matches, correct within `threshold` pixels.
-
-    The pair in the middle of each part of the data is shown, for every method the same; features come from the store.
-    """
-    data = read_sequences(roots)
-    by_split: dict[str, list[Pair]] = {}
-    for pair in data.pairs:
-        if pair.homography is not None:
-            by_split.setdefault(pair.split, []).append(pair)
-    pictures = []
-    with runner(store) as through:
-        for split, pairs in by_split.items():
-            pair = pairs[len(pairs) // 2]
-            photos = Collection.from_paths({name: data.images[name] for name in (pair.a, pair.b)})
-            for method in methods:
-                features = through("examples", Extract(method.extractor), photos)
-                if len(features) == 2:
-                    pictures.append(_example(f"{method.label}, {split}", pair, features, photos, threshold))
-    return replace(report, pictures=(*report.pictures, *pictures))
-
-
-def with_time(report: Report, methods: Sequence[Method], roots: PathLike | Sequence[PathLike]) -> Report:
-    """The report with a table of times beside OpenCV's SIFT, and plots of accuracy against them.
-
-    The first image that was judged, at 640x480 and with the keypoints that each method gives there, 5 alternating runs.
-    """
-    data = read_sequences(roots)
-    judged = {record["pair"] for record in report.details}
-    photograph = read(next(data.images[pair.a] for pair in data.pairs if f"{pair.a} {pair.b}" in judged))
+def _times(methods: Sequence[Method], photograph: NDArray[np.uint8], results: Table) -> tuple[Table, list[Plot]]:
+    """A table of times, and plots of the accuracy in the table of results against them."""
     count = max(method.extractor.max_keypoints for method in methods)
     timed = time_methods(methods, scene(photograph, (640, 480)), count, _RUNS)
     times = usual_table(f"Time at 640x480, one image of the data, median of {_RUNS} alternating runs", timed)
-    keys = [column.key for column in report.table.columns]
-    key, title = ("mma3", "MMA@3") if "mma3" in keys else ("corr3", "correspondences within 3 px")
+    planar = any(column.key == "mma3" for column in results.columns)
+    key, title = ("mma3", "MMA@3") if planar else ("corr3", "correspondences within 3 px")
     plots = []
-    for what, label in (("extraction", "OpenCV SIFT"), ("matching", "OpenCV BFMatcher on SIFT")):
-        ratio = "extract_to_sift" if what == "extraction" else "match_to_sift"
-        points = _points(times, ratio, report.table, key)
-        label = f"time of {what} / {label}"
+    for what, ratio, peer in (
+        ("extraction", "extract_to_sift", "OpenCV SIFT"),
+        ("matching", "match_to_sift", "OpenCV BFMatcher on SIFT"),
+    ):
+        label, points = f"time of {what} / {peer}", _points(times, ratio, results, key)
         plots.append(Plot(f"Accuracy against time of {what}", label, title, points, "points", log_x=True))
-    note = "times are ratios of this run on this machine; `tiepoints bench speed` measures them with more care"
-    return replace(report, tables=(*report.tables, times), plots=(*report.plots, *plots), notes=(*report.notes, note))
+    return times, plots
 
 
-def _example(title: str, pair: Pair, features: Results, photos: Collection, threshold: float) -> Picture:
+def _example(label: str, pair: Pair, features: Results, photos: Collection) -> Picture:
     a, b = features[pair.a], features[pair.b]
     matches = match(a, b)
     assert pair.homography is not None
-    correct = homography_error(pair.homography, *matches.points(a, b)) <= threshold
+    correct = homography_error(pair.homography, *matches.points(a, b)) <= 3
     images = photos[pair.a].read(), photos[pair.b].read()
     drawn = plot_matches(*images, a, b, matches, correct, max_lines=300, max_size=800)
     caption = (
-        f"{title}: {np.count_nonzero(correct)} of {len(matches)} matches of {pair.a} and "
-        f"{pair.b.rpartition('/')[2]} are correct within {threshold:g} px"
+        f"{label}, {pair.split}: {np.count_nonzero(correct)} of {len(matches)} matches of {pair.a} and "
+        f"{pair.b.rpartition('/')[2]} are correct within 3 px"
     )
     return Picture(caption, drawn)

@@ -37,6 +37,12 @@ _DESCRIPTION = (
 )
 
 
+_PEERS = {
+    "extract": ("/ SIFT", 2, "relative to OpenCV's SIFT in the same runs"),
+    "match": ("/ BFMatcher", 2, "relative to OpenCV's BFMatcher on SIFT's descriptors in the same runs"),
+}
+
+
 @dataclass(frozen=True)
 class Timed:
     """One method at one size and number of keypoints."""
@@ -227,52 +233,38 @@ def usual_table(title: str, timed: Sequence[Timed], peaks: Mapping[str, float | 
         less("peak_mb", "peak MB", 0, "memory of a process that extracts the image, Python and libraries included"),
     )
     sift, orb = timed[0], timed[1]
-    rows = tuple(
-        Row(
-            t.name,
-            {
-                "keypoints": t.keypoints,
-                "extract_ms": statistics.median(t.extract),
-                "extract_to_sift": ratio(t.extract, sift.extract),
-                "extract_to_orb": ratio(t.extract, orb.extract),
-                "match_ms": statistics.median(t.match),
-                "match_to_sift": ratio(t.match, sift.match),
-                "peak_mb": (peaks or {}).get(t.name),
-            },
-        )
-        for t in timed
-    )
-    return Table(title, columns, rows, ("extract_ms", "match_ms", "peak_mb"))
+    rows = []
+    for t in timed:
+        extract = statistics.median(t.extract), ratio(t.extract, sift.extract), ratio(t.extract, orb.extract)
+        matching = statistics.median(t.match), ratio(t.match, sift.match)
+        figures = (t.keypoints, *extract, *matching, (peaks or {}).get(t.name))
+        rows.append(Row(t.name, dict(zip((column.key for column in columns), figures, strict=True))))
+    return Table(title, columns, tuple(rows), ("extract_ms", "match_ms", "peak_mb"))
 
 
 def _growth(title: str, timed: Mapping[_Task, Sequence[Timed]], what: str, in_pixels: bool) -> tuple[Table, Plot]:
     """Medians of each task with their ratio to SIFT's, the exponent of the growth, and its curves."""
-    unit, label = ("pixels", "pixels") if in_pixels else ("keypoints", "keypoints asked for")
-    keys = {task: math.prod(task[0]) if in_pixels else task[1] for task in timed}
-    peer = (
-        ("/ SIFT", "OpenCV's SIFT")
-        if what == "extract"
-        else ("/ BFMatcher", "OpenCV's BFMatcher on SIFT's descriptors")
-    )
     columns: list[Column] = []
-    for (size, count), key in keys.items():
-        columns.append(Column(f"ms_{key}", f"{f'{size[0]}x{size[1]}' if in_pixels else count}, ms", 1, "median"))
-        columns.append(Column(f"to_sift_{key}", peer[0], 2, f"relative to {peer[1]} in the same runs"))
+    values: dict[str, dict[str, Value]] = {t.name: {} for t in next(iter(timed.values()))}
+    curves: dict[str, list[tuple[float, float, float]]] = {name: [] for name in values}
+    for (size, count), several in timed.items():
+        key, name = (math.prod(size), f"{size[0]}x{size[1]}") if in_pixels else (count, str(count))
+        columns += [Column(f"ms_{key}", f"{name}, ms", 1, "median"), Column(f"to_sift_{key}", *_PEERS[what])]
+        for t in several:
+            times = getattr(t, what)
+            median = statistics.median(times)
+            values[t.name] |= {f"ms_{key}": median, f"to_sift_{key}": ratio(times, getattr(several[0], what))}
+            # The growth is over the keypoints that were really found.
+            curves[t.name].append((key, key if in_pixels else t.keypoints, median))
+    unit = "pixels" if in_pixels else "keypoints"
     text = f"exponent p of time ~ {unit}^p, fitted to the medians; 1 is proportional"
     columns.append(Column("exponent", "growth", 2, text))
     rows, series = [], []
-    for place, several in enumerate(zip(*timed.values(), strict=True)):
-        times = [getattr(one, what) for one in several]
-        medians = [statistics.median(some) for some in times]
-        ratios = [ratio(some, getattr(all_[0], what)) for some, all_ in zip(times, timed.values(), strict=True)]
-        values: dict[str, Value] = {f"ms_{key}": value for key, value in zip(keys.values(), medians, strict=True)}
-        values |= {f"to_sift_{key}": value for key, value in zip(keys.values(), ratios, strict=True)}
-        # Over the keypoints that were really found.
-        values["exponent"] = _exponent(
-            list(keys.values()) if in_pixels else [one.keypoints for one in several], medians
-        )
-        rows.append(Row(several[0].name, values))
-        series.append(Series(several[0].name, tuple(map(float, keys.values())), tuple(medians), reference=place < 2))
+    for name, curve in curves.items():
+        asked, found, medians = zip(*curve, strict=True)
+        rows.append(Row(name, values[name] | {"exponent": _exponent(found, medians)}))
+        series.append(Series(name, tuple(map(float, asked)), medians, reference=name in (SIFT, ORB)))
+    label = unit if in_pixels else "keypoints asked for"
     plot = Plot(title, label, "median, ms", tuple(series), log_x=True, log_y=True)
     return Table(title, tuple(columns), tuple(rows)), plot
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = ["ORB", "SIFT", "alternating", "opencv_match", "opencv_orb", "opencv_s
 
 UInt8 = NDArray[np.uint8]
 K = TypeVar("K")
+D = TypeVar("D", bound=np.generic)
 
 #: The peers' names in the tables.
 SIFT, ORB = "OpenCV SIFT", "OpenCV ORB"
@@ -57,25 +59,18 @@ def opencv_sift(image: UInt8, count: int) -> Callable[[], tuple[int, NDArray[np.
         threshold /= 1.5
     detector = cv2.SIFT.create(nfeatures=count, contrastThreshold=threshold)
 
-    def run() -> tuple[int, NDArray[np.float32]]:
-        points, descriptors = detector.detectAndCompute(grey, None)
-        # OpenCV keeps all that are as good as the last one, and may so return some more.
-        found = np.zeros((0, 128), np.float32) if descriptors is None else np.asarray(descriptors, np.float32)
-        return min(len(points), count), found[:count]
-
-    return run
+    return partial(_detect, detector, grey, count, np.zeros((0, 128), np.float32))
 
 
 def opencv_orb(image: UInt8, count: int) -> Callable[[], tuple[int, UInt8]]:
     """OpenCV's own ORB with its defaults and `count` keypoints; as `opencv_sift`."""
-    grey = to_grey(image)
-    detector = cv2.ORB.create(nfeatures=count)
+    return partial(_detect, cv2.ORB.create(nfeatures=count), to_grey(image), count, np.zeros((0, 32), np.uint8))
 
-    def run() -> tuple[int, UInt8]:
-        points, descriptors = detector.detectAndCompute(grey, None)
-        return len(points), np.zeros((0, 32), np.uint8) if descriptors is None else np.asarray(descriptors, np.uint8)
 
-    return run
+def _detect(detector: Any, grey: UInt8, count: int, nothing: NDArray[D]) -> tuple[int, NDArray[D]]:
+    points, descriptors = detector.detectAndCompute(grey, None)
+    # OpenCV keeps all that are as good as the last one, and may so return some more.
+    return min(len(points), count), nothing if descriptors is None else descriptors[:count].astype(nothing.dtype)
 
 
 def opencv_match(a: NDArray[np.float32] | UInt8, b: NDArray[np.float32] | UInt8) -> Callable[[], int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,7 +17,6 @@ from .report import Column, Plot, Report, Row, Series, Table, Value, less, versi
 __all__ = [
     "Alignment",
     "Trajectory",
-    "TrajectoryErrors",
     "evaluate_trajectories",
     "read_trajectory",
     "trajectory_errors",
@@ -48,47 +46,6 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class TrajectoryErrors:
-    """How far an estimated trajectory is from the true one.
-
-    Parameters
-    ----------
-    ate : mapping
-        "rmse", "mean", "median", "max" of the distances after alignment, in the truth's unit.
-    rpe, rpe_degrees : mapping
-        The same of the relative translation's error (in the truth's unit) and of the relative rotation's (degrees).
-    scale : float
-        What the estimate was multiplied with.
-    matched, truth : int
-        Poses that were compared, and poses of the truth.
-    length : float
-        Of the true trajectory, as far as it was compared.
-    distances : (matched,) float64
-        The distances behind `ate`, in the order of time.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tiepoints.benchmarks.trajectories import trajectory_errors
-    >>> from tiepoints.datasets.trajectories import Trajectory
-    >>> poses = np.tile(np.eye(4), (4, 1, 1))
-    >>> poses[:, :3, 3] = [[0, 0, 0], [1, 0, 0], [1, 2, 0], [0, 1, 3]]
-    >>> errors = trajectory_errors(Trajectory(poses), Trajectory(poses), align="none")
-    >>> errors.matched, errors.ate["max"], errors.scale
-    (4, 0.0, 1.0)
-    """
-
-    ate: Mapping[str, float]
-    rpe: Mapping[str, float]
-    rpe_degrees: Mapping[str, float]
-    scale: float
-    matched: int
-    truth: int
-    length: float
-    distances: Float64
-
-
 def trajectory_errors(
     estimate: Trajectory,
     truth: Trajectory,
@@ -96,7 +53,7 @@ def trajectory_errors(
     align: Alignment = "sim3",
     max_difference: float = 0.02,
     delta: int = 1,
-) -> TrajectoryErrors:
+) -> tuple[dict[str, float], Float64]:
     """Compare two trajectories.
 
     Parameters
@@ -109,6 +66,16 @@ def trajectory_errors(
         Seconds; poses that are further apart in time are not compared.
     delta : int
         Frames between the poses whose relative motion RPE compares: all pairs (i, i + delta).
+
+    Returns
+    -------
+    values : dict
+        `ate_rmse`, `ate_mean`, `ate_median` and `ate_max` of the distances after alignment, in the truth's unit; the
+        same of the relative translation's error as `rpe_...`, in that unit, and of the relative rotation's as
+        `rpe_degrees_...`; `scale`, what the estimate was multiplied with; `matched`, the number of poses that were
+        compared, and `coverage`, their share of the true poses; `length` of the true trajectory as far as compared.
+    distances : (matched,) float64
+        Those behind `ate_...`, in the order of time.
 
     Raises
     ------
@@ -125,9 +92,9 @@ def trajectory_errors(
     >>> poses[:, :3, 3] = [[0, 0, 0], [1, 0, 0], [1, 2, 0], [0, 1, 3]]
     >>> half = poses.copy()
     >>> half[:, :3, 3] /= 2
-    >>> found = trajectory_errors(Trajectory(half), Trajectory(poses))
-    >>> round(found.scale, 6), round(found.ate["rmse"], 6)
-    (2.0, 0.0)
+    >>> values, distances = trajectory_errors(Trajectory(half), Trajectory(poses))
+    >>> round(values["scale"], 6), round(values["ate_rmse"], 6), values["matched"], distances.shape
+    (2.0, 0.0, 4, (4,))
     """
     if align not in get_args(Alignment):
         raise InvalidInputError(f"{align!r} is no alignment; known are {', '.join(get_args(Alignment))}")
@@ -154,16 +121,11 @@ def trajectory_errors(
         poses[:, :3, :3] = moved.R @ poses[:, :3, :3]
     distances = absolute_errors(poses[:, :3, 3], true[:, :3, 3])
     translations, rotations = relative_errors(poses, true, delta)
-    return TrajectoryErrors(
-        ate=statistics(distances),
-        rpe=statistics(translations),
-        rpe_degrees=statistics(rotations),
-        scale=scale,
-        matched=matched,
-        truth=len(truth),
-        length=float(np.linalg.norm(np.diff(true[:, :3, 3], axis=0), axis=1).sum()),
-        distances=distances,
-    )
+    length = float(np.linalg.norm(np.diff(true[:, :3, 3], axis=0), axis=1).sum())
+    values = {"scale": scale, "matched": matched, "coverage": matched / len(truth), "length": length}
+    for key, errors in (("ate", distances), ("rpe", translations), ("rpe_degrees", rotations)):
+        values |= {f"{key}_{what}": value for what, value in statistics(errors).items()}
+    return values, distances
 
 
 def _associated(estimate: Trajectory, truth: Trajectory, max_difference: float) -> tuple[Float64, Float64]:
@@ -227,17 +189,13 @@ def evaluate_trajectories(
     rows, series, notes = [], [], []
     details: list[Mapping[str, Value]] = []
     for name, estimate in estimates.items():
-        found = trajectory_errors(estimate, truth, align=align, max_difference=max_difference, delta=delta)
-        values: dict[str, Value] = {f"{k}_{what}": v for k in _ERRORS for what, v in getattr(found, k).items()}
-        values |= {"matched": found.matched, "coverage": found.matched / found.truth}
-        values |= {"scale": found.scale, "length": found.length}
+        values, distances = trajectory_errors(estimate, truth, align=align, max_difference=max_difference, delta=delta)
         rows.append(Row(name, values))
-        frames = tuple(float(i) for i in range(found.matched))
-        series.append(Series(name, frames, tuple(found.distances.tolist())))
-        details += [{"method": name, "frame": i, "ate": float(d)} for i, d in enumerate(found.distances)]
-        if found.matched < found.truth:
+        series.append(Series(name, tuple(map(float, range(len(distances)))), tuple(distances.tolist())))
+        details += [{"method": name, "frame": i, "ate": float(d)} for i, d in enumerate(distances)]
+        if len(distances) < len(truth):
             notes.append(
-                f"{name}: {found.matched} of {found.truth} true poses were compared; the others have no partner"
+                f"{name}: {len(distances)} of {len(truth)} true poses were compared; the others have no partner"
             )
     moved = {"sim3": "Sim(3)", "se3": "SE(3)", "none": "no"}[align]
     return Report(

@@ -39,17 +39,14 @@ def print_report(report: Report, console: Console | None = None) -> None:
     <BLANKLINE>
     """
     from rich.console import Console
-    from rich.measure import Measurement
 
     console = console or Console()
     console.print(f"[bold]{_safe(report.title)}[/bold], protocol {_safe(report.protocol)}", highlight=False)
     sources = report.sources
     for table in report.tables:
         console.print(f"\n[italic]{_safe(table.title)}[/italic]", highlight=False)
-        drawn, before = _rich_table(table, sources), console.width
-        console.width = 10_000  # rich never draws wider than its console, whatever it is told
-        console.width = max(before, Measurement.get(console, console.options, drawn).maximum)
-        console.print(drawn, soft_wrap=True)
+        before, console.width = console.width, 10_000  # rich never draws wider than its console, whatever it is told
+        console.print(_rich_table(table, sources), soft_wrap=True)
         console.width = before
     console.print()
     if report.table.verdict:

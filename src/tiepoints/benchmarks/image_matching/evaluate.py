@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
@@ -159,7 +159,7 @@ def evaluate_image_matching(
         description=_description(options),
         tables=tables(found),
         notes=tuple(notes(found)),
-        details=tuple(_details(found)),
+        details=tuple(record for result in found for record in result.records),
         plots=plots(found),
         pictures=tuple(examples),
         incomplete=any(result.incomplete for result in found),
@@ -183,15 +183,15 @@ def _evaluate_scene(
         wanted = list(dict.fromkeys((*(used.pairs if options.stereo else ()), *in_bags)))
         matches = _all_of(through("matching", MatchPair(options.ratio_of(method)), wanted, features))
         records: list[Mapping[str, Any]] = []
+        about: dict[str, Value] = {"method": method.label, "dataset": scene.dataset, "scene": scene.name}
         notes = [f"an image is left out: {why}" for why in features.failed.values()]
         if options.stereo:
             judged = through("poses", JudgePair(options.tracks), _stereo_inputs(used, features, matches, through))
-            miss: dict[str, Value] = {"matches": 0, "cost": 1.0, "rep3": None}
-            for name in options.tracks:
-                miss |= {f"{name}_inliers": 0, f"{name}_rotation": np.inf, f"{name}_translation": np.inf}
-                miss[f"{name}_ms3"] = None
+            failed = {"inliers": 0, "rotation": np.inf, "translation": np.inf, "ms3": None}
+            miss = {"matches": 0, "cost": 1.0, "rep3": None}
+            miss |= {f"{name}_{key}": value for name in options.tracks for key, value in failed.items()}
             for a, b in used.pairs:
-                records.append({"task": "stereo", "image_a": a, "image_b": b} | judged.get((a, b), miss))
+                records.append(about | {"task": "stereo", "image_a": a, "image_b": b} | judged.get((a, b), miss))
             notes += [f"{' and '.join(pair)} count as a miss: {why}" for pair, why in judged.failed.items()]
         if bags:
             cameras = [
@@ -207,16 +207,10 @@ def _evaluate_scene(
             for some in bags.values():
                 for index, bag in enumerate(some):
                     counts = [(len(matches[pair]), kept[pair]) for pair in pairs_of(bag)]
-                    records.append(bag_record(used, bag, index, models.get(bag, Model({})), counts))
+                    records.append(about | bag_record(used, bag, index, models.get(bag, Model({})), counts))
             notes += [f"a bag of {len(bag)} has no model: {why}" for bag, why in models.failed.items()]
         keypoints = float(np.mean([len(features[name]) for name in used.views]))
     return SceneResult(used, method.label, keypoints, records, (*scene.notes, *notes, *drawn), incomplete=bool(notes))
-
-
-def _details(results: Iterable[SceneResult]) -> Iterator[dict[str, Value]]:
-    for result in results:
-        about: dict[str, Value] = {"method": result.method, "dataset": result.scene.dataset, "scene": result.scene.name}
-        yield from (about | dict(record) for record in result.records)
 
 
 def _readable(scene: Scene, features: Results) -> Scene:

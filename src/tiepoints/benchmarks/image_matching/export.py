@@ -124,41 +124,18 @@ def _config(one: Method, datasets: set[str], most: int, ratio: float, threshold:
     if custom:
         matching["custom_matches_name"] = f"{label}-mutual-{ratio:g}"
     else:
-        matching |= {
-            "matcher": {
-                "method": "nn",
-                "distance": "Hamming" if binary else "L2",
-                "flann": not binary,
-                "num_nn": 1,
-                "filtering": {"type": "snn_ratio_pairwise", "threshold": ratio},
-                "symmetric": {"enabled": True, "reduce": "both"},
-            },
-            "outlier_filter": {"method": "none"},
-        }
-    geometry = {
-        "method": "cmp-degensac-f",
-        "threshold": threshold,
-        "confidence": 0.999999,
-        "max_iter": 100_000,
-        "error_type": "sampson",
-        "degeneracy_check": True,
-    }
+        matcher = {"method": "nn", "distance": "Hamming" if binary else "L2", "flann": not binary, "num_nn": 1}
+        filtering = {"type": "snn_ratio_pairwise", "threshold": ratio}
+        matching["matcher"] = matcher | {"filtering": filtering, "symmetric": {"enabled": True, "reduce": "both"}}
+        matching["outlier_filter"] = {"method": "none"}
+    geometry = {"method": "cmp-degensac-f", "threshold": threshold, "confidence": 0.999999, "max_iter": 100_000}
+    geometry |= {"error_type": "sampson", "degeneracy_check": True}
+    about = {"method_name": metadata.name, "method_description": f"{metadata.summary}. {metadata.paper}"}
+    blank = dict.fromkeys(("authors", "contact_email", "link_to_website", "link_to_pdf"), "")
+    keypoints = next(category for category in _CATEGORIES if most <= category)
     content: dict[str, Any] = {
-        "metadata": {
-            "publish_anonymously": False,
-            "authors": "",
-            "contact_email": "",
-            "method_name": metadata.name,
-            "method_description": f"{metadata.summary}. {metadata.paper}",
-            "link_to_website": "",
-            "link_to_pdf": "",
-        },
-        "config_common": {
-            "json_label": label,
-            "keypoint": label,
-            "descriptor": label,
-            "num_keypoints": next(category for category in _CATEGORIES if most <= category),
-        },
+        "metadata": {"publish_anonymously": False} | about | blank,
+        "config_common": dict.fromkeys(("json_label", "keypoint", "descriptor"), label) | {"num_keypoints": keypoints},
     }
     for dataset in sorted(datasets):
         content[f"config_{dataset}_stereo"] = matching | {"geom": geometry}

@@ -76,7 +76,6 @@ def command(
     """
     check_reports(outs, details)
     from ...benchmarks import default_store, evaluate_hpatches
-    from ...benchmarks.hpatches import with_examples, with_time
 
     methods = make_methods(specs, max_keypoints, max_size)
     folder = default_store() if store is None else store
@@ -89,10 +88,8 @@ def command(
             profile=profile,
             store=folder,
             engine=where,
+            pictures=html,
+            timed=html if timed is None else timed,
             progress=progress,
         )
-        if html:
-            report = with_examples(report, methods, roots, store=folder)
-        if timed or (timed is None and html):
-            report = with_time(report, methods, roots)
     deliver(report, outs, details, as_json)
