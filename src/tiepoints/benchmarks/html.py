@@ -183,7 +183,8 @@ def plot_svg(plot: Plot) -> str:
             face: Any = {"markerfacecolor": "none"} if series.reference else {}
             (line,) = axes.plot(x[kept], y[kept], style, marker="o", markersize=4 if style else 7, **face)
             drawn.append((line, f" {series.label[:40]}"))  # a label that begins with _ would be left out
-        axes.set(xscale="log" if plot.log_x else "linear", yscale="log" if plot.log_y else "linear")
+        log = "log" if any(np.size(line.get_xdata()) for line, _ in drawn) else "linear"  # without points it fails
+        axes.set(xscale=log if plot.log_x else "linear", yscale=log if plot.log_y else "linear")
         if not plot.log_y:
             axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         axes.grid(alpha=0.3)
