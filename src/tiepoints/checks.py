@@ -6,6 +6,7 @@ code behind it works with, or raises InvalidInputError.
 
 from __future__ import annotations
 
+import ast
 import math
 import os
 import reprlib
@@ -31,6 +32,7 @@ __all__ = [
     "number",
     "numbers",
     "path",
+    "setting",
     "shown",
     "size",
 ]
@@ -38,6 +40,17 @@ __all__ = [
 Kind = TypeVar("Kind")
 
 _MOST = 2**31 - 1  # what C libraries hold in an int
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """KEY=VALUE; the value is a Python literal, or else a text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip().isidentifier():
+        raise InvalidInputError(f"{text!r} is not of the form KEY=VALUE")
+    try:
+        return key.strip(), ast.literal_eval(value.strip())
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all of them, its documentation says
+        return key.strip(), value
 
 
 def shown(value: object) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
 from .errors import MissingDependencyError
 
-__all__ = ["require"]
+__all__ = ["require", "version_of"]
 
 
 def require(module: str, what: str, extra: str) -> Any:
@@ -27,3 +28,15 @@ def require(module: str, what: str, extra: str) -> Any:
         raise MissingDependencyError(
             f"{what} needs the package {module.partition('.')[0]}: pip install 'tiepoints[{extra}]'"
         ) from error
+
+
+def version_of(package: str) -> str:
+    """The installed version of a package by its name for pip, "" if there is none; "opencv" is any of its packages."""
+    from importlib.metadata import PackageNotFoundError, version  # which takes its time
+
+    if package == "opencv":
+        return str(import_module("cv2").__version__)
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return str(getattr(sys.modules.get(package), "__version__", ""))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checks import setting
 from ..collection import Engine, Results, Step, Store, run
 from ..errors import InvalidInputError
 from ..extraction import Extractor, load
@@ -154,16 +154,10 @@ def default_store() -> Path:
 
 
 def _options(spec: str, text: str) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for part in _split(text):
-        key, equals, value = part.partition("=")
-        if not equals or not key.strip().isidentifier():
-            raise InvalidInputError(f"{spec!r} is not of the form NAME:KEY=VALUE,KEY=VALUE")
-        try:
-            options[key.strip()] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # {[]: 1} is a TypeError
-            options[key.strip()] = value
-    return options
+    try:
+        return dict(map(setting, _split(text)))
+    except InvalidInputError:
+        raise InvalidInputError(f"{spec!r} is not of the form NAME:KEY=VALUE,KEY=VALUE") from None
 
 
 def _split(text: str) -> list[str]:

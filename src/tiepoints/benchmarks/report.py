@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..errors import InvalidInputError
+from ..optional import version_of
 
 __all__ = ["Column", "Line", "Picture", "Plot", "Report", "Row", "Series", "Table", "Value", "less", "more"]
 __all__ += ["plain", "show", "versions"]
@@ -342,12 +342,7 @@ class Report:
 def versions(*packages: str) -> dict[str, str]:
     """Versions of tiepoints, Python, the machine and the given distributions, for `Report.about`."""
     found = {"tiepoints": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # noqa: PERF203
-            found[name] = "not installed"
-    return found
+    return found | {name: version_of(name) or "not installed" for name in packages}
 
 
 def show(value: Value, column: Column) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -45,13 +44,13 @@ class Setting(click.ParamType):  # type: ignore[type-arg]
     name = "key=value"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
-        key, equals, text = str(value).partition("=")
-        if not equals or not key.isidentifier():
-            self.fail(f"{value!r} is not of the form KEY=VALUE", param, ctx)
+        from ..checks import setting
+        from ..errors import InvalidInputError
+
         try:
-            return key, ast.literal_eval(text)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all of them, its documentation says
-            return key, text
+            return setting(str(value))
+        except InvalidInputError as error:
+            self.fail(str(error), param, ctx)
 
 
 def extractor_options(function: Callable[..., Any]) -> Callable[..., Any]:

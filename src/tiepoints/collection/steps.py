@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +17,7 @@ from ..errors import InvalidInputError
 from ..extraction import Extractor
 from ..files import sha256_of
 from ..matching import Matcher
+from ..optional import version_of
 
 __all__ = ["Step", "description_of", "key_of"]
 
@@ -75,7 +74,7 @@ class Step(ABC):
             "step": f"{kind.__module__}.{kind.__qualname__}",
             "version": self.version,
             "options": {name: description_of(value, name) for name, value in sorted(options.items())},
-            "packages": {name: _version(name) for name in self.packages},
+            "packages": {name: version_of(name) for name in self.packages},
         }
 
     @cached_property
@@ -182,17 +181,5 @@ def _of_extractor(extractor: Extractor) -> dict[str, Any]:
         "version": getattr(extractor, "version", 1),
         "options": shown,
         "weights": sorted(file.sha256 for file in metadata.weights),
-        "packages": {name: _version(name) for name in ("opencv", "pillow", *learned, *metadata.requires)},
+        "packages": {name: version_of(name) for name in ("opencv", "pillow", *learned, *metadata.requires)},
     }
-
-
-def _version(package: str) -> str:
-    """The version of a package; OpenCV's whichever of its packages is installed."""
-    if package == "opencv":
-        import cv2
-
-        return str(cv2.__version__)
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return str(getattr(sys.modules.get(package), "__version__", ""))
