@@ -110,7 +110,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
     show_default=True,
-    help="Of the convolutions; auto is bfloat16 on CUDA and on CPUs with matrix units.",
+    help="Of the convolutions; auto is bfloat16 on CUDA and on CPUs that have it (AMX, AVX-512 BF16).",
 )
 @click.option("--prepare-only", is_flag=True, help="Fill --cache, by photographs and teacher, and stop.")
 @click.option("--compile", "compiled", is_flag=True, help="Translate the network by torch.compile first.")

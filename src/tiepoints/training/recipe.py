@@ -44,7 +44,7 @@ class Recipe:
     grad_clip : float
         Longest gradient.
     precision : {"auto", "float32", "bfloat16"}
-        Of the convolutions. "auto" is bfloat16 on CUDA and on CPUs with matrix units (AMX), else float32.
+        Of the convolutions. "auto" is bfloat16 on CUDA and on CPUs that have it (AMX, AVX-512 BF16), else float32.
     seed : int
     """
 
