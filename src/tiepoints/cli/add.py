@@ -6,17 +6,7 @@ from pathlib import Path
 
 import click
 
-from .batch import (
-    engine_of,
-    engine_options,
-    every_option,
-    explained_interrupt,
-    found,
-    mask_option,
-    shown,
-    value_range_option,
-    work_folder,
-)
+from .batch import engine_of, explained_interrupt, found, photographs_options, shown, work_folder
 from .many import cameras_option, focal_option, read_cameras, reported
 from .options import examples, json_option, print_json, quiet_option, say
 
@@ -29,10 +19,7 @@ from .options import examples, json_option, print_json, quiet_option, say
 @click.argument("photos", nargs=-1, required=True, type=click.Path())
 @focal_option
 @cameras_option
-@mask_option
-@value_range_option
-@every_option
-@engine_options
+@photographs_options
 @quiet_option
 @json_option
 def command(

@@ -83,6 +83,13 @@ def engine_options(function: Callable[..., Any], *, default: str = "") -> Callab
     return function
 
 
+def photographs_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """How photographs are read, and where the work is done: --mask, --value-range, --every, and `engine_options`."""
+    for option in (engine_options, every_option, value_range_option, mask_option):
+        function = option(function)
+    return function
+
+
 def engine_of(jobs: int | None, engine: str = "threads", address: str | None = None) -> Engine:
     """What --jobs, --engine and --address ask for."""
     from ..collection import Processes, Ray, Threads

@@ -12,11 +12,9 @@ import click
 
 from .batch import (
     engine_of,
-    engine_options,
-    every_option,
     explained_interrupt,
     found,
-    mask_option,
+    photographs_options,
     progress_bar,
     say_failures,
     say_memory,
@@ -24,7 +22,6 @@ from .batch import (
     shown,
     sizes_of,
     store_option,
-    value_range_option,
     work_folder,
 )
 from .options import (
@@ -59,10 +56,7 @@ if TYPE_CHECKING:
 @output_option("--out", what="Write the features: .h5 for any number of images (HDF5 as hloc reads it), .npz for one.")
 @click.option("--overwrite", is_flag=True, help="Replace --out instead of adding the images that it does not hold yet.")
 @picture_option("Write a picture of the keypoints; for one image.")
-@mask_option
-@value_range_option
-@every_option
-@engine_options
+@photographs_options
 @store_option("--out with .work added")
 @shard_option
 @json_option

@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .batch import (
-    engine_of,
-    engine_options,
-    every_option,
-    explained_interrupt,
-    found,
-    mask_option,
-    progress_bar,
-    shown,
-    value_range_option,
-)
+from .batch import engine_of, explained_interrupt, found, photographs_options, progress_bar, shown
 from .many import cameras_option, focal_option, given_of, given_option, read_cameras
 from .options import examples, json_option, output_option, print_json, quiet_option, say
 
@@ -42,10 +32,7 @@ if TYPE_CHECKING:
     "--threshold", type=click.FloatRange(0, min_open=True), default=6.0, show_default=True, help="Inlier threshold, px."
 )
 @given_option
-@mask_option
-@value_range_option
-@every_option
-@engine_options
+@photographs_options
 @quiet_option
 @json_option
 def command(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from .batch import engine_of, engine_options, every_option, found, mask_option, progress_bar, shown, value_range_option
+from .batch import engine_of, found, photographs_options, progress_bar, shown
 from .options import extractor_options, json_option, make_extractor, quiet_option
 
 if TYPE_CHECKING:
@@ -137,8 +137,7 @@ def scene_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     options = (
         extractor_options, pairs_option, camera_mode_option, focal_option, cameras_option, ratio_option, early_option,
-        align_option, given_option,
-        mask_option, value_range_option, every_option, engine_options, quiet_option, json_option,
+        align_option, given_option, photographs_options, quiet_option, json_option,
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)

@@ -13,11 +13,9 @@ import click
 
 from .batch import (
     engine_of,
-    engine_options,
-    every_option,
     explained_interrupt,
     found,
-    mask_option,
+    photographs_options,
     progress_bar,
     say_failures,
     say_memory,
@@ -25,7 +23,6 @@ from .batch import (
     shown,
     sizes_of,
     store_option,
-    value_range_option,
     work_folder,
 )
 from .many import CAMERA_MODES, early_option, placed_of
@@ -76,10 +73,7 @@ def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
         early_option,
         shard_option,
         store_option("--out with .work added"),
-        engine_options,
-        every_option,
-        value_range_option,
-        mask_option,
+        photographs_options,
         click.option(
             "--focal",
             type=click.FloatRange(min=0, min_open=True),
