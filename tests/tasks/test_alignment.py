@@ -9,6 +9,7 @@ import numpy as np
 import pycolmap
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import tiepoints as tp
 from tiepoints.collection import Collection
@@ -115,11 +116,36 @@ def test_what_does_not_look_alike_stays(pictures: list[NDArray[np.uint8]]) -> No
 def test_a_reconstruction_is_the_better_for_it(
     photographs: Collection, extractor: tp.Extractor, tmp_path: Path
 ) -> None:
-    door = photographs.select([name for name in photographs if name != "other.png"][:5])
+    """Also where a photograph is stored lying on its side, and EXIF says so."""
+    door = [photographs[name].path for name in photographs if name != "other.png"][:5]
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for n, path in enumerate(door):
+        upright = Image.open(path)
+        if n == 2:
+            upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photos" / f"{n}.png", exif=exif)
+        else:
+            upright.save(tmp_path / "photos" / f"{n}.png")
     found = [
-        reconstruct(door, tmp_path / str(align), extractor=extractor, store=tmp_path / "store", align=align)
+        reconstruct(
+            tmp_path / "photos", tmp_path / str(align), extractor=extractor, store=tmp_path / "store", align=align
+        )
         for align in (False, True)
     ]
     assert found[0].registered == found[1].registered == 5
     assert found[1].reprojection_error < 0.8 * found[0].reprojection_error
     assert found[1].points > 0.95 * found[0].points
+    turned = [error_of(pycolmap.Reconstruction(one.folder / "sparse" / "0"), "2.png") for one in found]
+    assert turned[1] < 0.8 * turned[0]
+
+
+def error_of(model: pycolmap.Reconstruction, name: str) -> float:
+    """Median distance of an image's keypoints from their points, in pixels."""
+    image = model.find_image_with_name(name)
+    camera = model.camera(image.camera_id)
+    seen = [point for point in image.points2D if point.has_point3D()]
+    world = np.array([model.point3D(point.point3D_id).xyz for point in seen])
+    pose = image.cam_from_world()
+    there = camera.img_from_cam(world @ pose.rotation.matrix().T + pose.translation)
+    return float(np.median(np.linalg.norm(there - np.array([point.xy for point in seen]), axis=1)))
