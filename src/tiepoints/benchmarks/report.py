@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,8 @@ from .. import __version__
 from ..errors import InvalidInputError
 from ..optional import version_of
 
-__all__ = ["Column", "Line", "Picture", "Plot", "Report", "Row", "Series", "Table", "Value", "less", "more"]
-__all__ += ["plain", "show", "versions"]
+__all__ = ["Column", "Picture", "Plot", "Report", "Row", "Series", "Table", "Value", "less", "more", "plain", "show"]
+__all__ += ["versions"]
 
 Value = float | int | str | None
 
@@ -93,12 +93,9 @@ class Row:
         return plain(self.values.get(key))
 
 
-class Line(NamedTuple):
-    """A row as people see it: its name with the number of its source, and what each column's cell shows."""
-
-    row: Row
-    name: str
-    cells: list[tuple[str, bool]]  # the figure as printed, and whether it is the best of its group
+#: A row as people see it: its name with the number of its source, and of each column the figure as printed and whether
+#: it is the best of its group.
+Line = tuple[Row, str, list[tuple[str, bool]]]
 
 
 @dataclass(frozen=True)
@@ -179,12 +176,12 @@ class Table:
         """Every group's rows, ready to be shown under these columns."""
         for group, rows in self.groups().items():
             best = [self.best(rows, column) for column in columns]
-            lines = []
+            lines: list[Line] = []
             for row in rows:
                 name = f"{row.method} [{sources.index(row.source) + 1}]" if row.source in sources else row.method
                 shown = [show(row.values.get(column.key), column) for column in columns]
                 wins = [not row.source and row.method in winners for winners in best]
-                lines.append(Line(row, name, list(zip(shown, wins, strict=True))))
+                lines.append((row, name, list(zip(shown, wins, strict=True))))
             yield group, lines
 
     def best(self, rows: Iterable[Row], column: Column) -> set[str]:

@@ -273,8 +273,7 @@ def _exponent(x: Sequence[float], y: Sequence[float]) -> float | None:
     pairs = [(math.log(a), math.log(b)) for a, b in zip(x, y, strict=True) if a > 0 and b > 0]
     if len({a for a, _ in pairs}) < 2:
         return None
-    slope, _ = np.polyfit([a for a, _ in pairs], [b for _, b in pairs], 1)
-    return float(slope)
+    return float(np.polyfit([a for a, _ in pairs], [b for _, b in pairs], 1)[0])
 
 
 def _notes(

@@ -69,10 +69,10 @@ def _rich_table(table: Table, sources: list[str]) -> Any:
     for column in table.main:
         drawn.add_column(_safe(column.title), justify="right", no_wrap=True)
     for group, lines in table.lines(table.main, sources):
-        for line in lines:
-            part = [_safe(group) if line is lines[0] else ""] if named else []
-            cells = (f"[bold]{_safe(text)}[/bold]" if best else _safe(text) for text, best in line.cells)
-            drawn.add_row(*part, _safe(line.name), *cells, style="dim" if line.row.source else None)
+        for row, name, cells in lines:
+            part = [_safe(group) if row is lines[0][0] else ""] if named else []
+            texts = (f"[bold]{_safe(text)}[/bold]" if best else _safe(text) for text, best in cells)
+            drawn.add_row(*part, _safe(name), *texts, style="dim" if row.source else None)
     return drawn
 
 

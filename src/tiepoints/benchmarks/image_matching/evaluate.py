@@ -194,9 +194,11 @@ def _evaluate_scene(
                 records.append(about | {"task": "stereo", "image_a": a, "image_b": b} | judged.get((a, b), miss))
             notes += [f"{' and '.join(pair)} count as a miss: {why}" for pair, why in judged.failed.items()]
         if bags:
-            cameras = [
-                (name, _camera(used, name, features, options)) for name in sorted({n for pair in in_bags for n in pair})
-            ]
+            cameras = []
+            for view in (used.views[name] for name in sorted({name for pair in in_bags for name in pair})):
+                known = options.intrinsics == "known"  # else a guess from EXIF or the image's size
+                size = features[view.name].image_size
+                cameras.append((view.name, Camera.from_matrix(view.K, size) if known else Camera.from_exif(view.path)))
             inputs = [features.reference(name) for name, _ in cameras] + [matches.reference(pair) for pair in in_bags]
             task = {scene.name: (cameras, in_bags, *map(Later, inputs))}
             verified = _all_of(through("COLMAP verifies", VerifyScene(options.seed), task))
@@ -262,14 +264,6 @@ def _stereo_inputs(
         cameras = scene.views[a].camera, scene.views[b].camera
         found[a, b] = (features.reference(a), features.reference(b), matches.reference((a, b)), cameras, *both)
     return found
-
-
-def _camera(scene: Scene, name: str, features: Results, options: Options) -> Camera:
-    """What COLMAP starts from: the true calibration, or a guess from EXIF or the image's size."""
-    view = scene.views[name]
-    if options.intrinsics == "known":
-        return Camera.from_matrix(view.K, features[name].image_size)
-    return Camera.from_exif(view.path)
 
 
 def _protocol(options: Options) -> str:

@@ -64,16 +64,14 @@ _MULTIVIEW = (
     more("mv_maa5", "MV mAA@5", 3, "Multiview, mean over bags and then over their sizes.", main=False),
     more("mv_maa10", "MV mAA@10", 3, "Multiview, mean over bags and then over their sizes; unregistered is a miss."),
 )
-_AVERAGE = (more("average", "avg mAA", 3, "Mean of stereo mAA@10 (fundamental-matrix track) and MV mAA@10."),)
+_AVERAGE = more("average", "avg mAA", 3, "Mean of stereo mAA@10 (fundamental-matrix track) and MV mAA@10.")
 
 
 def columns(sizes: Iterable[int]) -> tuple[Column, ...]:
     """All columns, with the multiview mAA@10 of each size of bags."""
-    each = tuple(
-        more(f"mv_maa10_{size}", f"MV {size}", 3, f"Multiview mAA@10 of bags of {size} images.", main=False)
-        for size in sizes
-    )
-    return (*_STEREO, *_MULTIVIEW[:-1], *each, _MULTIVIEW[-1], *_AVERAGE)
+    text = "Multiview mAA@10 of bags of {} images."
+    each = (more(f"mv_maa10_{size}", f"MV {size}", 3, text.format(size), main=False) for size in sizes)
+    return (*_STEREO, *_MULTIVIEW[:-1], *each, _MULTIVIEW[-1], _AVERAGE)
 
 
 def tables(results: Sequence[SceneResult]) -> tuple[Table, ...]:
