@@ -33,7 +33,6 @@ from .timing import scene
 __all__ = ["evaluate_hpatches"]
 
 _STEPS = [f"{t:g}" for t in THRESHOLDS]
-_SHOWN = ("1", "3", "5", "10")
 _RUNS = 5
 
 
@@ -207,10 +206,11 @@ def _curve(name: str, values: Any) -> dict[str, Value]:
     return {f"{name}{step}": float(value) for step, value in zip(_STEPS, values, strict=True)}
 
 
-def _columns(rules: Profile) -> tuple[Column, ...]:
-    def curve(key: str, title: str, text: str, main: Sequence[str]) -> list[Column]:
-        return [more(f"{key}{t}", f"{title}@{t}", help=f"{text} {t} px", main=t in main) for t in _STEPS]
+def _curve_columns(key: str, title: str, text: str, *main: str) -> list[Column]:
+    return [more(f"{key}{t}", f"{title}@{t}", help=f"{text} {t} px", main=t in main) for t in _STEPS]
 
+
+def _columns(rules: Profile) -> tuple[Column, ...]:
     wording = {
         "mean": "correct matches / mean number of covisible keypoints",
         "rematched": "correct matches of the covisible keypoints among themselves / their mean number",
@@ -218,10 +218,10 @@ def _columns(rules: Profile) -> tuple[Column, ...]:
     }[rules.score]
     repeats = "one to one" if rules.repeats == "one-to-one" else "with any neighbour"
     return (
-        *curve("mma", "MMA", "correct / putative matches, mean over the pairs, at", ("1", "2", "3")),
-        *curve("ms", "MS", f"matching score: {wording}, at", ("3",)),
+        *_curve_columns("mma", "MMA", "correct / putative matches, mean over the pairs, at", "1", "2", "3"),
+        *_curve_columns("ms", "MS", f"matching score: {wording}, at", "3"),
         more("rep3", "rep@3", help=f"repeatability: covisible keypoints found again ({repeats}) within 3 px"),
-        *curve("h", "H", "homographies whose mean corner error is at most", ("1", "3")),
+        *_curve_columns("h", "H", "homographies whose mean corner error is at most", "1", "3"),
         Column("keypoints", "keypoints", 0, "of an image, mean"),
         Column("covisible", "covisible", 0, "keypoints in the area that both images show, mean", main=False),
         Column("matches", "matches", 0, "putative: mutual nearest neighbours, mean"),
@@ -232,10 +232,7 @@ def _columns(rules: Profile) -> tuple[Column, ...]:
 
 
 _CORRESPONDENCES = (
-    *(
-        more(f"corr{t}", f"corr@{t}", help=f"share of the marked correspondences within {t} px", main=t in _SHOWN)
-        for t in _STEPS
-    ),
+    *_curve_columns("corr", "corr", "share of the marked correspondences within", "1", "3", "5", "10"),
     Column("keypoints", "keypoints", 0, "of an image, mean"),
     Column("matches", "matches", 0, "mutual nearest neighbours, mean"),
     Column("inliers", "inliers", 0, "of the fundamental matrix, mean"),

@@ -195,10 +195,12 @@ def _evaluate_scene(
             notes += [f"{' and '.join(pair)} count as a miss: {why}" for pair, why in judged.failed.items()]
         if bags:
             cameras = []
-            for view in (used.views[name] for name in sorted({name for pair in in_bags for name in pair})):
-                known = options.intrinsics == "known"  # else a guess from EXIF or the image's size
-                size = features[view.name].image_size
-                cameras.append((view.name, Camera.from_matrix(view.K, size) if known else Camera.from_exif(view.path)))
+            for name in sorted({name for pair in in_bags for name in pair}):
+                if options.intrinsics == "known":
+                    camera = Camera.from_matrix(used.views[name].K, features[name].image_size)
+                else:  # a guess from EXIF or the image's size
+                    camera = Camera.from_exif(used.views[name].path)
+                cameras.append((name, camera))
             inputs = [features.reference(name) for name, _ in cameras] + [matches.reference(pair) for pair in in_bags]
             task = {scene.name: (cameras, in_bags, *map(Later, inputs))}
             verified = _all_of(through("COLMAP verifies", VerifyScene(options.seed), task))
