@@ -1,20 +1,20 @@
 """ONNX files as they lie on the disk: a part of a graph, the description, the checksum, without the package onnx.
 
-ONNX is protobuf. A message is a sequence of fields; each is a number with a type, and a value: a variable-length
-integer, 4 or 8 bytes, or so many bytes, which may be a message again. The numbers are those of onnx.proto3, which never
-change.
+ONNX is protobuf. The numbers of fields are those of onnx.proto3, which never change.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .protobuf import Field, fields, integer
 
 __all__ = ["CHECKSUM", "METADATA", "OnnxFile", "checksum"]
 
@@ -27,12 +27,6 @@ CHECKSUM = "tiepoints.sha256"
 _GRAPH, _PROPERTY = 7, 14  # of ModelProto
 _NODE, _INITIALIZER, _INPUT, _OUTPUT = 1, 5, 11, 12  # of GraphProto
 _DTYPES = {1: np.float32, 10: np.float16, 11: np.float64, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64}
-
-
-class _Field(NamedTuple):
-    number: int
-    value: Any  # int, or memoryview
-    whole: memoryview  # the field with its number and length
 
 
 def checksum(graph: bytes | memoryview, about: str) -> str:
@@ -51,15 +45,15 @@ class OnnxFile:
     """
 
     def __init__(self, data: bytes) -> None:
-        self._fields = list(_fields(memoryview(data)))
+        self._fields = list(fields(memoryview(data)))
         (self._graph,) = (field for field in self._fields if field.number == _GRAPH)
-        self._parts = list(_fields(self._graph.value))
+        self._parts = list(fields(self._graph.value))
 
     @cached_property
     def properties(self) -> dict[str, str]:
         """The file's metadata."""
         entries = (
-            {f.number: f.value for f in _fields(field.value)} for field in self._fields if field.number == _PROPERTY
+            {f.number: f.value for f in fields(field.value)} for field in self._fields if field.number == _PROPERTY
         )
         return {_text(entry[1]): _text(entry[2]) for entry in entries}
 
@@ -100,11 +94,11 @@ class OnnxFile:
             self._parts
         ):  # nodes are in topological order, by the standard; of other parts any will do
             if part.number == _NODE:
-                fields = list(_fields(part.value))
-                made = [_text(field.value) for field in fields if field.number == 2]
+                own = list(fields(part.value))
+                made = [_text(field.value) for field in own if field.number == 2]
                 if needed.isdisjoint(made) or start in made:
                     continue
-                needed.update(_text(field.value) for field in fields if field.number == 1)
+                needed.update(_text(field.value) for field in own if field.number == 1)
             kept.append(part)
         names = {_INITIALIZER: 8, _OUTPUT: 1}  # the fields that hold the name
         wanted = {_INITIALIZER: needed, _OUTPUT: set(outputs)}
@@ -118,48 +112,9 @@ class OnnxFile:
         )
 
 
-def _fields(data: memoryview) -> Iterator[_Field]:
-    """The fields of a message."""
-    at, end = 0, len(data)
-    while at < end:
-        start = at
-        key, at = _integer(data, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _integer(data, at)
-            yield _Field(key >> 3, value, data[start:at])
-            continue
-        if kind == 2:
-            length, at = _integer(data, at)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"no protobuf: a field of type {kind}")
-        if at + length > end:
-            raise ValueError("no protobuf, or truncated")
-        yield _Field(key >> 3, data[at : at + length], data[start : at + length])
-        at += length
-
-
-def _integer(data: memoryview, at: int) -> tuple[int, int]:
-    """A variable-length integer, seven bits a byte from the lowest on, and where it ends."""
-    if at < len(data) and data[at] < 128:  # most are of one byte
-        return data[at], at + 1
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            raise ValueError("no protobuf, or truncated")
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise ValueError("no protobuf: an integer of more than 64 bits")
-
-
-def _renamed(value: _Field, name: str) -> bytes:
+def _renamed(value: Field, name: str) -> bytes:
     """A ValueInfoProto with another name."""
-    rest = b"".join(field.whole for field in _fields(value.value) if field.number != 1)
+    rest = b"".join(field.whole for field in fields(value.value) if field.number != 1)
     return _tagged(value.number, _tagged(1, name.encode()) + rest)
 
 
@@ -182,13 +137,13 @@ def _text(value: memoryview) -> str:
 
 
 def _name(message: memoryview, number: int) -> str:
-    return next((_text(field.value) for field in _fields(message) if field.number == number), "")
+    return next((_text(field.value) for field in fields(message) if field.number == number), "")
 
 
 def _tensor(message: memoryview) -> tuple[str, NDArray[Any]]:
     """Name and values of a TensorProto whose values are raw bytes, little-endian."""
     name, kind, raw, shape = "", 0, memoryview(b""), list[int]()
-    for field in _fields(message):
+    for field in fields(message):
         if field.number == 1:
             packed = field.value
             if isinstance(packed, int):
@@ -196,7 +151,7 @@ def _tensor(message: memoryview) -> tuple[str, NDArray[Any]]:
             else:
                 at = 0
                 while at < len(packed):
-                    size, at = _integer(packed, at)
+                    size, at = integer(packed, at)
                     shape.append(size)
         elif field.number == 2:
             kind = field.value
