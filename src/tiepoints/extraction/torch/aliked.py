@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base import Dense, Found, Network, choose, sample, suppress
+from .deformable import deform_conv
 
 __all__ = ["ALIKED", "Block", "detect", "make", "upsample"]
 
@@ -50,18 +51,8 @@ class DeformableConv(nn.Module):
         self.regular_conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        limit = max(h, w) / 4
-        offset = self.offset_conv(x).clamp(-limit, limit).view(b, 9, 2, h, w)  # dy, dx of each tap
-        tap = torch.arange(9, device=x.device)
-        row, column = (torch.arange(n, device=x.device, dtype=x.dtype) for n in (h, w))
-        y = row[:, None] + (tap // 3 - 1)[:, None, None] + offset[:, :, 0]  # (B, 9, h, w)
-        x_ = column + (tap % 3 - 1)[:, None, None] + offset[:, :, 1]
-        # One row or column gives a division by zero: any number does there, 2 / 1 keeps it finite.
-        grid = torch.stack([x_ * (2 / max(w - 1, 1)) - 1, y * (2 / max(h - 1, 1)) - 1], dim=-1).view(b, 9 * h, w, 2)
-        taps = F.grid_sample(x, grid, align_corners=True).view(b, c * 9, h * w)  # zeros outside
-        kernel = self.regular_conv.weight.view(-1, c * 9)
-        return (kernel @ taps).view(b, -1, h, w)
+        limit = max(x.shape[-2:]) / 4
+        return deform_conv(x, self.offset_conv(x).clamp(-limit, limit), self.regular_conv.weight)
 
 
 class Block(nn.Module):
