@@ -50,6 +50,8 @@ class WeightFile:
         64 hexadecimal digits. Empty where it is not known: then it is used from the user's folder only, unchecked.
     mirrors : tuple of str
         Further addresses of the same bytes.
+    archive : str
+        What is at `url`, where that is an archive with this file and those that belong to it: its name.
 
     Examples
     --------
@@ -63,6 +65,7 @@ class WeightFile:
     url: str
     sha256: str
     mirrors: tuple[str, ...] = ()
+    archive: str = ""
 
 
 def user_folder() -> Path | None:
@@ -138,9 +141,14 @@ def obtain(file: WeightFile, *, progress: Callable[[int, int], None] | None = No
     addresses = [address for address in (file.url, *file.mirrors) if address] if file.sha256 else []
     if not addresses:
         if file.url:
+            there = (
+                f"download {file.archive} from {file.url}, unpack it, put {file.name} and the files beside it into"
+                if file.archive
+                else f"download {file.url} into"
+            )
             raise WeightsError(
-                f"{file.name} is not fetched, because its checksum is not known: download {file.url} into a folder, "
-                f"and name that in {FOLDER}"
+                f"{file.name} is not fetched, because its checksum is not known: {there} a folder, and name that in "
+                f"{FOLDER}"
             )
         raise WeightsError(f"{file.name} is not published where tiepoints could fetch and check it: {by_hand}")
     target = folder / file.name
@@ -184,7 +192,7 @@ def reading_weights(path: Path, what: str) -> Iterator[None]:
     WeightsError
         If the file is missing, cannot be read as weights, or holds those of another network.
     """
-    remedy = f"give a file of {what}, or leave out `weights`"
+    remedy = f"put a file of {what} there, or name another one with `weights`"
     try:
         yield
     except FileNotFoundError:

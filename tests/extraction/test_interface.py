@@ -57,7 +57,7 @@ def same(a: tp.Features, b: tp.Features) -> None:
 def test_card(name: str) -> None:
     metadata = METADATA[name]
     assert metadata.name == name and metadata.summary and metadata.paper and metadata.code_licence
-    assert all(len(file.sha256) == 64 for file in metadata.weights)
+    assert all(len(file.sha256) in (0, 64) for file in metadata.weights)
     assert type(tp.load(name)).metadata == metadata
 
 

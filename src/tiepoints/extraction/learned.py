@@ -100,7 +100,7 @@ class Learned(Extractor):
         if self.weights is None:
             if not self.metadata.commercial:
                 require_consent(name, self.metadata.weights_licence)
-            self._file = obtain(self.metadata.weights[0])
+            self._file, *_ = [obtain(file) for file in self.metadata.weights]
         else:
             self._file = self.weights
         del torch

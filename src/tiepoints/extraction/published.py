@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..weights import WeightFile
+from .aslfeat import ASLFeat
 from .learned import Learned
 from .metadata import Metadata
 
@@ -185,6 +186,8 @@ for _variant, _sha256 in (
         descriptor_size=128,
         subpixel=False,
     )
+
+CLASSES[ASLFeat.metadata.name] = ASLFeat
 
 
 @dataclass(frozen=True)
