@@ -51,6 +51,19 @@ def test_several_estimates_in_one_table(truth: Path, tmp_path: Path) -> None:
     assert "bad: 10 of 12 true poses were compared" in answer["notes"][0] and "Sim(3)" in answer["protocol"]
 
 
+def test_one_bad_estimate_costs_no_other(truth: Path, tmp_path: Path) -> None:
+    good, damaged = write(tmp_path / "good.txt"), tmp_path / "damaged.txt"
+    damaged.write_text("1 2 three\n")
+    run = bench(damaged, good, tmp_path / "missing.txt", "--truth", truth, "--json")
+    answer = json.loads(run.stdout)
+    assert run.exit_code == 1 and [row["method"] for row in answer["tables"][0]["rows"]] == ["good"]
+    notes = answer["notes"]
+    assert len(notes) == 2 and "damaged is left out" in notes[0] and "damaged.txt" in notes[0]
+    assert "missing.txt" in notes[1]
+    alone = bench(damaged, "--truth", truth)
+    assert alone.exit_code == 1 and "damaged.txt" in alone.stderr and not alone.stdout
+
+
 def test_options_reach_the_benchmark(truth: Path, tmp_path: Path) -> None:
     off = write(tmp_path / "off.txt", scale=2, off=6)
     none = rows(bench(off, "--truth", truth, "--align", "none", "--json"))["off"]

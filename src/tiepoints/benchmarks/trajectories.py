@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.trajectories import Trajectory, read_trajectory
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, TiepointsError
+from ..files import PathLike
 from ..geometry.alignment import similarity
 from ..metrics.trajectories import absolute_errors, associate, relative_errors, statistics
 from .report import Column, Plot, Report, Row, Series, Table, Value, less, versions
@@ -153,7 +154,7 @@ def _associated(estimate: Trajectory, truth: Trajectory, max_difference: float) 
 
 
 def evaluate_trajectories(
-    estimates: Mapping[str, Trajectory],
+    estimates: Mapping[str, Trajectory | PathLike],
     truth: Trajectory,
     *,
     align: Alignment = "sim3",
@@ -164,8 +165,8 @@ def evaluate_trajectories(
 
     Parameters
     ----------
-    estimates : mapping of str to Trajectory
-        By the names that the table shows.
+    estimates : mapping of str to Trajectory or path
+        By the names that the table shows. Those that cannot be read or compared are named in the notes.
     truth : Trajectory
     align, max_difference, delta
         See `trajectory_errors`.
@@ -174,6 +175,11 @@ def evaluate_trajectories(
     -------
     report : Report
         A row for each estimate, and the error over time as a plot.
+
+    Raises
+    ------
+    TiepointsError
+        If none can be compared: why the first one cannot.
 
     Examples
     --------
@@ -188,8 +194,15 @@ def evaluate_trajectories(
     """
     rows, series, notes = [], [], []
     details: list[Mapping[str, Value]] = []
-    for name, estimate in estimates.items():
-        values, distances = trajectory_errors(estimate, truth, align=align, max_difference=max_difference, delta=delta)
+    failed: list[TiepointsError] = []
+    for name, given in estimates.items():
+        try:
+            one = given if isinstance(given, Trajectory) else read_trajectory(given)
+            values, distances = trajectory_errors(one, truth, align=align, max_difference=max_difference, delta=delta)
+        except TiepointsError as error:
+            failed.append(error)
+            notes.append(f"{name} is left out: {error}")
+            continue
         rows.append(Row(name, values))
         series.append(Series(name, tuple(map(float, range(len(distances)))), tuple(distances.tolist())))
         details += [{"method": name, "frame": i, "ate": float(d)} for i, d in enumerate(distances)]
@@ -197,6 +210,8 @@ def evaluate_trajectories(
             notes.append(
                 f"{name}: {len(distances)} of {len(truth)} true poses were compared; the others have no partner"
             )
+    if failed and not rows:
+        raise failed[0]
     moved = {"sim3": "Sim(3)", "se3": "SE(3)", "none": "no"}[align]
     return Report(
         title="Trajectories",
@@ -208,4 +223,5 @@ def evaluate_trajectories(
         details=tuple(details),
         plots=(Plot("Absolute error over time", "compared pose", "distance, unit of the truth", tuple(series)),),
         about=versions("numpy") | {"truth": truth.name},
+        incomplete=bool(failed),
     )

@@ -63,7 +63,7 @@ def command(
     if len(set(labels)) < len(labels):
         raise click.UsageError("the same estimate is given twice")
     report = evaluate_trajectories(
-        {label: read_trajectory(path) for label, path in zip(labels, estimates, strict=True)},
+        dict(zip(labels, estimates, strict=True)),
         read_trajectory(truth),
         align=align,  # type: ignore[arg-type] # click allows no other
         max_difference=max_difference,
