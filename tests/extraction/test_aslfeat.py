@@ -219,6 +219,37 @@ def test_descriptors_are_those_of_the_quarter_map(network: aslfeat.ASLFeat) -> N
     np.testing.assert_allclose(found.norm(dim=1), 1, atol=1e-5)
 
 
+def test_tensorflow_gives_the_same(network: aslfeat.ASLFeat) -> None:
+    """What a graph of TensorFlow 2.21's own operations gave for these weights and this image.
+
+    It was built after the authors' code: padding SAME, fused batch normalisation, pooling with dilations, resize of
+    TensorFlow 1; the taps of the deformable convolutions were gathered by NumPy.
+    """
+    image = np.random.default_rng(9).integers(0, 256, (37, 46)).astype(np.uint8)
+    dense = network(torch.tensor(image)[None, None] / 255)
+    places = ((0, 0), (5, 7), (18, 20), (36, 45), (11, 40), (30, 3))
+    scores = [0.62188756, 0.71168756, 0.80341381, 0.60842669, 0.77431595, 0.70586860]
+    np.testing.assert_allclose([dense.score_map[0, 0][place] for place in places], scores, rtol=1e-5)
+    features = network.maps(torch.tensor(image)[None, None] / 255)[1][0]
+    assert features.shape == (128, 10, 12)
+    np.testing.assert_allclose(features[:4, 4, 5], [0.19749628, 0.10396155, -0.20812303, -0.00590809], atol=1e-5)
+    np.testing.assert_allclose(features[:2, 9, 11], [0.02079715, 0.01206472], atol=1e-5)
+    (found,) = network.keypoints(dense, 6, 0.5)
+    np.testing.assert_allclose(
+        np.c_[found.xy, found.scores],
+        [
+            [32.001849, 16.120065, 1.00034940],
+            [25.909826, 26.009757, 0.90394664],
+            [15.850949, 19.670280, 0.90202117],
+            [30.091003, 15.953194, 0.89482796],
+            [33.917693, 9.920747, 0.89474261],
+            [29.097688, 14.007441, 0.88399100],
+        ],
+        atol=1e-4,
+    )
+    assert len(network.keypoints(dense, 999, 0.5)[0].xy) == 66
+
+
 def test_an_image_that_moves_by_four_pixels_takes_the_keypoints_along(network: aslfeat.ASLFeat) -> None:
     image = torch.rand(1, 1, 24, 28, generator=torch.Generator().manual_seed(2))
     image = F.interpolate(image, scale_factor=4.0, mode="bilinear")

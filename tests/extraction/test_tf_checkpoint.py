@@ -37,6 +37,28 @@ def test_what_was_written_is_read(whole: Path) -> None:
     assert checkpoint.tensor("one", ()).shape == () and checkpoint.tensor("one", ()).dtype == np.float32
 
 
+def test_what_tensorflow_wrote_is_read(tmp_path: Path) -> None:
+    """These are the files that the Saver of TensorFlow 2.21 (tf.compat.v1.train) made of four variables."""
+    (tmp_path / "model.ckpt-1.index").write_bytes(
+        bytes.fromhex(
+            "00000608011a02080100140f636f6e76302f626e2f6d6f76696e675f6d65616e08011204120208012804355649d3310606156b65726e"
+            "656c08011208120208021202080320042818351854f117000b0d676c6f62616c5f7374657008091200201c280835ca300a8500180d74"
+            "6f7765722f636f6e76312f696e7374616e63655f6d6178080112002024280435e4858d920000000001000000009cbfca830000000001"
+            "00000000c0f2a1b0000103750098010000000001000000005178c2549d0108aa010f"
+        )
+        + bytes(34)
+        + bytes.fromhex("57fb808b247547db")
+    )
+    (tmp_path / "model.ckpt-1.data-00000-of-00001").write_bytes(
+        bytes.fromhex("0000803e0000803f0000004000004040000080c00000003f0000000060cc0500000000000000f040")
+    )
+    checkpoint = TensorFlowCheckpoint(tmp_path / "model.ckpt-1.index")
+    assert checkpoint.names == ["conv0/bn/moving_mean", "conv0/kernel", "global_step", "tower/conv1/instance_max"]
+    assert checkpoint.tensor("conv0/bn/moving_mean", (1,)).tolist() == [0.25]
+    assert checkpoint.tensor("conv0/kernel", (2, 3)).tolist() == [[1, 2, 3], [-4, 0.5, 0]]
+    assert checkpoint.tensor("tower/conv1/instance_max", ()) == 7.5
+
+
 def test_tensors_that_are_not_those_expected(whole: Path) -> None:
     checkpoint = TensorFlowCheckpoint(whole)
     for name, shape, words in (
