@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     "train",
     epilog=examples(
         "tiepoints train --images photos/ --hours 8 --out runs/mine",
+        "tiepoints train --images photos/ --pairs views:scenes/ --out runs/mine",
     ),
 )
 @click.option(
@@ -95,9 +96,10 @@ if TYPE_CHECKING:
     "--pairs",
     "sources",
     multiple=True,
-    metavar="static:DIR",
+    metavar="static:DIR|views:DIR",
     help="Real pairs beside the warped ones: each folder at or below DIR holds photographs of one camera that did not "
-    "move, by day and night, in all seasons; repeatable.",
+    "move, by day and night, in all seasons (static), or photographs of a scene and its COLMAP model, as "
+    "`tiepoints reconstruct` writes it (views); repeatable.",
 )
 @click.option(
     "--cache",
@@ -162,11 +164,14 @@ def command(
     from ..errors import TiepointsError
     from ..training.loop import train
 
+    kinds: dict[str, list[str]] = {"static": [], "views": []}
     for source in sources:
-        if not source.startswith("static:"):
-            raise click.UsageError(f"--pairs {source}: there is no such kind of pairs, only static:DIR")
+        kind, _, folder = source.partition(":")
+        if kind not in kinds or not folder:
+            raise click.UsageError(f"--pairs {source}: there is no such kind of pairs, only static:DIR and views:DIR")
+        kinds[kind].append(folder)
     paths = find_images(images)
-    static = find_images([source.removeprefix("static:") for source in sources]) if sources else []
+    static = find_images(kinds["static"])
     recipe = _recipe(
         start,
         network,
@@ -196,6 +201,7 @@ def command(
             resume=resume,
             development=list(development),
             static=static,
+            views=[Path(folder) for folder in kinds["views"]],
             cache=cache,
             cache_bytes=int(cache_gb * 2**30),
             prepare_only=prepare_only,

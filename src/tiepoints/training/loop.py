@@ -24,6 +24,7 @@ from .pairs import Pairs, static_groups
 from .photographs import LEAST_EDGE, Photographs, prepare, split
 from .recipe import Recipe, recipe_as_dict, recipe_from
 from .run_time import extractor_of
+from .scenes import LEAST_SHARED, covisible, find_scenes
 from .state import State, load_checkpoint
 from .teacher import Lessons, open_teacher, principal_directions, study
 
@@ -75,6 +76,7 @@ def train(
     resume: bool = False,
     development: Sequence[Path] = (),
     static: Sequence[Path] = (),
+    views: Sequence[Path] = (),
     cache: Path | None = None,
     cache_bytes: int = 40 * 2**30,
     prepare_only: bool = False,
@@ -108,6 +110,8 @@ def train(
         a resumed training is judged on something else than before, the best model so far starts anew.
     static : list of path
         More photographs: those in one folder are of one camera that did not move, at different times.
+    views : list of path
+        Folders with more photographs, of scenes from several places, and COLMAP's models of them: see `find_scenes`.
     cache : path, optional
         Folder for decoded photographs and teachers' values, which runs share; by default `training-cache` beside
         `out`. What was used longest ago is deleted where it grows beyond `cache_bytes`.
@@ -157,18 +161,30 @@ def train(
                 tell(f"{done} {option} are done already; a greater --{option} prolongs the training")
                 return True
         _check_size(recipe)
+        scenes = [scene for folder in views for scene in find_scenes(folder)]
+        for message in (message for scene in scenes for message in scene.wrong):
+            tell(f"left out: {message}")
+        known = {*images, *static}
+        viewed = dict.fromkeys(o.path for scene in scenes for o in scene.photographs if o.path not in known)
         begin = read_model(start)[:2] if start is not None and saved is None else None
         teachers = [open_teacher(name, where.device) for name in recipe.teachers]
 
         store = ArrayCache(out.absolute().parent / "training-cache" if cache is None else cache, cache_bytes)
-        photographs = _photographs([*images, *static], store, where, tell)
-        seen, unseen = split([path for path in photographs.paths if path not in set(static)])
-        learned = photographs.chosen([*seen, *(path for path in photographs.paths if path in set(static))])
+        photographs = _photographs([*images, *static, *viewed], store, where, tell)
+        real = {*static, *(observed.path for scene in scenes for observed in scene.photographs)}
+        seen, unseen = split([path for path in photographs.paths if path not in real])
+        learned = photographs.chosen([*seen, *(path for path in photographs.paths if path in real)])
         held_out, lessons = photographs.chosen(unseen), None
         groups = static_groups(learned, static)
         if static and not groups:
             raise InvalidInputError(
                 f"{static[0].parent}: no two photographs of one size in one folder; give a folder for each camera"
+            )
+        shared = covisible(learned, scenes)
+        if views and not shared:
+            raise InvalidInputError(
+                f"{views[0]}: no two photographs from different places share {LEAST_SHARED} points that a third one "
+                "shows too; take more photographs of each scene, and reconstruct it anew"
             )
         network = recipe.network
         if teachers:
@@ -210,9 +226,12 @@ def train(
             "recipe": recipe_as_dict(recipe),
             "training_data": f"{len(learned)} photographs, synthetic pairs"
             + (f", {len(groups)} static cameras" if groups else "")
+            + (f", {len(shared)} pairs from several places" if shared else "")
             + (f", values of {' and '.join(recipe.teachers)}" if recipe.teachers else ""),
         } | (about or {})
-        pairs = Pairs(learned, recipe.warps, recipe.seed, lessons, recipe.places, static=groups, real=recipe.real)
+        pairs = Pairs(
+            learned, recipe.warps, recipe.seed, lessons, recipe.places, static=groups, views=shared, real=recipe.real
+        )
         return _steps(
             state, pairs, out, benchmark, about,
             hours=hours, steps=steps, stopped=stopped, report=report, say=say,

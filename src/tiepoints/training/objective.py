@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import losses
 from .network import CELL
-from .pairs import Batch
+from .pairs import Batch, Correspondences
 
 __all__ = ["LOSSES", "OF_TEACHER", "Objective", "objective", "sample"]
 
@@ -160,13 +160,19 @@ def _detection(
     half = window // 2
     left, top = step % half, step // half % half
     a, b, mask = (x[..., top:, left:] for x in (heat_a, heat_ba, batch.valid[:count, None].float()))
+    mapped, mask_b = mask, mask
+    if batch.points is not None:  # pairs without a map of all pixels: each image by itself, b in its own frame
+        sparse = batch.points.sparse[:, None, None, None]
+        mapped, mask_b = mask * ~sparse, torch.where(sparse, batch.valid[count:, None, top:, left:].float(), mask)
     parts = {
-        "similarity": losses.similarity(a, b, mask, window),
-        "peaky": (losses.peaky(a, mask, window) + losses.peaky(b, mask, window)) / 2,
+        "similarity": losses.similarity(a, b, mapped, window),
+        "peaky": (losses.peaky(a, mask, window) + losses.peaky(b, mask_b, window)) / 2,
     }
+    if batch.points is not None:
+        parts["similarity"] = parts["similarity"] - batch.points.sparse.float().mean()  # they add nothing
     if k > 1:
         parts["intersections"] = losses.intersections(a, mask, window=window)
-        parts["balance"] = (losses.balance(a, mask, window) + losses.balance(b, mask, window)) / 2
+        parts["balance"] = (losses.balance(a, mask, window) + losses.balance(b, mask_b, window)) / 2
     rows = torch.arange(count, device=heat.device)[:, None]
     detected = heat_a[rows, :, scores.at[..., 1], scores.at[..., 0]].amax(dim=2)
     parts["unreliable"] = losses.unreliable(detected, scores.positive, scores.hardest, scores.usable)
@@ -189,6 +195,8 @@ def _at_peaks(logits: Tensor, batch: Batch, weights: Objective, lots: _Lots) -> 
         other = torch.cat([batch.b.from_photo(photo_a), batch.a.from_photo(photo_b)]).view(at.shape)
         reach = losses.REACH + 1
         inside = ((other > reach) & (other < size - 1 - reach)).all(dim=3)
+        if batch.points is not None:
+            inside &= ~batch.points.sparse.repeat(2)[:, None, None]
     swapped = torch.cat([logits[count:], logits[:count]])
     parts = {"reprojection": losses.reprojection(swapped, other, (weight * inside).sqrt())}
     if batch.scores is not None:
@@ -257,6 +265,8 @@ def _compare(heat: Tensor, described: Tensor, batch: Batch, weights: Objective, 
     places, usable = _anchors(heat.detach(), batch, weights.anchors, lots)  # (B, N, 2) whole pixels, (B, N)
     at_a = places.to(heat.dtype)
     at_b = batch.b.from_photo(batch.a.to_photo(at_a))
+    if batch.points is not None:  # the only places whose counterpart is known are the anchors there
+        places, at_a, at_b, usable = _known(batch.points, places, at_a, at_b, usable)
     fa, fb = sample(described_a, at_a), sample(described_b, at_b)  # (B, N, D)
     positive = (fa * fb).sum(2)
     hardest, entropy = [], []
@@ -295,6 +305,21 @@ def _anchors(heat: Tensor, batch: Batch, count: int, lots: _Lots) -> tuple[Tenso
     chosen = lot.topk(min(count - count // 2, lot.shape[1]), dim=1).indices
     index = torch.cat([random, where.flatten(1).gather(1, chosen)], dim=1)
     return torch.stack([index % size, index // size], dim=2), valid.gather(1, index).to(heat.dtype)
+
+
+def _known(
+    points: Correspondences, places: Tensor, at_a: Tensor, at_b: Tensor, usable: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Anchors and counterparts, those of sparse pairs being the points that are known."""
+    count = places.shape[1]
+    short = max(count - points.at.shape[1], 0)
+    at = F.pad(points.at[:, :count], (0, 0, 0, 0, 0, short))
+    counted = F.pad(points.counted[:, :count], (0, short))
+    at = at * counted[..., None, None]  # what does not count must be a place all the same
+    sparse = points.sparse[:, None]
+    at_a, at_b = (torch.where(sparse[..., None], at[:, :, n], x) for n, x in enumerate((at_a, at_b)))
+    places = torch.where(sparse[..., None], at[:, :, 0].round().long(), places)
+    return places, at_a, at_b, torch.where(sparse, counted, usable)
 
 
 def _grid(described: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Training pairs: two warped, photometrically changed crops of a photograph and the exact map between them.
 
-A pair may also show two photographs that a camera took from one place at different times.
+A pair may also show two photographs that a camera took from one place at different times, or two of one scene from
+different places, of which only single points correspond.
 
 Pair number n is the same, but for rounding, whenever and in whichever batch it is made: all its chance comes from
 (seed, n). Its few numbers are drawn on the CPU; its pixels are made in torch on the device that the network is on.
@@ -22,14 +23,29 @@ from torch import Tensor
 from .light import Light, draw_light, relit
 from .photographs import Photographs
 from .places import Places, ScoreMaps, choose_places
+from .scenes import Shared
 from .teacher import Lessons
-from .warps import Bend, Bends, Drawn, View, Warps, draw_bend, draw_views
+from .warps import Bend, Bends, Drawn, View, Warps, centred, draw_bend, draw_views
 
 __all__ = ["Batch", "Pairs", "lots_of", "static_groups"]
 
 #: ours: from this many photograph pixels to a crop's pixel on, the photograph is halved first, against aliasing.
 _HALVED = 1.5
 _GREY = (4.0, 8.0, 3.0)  # ours: of the Dirichlet distribution of the three channels' shares; its mean is near the luma
+
+
+_SHARED = 256  # ours: at most so many shared points a pair
+_ENOUGH = 16  # ours: shared points in both crops, in the first good one of so many draws:
+_DRAWS = 12
+_EDGE = 4  # ours: pixels between a shared point and the crop's edge
+
+
+class Correspondences(NamedTuple):
+    """Of the pairs whose map is known at single points only, those points."""
+
+    sparse: Tensor  # (B,) bool: which pairs
+    at: Tensor  # (B, N, 2, 2) pixels [x, y] of a and of b
+    counted: Tensor  # (B, N) 1 where there is a point inside both crops, else 0
 
 
 @dataclass
@@ -44,6 +60,9 @@ class Batch:
     b: View
     places: Places | None = None  # where a teacher's values are known
     scores: ScoreMaps | None = None  # of the teacher
+    #: Where some pairs' map is known at points only. Their `grid` is that of b itself, and `valid` what the photograph
+    #: holds.
+    points: Correspondences | None = None
 
     def __len__(self) -> int:
         return len(self.grid)
@@ -63,6 +82,7 @@ class _Plan(NamedTuple):
     grey: tuple[np.ndarray, np.ndarray]
     lights: tuple[Light, Light]
     seed: int
+    points: np.ndarray | None = None  # (N, 2, 2) that the two photographs share, in their pixels
 
 
 def lots_of(size: int) -> int:
@@ -87,8 +107,11 @@ class Pairs:
     static : sequence of sequence of int
         Groups of photographs, by their numbers, that a camera took from one place at different times: every pixel of
         one is the same point in another. See `static_groups`.
+    views : sequence of Shared
+        Pairs of photographs of one scene from different places. See `scenes`.
     real : float
-        Share of the pairs that are of two photographs of a group.
+        Share of the pairs that are of two photographs, of a group or from different places; half of each where there
+        are both.
     """
 
     def __init__(
@@ -100,11 +123,12 @@ class Pairs:
         places: int = 320,
         *,
         static: Sequence[Sequence[int]] = (),
+        views: Sequence[Shared] = (),
         real: float = 0.0,
     ) -> None:
         self.photographs, self.warps, self.seed = photographs, warps, seed
         self.lessons, self.places = lessons, places
-        self.static, self.real = static, real if static else 0.0
+        self.static, self.views, self.real = static, views, real if static or views else 0.0
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
         self._generator = torch.Generator(photographs.device)
 
@@ -121,18 +145,51 @@ class Pairs:
     def _plan(self, number: int) -> _Plan:
         rng = np.random.default_rng((self.seed, 1, number))
         one = other = self._photograph(number)
+        shared = None
         if self.real and rng.random() < self.real:
-            group = self.static[int(rng.integers(len(self.static)))]
-            one, other = (int(n) for n in rng.choice(group, 2, replace=False))
-        _, height, width = self.photographs[one].shape
+            if self.views and (not self.static or rng.random() < 0.5):
+                shared = self.views[int(rng.integers(len(self.views)))]
+                one, other = shared.photographs
+            else:
+                group = self.static[int(rng.integers(len(self.static)))]
+                one, other = (int(n) for n in rng.choice(group, 2, replace=False))
+        sizes = np.array([self.photographs[n].shape[:0:-1] for n in (one, other)])  # (2, 2) width, height
         warps = self.warps
         mirrored = bool(rng.random() < 0.5)  # mirrored photographs are photographs too
-        drawn = draw_views(width, height, warps, rng)
+        points = None
+        if shared is None:
+            drawn = draw_views(*sizes[0].tolist(), warps, rng)
+        else:
+            points = shared.points() * sizes - 0.5
+            if mirrored:
+                points[..., 0] = sizes[:, 0] - 1 - points[..., 0]
+            drawn, points = self._around(points, sizes, rng)
         bend = draw_bend(warps.size, rng) if rng.random() < warps.bend else None
         # Grey as different filters and sensors would see the same colours.
         grey = rng.dirichlet(_GREY), rng.dirichlet(_GREY)
         lights = draw_light(warps.photometric, rng), draw_light(warps.photometric, rng)
-        return _Plan((one, other), mirrored, drawn, bend, grey, lights, int(rng.integers(2**62)))
+        return _Plan((one, other), mirrored, drawn, bend, grey, lights, int(rng.integers(2**62)), points)
+
+    def _around(self, points: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> tuple[Drawn, np.ndarray]:
+        """Two crops near one of the shared points (N, 2, 2), warped as others are, and some of those in both.
+
+        Of a few draws, the first whose crops share enough points, else the one that shares most.
+        """
+        size, most = self.warps.size, -1
+        for _ in range(_DRAWS):
+            views = draw_views(*sizes.min(axis=0).tolist(), self.warps, rng)
+            beside = rng.uniform(-0.15, 0.15, (2, 2)) * size * views.spans[:, None]
+            views = centred(views, points[rng.integers(len(points))] + beside, size)
+            back = np.linalg.inv(views.photo_from_view)
+            at = np.einsum("vij,nvj->nvi", back[..., :2], points) + back[..., 2]
+            at = at[..., :2] / at[..., 2:]
+            inside = np.flatnonzero(((at > _EDGE) & (at < size - 1 - _EDGE)).all(axis=(1, 2)))
+            if len(inside) > most:
+                most, best = len(inside), (views, inside)
+            if most >= _ENOUGH:
+                break
+        drawn, inside = best
+        return drawn, points[rng.permutation(inside)[:_SHARED]]
 
     def _made(self, plans: list[_Plan]) -> Batch:
         device, size, count = self.photographs.device, self.warps.size, len(plans)
@@ -148,7 +205,12 @@ class Pairs:
         middle = limits[..., None] / 2
         shown = ((at - middle).abs_() <= middle).all(dim=1)  # in the photograph
         grid = b.planes_from_photo(at[:count]).mul_(2 / (size - 1)).sub_(1)
-        shown[:count] &= (grid.abs() <= 1).all(dim=1)
+        known = self._correspondences(plans, a, b) if any(plan.points is not None for plan in plans) else None
+        both = (grid.abs() <= 1).all(dim=1)
+        if known is not None:
+            both |= known.sparse[:, None]
+            grid = torch.where(known.sparse[:, None, None], pixels * (2 / (size - 1)) - 1, grid)
+        shown[:count] &= both
 
         boxes = [_box(plan, n // count, size, photographs[n]) for n, plan in enumerate(plans * 2)]
         images = _crops(photographs, plans * 2, boxes, at.view(2 * count, 2, size, size))
@@ -161,12 +223,30 @@ class Pairs:
             lots[:, : lots_of(size)],
             a,
             b,
+            points=known,
         )
         if self.lessons is not None:
             taught = [self.lessons[plan.photographs[view], plan.mirrored] for view in (0, 1) for plan in plans]
             batch.places = choose_places(taught, a, b, size, self.places, lots[:, lots_of(size) :])
             batch.scores = ScoreMaps([lesson.scores for lesson in taught], boxes)
         return batch
+
+    def _correspondences(self, plans: list[_Plan], a: View, b: View) -> Correspondences:
+        """The shared points of the pairs in the crops."""
+        size, device = self.warps.size, self.photographs.device
+        known = np.full((len(plans), _SHARED, 2, 2), -1e4, np.float32)  # far outside
+        for row, plan in enumerate(plans):
+            if plan.points is not None:
+                known[row, : len(plan.points)] = plan.points
+        sparse = torch.tensor([plan.points is not None for plan in plans]).to(device)
+        photo = torch.from_numpy(known).to(device)
+        at = torch.stack([a.from_photo(photo[:, :, 0]), b.from_photo(photo[:, :, 1])], dim=2)
+        there = (
+            torch.arange(_SHARED, device=device)
+            < torch.tensor([0 if plan.points is None else len(plan.points) for plan in plans]).to(device)[:, None]
+        )
+        inside = ((at >= 0) & (at <= size - 1)).all(dim=3).all(dim=2)  # a bend may have moved them
+        return Correspondences(sparse, at, (inside & there).float())
 
     def _chances(self, plans: list[_Plan], device: torch.device) -> tuple[Tensor, Tensor]:
         """Lots in [0, 1) (B, L) and normally distributed noise (2 B, S, S), each pair's from its own seed."""

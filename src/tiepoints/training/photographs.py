@@ -34,6 +34,10 @@ def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     InvalidInputError
         If there are fewer than two photographs.
     """
+    if not paths:
+        raise InvalidInputError(
+            "no photographs but those of real pairs; give at least two others to judge the weights on"
+        )
     if len(paths) < 2:
         raise InvalidInputError(f"{paths[0].parent}: one photograph is too few; give at least two, better hundreds")
     order = sorted(paths)

@@ -27,7 +27,7 @@ class Recipe:
     places : int
         At most so many of the teacher's values an image.
     real : float
-        Share of the pairs that are of two photographs of a static camera, where there are some.
+        Share of the pairs that are of two photographs, of a static camera or of one scene, where there are some.
     batch : int
         Pairs a step, in each process.
     learning_rate, weight_decay : float

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Bend", "Bends", "Drawn", "View", "Warps", "draw_bend", "draw_views", "homography_from_square"]
+__all__ = ["Bend", "Bends", "Drawn", "View", "Warps", "centred", "draw_bend", "draw_views", "homography_from_square"]
 
 Float64 = NDArray[np.float64]
 
@@ -136,6 +136,14 @@ def _inside(views: Float64, size: int, width: int, height: int) -> tuple[Float64
     other = np.linalg.inv(views[:, 1]) @ views[:, 0] @ grid
     other = other[:, :2] / other[:, 2:]
     return seen, ((other >= 0) & (other <= size - 1)).all(axis=1).mean(axis=1)
+
+
+def centred(drawn: Drawn, at: Float64, size: int) -> Drawn:
+    """The same two views, moved until the centre of each crop shows its own of two points (2, 2)."""
+    middle = drawn.photo_from_view @ [(size - 1) / 2, (size - 1) / 2, 1]
+    move = np.eye(3)[None].repeat(2, 0)
+    move[:, :2, 2] = at - middle[:, :2] / middle[:, 2:]
+    return Drawn(move @ drawn.photo_from_view, drawn.spans)
 
 
 class Bend(NamedTuple):
