@@ -158,7 +158,7 @@ class Pairs:
         mirrored = bool(rng.random() < 0.5)  # mirrored photographs are photographs too
         points = None
         if shared is None:
-            drawn = draw_views(*sizes[0].tolist(), warps, rng)
+            drawn = draw_views(int(sizes[0, 0]), int(sizes[0, 1]), warps, rng)
         else:
             points = shared.points() * sizes - 0.5
             if mirrored:
@@ -176,8 +176,9 @@ class Pairs:
         Of a few draws, the first whose crops share enough points, else the one that shares most.
         """
         size, most = self.warps.size, -1
+        width, height = sizes.min(axis=0).tolist()
         for _ in range(_DRAWS):
-            views = draw_views(*sizes.min(axis=0).tolist(), self.warps, rng)
+            views = draw_views(width, height, self.warps, rng)
             beside = rng.uniform(-0.15, 0.15, (2, 2)) * size * views.spans[:, None]
             views = centred(views, points[rng.integers(len(points))] + beside, size)
             back = np.linalg.inv(views.photo_from_view)
