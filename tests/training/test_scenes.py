@@ -119,7 +119,26 @@ def test_pairs_of_views_are_repeatable_and_only_a_share(shared: Callable[..., Pa
     mixed = pairs.batch(range(8))
     assert 0 < mixed.points.sparse.sum() < 8
     pairs.real = 0.0
-    assert pairs.batch(range(2)).points is None
+    plain, alone = pairs.batch(range(2)), Pairs(pairs.photographs, pairs.warps, 0).batch(range(2))
+    assert plain.points is None
+    for name in ("images", "grid", "valid", "lots"):
+        assert torch.equal(getattr(plain, name), getattr(alone, name)), name
+
+
+def test_pairs_with_a_whole_map_lose_nothing_beside_others(shared: Callable[..., Pairs]) -> None:
+    """The losses of a plain pair are the same bits where the batch could hold others."""
+    pairs = shared()
+    points = pairs.batch(range(2)).points
+    plain = Pairs(pairs.photographs, pairs.warps, 0).batch(range(2))
+    generator = torch.Generator().manual_seed(0)
+    logits = {2: torch.randn(4, 2, S, S, generator=generator)}
+    described = torch.randn(4, 16, S // 4, S // 4, generator=generator)
+    alone, _ = objective(logits, described, plain, Objective(), 500)
+    plain.points = points._replace(sparse=torch.zeros(2, dtype=torch.bool))
+    beside, _ = objective(logits, described, plain, Objective(), 500)
+    assert torch.equal(alone, beside)
+    plain.points = points._replace(sparse=torch.tensor([False, True]))
+    assert not torch.equal(alone, objective(logits, described, plain, Objective(), 500)[0])
 
 
 def test_a_few_steps_bring_the_descriptors_of_shared_points_together(shared: Callable[..., Pairs]) -> None:
