@@ -32,12 +32,26 @@ from ..optional import require
 from .export import sealed
 from .warps import Warps, draw_views
 
-__all__ = ["PatchPairs", "hardnet_loss", "patch_pairs", "save_hardnet", "train_hardnet"]
+__all__ = [
+    "Keypoints",
+    "PatchPairs",
+    "carried",
+    "found_again",
+    "hardnet_loss",
+    "patch_pairs",
+    "save_hardnet",
+    "sift_keypoints",
+    "train_hardnet",
+    "warped_views",
+]
 
 # Ours. Pixels and shares within which a keypoint counts as found again.
 _EDGE, _NEAR, _SCALE_RATIO, _TURN = 640, 2.0, 1.3, np.deg2rad(20)
 _MOST = 400  # pairs of a photograph
 _SEED = 0
+
+#: Places (N, 2), diameters (N,) in pixels and angles (N,) in radians.
+Keypoints = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -94,24 +108,40 @@ def _of_photograph(
     image: NDArray[np.uint8], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
     """Patches of the keypoints that a photograph and a warped copy of it share."""
+    views, b_from_a = warped_views(image, rng)
+    (xy_a, scale_a, angle_a), (xy_b, scale_b, angle_b) = (sift_keypoints(view) for view in views)
+    rows, columns = found_again((xy_a, scale_a, angle_a), (xy_b, scale_b, angle_b), b_from_a, rng)
+    a = cut(views[0], xy_a[rows], frames_of(scale_a[rows], angle_a[rows]), SIDE)
+    b = cut(views[1], xy_b[columns], frames_of(scale_b[columns], angle_b[columns]), SIDE)
+    places = np.column_stack([xy_a, scale_a])[rows].astype(np.float32)
+    return np.rint(a).astype(np.uint8), np.rint(b).astype(np.uint8), places
+
+
+def warped_views(
+    image: NDArray[np.uint8], rng: np.random.Generator
+) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
+    """Two square views of a grey photograph in different light, and the homography from the first to the second."""
     height, width = image.shape
     size = min(height, width)
     drawn = draw_views(width, height, Warps(size=size, rotation=25, any_rotation=0.1, scale=1.8, perspective=0.25), rng)
-    to_a, to_b = drawn.photo_from_view
     views = []
-    for photo_from_view in (to_a, to_b):
+    for photo_from_view in drawn.photo_from_view:
         flags = cv2.INTER_AREA | cv2.WARP_INVERSE_MAP
         view = cv2.warpPerspective(image, photo_from_view, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
         views.append(_relit(np.asarray(view, np.uint8), rng))
-    (xy_a, scale_a, angle_a), (xy_b, scale_b, angle_b) = (_keypoints(view) for view in views)
-    none = np.zeros((0, SIDE, SIDE), np.uint8)
+    to_a, to_b = drawn.photo_from_view
+    return views, np.asarray(np.linalg.inv(to_b) @ to_a, np.float64)
+
+
+def found_again(
+    a: Keypoints, b: Keypoints, b_from_a: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of keypoints that are the same in two views: of like place, scale and angle; each taken once."""
+    xy_a, (xy_b, scale_b, angle_b) = a[0], b
+    none = np.zeros(0, np.intp)
     if not len(xy_a) or not len(xy_b):
-        return none, none, np.zeros((0, 3), np.float32)
-    b_from_a = np.linalg.inv(to_b) @ to_a
-    ahead = np.column_stack([np.cos(angle_a), np.sin(angle_a)]) * scale_a[:, None]
-    centre, tip = _mapped(b_from_a, xy_a), _mapped(b_from_a, xy_a + ahead)
-    arrow = tip - centre
-    length, turn = np.hypot(*arrow.T), np.arctan2(arrow[:, 1], arrow[:, 0])
+        return none, none
+    centre, length, turn = carried(a, b_from_a)
     pairs, taken = [], set()
     for i in rng.permutation(len(xy_a)):
         distance = np.hypot(*(xy_b - centre[i]).T)
@@ -127,15 +157,23 @@ def _of_photograph(
         if len(pairs) == _MOST:
             break
     if not pairs:
-        return none, none, np.zeros((0, 3), np.float32)
+        return none, none
     rows, columns = np.array(pairs).T
-    a = cut(views[0], xy_a[rows], frames_of(scale_a[rows], angle_a[rows]), SIDE)
-    b = cut(views[1], xy_b[columns], frames_of(scale_b[columns], angle_b[columns]), SIDE)
-    places = np.column_stack([xy_a, scale_a])[rows].astype(np.float32)
-    return np.rint(a).astype(np.uint8), np.rint(b).astype(np.uint8), places
+    return rows, columns
 
 
-def _keypoints(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def carried(
+    keypoints: Keypoints, homography: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Places (N, 2), diameters (N,) and angles (N,) of keypoints in another view."""
+    xy, scale, angle = keypoints
+    ahead = np.column_stack([np.cos(angle), np.sin(angle)]) * scale[:, None]
+    centre, tip = _mapped(homography, xy), _mapped(homography, xy + ahead)
+    arrow = tip - centre
+    return centre, np.hypot(*arrow.T), np.arctan2(arrow[:, 1], arrow[:, 0])
+
+
+def sift_keypoints(image: NDArray[np.uint8]) -> Keypoints:
     """SIFT's places (N, 2), diameters and angles in radians."""
     found = cv2.SIFT.create(nfeatures=1500, contrastThreshold=0.02, enable_precise_upscale=True).detect(image)
     rows = np.array([(*p.pt, p.size, np.deg2rad(p.angle)) for p in found], np.float32).reshape(-1, 4)
