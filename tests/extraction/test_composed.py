@@ -55,7 +55,7 @@ def test_a_patch_far_larger_than_the_image() -> None:
     ("name", "words"),
     [
         ("sift+affnet", "'affnet' does not describe patches; these do: .*hardnet"),
-        ("sift+tfeat+hardtfeat", "between detector and descriptor go affnet, orinet, not 'tfeat'"),
+        ("sift+tfeat+hardtfeat", "between detector and descriptor go affnet, orinet, lift-orientation, not 'tfeat'"),
         ("tfeat+hardtfeat", "'tfeat' detects nothing"),
         ("nonsense+tfeat", "no extractor is called 'nonsense'"),
         ("keynet", "'keynet\\+hardtfeat'"),

@@ -38,6 +38,7 @@ LISTED = (
     "keynet+hardtfeat",
     "keynet+affnet+orinet+hardtfeat",
     "sift+lift",
+    "sift+lift-orientation+hardnet",
 )
 
 _BATCH = 512  # patches that a network sees at once
@@ -98,9 +99,8 @@ class Composed(Extractor):
         shared = {"device": device, "threads": threads} if _is_learned(first) else {}
         self._detector = self._kind(first)(max_keypoints=self.max_keypoints, **{**shared, **(self.detector or {})})
         self._shapes = [self._open(PARTS[name]) for name in between]
-        self._model = (
-            PARTS[last].model if last in PARTS else None
-        )  # what the features depend on, for those who keep them
+        # What the features depend on, for those who keep them: the paths among the attributes.
+        vars(self).update({f"_model_{name}": PARTS[name].model for name in self.parts if name in PARTS})
         self._descriptor = None if last in ("sift", "rootsift") else self._open(PARTS[last])
 
     @classmethod
@@ -120,7 +120,7 @@ class Composed(Extractor):
 
     @property
     def _turns(self) -> bool:
-        return "orinet" in self.parts
+        return not {"orinet", "lift-orientation"}.isdisjoint(self.parts)
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         grey = to_grey(image)
@@ -134,9 +134,9 @@ class Composed(Extractor):
         frames = frames_of(best.scales, best.angles)
         for network in self._shapes:
             answer = self._run(network, cut(grey, best.xy, frames, network.side))
-            if answer.ndim == 1:  # an orientation
-                c, s = np.cos(answer), np.sin(answer)
-                answer = np.stack([c, s, -s, c], axis=1).reshape(-1, 2, 2)
+            if answer.ndim < 3:  # an orientation: a direction (cosine, sine), or an angle against the y axis
+                c, s = answer.T if answer.ndim == 2 else (np.cos(answer), -np.sin(answer))
+                answer = np.stack([c, -s, s, c], axis=1).reshape(-1, 2, 2)
             frames = np.asarray(frames @ answer, np.float32)
         angles = best.angles if not self._turns else np.arctan2(frames[:, 1, 0], frames[:, 0, 0])
         if self._descriptor is None:
@@ -182,8 +182,8 @@ class Composed(Extractor):
             return self
         other = copy.copy(self)
         other.threads, other._detector = count, self._detector.with_threads(count)
-        if isinstance(self._descriptor, PatchModel):
-            other._descriptor = PatchModel(self._descriptor.path, count)
+        other._shapes = [_threaded(network, count) for network in self._shapes]
+        other._descriptor = _threaded(self._descriptor, count)
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -196,6 +196,10 @@ def _again(name: str, find: Callable[[str], type[Extractor]], state: dict[str, A
     extractor = kind.__new__(kind)
     vars(extractor).update(state)
     return extractor
+
+
+def _threaded(network: Any, count: int) -> Any:
+    return PatchModel(network.path, count) if isinstance(network, PatchModel) else network
 
 
 def _is_learned(name: str) -> bool:

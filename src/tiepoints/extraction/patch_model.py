@@ -21,7 +21,7 @@ _BATCH = 256  # patches at once
 
 
 class PatchModel:
-    """Descriptors of patches by a model that `training.hardnet.save_hardnet` wrote.
+    """Descriptors of patches, or their directions, by a model of `training.hardnet` or `training.lift`.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class PatchModel:
             raise WeightsError(f"{path}: is no model of patches, or damaged: install tiepoints again") from error
 
     def __call__(self, patches: Float32) -> Float32:
-        """Descriptors (N, D) of unit length of grey patches (N, side, side) in [0, 255]."""
+        """Descriptors (N, D) of unit length, or cosines and sines (N, 2), of patches (N, side, side) in [0, 255]."""
         parts = [self._some(patches[start : start + _BATCH]) for start in range(0, max(len(patches), 1), _BATCH)]
         return np.concatenate(parts)
 

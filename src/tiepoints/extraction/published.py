@@ -256,6 +256,7 @@ _MISHCHUK = (
     "Mishchuk, Mishkin, Radenovic and Matas, Working hard to know your neighbor's margins: Local descriptor learning "
     "loss, NeurIPS 2017"
 )
+_YI = "Yi, Trulls, Lepetit and Fua, LIFT: Learned Invariant Feature Transform, ECCV 2016"
 _TABLE = (
     Part("detector", "keynet", "", KeyNet.metadata, KeyNet),
     Part(
@@ -291,6 +292,21 @@ _TABLE = (
             weights_licence="MIT",
             descriptor_size=0,
         ),
+    ),
+    Part(
+        "shape",
+        "",
+        "",
+        Metadata(
+            name="lift-orientation",
+            summary="LIFT's orientation estimator trained by tiepoints: not the authors' weights",
+            paper=f"{_YI}; Yi, Verdie, Fua and Lepetit, Learning to Assign Orientations to Feature Points, CVPR 2016",
+            code_licence="Apache-2.0",
+            weights_licence="Apache-2.0",
+            descriptor_size=0,
+            learned=True,
+        ),
+        model=Path(__file__).parents[1] / "weights" / "lift-orientation.onnx",
     ),
     Part(
         "descriptor",
@@ -373,9 +389,7 @@ _TABLE = (
                 "aae2e8008b6bc1e9d792c152c554e7b9cc15c1192b9f7ea3cc5e391b52f74ded",
             ),
             summary="LIFT's descriptor, of larger patches",
-            paper=(
-                "Yi, Trulls, Lepetit and Fua, LIFT: Learned Invariant Feature Transform, ECCV 2016; academic use only"
-            ),
+            paper=f"{_YI}; academic use only",
             weights_licence="LicenseRef-LIFT-academic",
             descriptor_size=128,
         ),

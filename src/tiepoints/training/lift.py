@@ -1,0 +1,284 @@
+"""LIFT's orientation estimator, trained on keypoints that SIFT finds in two views of a photograph.
+
+Yi, Verdie, Fua and Lepetit, "Learning to Assign Orientations to Feature Points", CVPR 2016 (arXiv 1511.04273): the
+network, its activation, the loss. Yi, Trulls, Lepetit and Fua, "LIFT: Learned Invariant Feature Transform", ECCV 2016
+(arXiv 1603.09114): the stages; the descriptor is trained before the orientation.
+
+Ours: the descriptor is the HardNet that comes with tiepoints, so that no weight depends on a file that is not free; the
+pairs are of warped photographs, where the paper has those of reconstructions; before orientations learn to bring
+descriptors together they learn the turn between the views, which is known here.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ImageError, TrainingError
+from ..extraction.onnx_file import OnnxFile
+from ..extraction.patches import cut, frames_of
+from ..extraction.torch.patches import SIDE, HardNet, normalised
+from ..files import read_bytes, replacing, write_whole
+from ..images import read, resize_to
+from ..optional import require
+from .export import sealed
+from .hardnet import carried, found_again, sift_keypoints, warped_views
+
+__all__ = [
+    "OrientationEstimator",
+    "OrientationPairs",
+    "hinging",
+    "orientation_pairs",
+    "save_orientation",
+    "shipped_hardnet",
+    "train_orientation",
+]
+
+_EDGE, _MOST = 640, 120  # ours: pixels of a photograph's long edge; pairs of a photograph
+_WIDE_SIDE, _WIDE = 48, 1.5  # pixels of a patch that can be turned, and how many network's patches wide it is
+_N = _M = 4  # sums and maxima of the activation (CVPR 2016)
+_TURN = 0.6  # ours: share of the time in which the known turn is learned
+
+
+def hinging(values: Tensor, n: int = _N, m: int = _M) -> Tensor:
+    """Generalised hinging hyperplanes: sums over n of signs times maxima over m; (B, n m C, ...) -> (B, C, ...).
+
+    The signs alternate, + first. The parts that are compared lie C channels apart.
+    """
+    parts = values.chunk(n * m, dim=1)
+    total = reduce(torch.maximum, parts[:m])
+    for i in range(1, n):
+        highest = reduce(torch.maximum, parts[i * m : (i + 1) * m])
+        total = total - highest if i % 2 else total + highest
+    return total
+
+
+class OrientationEstimator(nn.Module):
+    """A direction (B, 2), cosine and sine of any length, of patches (B, 1, 32, 32) of mean 0 and deviation 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after, size in ((1, 10, 5), (10, 20, 5)):
+            layers += [nn.Conv2d(before, after, size), nn.ReLU(), nn.MaxPool2d(2)]
+        self.features = nn.Sequential(*layers, nn.Conv2d(20, 50, 3), nn.ReLU(), nn.Flatten())
+        self.hidden = nn.Linear(50 * 3 * 3, 32 * _N * _M)
+        self.out = nn.Linear(32, 2 * _N * _M)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return hinging(self.out(hinging(self.hidden(self.features(patches)))))
+
+
+@dataclass(frozen=True)
+class OrientationPairs:
+    """Upright patches of the same keypoints in two views.
+
+    Parameters
+    ----------
+    a, b : (N, 48, 48) uint8
+        1.5 times as wide as what the network sees, so that they can be turned.
+    turns : (N,) float32
+        By how many radians, from x towards y, the second view is turned against the first there.
+    """
+
+    a: NDArray[np.uint8]
+    b: NDArray[np.uint8]
+    turns: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+
+def orientation_pairs(
+    paths: Sequence[Path], *, seed: int = 0, progress: Callable[[str, int, int], None] | None = None
+) -> OrientationPairs:
+    """Pairs of patches from photographs; those that cannot be read are left out.
+
+    Raises
+    ------
+    TrainingError
+        If there are none.
+    """
+    found = []
+    for number, path in enumerate(paths):
+        try:
+            image, _ = resize_to(read(path, grey=True), _EDGE)
+        except ImageError:
+            continue
+        found.append(_of_photograph(image, np.random.default_rng((seed, number))))
+        if progress is not None:
+            progress("cutting patches", number + 1, len(paths))
+    if not sum(len(some.turns) for some in found):
+        raise TrainingError("no keypoint of these photographs is found again: give larger ones, and more of them")
+    return OrientationPairs(*(np.concatenate([getattr(some, part) for some in found]) for part in ("a", "b", "turns")))
+
+
+def _of_photograph(image: NDArray[np.uint8], rng: np.random.Generator) -> OrientationPairs:
+    views, b_from_a = warped_views(image, rng)
+    known = [sift_keypoints(view) for view in views]
+    chosen = (rows[:_MOST] for rows in found_again(known[0], known[1], b_from_a, rng))
+    patches, turns = [], np.zeros(0)
+    for view, (xy, scale, _), rows in zip(views, known, chosen, strict=True):
+        upright = xy[rows], scale[rows], np.zeros(len(rows), np.float32)
+        patches.append(cut(view, xy[rows], frames_of(scale[rows] * np.float32(_WIDE), upright[2]), _WIDE_SIDE))
+        if len(patches) == 1 and len(rows):
+            _, _, turns = carried(upright, b_from_a)
+    a, b = (np.rint(some).astype(np.uint8) for some in patches)
+    return OrientationPairs(a, b, turns.astype(np.float32))
+
+
+def shipped_hardnet() -> nn.Module:
+    """The HardNet that comes with tiepoints as a network of torch; of patches (N, 1, 32, 32) in [0, 255]."""
+    from ..extraction.published import PARTS
+
+    path = PARTS["hardnet"].model
+    assert path is not None
+    weights = OnnxFile(read_bytes(path, remedy="install tiepoints again")).weights
+    network = HardNet()
+    layers = list(network.features)
+    for number, module in enumerate(layers):
+        if isinstance(module, nn.Conv2d):
+            # Its layers were numbered without the one that does nothing, and hold their normalisations.
+            name = number - sum(isinstance(each, nn.Identity) for each in layers[:number])
+            norm = layers[number + 1]
+            assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+            module.weight.data = torch.from_numpy(weights[f"weight_{name}"].astype(np.float32))
+            norm.running_mean.copy_(-torch.from_numpy(weights[f"bias_{name}"].astype(np.float32)))
+            norm.running_var.fill_(1 - norm.eps)
+    return network.eval().requires_grad_(False)
+
+
+def train_orientation(
+    pairs: OrientationPairs,
+    descriptor: nn.Module,
+    *,
+    minutes: float,
+    batch: int = 128,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    log: Callable[[str], None] | None = None,
+) -> tuple[OrientationEstimator, int]:
+    """Train the orientation estimator.
+
+    In the first 60 % of the time on the known turn, which is ours; then on the distance of the descriptors of both
+    views (CVPR 2016).
+
+    Parameters
+    ----------
+    pairs : OrientationPairs
+    descriptor : Module
+        From patches (N, 1, 32, 32) in [0, 255] to descriptors; it is not trained.
+    minutes : float
+        How long; the learning rate falls to 0 until then.
+    batch : int
+        Pairs a step.
+    learning_rate : float
+        Of Adam.
+    seed : int
+    log : callable, optional
+        Called with a line of figures now and then.
+
+    Returns
+    -------
+    network : OrientationEstimator
+        In evaluation mode.
+    steps : int
+
+    Raises
+    ------
+    TrainingError
+        If there are fewer pairs than a batch has.
+    """
+    if len(pairs) < batch:
+        raise TrainingError(f"{len(pairs)} pairs of patches are fewer than a batch of {batch}: give more photographs")
+    torch.manual_seed(seed)
+    network = OrientationEstimator()
+    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    order, angles = np.random.default_rng(seed), np.random.default_rng(seed)
+    started, step = time.monotonic(), 0
+    while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
+        optimiser.param_groups[0]["lr"] = learning_rate * min((step + 1) / 50, 1) * (1 - done)
+        rows = order.choice(len(pairs), batch, replace=False)
+        start = torch.from_numpy(angles.uniform(-np.pi, np.pi, (2, batch)).astype(np.float32))
+        patches = [torch.from_numpy(each[rows][:, None].astype(np.float32)) for each in (pairs.a, pairs.b)]
+        a, b = (
+            _rotated(F.normalize(network(normalised(_turned(some, _direction(angle)))), dim=1), angle)
+            for some, angle in zip(patches, start, strict=True)
+        )
+        if done < _TURN:
+            loss = 1 - (_rotated(a, torch.from_numpy(pairs.turns[rows])) * b).sum(dim=1).mean()
+        else:
+            one, other = (descriptor(_turned(some, to)) for some, to in zip(patches, (a, b), strict=True))
+            loss = (one - other).square().sum(dim=1).mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        step += 1
+        if log is not None and step % 25 == 0:
+            log(f"step {step}: {'turn' if done < _TURN else 'distance'} {float(loss.detach()):.3f}")
+    return network.eval(), step
+
+
+def _direction(angles: Tensor) -> Tensor:
+    return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+def _rotated(directions: Tensor, angles: Tensor) -> Tensor:
+    """Directions (N, 2) turned by angles (N,)."""
+    c, s = _direction(angles).unbind(1)
+    x, y = directions.unbind(1)
+    return torch.stack([c * x - s * y, s * x + c * y], dim=1)
+
+
+def _turned(patches: Tensor, directions: Tensor) -> Tensor:
+    """What the network sees (N, 1, 32, 32) of wider patches (N, 1, 48, 48) if it is turned to directions (N, 2)."""
+    c, s = (directions / _WIDE).unbind(1)
+    zero = torch.zeros_like(c)
+    frames = torch.stack([c, -s, zero, s, c, zero], dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(frames, [len(patches), 1, SIDE, SIDE], align_corners=False)
+    return F.grid_sample(patches, grid, padding_mode="border", align_corners=False)
+
+
+def save_orientation(network: OrientationEstimator, path: Path, about: dict[str, Any]) -> None:
+    """Write the network as ONNX, for `tiepoints.extraction.patch_model`.
+
+    Parameters
+    ----------
+    network : OrientationEstimator
+    path : path
+    about : dict
+        Plain values: licence, how it was trained, figures.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the package onnx is not installed.
+    StorageError
+        If the file cannot be written.
+    """
+    onnx = require("onnx", "export", "train")
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        torch.onnx.export(
+            network.eval(),
+            (torch.zeros(2, 1, SIDE, SIDE),),
+            str(temporary),
+            input_names=["patches"],
+            output_names=["descriptors"],
+            dynamic_axes={"patches": {0: "count"}, "descriptors": {0: "count"}},
+            opset_version=17,
+            dynamo=False,
+        )
+        model = onnx.load(str(temporary))
+    write_whole(path, sealed(model, about | {"format": 1, "side": SIDE}))
