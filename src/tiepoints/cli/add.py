@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .batch import engine_of, explained_interrupt, found, photographs_options, shown, work_folder
-from .many import cameras_option, focal_option, read_cameras, reported
+from .many import cameras_option, query_focal_option, read_cameras, reported
 from .options import examples, json_option, print_json, quiet_option, say
 
 
@@ -17,7 +17,7 @@ from .options import examples, json_option, print_json, quiet_option, say
 )
 @click.argument("folder", metavar="MAP", type=click.Path(path_type=Path))
 @click.argument("photos", nargs=-1, required=True, type=click.Path())
-@focal_option
+@query_focal_option
 @cameras_option
 @photographs_options
 @quiet_option

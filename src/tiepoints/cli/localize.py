@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .batch import engine_of, explained_interrupt, found, photographs_options, progress_bar, shown
-from .many import cameras_option, focal_option, given_of, given_option, read_cameras
+from .many import cameras_option, given_of, given_option, query_focal_option, read_cameras
 from .options import examples, json_option, output_option, print_json, quiet_option, say
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("folder", metavar="MAP", type=click.Path(path_type=Path))
 @click.argument("queries", nargs=-1, required=True, type=click.Path())
 @output_option("--out", what="Write the poses as hloc does: name qw qx qy qz tx ty tz, from world to camera.")
-@focal_option
+@query_focal_option
 @cameras_option
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Map images to match with.")
 @click.option(

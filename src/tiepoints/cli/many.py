@@ -44,6 +44,12 @@ focal_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     help="Focal length in pixels, if known.  [default: from EXIF, or a guess that is refined]",
 )
+query_focal_option = click.option(
+    "--focal",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Focal length in pixels, only if known.  [default: of the map's camera for pictures of its size; else focal "
+    "lengths are tried]",
+)
 ratio_option = click.option(
     "--ratio", type=click.FloatRange(0, 1, min_open=True), help="Ratio test of the matches.  [default: none]"
 )

@@ -69,8 +69,9 @@ def command(
         say(f"{result.registered:6d} of {result.images} photographs registered")
         if result.models > 1:
             say(f"{result.models:6d} models: the photographs fall apart; the largest one is meant here")
-        say(f"{result.points:6d} points, seen by {result.track_length:.1f} photographs each (track length)")
-        say(f"{result.reprojection_error:6.2f} px mean reprojection error")
+        if result:
+            say(f"{result.points:6d} points, seen by {result.track_length:.1f} photographs each (track length)")
+            say(f"{result.reprojection_error:6.2f} px mean reprojection error")
         say(f"{result.verified:6d} of {result.pairs} pairs verified")
         for photograph, reason in list(result.missing.items())[:_LISTED]:
             click.echo(f"not registered: {shown(photograph)}: {shown(reason)}", err=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..collection import Collection
+from ..files import PathLike
 
 __all__ = ["transforms_of"]
 
@@ -23,13 +26,15 @@ _DISTORTION: dict[str, tuple[str, tuple[tuple[str, int], ...]]] = {
 }
 
 
-def transforms_of(model: Any, photographs: Collection) -> dict[str, Any]:
+def transforms_of(model: Any, photographs: Collection, folder: PathLike | None = None) -> dict[str, Any]:
     """The cameras of a model, one entry for each registered photograph.
 
     Parameters
     ----------
     model : pycolmap.Reconstruction
     photographs : Collection
+    folder : path, optional
+        Where the file will lie: nerfstudio looks for photographs from there. By default the current folder.
 
     Returns
     -------
@@ -69,7 +74,7 @@ def transforms_of(model: Any, photographs: Collection) -> dict[str, Any]:
         one = photographs.get(image.name)
         frames.append(
             {
-                "file_path": str(one.path) if one is not None else image.name,
+                "file_path": image.name if one is None else _from(folder, one.path),
                 "transform_matrix": (matrix @ _FLIP).tolist(),
                 "camera_model": name,
                 "w": camera.width,
@@ -83,3 +88,11 @@ def transforms_of(model: Any, photographs: Collection) -> dict[str, Any]:
         )
     frames.sort(key=lambda frame: str(frame["file_path"]))
     return {"frames": frames, "ply_file_path": "points.ply"} | ({"left_out": sorted(left_out)} if left_out else {})
+
+
+def _from(folder: PathLike | None, path: Path) -> str:
+    """The path as seen from the folder, or the absolute one where there is none, as between two drives of Windows."""
+    try:
+        return Path(os.path.relpath(path, folder or ".")).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()

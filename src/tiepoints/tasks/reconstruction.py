@@ -226,7 +226,7 @@ def _map(job: dict[str, Any], photographs: Collection, folder: Path, count: int,
     if reconstructions:
         best = reconstructions[0]
         best.export_PLY(folder / "points.ply")
-        write_whole(folder / "transforms.json", json.dumps(transforms_of(best, photographs), indent=1).encode())
+        write_whole(folder / "transforms.json", json.dumps(transforms_of(best, photographs, folder), indent=1).encode())
     return reconstructions
 
 
