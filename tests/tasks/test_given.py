@@ -34,14 +34,17 @@ def test_matches_of_any_extractor_are_reconstructed(foreign: Exchange, photograp
     write_exchange(tmp_path / "m.h5", foreign, "hloc")
     folder = photographs["other.png"].path.parent
     sources = ("--from", tmp_path / "m.h5", "--from", tmp_path / "m-features.h5")
-    result = command("reconstruct", folder, tmp_path / "scene", *sources, "--json")
-    assert result.exit_code == 0, result.output
-    said = json.loads(result.stdout)
-    assert said["registered"] == 7 and said["points"] > 200
-    model = load_model(tmp_path / "scene" / "sparse" / "0")
-    image = model.image(model.reg_image_ids()[0])
-    points = np.array([point.xy for point in image.points2D]) - 0.5
-    np.testing.assert_allclose(points, foreign.features[image.name].keypoints, atol=1e-3)
+    # the given keypoints, row by row; where they are aligned by at most 3 pixels, and not all of them
+    for option, most in (("--no-align", 1e-3), ("--align", 3.01)):
+        result = command("reconstruct", folder, tmp_path / "scene", *sources, option, "--json")
+        assert result.exit_code == 0, result.output
+        said = json.loads(result.stdout)
+        assert said["registered"] == 7 and said["points"] > 200
+        model = load_model(tmp_path / "scene" / "sparse" / "0")
+        image = model.image(model.reg_image_ids()[0])
+        points = np.array([point.xy for point in image.points2D]) - 0.5
+        moved = np.linalg.norm(points - foreign.features[image.name].keypoints, axis=1)
+        assert moved.max() < most and (moved > 1e-3).any() == (option == "--align")
 
 
 def test_cameras_of_a_database_are_first_guesses(foreign: Exchange, photographs: Collection, tmp_path: Path) -> None:
