@@ -29,6 +29,7 @@ def test_files_arrays_and_options(examples: Path) -> None:
 def test_what_is_not_verified_is_false_and_empty(examples: Path) -> None:
     pair = tp.match_images(examples / "box.png", examples / "desk_1.jpg", extractor="orb", geometry="homography")
     assert not pair and pair.verified is False and pair.corners is None
+    assert "not verified" in repr(pair) and "inliers" not in repr(pair)
     points_a, points_b = pair
     assert len(points_a) == len(points_b) == 0 < len(pair.matches)
     with pytest.raises(tp.InvalidInputError, match="homography"):

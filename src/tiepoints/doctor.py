@@ -7,6 +7,7 @@ import platform
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -108,7 +109,8 @@ def _package(name: str) -> Finding:
 
 
 def _pip() -> str:
-    return f"{shlex.quote(sys.executable)} -m pip"
+    quoted = subprocess.list2cmdline([sys.executable]) if os.name == "nt" else shlex.quote(sys.executable)
+    return f"{quoted} -m pip"
 
 
 def _opencv() -> Finding:

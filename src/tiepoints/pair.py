@@ -107,10 +107,11 @@ class MatchedPair:
     def __repr__(self) -> str:
         if self.geometry is None:
             return f"MatchedPair({len(self.matches)} matches)"
-        state = "verified" if self.verified else "not verified"
-        inliers = f"{self.geometry.num_inliers} of {len(self.matches)} matches are inliers"
-        matrix = "" if self.geometry.kind == "homography" else " matrix"
-        return f"MatchedPair({inliers} of one {self.geometry.kind}{matrix}, {state})"
+        model = self.geometry.kind + ("" if self.geometry.kind == "homography" else " matrix")
+        every = f"{len(self.matches)} matches"
+        if not self.verified:
+            return f"MatchedPair({every}, not verified: no more agree with one {model} than by chance)"
+        return f"MatchedPair({self.geometry.num_inliers} of {every} are inliers of one {model}, verified)"
 
 
 def match_images(

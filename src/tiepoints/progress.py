@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sized
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 __all__ = ["shown_progress", "visible"]
@@ -12,9 +13,11 @@ Item = TypeVar("Item")
 
 
 def visible() -> bool:
-    """Whether someone looks: standard error is a terminal, or this is a notebook."""
+    """Whether someone looks: standard error is a terminal, or this is a notebook that can show a bar (ipywidgets)."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return type(shell).__name__ == "ZMQInteractiveShell" or sys.stderr.isatty()
+    if type(shell).__name__ == "ZMQInteractiveShell":
+        return find_spec("ipywidgets") is not None
+    return sys.stderr.isatty()
 
 
 def shown_progress(items: Iterable[Item], of: Any, what: str) -> Iterator[Item]:

@@ -173,6 +173,7 @@ def test_svg_is_well_formed(report: Report) -> None:
         assert HOSTILE[:30] in "".join(root.itertext()) and plot.title in "".join(root.itertext())
         assert not re.search(r"\b(nan|inf)\b", plot_svg(plot)), "what is not finite is left out"
         assert plot_svg(plot) == plot_svg(plot)
+        assert "$" not in plot_svg(plot), "labels of a logarithmic axis are plain numbers"
     assert "Empty & none" in "".join(ET.fromstring(plot_svg(Plot("Empty & none", "x", "y", ()))).itertext())
 
 

@@ -168,6 +168,7 @@ def plot_svg(plot: Plot) -> str:
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": plot.title, "text.parse_math": False, "font.size": 9}
     with mpl.rc_context(settings), warnings.catch_warnings():
@@ -180,11 +181,16 @@ def plot_svg(plot: Plot) -> str:
             x, y = np.asarray(series.x, float), np.asarray(series.y, float)
             kept = np.isfinite(x) & np.isfinite(y) & ((x > 0) | (not plot.log_x)) & ((y > 0) | (not plot.log_y))
             style = ("--" if series.reference else "-") if plot.kind == "lines" else ""
-            face: Any = {"markerfacecolor": "none"} if series.reference else {}
-            (line,) = axes.plot(x[kept], y[kept], style, marker="o", markersize=4 if style else 7, **face)
+            look: Any = {"marker": "o", "markersize": 4 if style else 7, "clip_on": False}
+            look |= {"markerfacecolor": "none"} if series.reference else {}
+            (line,) = axes.plot(x[kept], y[kept], style, **look)
             drawn.append((line, f" {series.label[:40]}"))  # a label that begins with _ would be left out
         log = "log" if any(np.size(line.get_xdata()) for line, _ in drawn) else "linear"  # without points it fails
         axes.set(xscale=log if plot.log_x else "linear", yscale=log if plot.log_y else "linear")
+        for axis, scaled in ((axes.xaxis, plot.log_x), (axes.yaxis, plot.log_y)):
+            if scaled:  # Matplotlib's own labels are formulas, which are not parsed here
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                axis.set_minor_formatter(NullFormatter())
         if not plot.log_y:
             axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         axes.grid(alpha=0.3)
