@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..checks import choice, count, number
 from ..errors import InvalidInputError
 from ..extraction import Extractor, load
+from ..extraction.mdnet import MDNet
 from ..extraction.sift import SIFT, WHOLE
 from ..features import Features, Matches
 from ..geometry import fundamental, homography, log_nfa
@@ -33,7 +34,8 @@ _DECODED = 12
 # SIFT's pyramid starts at twice the size; networks in PyTorch keep dozens of channels at full resolution.
 _WORKED = {"mdnet": 90, "mdnet-large": 90, "orb": 20, "akaze": 100}
 _WORKED_ELSE, _WORKED_TORCH = 240, 1500
-_TILE = 3_700_000  # pixels of one of SIFT's tiles
+# Pixels of one tile, of the methods that cut large images into tiles.
+_SIFT_TILE, _MDNET_TILE = 3_700_000, 5_300_000
 _FEW = 16  # matches: twice what a fundamental matrix is asked to explain
 _STILL = 1.5  # pixels, as for overlays
 _FLAT, _FLAT_ERROR = 0.85, 3.0
@@ -51,7 +53,9 @@ def memory_of(extractor: Extractor, size: tuple[int, int]) -> int:
     each = _WORKED.get(metadata.name, _WORKED_TORCH if "torch" in metadata.requires else _WORKED_ELSE)
     worked = width * height * scale**2
     if isinstance(extractor, SIFT) and worked > WHOLE:
-        worked = _TILE
+        worked = _SIFT_TILE
+    elif isinstance(extractor, MDNet):
+        worked = min(worked, _MDNET_TILE)
     return int(width * height * _DECODED + worked * each)
 
 
