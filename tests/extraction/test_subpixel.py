@@ -111,7 +111,7 @@ def test_mirrored_images_have_mirrored_keypoints(name: str, texture: NDArray[np.
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.4, -0.3), (2.7, 5.5)])
 @pytest.mark.parametrize("name", [name for name, metadata in METADATA.items() if metadata.subpixel])
 def test_a_photograph_moved_by_a_part_of_a_pixel(name: str, shift: tuple[float, float], examples: Path) -> None:
-    """The keypoints of the resampled photograph move with it, in the mean to within a tenth of a pixel."""
+    """The keypoints of the resampled photograph move with it, in the mean to a tenth of a pixel; MD-Net's to .15."""
     photograph = tp.read(examples / "desk_1.jpg", grey=True)
     matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
     size = photograph.shape[::-1]
@@ -122,7 +122,7 @@ def test_a_photograph_moved_by_a_part_of_a_pixel(name: str, shift: tuple[float, 
     off = after - before - shift
     near = np.linalg.norm(off, axis=1) < 2
     assert near.sum() > 0.4 * len(a)
-    assert np.abs(off[near].mean(axis=0)).max() < (0.12 if name.startswith("mdnet") else 0.1)
+    assert np.abs(off[near].mean(axis=0)).max() < (0.15 if name.startswith("mdnet") else 0.1)
 
 
 @pytest.mark.parametrize("name", [name for name in RESIZING if name in METADATA])
