@@ -62,7 +62,8 @@ class ConsistentViews(Mapping[Pair, Verified]):
         self._views: Mapping[Pair, Verified] = views
         self._agreement: dict[Pair, float] = {}
         strength = {pair: view.geometry.num_inliers for pair, view in self._views.items() if view}
-        tracks = _Tracks({name: features[name].keypoints for pair in strength for name in pair})
+        # each image's features are read from the store once, however many pairs it is in
+        tracks = _Tracks({name: features[name].keypoints for name in {name for pair in strength for name in pair}})
         for pair in sorted(strength, key=lambda pair: -strength[pair]):
             view = self._views[pair]
             p, q = tracks.shared(*pair)
