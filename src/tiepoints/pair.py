@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from .checks import choice, count, number, shown
 from .drawing import Picture
 from .errors import InvalidInputError
 from .extraction import Extractor, load
-from .extraction.inputs import mask_of
+from .extraction.inputs import mask_for, mask_of, paired
 from .features import Features, Matches
 from .geometry import Geometry, fundamental, homography, log_nfa
 from .geometry.chance import VERIFIED
@@ -124,7 +126,7 @@ def match_images(
     threshold: float | None = None,
     rotation: str = "upright",
     seed: int = 0,
-    masks: tuple[Any, Any] | None = None,
+    masks: Any = None,
     **options: Any,
 ) -> MatchedPair:
     """Find verified tie points between two photographs: extract, match, verify by RANSAC.
@@ -148,8 +150,9 @@ def match_images(
         for about 30 degrees). It takes four times as long for image b.
     seed : int
         Of RANSAC's random samples.
-    masks : (mask, mask), optional
-        For each image, what an extractor takes for a mask, or None.
+    masks : (mask, mask) or path, optional
+        For each image, what an extractor takes for a mask, or None. Or a folder of masks, called as the images; or the
+        file of one mask for both.
     **options
         Those of the extractor, where it is given by its name, such as `max_keypoints` and `max_size`.
 
@@ -204,7 +207,7 @@ def match_images(
     matcher = as_matcher(matcher).for_extractor(extractor.metadata.name)
     lap("load")
     (pixels_a, shown_a), (pixels_b, shown_b) = with_mask(image_a), with_mask(image_b)
-    mask_a, mask_b = _masks(masks, pixels_a, pixels_b)
+    mask_a, mask_b = _masks(masks, (image_a, pixels_a), (image_b, pixels_b))
     lap("read")
     a = extractor(_picture(pixels_a, shown_a), mask_a)
     best: MatchedPair | None = None
@@ -232,13 +235,19 @@ def _strength(pair: MatchedPair) -> int:
     return len(pair.matches) if pair.geometry is None else pair.geometry.num_inliers
 
 
-def _masks(masks: Any, *images: NDArray[np.uint8]) -> list[NDArray[np.bool_] | None]:
-    """The masks of two images."""
+def _masks(masks: Any, *images: tuple[Any, NDArray[np.uint8]]) -> list[NDArray[np.bool_] | None]:
+    """The masks of two images, each as it was handed over and its pixels."""
     if masks is None:
         return [None, None]
-    if not isinstance(masks, tuple | list) or len(masks) != 2:
-        raise InvalidInputError(f"masks are {shown(masks)}, but a mask for each of the two images is expected, or None")
-    return [mask_of(mask, (len(image), image.shape[1])) for mask, image in zip(masks, images, strict=True)]
+    if not isinstance(masks, str | os.PathLike) and (not isinstance(masks, tuple | list) or len(masks) != 2):
+        raise InvalidInputError(
+            f"masks are {shown(masks)}, but a mask for each of the two images is expected, a folder of masks, or None"
+        )
+    taken: dict[Path, Path] = {}
+    return [
+        mask_of(mask_for(mask, given, taken), (len(pixels), pixels.shape[1]))
+        for (given, pixels), mask in paired(images, masks)
+    ]
 
 
 def _picture(pixels: NDArray[np.uint8], mask: NDArray[Any] | None, turns: int = 0) -> Picture:

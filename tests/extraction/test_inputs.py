@@ -90,7 +90,47 @@ def test_several_images_give_a_list(orb: Any, rgb: NDArray[np.uint8], tmp_path: 
     for masks in (left, [left, left], iter([left, left])):
         assert all((f.keypoints[:, 0] < 150).all() and len(f) for f in orb([rgb, rgb[::-1]], mask=masks))
     with pytest.raises(tp.InvalidInputError, match="fewer masks"):
-        orb([rgb, rgb], mask=[left])
+        orb(iter([rgb, rgb]), mask=[left])
+    for masks in ([left], [left] * 3):
+        with pytest.raises(tp.InvalidInputError, match=f"{len(masks)} masks for 2 images"):
+            orb([rgb, rgb], mask=masks)
+
+
+def test_a_folder_of_masks(orb: Any, rgb: NDArray[np.uint8], tmp_path: Path) -> None:
+    """Each image gets the mask of its name, in every call that takes masks."""
+    folder = tmp_path / "masks"
+    paths, halves = [], []
+    for number, name in enumerate(("left/1.png", "right/1.png", "2.png")):
+        half = np.zeros(rgb.shape[:2], np.uint8)
+        half[:, (0, 150, 100)[number] : (150, 320, 200)[number]] = 255
+        paths.append(tmp_path / "photos" / name)
+        mask = folder / (name, f"{name}.png", "2.tif")[number]
+        for path, pixels in ((paths[-1], rgb), (mask, half)):
+            path.parent.mkdir(exist_ok=True, parents=True)
+            Image.fromarray(pixels).save(path)
+        halves.append(half)
+    expected = [orb(rgb, mask=half) for half in halves]
+    several = tp.extract_images(orb, paths, mask=folder)
+    for found in (orb(paths, mask=folder), orb(map(str, paths), mask=str(folder)), [one.features for one in several]):
+        for one, right in zip(found, expected, strict=True):
+            assert one is not None
+            same(one, right)
+    same(orb(paths[1], mask=folder), expected[1])
+    pair = tp.match_images(paths[0], paths[1], extractor=orb, masks=folder)
+    same(pair.a, expected[0])
+    same(pair.b, expected[1])
+
+    with pytest.raises(tp.InvalidInputError, match="masks is a folder, .* names of images: give paths"):
+        orb([rgb, rgb], mask=folder)
+    (folder / "right" / "1.png.png").rename(folder / "1.png")
+    (folder / "left" / "1.png").unlink()
+    with pytest.raises(tp.InvalidInputError, match=r"would be the mask of .*left.*1\.png and of .*right.*1\.png"):
+        orb(paths, mask=folder)
+    (folder / "2.tif").unlink()
+    with pytest.raises(tp.ImageError, match=r"no mask of 2\.png in .*masks \(looked for 2\.png, 2\.png\.png and other"):
+        orb(paths[1:], mask=folder)
+    one, other = tp.extract_images(orb, paths[1:], mask=folder)
+    assert one.error is None and "no mask of 2.png" in str(other.error)
 
 
 def test_every_form_of_a_mask(orb: Any, rgb: NDArray[np.uint8], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ..checks import count
 from ..errors import ImageError, InvalidInputError, TiepointsError
+from ..extraction.inputs import find_mask, no_mask
 from ..files import PathLike, check_name, one_line
 from ..images import SUFFIXES
 from .photographs import Collection, Photograph
@@ -82,23 +83,17 @@ def _photograph(one: _Found, name: str, masks: Path | None) -> Photograph:
 
 
 def mask_of(masks: Path, name: str) -> Path:
-    """The mask of an image: of the same name, with .png added, or with another suffix; or the one file for all.
+    """The mask of an image in a folder, see `find_mask`; or the one file for all.
 
     Raises
     ------
     ImageError
         If there is none.
     """
-    if masks.is_file():
-        return masks
-    same = masks / name
-    for path in (same, masks / f"{name}.png"):
-        if path.is_file():
-            return path
-    for path in sorted(same.parent.glob(f"{glob.escape(same.stem)}.*")) if same.parent.is_dir() else ():
-        if path.suffix.lower() in SUFFIXES:
-            return path
-    raise ImageError(f"there is no mask of {name} in {masks} (looked for {name}, {name}.png and other suffixes)")
+    found = masks if masks.is_file() else find_mask(masks, name)
+    if found is None:
+        raise no_mask(name, masks)
+    return found
 
 
 def _of_source(source: Path, every: int, failed: dict[str, str], left_out: list[Path]) -> tuple[list[_Found], Path]:

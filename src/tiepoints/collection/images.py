@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, NamedTuple
 
 from ..errors import ImageError, TiepointsError
 from ..extraction import Extractor
+from ..extraction.inputs import mask_for, paired
 from ..features import Features
-from ..files import PathLike
 from ..images import as_image, header_of, read
 from ..threads import cores, limited
 from .engines import Failure, Threads
@@ -44,11 +42,12 @@ class Extracted(NamedTuple):
 
 class _Source(NamedTuple):
     number: int
-    image: Path | NDArray[np.uint8]
+    image: Any
+    mask: Any
 
 
 def extract_images(
-    extractor: Extractor, images: Iterable[PathLike | NDArray[np.uint8]], *, workers: int | None = None
+    extractor: Extractor, images: Iterable[Any], *, mask: Any = None, workers: int | None = None
 ) -> Iterator[Extracted]:
     """Extract the features of many images, one in each core, and yield them in order.
 
@@ -59,8 +58,10 @@ def extract_images(
     Parameters
     ----------
     extractor : Extractor
-    images : iterable of path or uint8 array
+    images : iterable of path, array, ...
         Files, read as they are needed, or images as `extractor` takes them.
+    mask : optional
+        As `extractor` takes it for several images: one for all, a list, or a folder of masks.
     workers : int, optional
         How many images are worked on at once; by default `tiepoints.threads.cores`. Fewer, where they are so large that
         they would take more than 1.5 GB together.
@@ -73,7 +74,7 @@ def extract_images(
     Raises
     ------
     InvalidInputError
-        If `workers` is out of its range.
+        If `workers` is out of its range, or there are not as many masks as images.
 
     Examples
     --------
@@ -83,15 +84,18 @@ def extract_images(
     [0, 0, 0]
     """
     engine = Threads(workers)
-    return _in_order(engine, _Work(extractor), images)
+    return _in_order(engine, _Work(extractor), paired(images, mask))
 
 
-def _in_order(engine: Threads, work: _Work, images: Iterable[PathLike | NDArray[np.uint8]]) -> Iterator[Extracted]:
-    sources = (_Source(i, image if isinstance(image, np.ndarray) else Path(image)) for i, image in enumerate(images))
+def _in_order(engine: Threads, work: _Work, given: Iterable[tuple[Any, Any]]) -> Iterator[Extracted]:
+    sources = (
+        _Source(i, Path(image) if isinstance(image, str | os.PathLike) else image, mask)
+        for i, (image, mask) in enumerate(given)
+    )
     early: dict[int, Extracted] = {}
     following = 0
     for source, outcome in engine.map(work, sources, memory=work.memory):
-        path = None if isinstance(source.image, np.ndarray) else source.image
+        path = source.image if isinstance(source.image, Path) else None
         if isinstance(outcome, Failure):
             outcome = None, ImageError(outcome.message), 0.0
         early[source.number] = Extracted(path, *outcome)
@@ -105,6 +109,7 @@ class _Work:
 
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
+        self._taken: dict[Path, Path] = {}  # masks of a folder
 
     @cached_property
     def _single(self) -> Extractor:
@@ -113,14 +118,15 @@ class _Work:
     def __call__(self, source: _Source, threads: int) -> tuple[Features, None, float]:
         each = self._extractor if threads >= cores() else self._single
         with limited(threads):
-            image = source.image if isinstance(source.image, np.ndarray) else read(source.image)
+            image = read(source.image) if isinstance(source.image, Path) else source.image
+            mask = mask_for(source.mask, source.image, self._taken)
             start = time.perf_counter()
-            features = each(image)
+            features = each(image, mask)
             return features, None, (time.perf_counter() - start) * 1000
 
     def memory(self, source: _Source) -> int:
-        if isinstance(source.image, np.ndarray):
-            height, width = as_image(source.image).shape[:2]
-        else:
+        if isinstance(source.image, Path):
             width, height = header_of(source.image).size
+        else:
+            height, width = as_image(source.image).shape[:2]
         return memory_of(self._extractor, (width, height))

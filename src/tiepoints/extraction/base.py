@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, overload
 
 import cv2
@@ -16,7 +17,7 @@ from ..errors import InvalidInputError
 from ..features import Features
 from ..images import resize_to, to_grey, with_mask
 from ..progress import shown_progress
-from .inputs import is_batch, mask_of, masks_of
+from .inputs import is_batch, mask_for, mask_of, paired
 from .metadata import Metadata, WeightFile
 
 __all__ = ["Detections", "Extractor", "Metadata", "WeightFile"]
@@ -128,7 +129,9 @@ class Extractor(ABC):
             found instead of what the image shows.
         mask : path, PIL image, array or tensor, optional
             Of the image's size; keypoints are kept where it is not 0 in any channel. If the image is of one colour
-            elsewhere, it was cut out, and the outline has a seam too. For several images: one for all, or a list.
+            elsewhere, it was cut out, and the outline has a seam too. For several images: one for all, or a list. For
+            images given by their paths also a folder: each image's mask has its name, that name with ``.png`` added, or
+            with another suffix.
 
         Returns
         -------
@@ -151,9 +154,10 @@ class Extractor(ABC):
         >>> box, scene = extractor(["examples/box.png", "examples/box_in_scene.png"])
         """
         if is_batch(image):
-            made = self._several(zip(image, masks_of(mask), strict=False))
+            taken: dict[Path, Path] = {}
+            made = self._several((one, mask_for(own, one, taken)) for one, own in paired(image, mask))
             return list(shown_progress(made, image, "extracting"))
-        return self._one(image, mask)
+        return self._one(image, mask_for(mask, image))
 
     def _several(self, given: Iterable[tuple[Any, Any]]) -> Iterator[Features]:
         """The features of images with their masks, one after another; a method may compute some of them together."""

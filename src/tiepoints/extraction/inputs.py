@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..checks import has, shown
-from ..errors import InvalidInputError
-from ..images import read, with_mask
+from ..errors import ImageError, InvalidInputError
+from ..images import SUFFIXES, read, with_mask
 
-__all__ = ["is_batch", "mask_of", "masks_of"]
+__all__ = ["find_mask", "is_batch", "mask_for", "mask_of", "no_mask", "paired"]
 
 Mask = NDArray[np.bool_]
 
@@ -31,13 +32,81 @@ def is_batch(image: Any) -> bool:
     return isinstance(image, Iterable)
 
 
-def masks_of(mask: Any) -> Iterator[Any]:
-    """A mask for each image of a batch: those of a list or a batch in turn, or the same for all."""
-    if isinstance(mask, list | tuple | Iterator) or (has(mask, "ndim") and mask.ndim == 4):
-        yield from mask
-        raise InvalidInputError("there are fewer masks than images")
-    while True:
-        yield mask
+def paired(images: Iterable[Any], mask: Any) -> Iterator[tuple[Any, Any]]:
+    """Each image of a batch with its mask: those of a list or a batch in turn, or the same for all.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are not as many masks as images.
+    """
+    if not isinstance(mask, list | tuple | Iterator) and not (has(mask, "ndim") and mask.ndim == 4):
+        yield from ((image, mask) for image in images)
+        return
+    if isinstance(images, Sized) and isinstance(mask, Sized) and len(images) != len(mask):
+        raise InvalidInputError(f"there are {len(mask)} masks for {len(images)} images")
+    masks = iter(mask)
+    for image in images:
+        try:
+            yield image, next(masks)
+        except StopIteration:  # noqa: PERF203 - inside a generator it would end in a RuntimeError
+            raise InvalidInputError("there are fewer masks than images") from None
+
+
+def mask_for(mask: Any, image: Any, taken: dict[Path, Path] | None = None) -> Any:
+    """The mask of one image: where `mask` is a folder, the file in it that has the image's name; else `mask` itself.
+
+    Of two photographs of one name, ``left/1.jpg`` and ``right/1.jpg``, each has its own in ``masks/left`` and
+    ``masks/right``.
+
+    Parameters
+    ----------
+    mask, image
+        As an extractor takes them, of one image.
+    taken : dict, optional
+        Which image each mask of the folder went to, of the images of one batch; grows.
+
+    Raises
+    ------
+    ImageError
+        If the folder has no mask of the image.
+    InvalidInputError
+        If the image has no name, or its mask is another one's already.
+    """
+    if not isinstance(mask, str | os.PathLike) or not Path(mask).is_dir():
+        return mask
+    if not isinstance(image, str | os.PathLike):
+        raise InvalidInputError(
+            f"the mask {mask} is a folder, where masks are found by the names of images: give paths of images, "
+            "or a mask for each image"
+        )
+    own = Path(os.path.abspath(image))  # noqa: PTH100 - links keep the names they have
+    names = ("/".join(own.parts[start:]) for start in range(1, len(own.parts)))
+    found = next((path for path in (find_mask(Path(mask), name) for name in names) if path is not None), None)
+    if found is None:
+        raise no_mask(own.name, mask)
+    if taken is not None and (other := taken.setdefault(found, own)) != own:
+        raise InvalidInputError(
+            f"{found} would be the mask of {other} and of {own}: make folders in the folder of masks, or give a list"
+        )
+    return found
+
+
+def no_mask(name: str, folder: str | os.PathLike[str]) -> ImageError:
+    """The error where a folder has no mask of an image."""
+    return ImageError(f"there is no mask of {name} in {folder} (looked for {name}, {name}.png and other suffixes)")
+
+
+def find_mask(folder: Path, name: str) -> Path | None:
+    """The mask of the image of that name in a folder: of the same name, with .png added, or with another suffix."""
+    same = folder / name
+    for path in (same, folder / f"{name}.png"):
+        if path.is_file():
+            return path
+    for path in sorted(same.parent.glob(f"{glob.escape(same.stem)}.*")) if same.parent.is_dir() else ():
+        if path.suffix.lower() in SUFFIXES:
+            return path
+    return None
 
 
 def mask_of(mask: Any, shape: tuple[int, int]) -> Mask | None:
