@@ -39,6 +39,7 @@ __all__ = [
 
 Kind = TypeVar("Kind")
 
+_LISTED = 20  # names that a message lists whole
 _MOST = 2**31 - 1  # what C libraries hold in an int
 
 
@@ -143,13 +144,23 @@ def no_option(what: str, unknown: Sequence[str], known: Sequence[str]) -> str:
     return f"{what} has no option {', '.join(unknown)}{hint}; it takes {', '.join(known)}"
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown name: the nearest of those that there are, or all of them."""
+def did_you_mean(name: str, known: Sequence[str], listing: str = "") -> str:
+    """The end of a message about an unknown name: the nearest of those that there are, or the first of them.
+
+    `listing` says what lists all of them, where they are many.
+    """
     import difflib
 
     lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), list(lower), n=1)
-    return f"did you mean {lower[near[0]]!r}?" if near else f"there are {', '.join(known)}"
+    name = name.lower()
+    near = difflib.get_close_matches(name, list(lower), n=1)
+    if not near and len(name) > 2:  # the beginning of one, r2d for r2d2, or one with something added
+        near = [each for each in lower if each.startswith(name) or name.startswith(each)][:1]
+    if near:
+        return f"did you mean {lower[near[0]]!r}?"
+    if len(known) <= _LISTED:
+        return f"there are {', '.join(known)}"
+    return f"there are {len(known)}, such as {', '.join(known[:3])}" + (f"; {listing}" if listing else "")
 
 
 def choice(value: object, what: str, known: Sequence[str]) -> str:

@@ -61,6 +61,16 @@ def test_a_folder_is_compared_neighbour_by_neighbour(examples: Path, tmp_path: P
         assert wrong.exit_code in (1, 2) and message in wrong.stderr and len(wrong.stderr.splitlines()) == 1
 
 
+def test_nothing_verified_fails_as_match_does(examples: Path) -> None:
+    unlike = (examples / "box.png", examples / "desk_1.jpg")
+    result = run("compare", *unlike, "--methods", "orb,rootsift", "-n", 300)
+    assert result.exit_code == run("match", *unlike, "-e", "orb", "-n", 300).exit_code == 1
+    assert "0 of 1" in result.stdout and result.stderr.startswith("NOT VERIFIED: no method")
+    assert len(result.stderr.splitlines()) == 1
+    typo = run("compare", *unlike, "--methods", "mdnet,superglue")
+    assert typo.exit_code == 2 and len(typo.stderr) < 200 and "`tiepoints extractors`" in typo.stderr
+
+
 def test_coverage_counts_cells() -> None:
     corners = np.array([[-0.5, -0.5], [99.4, 49.4], [0, 0], [50, 25]])
     assert coverage(corners, (100, 50)) == 0.03

@@ -77,8 +77,13 @@ def test_unknown_names_get_a_suggestion() -> None:
     with pytest.raises(tp.UnknownExtractorError, match="did you mean 'rootsift'") as caught:
         tp.load("root-sift")
     assert isinstance(caught.value, KeyError) and not str(caught.value).startswith('"')
-    with pytest.raises(tp.UnknownExtractorError, match="there are mdnet, mdnet-large, sift, rootsift"):
+    for name, meant in (("R2D", "r2d2"), ("superpoint-v1", "superpoint")):
+        with pytest.raises(tp.UnknownExtractorError, match=f"did you mean '{meant}"):
+            tp.load(name)
+    with pytest.raises(tp.UnknownExtractorError) as caught:
         tp.load("zzz")
+    number = len(tp.extractors())
+    assert f"there are {number}, such as mdnet, mdnet-large, sift; `tiepoints extractors` lists" in str(caught.value)
 
 
 def test_another_package_adds_an_extractor(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ def command(
     """Compare extractors on your own photographs: IMAGES are two or more files, or a folder.
 
     Each photograph is matched with the next one by name. Inliers are those of verified pairs; coverage is the share of
-    the image's cells (10 x 10) with an inlier; time is the median of a pair, extraction to verification.
+    the image's cells (10 x 10) with an inlier; time is the median of a pair, extraction to verification. The exit code is
+    1 if a photograph cannot be read, or no method verifies any pair.
     """
     from ..compare import Comparison, compare
     from ..images import find_images
@@ -94,7 +95,10 @@ def command(
         print_json(result.as_dict() | {"plot": None if plot is None else str(plot)})
     else:
         _print(result, plot)
-    if result.failed:
+    verified = any(row.verified for row in result.rows)
+    if not verified:
+        say("NOT VERIFIED: no method finds more inliers than chance would give; do these photographs overlap?", err=True)
+    if result.failed or not verified:
         raise SystemExit(1)
 
 

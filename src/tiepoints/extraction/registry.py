@@ -254,7 +254,8 @@ def _find(name: str) -> type[Extractor]:
     plugin = _plugins().get(name)
     if plugin is not None:
         return plugin.load()  # type: ignore[no-any-return]
-    raise UnknownExtractorError(f"no extractor is called {shown(name)}: {did_you_mean(name, known)}")
+    hint = did_you_mean(name, known, "`tiepoints extractors` lists them")
+    raise UnknownExtractorError(f"no extractor is called {shown(name)}: {hint}")
 
 
 @cache
