@@ -49,6 +49,28 @@ def test_a_picture_has_at_most_so_many_lines_evenly_chosen() -> None:
     assert len(tp.plot_matches(GREY, GREY, a, a, matches)) > 100, "the legend stands below"
 
 
+def test_a_picture_says_that_its_pair_is_not_verified(examples: Path) -> None:
+    images = [examples / name for name in ("box.png", "desk_1.jpg", "box_in_scene.png")]
+    for geometry in ("fundamental", "homography"):
+        wrong, right = (
+            tp.match_images(images[0], other, extractor="rootsift", max_keypoints=500, geometry=geometry)
+            for other in images[1:]
+        )
+        assert wrong.geometry is not None and wrong.geometry.threshold == (1 if geometry == "fundamental" else 3)
+        assert not wrong.verified and right.verified
+        for pair in (wrong, right):
+            own = pair.image_a, pair.image_b, pair.a, pair.b, pair.matches
+            drawn = tp.plot_matches(*own, pair.geometry)
+            np.testing.assert_array_equal(pair.plot(), drawn)
+            dark = tuple(c * 3 // 4 for c in RED)
+            assert has(drawn[pair.image_b.shape[0] :], dark) == (pair is wrong)  # type: ignore[arg-type]
+        every = tp.plot_matches(wrong.image_a, wrong.image_b, wrong.a, wrong.b, wrong.matches)
+        photographs = slice(0, wrong.image_b.shape[0])
+        np.testing.assert_array_equal(wrong.plot()[photographs], every[photographs])
+    with pytest.raises(tp.InvalidInputError, match="this pair is not verified"):
+        wrong.overlay()
+
+
 def test_the_outline_of_a_template_is_drawn() -> None:
     H = np.array([[0.5, 0, 30], [0, 0.5, 20], [0, 0, 1]])
     a, matches = at((20, 20)), tp.Matches([[0, 0]], [1])  # type: ignore[arg-type]

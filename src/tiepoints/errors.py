@@ -134,6 +134,16 @@ def printable(text: object) -> str:
     )
 
 
+def counted(number: int, noun: str, width: int = 0) -> str:
+    """A number, right-aligned, with its noun in the singular or the plural.
+
+    >>> counted(1, "match"), counted(2, "match"), counted(0, "pair", 4)
+    ('1 match', '2 matches', '   0 pairs')
+    """
+    plural = "es" if noun.endswith(("ch", "sh", "s", "x")) else "s"
+    return f"{number:{width}d} {noun}{'' if number == 1 else plural}"
+
+
 def one_line(error: BaseException) -> str:
     """What an exception of another library says, on one line; its type where it says nothing."""
     text = " ".join(str(error).split()) or type(error).__name__

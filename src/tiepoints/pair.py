@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from .checks import choice, count, number, shown
 from .drawing import Picture
-from .errors import InvalidInputError
+from .errors import InvalidInputError, counted
 from .extraction import Extractor, load
 from .extraction.inputs import mask_for, mask_of, paired
 from .features import Features, Matches
-from .geometry import Geometry, fundamental, homography, log_nfa
-from .geometry.chance import VERIFIED
+from .geometry import Geometry, fundamental, homography
+from .geometry.chance import is_verified
 from .geometry.outline import corners
 from .images import with_mask
 from .matching import Matcher
@@ -80,14 +80,13 @@ class MatchedPair:
         return bool(len(self.matches)) if self.verified is None else self.verified
 
     def plot(self, **options: Any) -> Picture:
-        """A picture of both photographs and the inliers; of all matches where they are not verified.
+        """A picture of both photographs and the inliers; of all matches where they are not verified, which it says.
 
         Options are those of `plot_matches`.
         """
         from .plot import plot_matches
 
-        model = self.geometry if self.verified else None
-        return plot_matches(self.image_a, self.image_b, self.a, self.b, self.matches, model, **options)
+        return plot_matches(self.image_a, self.image_b, self.a, self.b, self.matches, self.geometry, **options)
 
     def overlay(self) -> Picture:
         """Image a laid on image b by the homography; see `plot_overlay`.
@@ -95,12 +94,14 @@ class MatchedPair:
         Raises
         ------
         InvalidInputError
-            If there is no homography.
+            If there is no verified homography.
         """
         from .plot import plot_overlay
 
         if self.geometry is None:
             raise InvalidInputError("an overlay needs a homography: match_images(..., geometry='homography')")
+        if not self.verified:
+            raise InvalidInputError("an overlay needs a verified homography, but this pair is not verified")
         return plot_overlay(self.image_a, self.image_b, self.geometry)
 
     def _repr_png_(self) -> bytes | None:
@@ -108,9 +109,9 @@ class MatchedPair:
 
     def __repr__(self) -> str:
         if self.geometry is None:
-            return f"MatchedPair({len(self.matches)} matches)"
+            return f"MatchedPair({counted(len(self.matches), 'match')})"
         model = self.geometry.kind + ("" if self.geometry.kind == "homography" else " matrix")
-        every = f"{len(self.matches)} matches"
+        every = counted(len(self.matches), "match")
         if not self.verified:
             return f"MatchedPair({every}, not verified: no more agree with one {model} than by chance)"
         return f"MatchedPair({self.geometry.num_inliers} of {every} are inliers of one {model}, verified)"
@@ -221,7 +222,7 @@ def match_images(
         if kind is not None and threshold is not None:
             estimate: Any = homography if kind == "homography" else fundamental
             model = estimate(a, b, matches, threshold=threshold, seed=seed)
-            verified = bool(log_nfa(model, threshold, b.image_size) <= VERIFIED)
+            verified = is_verified(model, b.image_size)
         lap("verify")
         found = MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times)
         if best is None or _strength(found) > _strength(best):

@@ -17,6 +17,7 @@ from .errors import InvalidInputError, StorageError, one_line
 from .features import Features, Matches
 from .files import replacing
 from .geometry import Geometry
+from .geometry.chance import is_verified
 from .geometry.outline import corners
 from .images import with_mask
 
@@ -65,7 +66,8 @@ def plot_matches(
         Between `a` and `b`.
     geometry : Geometry or (M,) bool, optional
         What was estimated from these matches, or which of them are inliers: only inliers are drawn. None: all matches,
-        coloured by their score (blue: low, yellow: high).
+        coloured by their score (blue: low, yellow: high). So it is, too, where an estimate has no more inliers than
+        chance gives, and the legend says NOT VERIFIED.
     outliers : bool
         Draw the other matches too, in red.
     legend : bool
@@ -104,6 +106,9 @@ def plot_matches(
     if max_lines is not None:
         checks.count(max_lines, "max_lines")
     inliers = _inliers(geometry, len(matches))
+    unverified = isinstance(geometry, Geometry) and is_verified(geometry, _size_of(image_b, b)) is False
+    if unverified:
+        geometry = inliers = None
     points_a, points_b = matches.points(a, b)
     groups = _groups(matches.scores, inliers, outliers, max_lines)
 
@@ -131,7 +136,9 @@ def plot_matches(
         _polygon(picture, (found + 0.5) * scale_b - 0.5 + shift, left.shape[1] + _GAP, 2 * width)
     if legend:
         parts = _legend(len(matches), inliers, groups, geometry, found is not None)
-        picture = _with_legend(picture, [(f"{title}:", _BLACK), *parts] if title else parts)
+        heads = [(f"{title}:", _BLACK)] if title else []
+        heads += [("NOT VERIFIED", _RED)] if unverified else []
+        picture = _with_legend(picture, [*heads, *parts])
     return picture.view(Picture)
 
 

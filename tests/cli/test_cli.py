@@ -110,6 +110,7 @@ def test_what_is_not_verified_fails_and_has_no_inliers(examples: Path, tmp_path:
     options = ("--geometry", "homography", "--overlay", overlay, "--out", arrays, "-n", 50, "-e", "orb")
     none = run("match", *pair, *options, "--json")
     assert none.returncode == 1 and json.loads(none.stdout)["overlay"] is None and not overlay.exists()
+    assert none.stderr.splitlines() == [f"{overlay} is not written: an overlay needs a verified homography"]
     with np.load(arrays) as stored:
         assert not stored["inliers"].any() and "model" not in stored
     blank = run("match", *pair, "-n", 20, "--ratio", 0.5)

@@ -120,7 +120,7 @@ def test_a_folder_of_masks(orb: Any, rgb: NDArray[np.uint8], tmp_path: Path) -> 
     same(pair.a, expected[0])
     same(pair.b, expected[1])
 
-    with pytest.raises(tp.InvalidInputError, match="masks is a folder, .* names of images: give paths"):
+    with pytest.raises(tp.InvalidInputError, match=r"masks is a folder, .* names of images: give paths"):
         orb([rgb, rgb], mask=folder)
     (folder / "right" / "1.png.png").rename(folder / "1.png")
     (folder / "left" / "1.png").unlink()

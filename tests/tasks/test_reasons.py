@@ -17,7 +17,7 @@ import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.collection import Collection, Extract, Match, Verified, Verify, exhaustive, run
 from tiepoints.tasks import Reconstruction
-from tiepoints.tasks.reasons import PairReport
+from tiepoints.tasks.reasons import OUTCOMES, PairReport, outcome_lines
 
 
 def pairs_of(
@@ -87,12 +87,23 @@ def test_overlays_are_named(examples: Path, tmp_path: Path) -> None:
     report = PairReport([(pair, view)], {})
     assert report.overlays[pair] >= 8
     result = CliRunner().invoke(cli, ["match", str(tmp_path), "-e", "sift", "--out", str(tmp_path / "m.h5")])
-    assert result.exit_code == 1 and "matches on an overlay that does not move are left out" in result.stderr
-    assert "1 pairs only an overlay agrees" in result.stdout
+    assert result.exit_code == 1 and "matches on an overlay that does not move left out" in result.stderr
+    assert "     1 pair: only an overlay agrees" in result.stdout and "     1 pair matched" in result.stdout
     said = json.loads(CliRunner().invoke(cli, [*_match(tmp_path), "--json"]).stdout)
     assert said["failed_pairs"][0]["outcome"] == "overlay"
     assert said["failed_pairs"][0]["pair"] == list(pair) and "overlay" in said["failed_pairs"][0]["why"]
     assert said["pairs_with_overlays"][0]["matches"] >= 8
+
+
+def test_planar_pairs_are_counted_once() -> None:
+    outcomes = {"few": 2, "verified": 5, "still": 1, "planar": 3, "chance": 1}
+    assert outcome_lines(outcomes) == [
+        (3, f"of them: {OUTCOMES['planar']}"),
+        (1, f"of them: {OUTCOMES['still']}"),
+        (2, f"pairs: {OUTCOMES['few']}"),
+        (1, f"pair: {OUTCOMES['chance']}"),
+    ]
+    assert not any("verified" in OUTCOMES[flat] for flat in ("planar", "still"))
 
 
 def _match(folder: Path) -> list[str]:

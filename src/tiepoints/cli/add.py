@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..errors import counted
 from .batch import engine_of, explained_interrupt, found, photographs_options, shown, work_folder
 from .many import cameras_option, query_focal_option, read_cameras, reported
 from .options import examples, json_option, print_json, quiet_option, say
@@ -61,8 +62,10 @@ def command(
         }
         print_json(about | {"added": list(added.localized), "new_points": added.points, "failed": added.failed})
     else:
-        say(f"{len(added.localized):6d} of {len(photographs) + len(photographs.failed)} photographs added")
-        say(f"{len(added.map):6d} photographs and {len(added.map.xyz)} points in the map, {added.points} of them new")
+        every = counted(len(photographs) + len(photographs.failed), "photograph")
+        say(f"{len(added.localized):6d} of {every} added")
+        points = counted(len(added.map.xyz), "point")
+        say(f"{counted(len(added.map), 'photograph', 6)} and {points} in the map, {added.points} of them new")
         for message in added.failed.values():
             click.echo(f"not added: {shown(message)}", err=True)
     if added.failed:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ImageError
+from ..errors import ImageError, counted
 from .options import check_not_an_input, examples, json_option, picture_option, print_json, quiet_option, say
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def command(
     """Compare extractors on your own photographs: IMAGES are two or more files, or a folder.
 
     Each photograph is matched with the next one by name. Inliers are those of verified pairs; coverage is the share of
-    the image's cells (10 x 10) with an inlier; time is the median of a pair, extraction to verification. The exit code is
-    1 if a photograph cannot be read, or no method verifies any pair.
+    the image's cells (10 x 10) with an inlier; time is the median of a pair, extraction to verification. The exit code
+    is 1 if a photograph cannot be read, or no method verifies any pair.
     """
     from ..compare import Comparison, compare
     from ..images import find_images
@@ -97,7 +97,7 @@ def command(
         _print(result, plot)
     verified = any(row.verified for row in result.rows)
     if not verified:
-        say("NOT VERIFIED: no method finds more inliers than chance would give; do these photographs overlap?", err=True)
+        say("NOT VERIFIED: no method finds more inliers than chance would give; do the photographs overlap?", err=True)
     if result.failed or not verified:
         raise SystemExit(1)
 
@@ -143,7 +143,7 @@ def _print(result: Comparison, plot: Path | None) -> None:
         table.add_row(escape(compared.method), *marked, f"{compared.verified} of {compared.pairs}")
     Console().print(table)
     first, second = result.pairs[0]
-    several = f" and {len(result.pairs) - 1} more pairs" if len(result.pairs) > 1 else ""
+    several = f" and {counted(len(result.pairs) - 1, 'more pair')}" if len(result.pairs) > 1 else ""
     say(f"{first} - {second}{several}; figures are means of an image or a pair, time is the median of a pair")
     if plot is not None:
         say(f"wrote {plot}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import counted
 from .batch import found, shown
 from .options import examples, json_option, print_json, quiet_option, say
 
@@ -67,7 +68,7 @@ def command(sources: tuple[Path, ...], out: Path, kind: str | None, images: Path
         content = {"out": [str(path) for path in written], "format": kind}
         content |= {"images": len(exchange.features), "pairs": len(exchange.matches)}  # type: ignore[dict-item]
         if not as_json:
-            say(f"{len(exchange.features):6d} images, {len(exchange.matches)} pairs")
+            say(f"{counted(len(exchange.features), 'image', 6)}, {counted(len(exchange.matches), 'pair')}")
     if as_json:
         print_json(content)
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ..errors import counted
 from .batch import (
     engine_of,
     explained_interrupt,
@@ -243,7 +244,7 @@ def _shard(
         errors = [{"path": str(name), "error": error} for name, error in lost.items()]
         print_json({"store": str(folder), "images": len(results), "computed": results.computed, "failed": errors})
     else:
-        say(f"{len(results):6d} images of shard {shard.number} of {shard.parts} are in {shown(folder)}")
+        say(f"{counted(len(results), 'image', 6)} of shard {shard.number} of {shard.parts} in {shown(folder)}")
     if lost:
         raise SystemExit(1)
 
@@ -308,19 +309,19 @@ def _tell(
     if len(done.images) == 1 and done.new:
         ((image, about),) = done.new.items()
         say(
-            f"{about['keypoints']:6d} {name} keypoints in {shown(paths[image])} "
+            f"{counted(about['keypoints'], f'{name} keypoint', 6)} in {shown(paths[image])} "
             f"({about['width']}x{about['height']}), {1000 * seconds:.0f} ms"
         )
     elif done.new:
         total = sum(about["keypoints"] for about in done.new.values())
         each = 1000 * seconds / len(done.new)
-        say(f"{total} {name} keypoints in {len(done.new)} images, {each:.0f} ms an image")
+        say(f"{counted(total, f'{name} keypoint')} in {counted(len(done.new), 'image')}, {each:.0f} ms an image")
     if len(done.images) > len(done.new):
         there = len(done.images) - len(done.new)
-        say(f"{there} of {len(done.images)} were there already (--overwrite starts anew)")
+        say(f"there already: {there} of {len(done.images)} (--overwrite starts anew)")
     if done.failed:
         every = len(done.images) + len(done.failed)
-        say(f"{len(done.failed)} of {every} images failed and are left out", err=True)
+        say(f"images that failed and are left out: {len(done.failed)} of {every}", err=True)
     for path in (out, plot):
         if path is not None and done.new:
             say(f"wrote {shown(path)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import counted
 from .batch import engine_of, explained_interrupt, found, photographs_options, progress_bar, shown
 from .many import cameras_option, given_of, given_option, query_focal_option, read_cameras
 from .options import examples, json_option, output_option, print_json, quiet_option, say
@@ -100,7 +101,7 @@ def _line(result: Localization) -> str:
     if centre is None:
         return f"not localized: {result.reason}"
     place = ", ".join(f"{x:.3f}" for x in centre)
-    return f"at ({place}), {result.inliers} inliers of {result.matches} matched points"
+    return f"at ({place}), {counted(result.inliers, 'inlier')} of {counted(result.matches, 'matched point')}"
 
 
 def _told(query: str, result: Localization) -> dict[str, Any]:

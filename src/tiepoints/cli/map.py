@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..errors import counted
 from .batch import explained_interrupt, shown, work_folder
 from .many import Scene, reported, scene_options
 from .options import examples, print_json, say
@@ -70,8 +71,8 @@ def command(
             {"map": str(out), "images": len(made), "points": len(made.xyz), "extractor": name, "missing": missing}
         )
     else:
-        say(f"{len(made):6d} of {len(photographs) or len(made)} photographs in the map")
-        say(f"{len(made.xyz):6d} points")
+        say(f"{len(made):6d} of {counted(len(photographs) or len(made), 'photograph')} in the map")
+        say(counted(len(made.xyz), "point", 6))
         for photograph, reason in list(missing.items())[:10]:
             click.echo(f"not in the map: {shown(photograph)}: {shown(reason)}", err=True)
         say(f"wrote {shown(out)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import counted
 from .batch import value_range
 from .match_folder import folder_options, match_folder
 from .options import (
@@ -214,6 +215,7 @@ def _write(
 
             save_image(overlay, pair.overlay())
         else:
+            say(f"{overlay} is not written: an overlay needs a verified homography", err=True)
             overlay = None
     if out is not None:
         _write_matches(out, pair)
@@ -256,20 +258,21 @@ def _print(result: dict[str, Any], name: str, to_error: bool) -> None:
         say(text, err=to_error)
 
     for image in result["images"]:
-        tell(f"{image['keypoints']:6d} keypoints in {image['path']} ({image['width']}x{image['height']})")
+        tell(f"{counted(image['keypoints'], 'keypoint', 6)} in {image['path']} ({image['width']}x{image['height']})")
     how = "mutual nearest neighbours" if result["matcher"] == "nearest" else f"by {result['matcher']}"
-    tell(f"{result['matches']:6d} putative matches of {name}, {how}")
+    tell(f"{counted(result['matches'], 'putative match', 6)} of {name}, {how}")
     if result["on_watermark"]:
         tell(f"{result['on_watermark']:6d} of them left out: a watermark or a burnt-in label, which does not move")
+    model = "homography" if result["geometry"] == "homography" else f"{result['geometry']} matrix"
     if result["verified"]:
         share = 100 * result["inliers"] / max(result["matches"], 1)
-        tell(f"{result['inliers']:6d} inliers ({share:.0f} %) of one {result['geometry']} matrix")
+        tell(f"{counted(result['inliers'], 'inlier', 6)} ({share:.0f} %) of one {model}")
     elif result["verified"] is False:
         # MD-Net knows about 30 degrees of rotation and one scale: docs/models.md.
         hint = ", or -e rootsift if one is rotated or of another scale" if name == "mdnet" else ""
         tell(
-            f"NOT VERIFIED: {result['agreeing']} matches agree with one {result['geometry']} matrix, as many as chance "
-            f"gives; the images may not show the same (try --ratio 0.8{hint})"
+            f"NOT VERIFIED: one {model} explains {counted(result['agreeing'], 'match')}, no more than chance gives; "
+            f"the images may not show the same (try --ratio 0.8{hint})"
         )
     if result["geometry"] == "homography" and result["model"] is not None:
         for row in result["model"]:

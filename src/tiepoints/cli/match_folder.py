@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ..errors import counted
 from .batch import (
     engine_of,
     explained_interrupt,
@@ -219,7 +220,7 @@ def _shard(
         about = {"store": str(folder), "images": len(own), "pairs": len(views), "waiting": len(matches.skipped)}
         print_json(about | {"computed": views.computed, "failed": errors})
     else:
-        say(f"{len(views):6d} pairs of shard {shard.number} of {shard.parts} are in {shown(folder)}")
+        say(f"{counted(len(views), 'pair', 6)} of shard {shard.number} of {shard.parts} in {shown(folder)}")
     return not failed and not matches.skipped
 
 
@@ -294,25 +295,25 @@ def _pair(one: dict[str, Any]) -> str:
 
 
 def _print(content: dict[str, Any]) -> None:
-    from ..tasks.reasons import OUTCOMES
+    from ..tasks.reasons import outcome_lines
 
     known = content["images"] - content["computed"]["features"]
-    say(f"{content['images']:6d} images, {known} of them extracted before")
+    say(f"{counted(content['images'], 'image', 6)}, {known} of them extracted before")
     known = content["pairs"] - content["computed"]["geometry"]
-    say(f"{content['pairs']:6d} pairs matched, {known} of them before")
-    say(f"{content['verified']:6d} pairs verified, {content['inliers']} inliers")
-    for outcome, count in content["pairs_by_outcome"].items():
-        if outcome != "verified":
-            say(f"{count:6d} pairs {OUTCOMES[outcome]}")
+    say(f"{counted(content['pairs'], 'pair', 6)} matched, {known} of them before")
+    say(f"{counted(content['verified'], 'pair', 6)} verified, {counted(content['inliers'], 'inlier')}")
+    for count, what in outcome_lines(content["pairs_by_outcome"]):
+        say(f"{count:6d} {what}")
     for one in content["pairs_with_overlays"][:_NAMED]:
-        say(f"       {_pair(one)}: {one['matches']} matches on an overlay that does not move are left out", err=True)
+        matches = counted(one["matches"], "match")
+        say(f"       {_pair(one)}: {matches} on an overlay that does not move left out", err=True)
     listed = content["failed_pairs"]
     for one in listed[:_NAMED]:
         say(f"       {_pair(one)}: {shown(one['why'])}", err=True)
     if len(listed) > _NAMED:
-        say(f"       and {len(listed) - _NAMED} more such pairs; --json lists them", err=True)
+        say(f"       and {counted(len(listed) - _NAMED, 'more such pair')}; --json lists them", err=True)
     if content["failed"]:
-        say(f"{len(content['failed'])} images or pairs failed and are left out", err=True)
+        say(f"images or pairs that failed and are left out: {len(content['failed'])}", err=True)
     if not content["verified"]:
         say("       NOT VERIFIED: no pair has more inliers than chance would give", err=True)
     for path in content["out"]:

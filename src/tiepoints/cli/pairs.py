@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..errors import counted
 from .batch import (
     engine_of,
     engine_options,
@@ -129,7 +130,7 @@ def command(
     if as_json:
         print_json({"images": len(names), "pairs": len(listed), "failed": failed, "out": str(out)})
     else:
-        say(f"{len(listed)} pairs of {len(names)} images")
+        say(f"{counted(len(listed), 'pair')} of {counted(len(names), 'image')}")
         say(f"wrote {shown(out)}")
     if failed:
         raise SystemExit(1)

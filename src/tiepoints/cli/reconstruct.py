@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..errors import counted
 from .batch import explained_interrupt, say_memory, shown, sizes_of, store_option
 from .many import Scene, reported, scene_options
 from .options import examples, print_json, say
@@ -66,13 +67,14 @@ def command(
     if scene.as_json:
         print_json(summary_of(result) | {"extractor": scene.name})
     else:
-        say(f"{result.registered:6d} of {result.images} photographs registered")
+        say(f"{result.registered:6d} of {counted(result.images, 'photograph')} registered")
         if result.models > 1:
             say(f"{result.models:6d} models: the photographs fall apart; the largest one is meant here")
         if result:
-            say(f"{result.points:6d} points, seen by {result.track_length:.1f} photographs each (track length)")
+            points = counted(result.points, "point", 6)
+            say(f"{points}, seen by {result.track_length:.1f} photographs each (track length)")
             say(f"{result.reprojection_error:6.2f} px mean reprojection error")
-        say(f"{result.verified:6d} of {result.pairs} pairs verified")
+        say(f"{result.verified:6d} of {counted(result.pairs, 'pair')} verified")
         for photograph, reason in list(result.missing.items())[:_LISTED]:
             click.echo(f"not registered: {shown(photograph)}: {shown(reason)}", err=True)
         if len(result.missing) > _LISTED:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..camera import Camera
 from ..checks import number
 from ..decode import turned
-from ..errors import ImageError, InvalidInputError, StorageError
+from ..errors import ImageError, InvalidInputError, StorageError, counted
 from ..extraction.inputs import mask_of
 from ..files import PathLike, check_name, one_line, sha256_of
 from ..images import Header, header_of, read
@@ -262,7 +262,7 @@ class Collection(Mapping[str, Photograph]):
 
     def __repr__(self) -> str:
         wrong = f", {len(self.failed)} failed" if self.failed else ""
-        return f"Collection({len(self)} photographs{wrong})"
+        return f"Collection({counted(len(self), 'photograph')}{wrong})"
 
     @cached_property
     def _forms(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import choice, count, number
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, counted
 from ..extraction import Extractor, load
 from ..extraction.mdnet import MDNet
 from ..extraction.sift import SIFT, WHOLE
@@ -226,6 +226,7 @@ class Verified:
     @property
     def reason(self) -> str:
         """Why the pair is not verified, or tells no depth; empty where it is and does."""
+        inliers, matches = counted(self.geometry.num_inliers, "inlier"), counted(len(self.matches), "match")
         return {
             "verified": "",
             "planar": "all on a plane, or by a camera that only rotated: no depth",
@@ -233,7 +234,7 @@ class Verified:
             "contradicted": "stronger pairs contradict its inliers: parts that look alike",
             "overlay": "what agrees is an overlay that does not move, such as a label or a watermark",
             "few": f"too few matches: {len(self.matches)}",
-            "chance": f"{self.geometry.num_inliers} inliers of {len(self.matches)} matches: no more than chance gives",
+            "chance": f"{inliers} of {matches}: no more than chance gives",
         }[self.outcome]
 
     def __bool__(self) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import StorageError
+from ..errors import StorageError, counted
 from ..files import PathLike, one_line
 from .hdf5 import DAMAGED, read_h5
 
@@ -391,11 +391,6 @@ def _bags(folder: Path, views: dict[str, View], notes: list[str]) -> dict[int, t
     if lost:
         notes.append(f"{counted(lost, 'bag')} left out: an image of theirs is not there, or they are damaged")
     return {size: tuple(bags[size]) for size in sorted(bags)}
-
-
-def counted(number: int, thing: str) -> str:
-    """The number with its thing, of which there may be one."""
-    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def _some(names: list[str]) -> str:

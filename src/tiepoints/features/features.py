@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import checks, drawing
 from ..checks import array, frozen, size
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, counted
 from . import interop
 from .rows import index_of, is_number, locked
 
@@ -176,8 +176,9 @@ class Features:
 
     def __repr__(self) -> str:
         bits = f"{8 * self.descriptors.shape[1]} bits" if self.binary else f"{self.descriptors.shape[1]}-D"
-        sets = "" if self.sets is None else f", {len(np.unique(self.sets))} sets"
-        return f"Features({len(self)} keypoints, {bits}{sets}, image {self.image_size[0]}x{self.image_size[1]})"
+        sets = "" if self.sets is None else f", {counted(len(np.unique(self.sets)), 'set')}"
+        width, height = self.image_size
+        return f"Features({counted(len(self), 'keypoint')}, {bits}{sets}, image {width}x{height})"
 
     def select(self, which: ArrayLike | slice) -> Features:
         """Those features that a boolean mask (N,), an array of indices (K,) or a slice picks, in its order.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import array, frozen, instance
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, counted
 from . import interop
 from .features import Features
 from .rows import index_of, is_number, locked
@@ -108,7 +108,8 @@ class Matches:
         """The first matches as a table, as a notebook shows them."""
         rows = "".join(f"<tr><td>{i}</td><td>{j}</td><td>{score:.3f}</td></tr>" for i, j, score in self[:8])
         more = f"<p>and {len(self) - 8} more</p>" if len(self) > 8 else ""
-        return f"<p>{len(self)} matches</p><table><tr><th>a</th><th>b</th><th>score</th></tr>{rows}</table>{more}"
+        head = f"<p>{counted(len(self), 'match')}</p>"
+        return f"{head}<table><tr><th>a</th><th>b</th><th>score</th></tr>{rows}</table>{more}"
 
     def select(self, which: ArrayLike | slice) -> Matches:
         """Those matches that a boolean mask (M,), an array of indices or a slice picks.

@@ -8,7 +8,7 @@ from .. import checks
 from ..errors import InvalidInputError
 from .results import Geometry
 
-__all__ = ["log_nfa"]
+__all__ = ["is_verified", "log_nfa"]
 
 #: A model is verified where its `log_nfa` is at most this. That count takes the places of wrong matches as
 #: independent, but they gather where an image has texture: of 703 pairs of unrelated photographs (MD-Net, 2,048
@@ -71,6 +71,33 @@ def log_nfa(model: Geometry, threshold: float, image_size: tuple[int, int]) -> f
     else:
         p = math.pi * threshold**2 / (width * height)
     return log_expected(n, k, sample, models, p)
+
+
+def is_verified(model: Geometry, image_size: tuple[int, int]) -> bool | None:
+    """Whether a model of two views has more inliers than chance gives: `log_nfa` of its threshold down from -8.
+
+    Parameters
+    ----------
+    model : Geometry
+    image_size : (int, int)
+        (width, height) of the second image.
+
+    Returns
+    -------
+    verified : bool or None
+        None where it does not know its threshold, or is no model of two views.
+
+    Examples
+    --------
+    >>> import numpy as np, tiepoints as tp
+    >>> from tiepoints.geometry.chance import is_verified
+    >>> a, b = np.random.default_rng(0).uniform(0, 500, (2, 500, 2))  # nothing to do with each other
+    >>> is_verified(tp.fundamental(a, b), (500, 500)), is_verified(tp.fundamental(a, a + 3), (500, 500))
+    (False, True)
+    """
+    if model.threshold is None or model.kind not in _SAMPLE:
+        return None
+    return bool(log_nfa(model, model.threshold, image_size) <= VERIFIED)
 
 
 def log_expected(n: int, k: int, sample: int, models: int, p: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,7 +118,7 @@ def relative_pose(
     overlay = on_a_watermark(points_a, points_b, inliers, image_size(a), image_size(b))
     if overlay is not None:
         pose, inliers = estimate(usable & ~overlay)
-    return Geometry("relative_pose", pose, inliers, watermark=overlay, focal_is_known=known)
+    return Geometry("relative_pose", pose, inliers, watermark=overlay, focal_is_known=known, threshold=threshold)
 
 
 def _relative(
@@ -210,7 +211,7 @@ def essential(
     matrix = None
     if pose.rotation is not None and pose.translation is not None:
         matrix = essential_from_pose(pose.rotation, pose.translation)
-    return Geometry("essential", matrix, pose.inliers, watermark=pose.watermark, focal_is_known=pose.focal_is_known)
+    return replace(pose, kind="essential", matrix=matrix)
 
 
 def absolute_pose(
@@ -283,7 +284,7 @@ def absolute_pose(
         raise InvalidInputError(f"{len(pixels)} points2d but {len(world)} points3d: one of each per row is expected")
     camera = as_camera(camera, "camera")
     known = camera.focal_is_known
-    nothing = Geometry("absolute_pose", None, np.zeros(len(pixels), bool), focal_is_known=known)
+    nothing = Geometry("absolute_pose", None, np.zeros(len(pixels), bool), focal_is_known=known, threshold=threshold)
     rays = _rays(pixels, camera)
     usable = np.asarray(rays.valid & (np.abs(world) < 1e100).all(axis=1), dtype=bool)  # larger squares overflow
     if not supported(min_inliers, pixels[usable], world[usable]):
@@ -315,7 +316,7 @@ def absolute_pose(
     if spread[1] <= strays * np.sqrt(np.count_nonzero(inliers)):
         return nothing
     matrix = np.column_stack((rotation, translation * size - rotation @ center))
-    return Geometry("absolute_pose", matrix, inliers, focal_is_known=known)
+    return replace(nothing, matrix=matrix, inliers=inliers)
 
 
 class _Rays(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import poselib
 from numpy.typing import ArrayLike, NDArray
@@ -53,7 +55,7 @@ def refined(
     if model.kind not in ("fundamental", "homography"):
         raise InvalidInputError(f"a fundamental matrix or homography can be refined here, not a {model.kind}")
     p, q = correspondences(a, b, matches)
-    none = Geometry(model.kind, None, np.zeros(len(p), bool))
+    none = Geometry(model.kind, None, np.zeros(len(p), bool), threshold=threshold)
     if model.matrix is None:
         return none
     usable = usable_pixels(p, q)
@@ -71,7 +73,7 @@ def refined(
     after = agree(better)
     if np.count_nonzero(after) >= np.count_nonzero(inliers):
         matrix, inliers = better, after
-    return Geometry(model.kind, matrix, inliers)
+    return replace(none, matrix=matrix, inliers=inliers)
 
 
 def _better(

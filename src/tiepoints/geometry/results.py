@@ -52,6 +52,8 @@ class Geometry:
         nothing about the scene. They were left out of the estimate. None if there is none.
     focal_is_known : bool
         Whether the focal lengths behind a pose or an essential matrix were known, not guessed: see `Camera`.
+    threshold : float, optional
+        Pixels: the error that an inlier has at most, as it was given to the estimate; None where nobody knows.
 
     Examples
     --------
@@ -67,11 +69,14 @@ class Geometry:
     inliers: Mask
     watermark: Mask | None = None
     focal_is_known: bool = True
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         checks.choice(self.kind, "the kind of geometry", get_args(Kind))
         object.__setattr__(self, "inliers", _mask(self.inliers, "inliers"))
         checks.flag(self.focal_is_known, "focal_is_known")
+        if self.threshold is not None:
+            checks.number(self.threshold, "threshold", above=0)
         if self.watermark is not None:
             object.__setattr__(self, "watermark", _mask(self.watermark, "the matches on a watermark"))
             if len(self.watermark) != len(self.inliers):

@@ -258,12 +258,12 @@ def _two_view(task: _Task, a: Float64, b: Float64, size_a: Size | None, size_b: 
     if overlay is None:
         return model
     rest = _model(task, a, b, usable & ~overlay)
-    return Geometry(task.kind, rest.matrix, rest.inliers, watermark=overlay)
+    return replace(rest, watermark=overlay)
 
 
 def _model(task: _Task, a: Float64, b: Float64, usable: Mask) -> Geometry:
     """Estimate from shifted points, bring the matrix back to pixels, and judge it."""
-    nothing = Geometry(task.kind, None, np.zeros(len(a), bool))
+    nothing = Geometry(task.kind, None, np.zeros(len(a), bool), threshold=task.threshold)
     if not supported(task.min_inliers, a[usable], b[usable]):
         return nothing
     # From each image's corner of the points, as from an image's own: around the centre, where half the coordinates are
@@ -283,7 +283,7 @@ def _model(task: _Task, a: Float64, b: Float64, usable: Mask) -> Geometry:
         on_a_line(points[inliers], tolerance) for points in (a, b)
     ):
         return nothing
-    return Geometry(task.kind, matrix, inliers)
+    return replace(nothing, matrix=matrix, inliers=inliers)
 
 
 def _translation(offset: Float64) -> Float64:

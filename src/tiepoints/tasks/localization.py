@@ -23,7 +23,7 @@ from ..collection import Photograph, Step, register
 from ..collection.orientation import stored_features
 from ..collection.retrieval import nearest_images
 from ..collection.stages import memory_of
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, counted
 from ..extraction import Extractor, load
 from ..features import Features
 from ..files import PathLike
@@ -95,7 +95,7 @@ class Localization:
         return bool(self.pose)
 
     def __repr__(self) -> str:
-        what = f"{self.inliers} of {self.matches} points" if self else f"not localized: {self.reason}"
+        what = f"{self.inliers} of {counted(self.matches, 'point')}" if self else f"not localized: {self.reason}"
         return f"Localization({what})"
 
     @property
@@ -222,7 +222,7 @@ class Localizer:
         inliers = len(np.unique(points[pose.inliers]))
         log_nfa = _log_nfa(inliers, len(rows), self.threshold, (width, height), tried)
         if log_nfa > _LOG_NFA:
-            reason = f"{inliers} inliers of {every} matched points are not more than chance may give"
+            reason = f"{counted(inliers, 'inlier')} of {counted(every, 'matched point')}: no more than chance may give"
             return Localization(none, known, inliers, every, log_nfa, images, reason)
         seen = np.stack([rows, points], axis=1)[pose.inliers].astype(np.int32)
         return Localization(pose, known, inliers, every, log_nfa, images, observations=seen)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from ..camera import Camera
 from ..collection.retrieval import Vocabulary
-from ..errors import StorageError
+from ..errors import StorageError, counted
 from ..features import Features
 from ..files import PathLike, one_line, replacing, write_lock, write_whole
 
@@ -111,7 +111,8 @@ class Map:
         return len(self.names)
 
     def __repr__(self) -> str:
-        return f"Map({str(self.folder)!r}: {len(self)} images, {len(self.xyz)} points, {self.extractor})"
+        images, points = counted(len(self), "image"), counted(len(self.xyz), "point")
+        return f"Map({str(self.folder)!r}: {images}, {points}, {self.extractor})"
 
     def content(self) -> dict[str, Any]:
         """What ``map.json`` says about it."""

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..collection import Collection
-from ..errors import TiepointsError
-from .reasons import OUTCOMES
+from ..errors import TiepointsError, counted
+from .reasons import outcome_lines
 
 __all__ = ["page_of", "points_of"]
 
@@ -62,7 +62,7 @@ def page_of(model: Any, photographs: Collection, figures: Mapping[str, Any]) -> 
         ("track length: photographs that see a point, mean", f"{figures['track_length']:.2f}"),
         ("reprojection error, mean", f"{figures['reprojection_error']:.2f} px"),
         ("pairs verified", f"{figures['verified']} of {figures['pairs']}"),
-        *((f"pairs: {OUTCOMES[outcome]}", count) for outcome, count in figures.get("pairs_by_outcome", {}).items()),
+        *((what, count) for count, what in outcome_lines(figures.get("pairs_by_outcome", {}))),
     ]
     template = files("tiepoints.tasks").joinpath("page.html").read_text(encoding="utf-8")
     parts = {
@@ -141,7 +141,7 @@ def _pictures(photographs: Collection, missing: Mapping[str, str]) -> str:
         kind = "missing" if reason else "there"
         parts.append(f'<figure class="{kind}">{image}<figcaption>{html.escape(name)}{note}</figcaption></figure>')
     if len(photographs) > len(shown):
-        parts.append(f"<p>and {len(photographs) - len(shown)} more photographs</p>")
+        parts.append(f"<p>and {counted(len(photographs) - len(shown), 'more photograph')}</p>")
     return "".join(parts)
 
 

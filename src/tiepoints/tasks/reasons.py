@@ -9,15 +9,15 @@ from typing import Any
 from ..collection import Verified
 from ..collection.pairs import Pair
 
-__all__ = ["OUTCOMES", "PairReport"]
+__all__ = ["OUTCOMES", "PairReport", "outcome_lines"]
 
 #: What becomes of pairs, in a word (`Verified.outcome`, and failed), and what it means.
 OUTCOMES = {
     "verified": "verified",
     "chance": "no more inliers than chance gives",
     "few": "too few matches",
-    "planar": "verified, but all on a plane or by a camera that only rotated: no depth",
-    "still": "verified, but nothing moves: the same picture, or a camera that stood still",
+    "planar": "all on a plane or by a camera that only rotated: no depth",
+    "still": "nothing moves: the same picture, or a camera that stood still",
     "contradicted": "verified by themselves, but contradicted by stronger pairs: parts that look alike",
     "overlay": "only an overlay agrees that does not move, such as a label or a watermark",
     "failed": "failed",
@@ -28,6 +28,22 @@ _FLAT = {
     "still": "show the same picture, or come from a camera that stood still",
 }
 _MOST = 10_000  # pairs that a report lists
+
+
+def outcome_lines(outcomes: Mapping[str, int]) -> list[tuple[int, str]]:
+    """What became of the pairs that are not simply verified: how many, and in words.
+
+    First those that count as verified and tell no depth, "of them: ...", then those that are not verified.
+
+    Examples
+    --------
+    >>> from tiepoints.tasks.reasons import outcome_lines
+    >>> outcome_lines({"verified": 2, "few": 1})
+    [(1, 'pair: too few matches')]
+    """
+    flat = [(outcomes[each], f"of them: {OUTCOMES[each]}") for each in _FLAT if outcomes.get(each)]
+    wrong = [(count, "pair" if count == 1 else "pairs", each) for each, count in outcomes.items()]
+    return flat + [(count, f"{noun}: {OUTCOMES[each]}") for count, noun, each in wrong if each not in _VERIFIED]
 
 
 class PairReport:

@@ -23,6 +23,7 @@ from ..collection import (
     export_colmap,
 )
 from ..collection.pairs import Pair
+from ..errors import counted
 from ..extraction import Extractor, load
 from ..files import PathLike, write_lock, write_whole
 from ..optional import require
@@ -98,7 +99,7 @@ class Reconstruction:
 
     def __repr__(self) -> str:
         return (
-            f"Reconstruction({self.registered} of {self.images} images, {self.points} points, "
+            f"Reconstruction({self.registered} of {counted(self.images, 'image')}, {counted(self.points, 'point')}, "
             f"track length {self.track_length:.2f}, reprojection error {self.reprojection_error:.2f} px)"
         )
 

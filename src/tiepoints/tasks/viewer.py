@@ -10,7 +10,7 @@ import numpy as np
 
 from ..checks import count
 from ..collection import Collection
-from ..errors import TiepointsError
+from ..errors import TiepointsError, counted
 from ..files import PathLike, one_line
 from ..optional import require
 from ..storage.colmap_model import load_model
@@ -83,8 +83,8 @@ def show(folder: PathLike, photographs: Collection | None = None, *, host: str =
     behind = poses[0].rotation.matrix()[:, 2] * -0.3
     server.initial_camera.position = tuple((poses[0].translation - middle) / size + behind)
     server.initial_camera.look_at = (0.0, 0.0, 0.0)
-    told = f"{len(images)} photographs, {model.num_points3D()} points. Click on a camera to stand there."
-    server.gui.add_markdown(told)
+    told = f"{counted(len(images), 'photograph')}, {counted(model.num_points3D(), 'point')}."
+    server.gui.add_markdown(f"{told} Click on a camera to stand there.")
     return server
 
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from ...camera import Camera
 from ...collection import Step, register
 from ...collection.running import Input
-from ...datasets.scenes import Pair, Scene, counted
-from ...errors import InvalidInputError
+from ...datasets.scenes import Pair, Scene
+from ...errors import InvalidInputError, counted
 from ...features import Features
 from ...metrics.poses import CamFromWorld, mean_average_accuracy, pairwise_errors
 from ...metrics.trajectories import rms_after_alignment, robust_ate
