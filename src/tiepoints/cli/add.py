@@ -62,10 +62,10 @@ def command(
         }
         print_json(about | {"added": list(added.localized), "new_points": added.points, "failed": added.failed})
     else:
-        every = counted(len(photographs) + len(photographs.failed), "photograph")
-        say(f"{len(added.localized):6d} of {every} added")
-        points = counted(len(added.map.xyz), "point")
-        say(f"{counted(len(added.map), 'photograph', 6)} and {points} in the map, {added.points} of them new")
+        total = counted(len(photographs) + len(photographs.failed), "photograph")
+        say(f"{len(added.localized):6d} of {total} added")
+        known = f"{counted(len(added.map), 'photograph', 6)} and {counted(len(added.map.xyz), 'point')}"
+        say(f"{known} in the map, {added.points} of them new")
         for message in added.failed.values():
             click.echo(f"not added: {shown(message)}", err=True)
     if added.failed:
