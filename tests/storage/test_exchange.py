@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.storage import Exchange, load_meshroom, load_opensfm, read_exchange, save_meshroom, write_exchange
+from tiepoints.storage.colmap_model import save_model
 
 NAMES = ("desk_1.jpg", "desk_2.jpg", "box.png")
 
@@ -216,6 +217,30 @@ def test_models_binary_and_text_are_the_same(tmp_path: Path) -> None:
         assert ids[0] == ids[1]
     assert convert(tmp_path / "bin", tmp_path / "m.db").exit_code == 0
     assert convert(tmp_path / "none", tmp_path / "x", "--format", "model").exit_code == 2
+
+
+def test_an_unknown_camera_model_is_told_with_the_remedy(tmp_path: Path) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+    made = pycolmap.synthesize_dataset(pycolmap.SyntheticDatasetOptions(num_points3D=20))
+    save_model(tmp_path / "text", made, text=True)
+    save_model(tmp_path / "binary", made)
+    table = tmp_path / "text" / "cameras.txt"
+    table.write_text(table.read_text().replace("SIMPLE_RADIAL", "NEXT_YEARS"))
+    binary = tmp_path / "binary" / "cameras.bin"
+    content = binary.read_bytes()
+    binary.write_bytes(content[:12] + (99).to_bytes(4, "little") + content[16:])
+    for folder in ("text", "binary"):
+        with pytest.raises(tp.StorageError, match=f"{folder}: .*model does not exist: .*install --upgrade"):
+            read_exchange(tmp_path / folder)
+
+
+def test_matches_of_images_without_features_are_told(real: Exchange, tmp_path: Path) -> None:
+    write_exchange(tmp_path / "m.h5", real, "hloc")
+    few = {name: real.features[name] for name in (NAMES[0], NAMES[2])}
+    write_exchange(tmp_path / "few.h5", Exchange(few, {}), "hloc")
+    with pytest.warns(UserWarning, match=f"{NAMES[1]} is left out: 1 pair matched, but no features of it"):
+        found = read_exchange([tmp_path / "few-features.h5", tmp_path / "m.h5"])
+    assert set(found.features) == set(few) and not found.matches and list(found.failed) == [NAMES[1]]
 
 
 def test_a_database_of_verified_pairs_gives_those(real: Exchange, tmp_path: Path) -> None:

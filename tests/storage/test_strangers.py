@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import resource
 import shutil
 import sqlite3
+import subprocess
 import sys
 import zipfile
 from collections import Counter
@@ -17,8 +19,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import tiepoints as tp
+from tiepoints.cli import cli
 from tiepoints.datasets.trajectories import read_trajectory
 from tiepoints.errors import StorageError, TiepointsError
 from tiepoints.storage import (
@@ -298,10 +302,21 @@ def test_colmaps_bad_images_cost_no_others(tmp_path: Path) -> None:
     database.execute("update images set name='../../evil.jpg' where image_id=4")
     database.commit()
     database.close()
-    found = read_colmap(tmp_path / "c.db")
+    warning = r"c\.db: unknown\.jpg is left out: .*install --upgrade pycolmap`.*, and so are nan\.jpg, .*evil\.jpg$"
+    with pytest.warns(UserWarning, match=warning):
+        found = read_colmap(tmp_path / "c.db")
     assert list(found.images) == ["good.jpg"] and not found.matches
     assert sorted(found.failed) == ["../../evil.jpg", "nan.jpg", "unknown.jpg"]
     assert found.positions == {"good.jpg": place}
+    with pytest.warns(UserWarning, match=warning):
+        result = CliRunner().invoke(cli, ["convert", str(tmp_path / "c.db"), str(tmp_path / "c.h5"), "--json"])
+    assert result.exit_code == 1 and json.loads(result.stdout)["failed"] == found.failed
+    with FeatureReader(tmp_path / "c-features.h5") as reader:
+        assert list(reader) == ["good.jpg"]
+    command = [sys.executable, "-m", "tiepoints", "convert", tmp_path / "c.db", tmp_path / "d.h5", "-q"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    (line,) = process.stderr.splitlines()  # without Python's "file.py:208: UserWarning"
+    assert process.returncode == 1 and line.startswith(f"tiepoints: {tmp_path / 'c.db'}: unknown.jpg is left out")
 
 
 # -- sizes that are not there --------------------------------------------------------------------------------------

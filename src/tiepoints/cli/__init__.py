@@ -7,12 +7,13 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import __version__
-from ..errors import InvalidInputError, TiepointsError, UnknownExtractorError
+from ..errors import InvalidInputError, TiepointsError, UnknownExtractorError, printable
 from .lazy import LazyGroup
 from .options import examples
 
@@ -95,4 +96,14 @@ def main() -> None:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     warnings.filterwarnings("ignore", module="PIL")
+    shown, own = warnings.showwarning, str(Path(__file__).parent.parent)
+
+    def one_line(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **options: Any) -> None:
+        """A warning of ours without its place in the code."""
+        if category is UserWarning and filename.startswith(own):
+            print(f"tiepoints: {printable(message)}", file=sys.stderr)
+        else:
+            shown(message, category, filename, *rest, **options)
+
+    warnings.showwarning = one_line
     cli(prog_name="tiepoints")

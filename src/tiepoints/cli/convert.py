@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -48,6 +48,7 @@ def command(sources: tuple[Path, ...], out: Path, kind: str | None, images: Path
     from ..storage import read_exchange, write_exchange
     from ..storage.colmap_model import is_model, load_model, save_model
 
+    content: dict[str, Any]
     kind = kind or _BY_SUFFIX.get(out.suffix)
     if kind is None:
         raise click.UsageError(f"{out}: say what it is to be: --format {', '.join(_KINDS)}")
@@ -66,7 +67,7 @@ def command(sources: tuple[Path, ...], out: Path, kind: str | None, images: Path
             say("features of tiepoints are of upright photographs: give --images if EXIF rotates some", err=True)
         written = write_exchange(out, exchange, kind)
         content = {"out": [str(path) for path in written], "format": kind}
-        content |= {"images": len(exchange.features), "pairs": len(exchange.matches)}  # type: ignore[dict-item]
+        content |= {"images": len(exchange.features), "pairs": len(exchange.matches), "failed": exchange.failed}
         if not as_json:
             say(f"{counted(len(exchange.features), 'image', 6)}, {counted(len(exchange.matches), 'pair')}")
     if as_json:
@@ -74,6 +75,8 @@ def command(sources: tuple[Path, ...], out: Path, kind: str | None, images: Path
     else:
         for path in written:
             say(f"wrote {shown(path)}")
+    if content.get("failed"):  # a warning has named them
+        raise SystemExit(1)
 
 
 def _with_images(exchange: Exchange, folder: Path, quiet: bool) -> Exchange:

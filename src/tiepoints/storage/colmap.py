@@ -8,6 +8,7 @@ of its own.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,9 @@ from .colmap_checks import (
     check_pair,
     check_shared,
     keeps_descriptors,
+    left_out,
     shared_by,
+    why_not,
 )
 from .reading import check_regular
 from .two_view import MATRIX, ColmapDatabase, Kind, Pair, TwoView
@@ -137,7 +140,7 @@ def read_colmap(path: PathLike) -> ColmapDatabase:
         Without pycolmap 4.
     StorageError
         If there is no such file, it is no COLMAP database or damaged, or none of its images can be used. Where only
-        some cannot, `ColmapDatabase.failed` tells why.
+        some cannot, `ColmapDatabase.failed` tells why, and a warning names them.
 
     Examples
     --------
@@ -164,7 +167,7 @@ def read_colmap(path: PathLike) -> ColmapDatabase:
                 images[check_name(image.name)] = _features_of(pycolmap, database, image.image_id, camera), camera
                 names[image.image_id] = image.name
             except Exception as error:  # noqa: PERF203 - one image costs no other
-                failed[image.name] = one_line(error)
+                failed[image.name] = why_not(error)
         if failed and not images:
             name, reason = next(iter(failed.items()))
             raise StorageError(f"{path}: none of its images can be used: {name}: {reason}")
@@ -183,6 +186,8 @@ def read_colmap(path: PathLike) -> ColmapDatabase:
             a, b = pycolmap.pair_id_to_image_pair(key)
             if a in names and b in names:
                 two_views[names[a], names[b]] = _two_view_of(pycolmap, geometry, matches.get((names[a], names[b])))
+    if failed:
+        warnings.warn(left_out(path, failed), stacklevel=2)
     return ColmapDatabase(images, matches, two_views, positions, failed)
 
 

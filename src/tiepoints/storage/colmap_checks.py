@@ -9,12 +9,32 @@ from typing import Any, Literal as OneOf
 import numpy as np
 
 from ..camera import Camera
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, one_line
 from ..features import Features, Matches
 from ..files import check_name, check_space
 from .two_view import Pair, TwoView
 
+_NAMED = 5  # images, in a warning
+
 CameraMode = OneOf["per-image", "per-folder", "single", "equal"]
+
+
+def why_not(error: BaseException) -> str:
+    """What COLMAP, or we, say about an image or a model; with the remedy where its camera's model is not known."""
+    reason = one_line(error)
+    if "camera model" not in reason.lower():
+        return reason
+    return (
+        f"{reason}: update with `pip install --upgrade pycolmap`, or let the COLMAP that made it undistort the images"
+    )
+
+
+def left_out(source: Path | str, failed: Mapping[str, str]) -> str:
+    """One line that names the images of a source that cannot be used."""
+    name, reason = next(iter(failed.items()))
+    others = f", and so are {', '.join(list(failed)[1:_NAMED])}" if len(failed) > 1 else ""
+    more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+    return f"{source}: {name} is left out: {reason}{others}{more}"
 
 
 class Space:

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import StorageError
 from ..files import PathLike, one_line
 from ..optional import require
+from .colmap_checks import why_not
 
 __all__ = ["is_model", "load_model", "save_model"]
 
@@ -42,7 +43,9 @@ def load_model(folder: PathLike) -> Any:
         _check_counts(path)
         return pycolmap.Reconstruction(path)
     except Exception as error:  # pycolmap's own, of several kinds
-        raise StorageError(f"{path}: COLMAP cannot read this model; it is damaged or of another version") from error
+        raise StorageError(
+            f"{path}: COLMAP cannot read this model; it is damaged or of another version: {why_not(error)}"
+        ) from error
 
 
 def _check_counts(folder: Path) -> None:

@@ -5,6 +5,8 @@ A source is recognized by what it holds. Everything is in the frame of the store
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +16,11 @@ import numpy as np
 
 from ..camera import Camera
 from ..checks import choice
-from ..errors import InvalidInputError, StorageError
+from ..errors import InvalidInputError, StorageError, counted
 from ..exif import Position
 from ..features import Features, Matches
 from ..files import PathLike
+from .colmap_checks import left_out, why_not
 from .colmap_model import is_model, load_model
 
 __all__ = ["FORMATS", "Exchange", "read_exchange", "write_exchange"]
@@ -42,6 +45,8 @@ class Exchange:
         As far as they are known.
     upright : bool
         Whether the features are of the upright photographs, as tiepoints extracts them, and not of the stored pixels.
+    failed : dict of str to str
+        Images of the source that are left out, and why: they cannot be used, or have matches and no features.
 
     Examples
     --------
@@ -55,9 +60,10 @@ class Exchange:
     cameras: dict[str, Camera] = field(default_factory=dict)
     positions: dict[str, Position] = field(default_factory=dict)
     upright: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"Exchange({len(self.features)} images, {len(self.matches)} pairs)"
+        return f"Exchange({counted(len(self.features), 'image')}, {counted(len(self.matches), 'pair')})"
 
 
 def read_exchange(sources: PathLike | Iterable[PathLike]) -> Exchange:
@@ -85,7 +91,7 @@ def read_exchange(sources: PathLike | Iterable[PathLike]) -> Exchange:
     >>> with FeatureWriter("boxes.h5", overwrite=True) as writer:
     ...     writer.write("box.png", tp.load("orb", max_keypoints=50)("examples/box.png"))
     >>> read_exchange("boxes.h5")
-    Exchange(1 images, 0 pairs)
+    Exchange(1 image, 0 pairs)
     """
     listed = [sources] if isinstance(sources, str | Path) or not isinstance(sources, Iterable) else list(sources)
     parts = [_read(Path(source)) for source in listed]
@@ -101,18 +107,24 @@ def read_exchange(sources: PathLike | Iterable[PathLike]) -> Exchange:
             features[name] = one
     if not features:
         raise StorageError(f"{', '.join(map(str, listed))}: no features here; give the file of features too")
-    merged: dict[str, dict[Any, Any]] = {"matches": {}, "cameras": {}, "positions": {}}
+    merged: dict[str, dict[Any, Any]] = {"matches": {}, "cameras": {}, "positions": {}, "failed": {}}
     for part in parts:
         for what, content in merged.items():
             content.update(getattr(part, what))
     matches = {_named(pair, features): found for pair, found in merged["matches"].items()}
+    failed = {name: why for name, why in merged["failed"].items() if name not in features}
+    lacking = Counter(name for pair in matches for name in pair if name not in features and name not in failed)
+    if lacking:
+        failed |= {name: f"{counted(count, 'pair')} matched, but no features of it" for name, count in lacking.items()}
+        where = ", ".join(map(str, listed))
+        warnings.warn(left_out(where, {name: failed[name] for name in lacking}), stacklevel=2)
     matches = {pair: found for pair, found in matches.items() if pair[0] in features and pair[1] in features}
     for (a, b), found in matches.items():
         counts = len(features[a]), len(features[b])
         if len(found) and (found.indices.max(axis=0) >= counts).any():
             raise StorageError(f"the matches of {a} and {b} refer to keypoints that the features do not have: {counts}")
     upright = any(part.upright for part in parts)
-    return Exchange(features, matches, merged["cameras"], merged["positions"], upright)
+    return Exchange(features, matches, merged["cameras"], merged["positions"], upright, failed)
 
 
 def write_exchange(path: PathLike, content: Exchange, kind: str) -> list[Path]:
@@ -197,7 +209,7 @@ def _read(path: Path) -> Exchange:
         verified = {pair: view.matches for pair, view in database.two_views.items() if len(view.matches)}
         cameras = {name: camera for name, (_, camera) in database.images.items()}
         features = {name: one for name, (one, _) in database.images.items()}
-        return Exchange(features, verified or database.matches, cameras, database.positions)
+        return Exchange(features, verified or database.matches, cameras, database.positions, failed=database.failed)
     return _of_hdf5(path)
 
 
@@ -220,9 +232,14 @@ def _of_model(folder: Path) -> Exchange:
     """The 2D points of a COLMAP model, and as matches the keypoints that show the same point."""
     model = load_model(folder)
     names, features, cameras = {}, {}, {}
+    failed: dict[str, str] = {}
     for number in model.reg_image_ids():
         image = model.image(number)
-        camera = Camera.from_pycolmap(model.camera(image.camera_id))
+        try:
+            camera = Camera.from_pycolmap(model.camera(image.camera_id))
+        except InvalidInputError as error:  # one image costs no other
+            failed[image.name] = why_not(error)
+            continue
         points = np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2) - 0.5
         names[number], cameras[image.name] = image.name, camera
         features[image.name] = Features(
@@ -242,7 +259,9 @@ def _of_model(folder: Path) -> Exchange:
         for (a, b), found in rows.items()
         if a in names and b in names
     }
-    return Exchange(features, matches, cameras)
+    if failed:
+        warnings.warn(left_out(folder, failed), stacklevel=2)
+    return Exchange(features, matches, cameras, failed=failed)
 
 
 def _named(pair: Pair, features: Mapping[str, Features]) -> Pair:
