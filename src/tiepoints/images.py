@@ -32,6 +32,8 @@ SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pnm", ".gif", ".jp2", ".avif"]
     + [".heic", ".heif"]
 )
+#: Suffixes of videos, whose frames are taken where the video itself is named.
+VIDEOS = frozenset([".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp"])
 
 
 @overload

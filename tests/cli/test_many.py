@@ -293,7 +293,7 @@ def test_a_list_of_pairs_finds_names_in_either_form_of_unicode(frames: Path, tmp
         shutil.copy(frames / f"frame{i}.png", folder / name)
     (tmp_path / "pairs.txt").write_text("K\u00f6ln.png b.png\nb.png K\u00f6ln.png\n", encoding="utf-8")
     result = run("match", folder, "-e", "orb", "--pairs", tmp_path / "pairs.txt", "--out", tmp_path / "m.h5")
-    assert result.exit_code == 0 and "     1 pairs verified" in result.stdout, result.output
+    assert result.exit_code == 0 and "     1 pair verified" in result.stdout, result.output
     (tmp_path / "pairs.txt").write_text("x.png b.png\n", encoding="utf-8")
     wrong = run("match", folder, "-e", "orb", "--pairs", tmp_path / "pairs.txt", "--out", tmp_path / "m.h5")
     assert wrong.exit_code == 2 and "line 1: there is no image 'x.png'" in wrong.stderr
@@ -333,6 +333,25 @@ def test_a_database_is_in_the_frame_of_the_stored_pixels(examples: Path, tmp_pat
         assert len(view.matches) > 100 and np.median(error) < 1, (a, b)
 
 
+def test_videos_folders_and_images_are_matched_together(frames: Path, tmp_path: Path) -> None:
+    names = sorted(frames.iterdir())
+    video = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (400, 300))
+    for path in names[:2]:
+        video.write(cv2.imread(str(path)))
+    video.release()
+    for sources, images in (
+        ((tmp_path / "clip.avi", frames), 6),
+        ((names[0], tmp_path / "clip.avi"), 3),
+        (names[:3], 3),
+        (names[:2], 2),
+    ):
+        out = tmp_path / f"{images}{len(sources)}.h5"
+        result = run("match", *sources, "-e", "orb", "-n", 300, "--out", out, "--json")
+        content = json.loads(result.stdout)
+        assert result.exit_code == 0 and content["images"] == images, result.output
+        assert content["pairs"] == content["verified"] == images * (images - 1) // 2
+
+
 def test_wrong_usage_of_a_folder(frames: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ((frames,), "needs --out FILE.db"),
@@ -340,7 +359,11 @@ def test_wrong_usage_of_a_folder(frames: Path, tmp_path: Path) -> None:
         ((frames / "frame1.png",), "IMAGE_B"),
         ((frames, "--out", tmp_path / "x.db", "--pairs", "all"), "sequential:N"),
         ((frames, "--out", tmp_path / "x.db", "--geometry", "none"), "fundamental or homography"),
-        ((frames, "--out", tmp_path / "x.db", "--plot", "x.png"), "two images"),
+        ((frames, "--out", tmp_path / "x.db", "--plot", "x.png"), f"two images, not the folder {frames}"),
+        ((frames / "frame1.png", "clip.avi", "--out", "m.csv"), "the video clip.avi: every pair is matched, which"),
+        ((frames / "frame1.png", frames), f"the folder {frames}: every pair"),
+        ((*sorted(frames.iterdir())[:3], "--out", "m.npz"), "3 images: every pair"),
+        ((frames / "frame*.png",), "the pattern"),
     ):
         result = run("match", *arguments)
         assert result.exit_code == 2 and message in result.stderr, result.output

@@ -9,7 +9,7 @@ import click
 
 from ..errors import counted
 from .batch import value_range
-from .match_folder import folder_options, match_folder
+from .match_folder import folder_options, many_of, match_folder
 from .options import (
     check_not_an_input,
     examples,
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
         "tiepoints match frames/ --pairs sequential --out matches.h5",
     ),
 )
-@click.argument("image_a", type=click.Path(path_type=Path))
-@click.argument("image_b", type=click.Path(path_type=Path), required=False)
+@click.argument(
+    "images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_A IMAGE_B | FOLDER..."
+)
 @extractor_options
 @matcher_options
 @click.option(
@@ -77,8 +78,7 @@ if TYPE_CHECKING:
 @json_option
 @quiet_option
 def command(
-    image_a: Path,
-    image_b: Path | None,
+    images: tuple[Path, ...],
     name: str,
     max_keypoints: int,
     max_size: int | None,
@@ -103,22 +103,25 @@ def command(
     by a geometric model; what agrees with it are the inliers. If there are no more of them than chance would give, the
     pair is not verified and the exit code is 1.
 
-    Instead of two images, one FOLDER (or a list, a quoted pattern or a video, as for `tiepoints extract`) is matched
-    pair by pair into --out: a COLMAP database (.db), or hloc's files (.h5, with the features beside it). Finished work
-    is kept, and the same command goes on with it, also when photographs were added.
+    Instead of two images, one FOLDER (or lists, quoted patterns, videos, more images, and all of these together, as for
+    `tiepoints extract`) is matched pair by pair into --out: a COLMAP database (.db), or hloc's files (.h5, with the
+    features beside it). Finished work is kept, and the same command goes on with it, also when photographs were added.
     """
-    if image_b is None or image_a.is_dir():
+    several = many_of(images, out)
+    if several:
         if plot is not None or overlay is not None or outliers or rotation != "upright":
-            raise click.UsageError("--plot, --overlay, --outliers and --rotation take two images")
+            raise click.UsageError(f"--plot, --overlay, --outliers and --rotation take two images, not {several}")
         if not match_folder(
             lambda: make_extractor(name, max_keypoints, max_size, settings),
-            [image for image in (image_a, image_b) if image is not None],
+            images,
+            several,
             {"out": out, "matcher": make_matcher(matcher, ratio, min_similarity), "geometry": geometry}
             | many
             | {"threshold": threshold, "seed": seed, "as_json": as_json},
         ):
             raise SystemExit(1)
         return
+    image_a, image_b = images
     _refuse_folder_options(many)
     stream = str(out) == "-"
     if out is not None and not stream and out.suffix not in (".npz", ".csv"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +31,7 @@ from .options import check_not_an_input, print_json, say
 from .shards import Shard, shard_option
 
 _NAMED = 10  # pairs that are named, on the terminal
+_OUTPUTS = (".db", ".h5", ".hdf5")
 
 if TYPE_CHECKING:
     from ..collection import Collection, ConsistentViews, Results, Store
@@ -101,8 +102,8 @@ def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def match_folder(make: Callable[[], Extractor], sources: list[Path], options: dict[str, Any]) -> bool:
-    """Extract, match, verify, write, and tell.
+def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several: str, options: dict[str, Any]) -> bool:
+    """Extract, match, verify, write, and tell; `several` says what the sources are.
 
     Returns
     -------
@@ -110,15 +111,14 @@ def match_folder(make: Callable[[], Extractor], sources: list[Path], options: di
         Whether nothing failed and at least one pair is verified.
     """
     out = options["out"]
-    if len(sources) == 1 and _is_image(sources[0]):
-        raise click.UsageError("Missing argument 'IMAGE_B': give two images, or a folder")
-    if out is None or out.suffix not in (".db", ".h5", ".hdf5"):
+    if out is None or out.suffix not in _OUTPUTS:
         raise click.UsageError(
-            f"a folder needs --out FILE.db (COLMAP) or FILE.h5 (hloc){'' if out is None else f', not {out}'}"
+            f"{several}: every pair is matched, which needs --out FILE.db (COLMAP) or FILE.h5 (hloc)"
+            + ("" if out is None else f", not {out}")
         )
     if options["geometry"] == "none":
-        raise click.UsageError("a folder's matches are verified: --geometry is fundamental or homography")
-    wanted = Wanted(sources, **options)
+        raise click.UsageError("the matches of many pairs are verified: --geometry is fundamental or homography")
+    wanted = Wanted(list(sources), **options)
     from ..collection import ConsistentViews, Extract, Match, MatchVerified, Store, Verify, run
     from ..errors import ImageError
     from ..files import write_lock
@@ -224,11 +224,31 @@ def _shard(
     return not failed and not matches.skipped
 
 
-def _is_image(source: Path) -> bool:
-    """Whether a source is one photograph, rather than a folder, a list, a pattern or a video."""
-    from ..images import SUFFIXES
+def many_of(sources: Sequence[Path], out: Path | None) -> str:
+    """In words what is more than two photographs, or a file for many; empty for two photographs, a pair."""
+    kinds = [kind for kind in map(_kind, sources) if kind]
+    if kinds:
+        return kinds[0]
+    if len(sources) == 1:
+        raise click.UsageError("Missing argument 'IMAGE_B': give two images, or a folder")
+    if len(sources) > 2:
+        return f"{len(sources)} images"
+    return f"a file for many, {out}" if out is not None and out.suffix in _OUTPUTS else ""
 
-    return source.suffix.lower() in SUFFIXES and not source.is_dir() and not glob.has_magic(str(source))
+
+def _kind(source: Path) -> str:
+    """What a source is, other than one photograph: a folder, a list, a video or a pattern."""
+    from ..images import VIDEOS
+
+    suffix = source.suffix.lower()
+    kind = (
+        "folder" if source.is_dir()
+        else "list" if suffix == ".txt"
+        else "video" if suffix in VIDEOS
+        else "pattern" if not source.exists() and glob.has_magic(str(source))
+        else ""
+    )  # fmt: skip
+    return f"the {kind} {source}" if kind else ""
 
 
 def _pairs(wanted: str, photographs: Collection) -> list[tuple[str, str]]:

@@ -13,13 +13,11 @@ from ..checks import count
 from ..errors import ImageError, InvalidInputError, TiepointsError
 from ..extraction.inputs import find_mask, no_mask
 from ..files import PathLike, check_name, one_line
-from ..images import SUFFIXES
+from ..images import SUFFIXES, VIDEOS
 from .photographs import Collection, Photograph
 
 __all__ = ["find"]
 
-#: Suffixes of videos, whose frames are taken where the video itself is named.
-VIDEOS = frozenset([".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp"])
 #: Suffixes of cameras' raw files, which have to be developed first.
 RAW = frozenset(
     [".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".rw2", ".orf", ".pef", ".srw", ".raw", ".nrw", ".sr2", ".x3f"]
