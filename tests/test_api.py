@@ -89,7 +89,7 @@ def test_type_checkers_and_run_time_see_the_same_names(folder: Path) -> None:
 
 def test_dir_holds_what_is_public() -> None:
     names = set(dir(tp))
-    assert {"load", "read", "match", "Features", "storage", "geometry", "matching"} <= names
+    assert {"load", "read", "match", "Features", "Matcher", "storage", "geometry", "matching", "__version__"} <= names
     assert not names & {"Any", "TYPE_CHECKING", "annotations", "import_module"}
     assert all(hasattr(tp, name) for name in names)
 
@@ -100,8 +100,16 @@ def test_modules_are_there_without_an_import_of_their_own() -> None:
 
 
 def test_unknown_names_are_attribute_errors() -> None:
-    with pytest.raises(AttributeError, match="nonsense"):
-        _ = tp.nonsense
+    for module, name, hint in (
+        (tp, "nonsense", ""),
+        (tp, "stroage", ": did you mean 'storage'?"),
+        (tp.geometry, "homografy", ": did you mean 'homography'?"),
+        (tp.storage, "read_colmp", ": did you mean 'read_colmap'?"),
+        (tp, "__wrapped__", ""),
+    ):
+        with pytest.raises(AttributeError) as caught:
+            getattr(module, name)
+        assert str(caught.value) == f"module {module.__name__!r} has no attribute {name!r}{hint}"
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: p.relative_to(SOURCE).as_posix())

@@ -42,6 +42,11 @@ def test_opencv_and_back(pairs: dict[str, tuple[tp.Features, tp.Features]], name
     back = tp.Matches.from_opencv(matches.to_opencv(), a, b)
     np.testing.assert_array_equal(back.indices, matches.indices)
     np.testing.assert_allclose(back.scores, matches.scores, atol=1e-6)
+    alone = tp.Matches.from_opencv(matches.to_opencv(a))
+    np.testing.assert_array_equal(alone.indices, matches.indices)
+    assert (np.diff(alone.scores[np.argsort(-matches.scores)]) <= 1e-6).all() and alone.scores.max() <= 1
+    with pytest.raises(tp.InvalidInputError, match="give both"):
+        tp.Matches.from_opencv(matches.to_opencv(), a)
 
 
 @pytest.mark.parametrize("name", ["orb", "rootsift"])
@@ -94,12 +99,19 @@ def test_lightglue_dictionaries(pairs: dict[str, tuple[tp.Features, tp.Features]
         "image_size": (1, 2), "scales": (1, len(a)), "oris": (1, len(a)),
     }  # fmt: skip
     same(tp.Features.from_torch(given), a)
+    same(tp.Features.from_lightglue(given), a)
     matches = tp.match(a, b)
     result = matches.to_lightglue(a, b)
     for keys in ({"matches", "scores"}, {"matches0", "matching_scores0"}):
         back = tp.Matches.from_torch({key: result[key] for key in keys})
         np.testing.assert_array_equal(back.indices, matches.indices)
         np.testing.assert_allclose(back.scores, matches.scores)
+        np.testing.assert_array_equal(tp.Matches.from_lightglue(result).indices, matches.indices)
+    for single in (False, True):  # kornia's LightGlueMatcher, and a batch
+        pair = torch.tensor(matches.scores)[:, None], torch.tensor(matches.indices, dtype=torch.long)
+        back = tp.Matches.from_lightglue([value[None] for value in pair] if single else pair)
+        np.testing.assert_array_equal(back.indices, matches.indices)
+        np.testing.assert_array_equal(back.scores, matches.scores)
     assert result["matches1"].shape == (1, len(b)) and int((result["matches1"] >= 0).sum()) == len(matches)
     assert (
         len(tp.Matches.from_torch({"matches": [torch.zeros(0, 2, dtype=torch.long)], "scores": [torch.zeros(0)]})) == 0
@@ -152,6 +164,12 @@ def test_kornias_local_affine_frames(pairs: dict[str, tuple[tp.Features, tp.Feat
     np.testing.assert_array_equal(back.keypoints, a.keypoints)
     np.testing.assert_allclose(back.scales, a.scales, rtol=1e-5)
     np.testing.assert_allclose(np.exp(1j * back.angles), np.exp(1j * a.angles), atol=1e-5)
+    # as kornia's LocalFeatureMatcher.extract_features has them
+    given = {"lafs": frames, "responses": torch.tensor(a.scores)[None, :, None], "descriptors": torch.eye(len(a))[None]}
+    np.testing.assert_array_equal(tp.Features.from_lightglue(given, a.image_size).scores, a.scores)
+    with pytest.raises(tp.InvalidInputError, match=r"no image_size: give image_size=\(width, height\)"):
+        tp.Features.from_torch(given)
+    assert tp.Features.from_torch(given, (0, 0)).image_size == (0, 0)
     with pytest.raises(tp.InvalidInputError, match="lafs have shape"):
         tp.Features.from_torch({"lafs": np.zeros((3, 3, 3)), "descriptors": np.eye(3)})
     with pytest.raises(tp.InvalidInputError, match="mr_size"):

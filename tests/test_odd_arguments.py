@@ -66,7 +66,15 @@ def calls() -> dict[str, tuple[Callable[..., Any], list[Any], dict[str, Any]]]:
         "Features.from_opencv": (tp.Features.from_opencv, [*f.to_opencv(), (80, 60)], {}),
         "Features.from_torch": (tp.Features.from_torch, [{}], {}),
         "Features.from_torch, keypoints": (
-            lambda v: tp.Features.from_torch({"keypoints": v, "descriptors": np.eye(2)}), [arrays[0]], {},
+            lambda v: tp.Features.from_torch({"keypoints": v, "descriptors": np.eye(2)}, (9, 9)), [arrays[0]], {},
+        ),
+        "Features.from_lightglue, size": (
+            lambda v: tp.Features.from_lightglue({"lafs": np.ones((1, 1, 2, 3)), "descriptors": np.eye(1)}, v),
+            [(9, 9)], {},
+        ),
+        "Matches.from_lightglue": (tp.Matches.from_lightglue, [(np.ones((1, 1)), np.array([[0, 1]]))], {}),
+        "Matches.from_lightglue, scores": (
+            lambda v: tp.Matches.from_lightglue((v, np.array([[0, 1]]))), [np.ones((1, 1))], {},
         ),
         "Matches": (tp.Matches, [np.zeros((2, 2), int), np.ones(2)], {}),
         "Matches.select": (m.select, [[0]], {}),

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         relative_pose as relative_pose,
     )
     from .images import read as read
-    from .matching import match as match
+    from .matching import Matcher as Matcher, match as match
     from .pair import match_images as match_images
     from .plot import (
         plot_keypoints as plot_keypoints,
@@ -70,7 +70,7 @@ __getattr__, __dir__, __all__ = attach(
         "features": ["Features", "Matches"],
         "geometry": ["absolute_pose", "essential", "fundamental", "homography", "relative_pose"],
         "images": ["read"],
-        "matching": ["match"],
+        "matching": ["Matcher", "match"],
         "pair": ["match_images"],
         "plot": ["plot_keypoints", "plot_matches", "plot_overlay", "save_image"],
     },

@@ -231,7 +231,7 @@ class Camera:
         return {"model": self.model, "width": self.width, "height": self.height, "params": list(self.params)}
 
 
-def as_camera(camera: Camera | ArrayLike, what: str, image_size: tuple[int, int] | None = None) -> Camera:
+def as_camera(camera: Camera | ArrayLike | None, what: str, image_size: tuple[int, int] | None = None) -> Camera:
     """A camera, or the one of a plain 3x3 calibration matrix, for an image of this size.
 
     Parameters
@@ -246,7 +246,7 @@ def as_camera(camera: Camera | ArrayLike, what: str, image_size: tuple[int, int]
     Raises
     ------
     InvalidInputError
-        If it is neither, or a camera of another size than the image.
+        If it is neither or None, or a camera of another size than the image.
 
     Examples
     --------
@@ -255,6 +255,8 @@ def as_camera(camera: Camera | ArrayLike, what: str, image_size: tuple[int, int]
     'PINHOLE'
     """
     known = image_size is not None and image_size != (0, 0)
+    if camera is None:
+        raise InvalidInputError(f"{what} is missing: give a Camera, or a calibration matrix (3, 3), of each image")
     if not isinstance(camera, Camera):
         k = checks.array(camera, f"{what}, a Camera or the numbers of a calibration matrix,", (3, 3))
         center = np.maximum(np.rint(2 * k[:2, 2] / k[2, 2] + 1), 1) if k[2, 2] else (1, 1)

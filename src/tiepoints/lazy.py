@@ -38,13 +38,24 @@ def attach(
         if name in modules:
             return import_module(f"{package}.{name}")
         if name not in homes:
-            # With these Python says which of the names was meant.
-            raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
+            # In the message, since notebooks leave out what Python adds to it.
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{_hint(name, listed())}", name=name)
         value = getattr(import_module(f"{package}.{homes[name]}"), name)
         setattr(sys.modules[package], name, value)  # the next use finds it there
         return value
 
     def listed() -> list[str]:
-        return sorted({*homes, *modules})
+        return sorted({*homes, *modules, *({"__version__"} & vars(sys.modules[package]).keys())})
 
     return get, listed, sorted(homes)
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    """Which of the names was meant; nothing where Python itself asks, such as for `__path__`."""
+    if name.startswith("_"):
+        return ""
+    from difflib import get_close_matches
+
+    lower = {each.lower(): each for each in known}
+    near = get_close_matches(name.lower(), lower, n=1)
+    return f": did you mean {lower[near[0]]!r}?" if near else ""

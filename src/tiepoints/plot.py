@@ -106,10 +106,10 @@ def plot_matches(
     if max_lines is not None:
         checks.count(max_lines, "max_lines")
     inliers = _inliers(geometry, len(matches))
+    points_a, points_b = matches.points(a, b)
     unverified = isinstance(geometry, Geometry) and is_verified(geometry, _size_of(image_b, b)) is False
     if unverified:
         geometry = inliers = None
-    points_a, points_b = matches.points(a, b)
     groups = _groups(matches.scores, inliers, outliers, max_lines)
 
     left, scale_a = _canvas(image_a, a, max_size)

@@ -105,6 +105,14 @@ def test_exact_points_give_the_exact_pose(rigid_scene) -> None:
     np.testing.assert_allclose(pose.rotation @ pose.rotation.T, np.eye(3), atol=1e-12)
     np.testing.assert_allclose(pose.rotation @ pose.center + pose.translation, 0, atol=1e-12)
     model = essential(scene.a, scene.b, camera_a=scene.camera, camera_b=scene.camera)
+    K = scene.camera.matrix
+    np.testing.assert_allclose(essential(scene.a, scene.b, None, K, K).matrix, model.matrix, atol=1e-6)
+    for arguments, message in (((K,), "matches is .*camera_a=K"), ((None, K), "camera_b is missing"), ((), "camera_a")):
+        for estimate in (essential, relative_pose):
+            with pytest.raises(InvalidInputError, match=message):
+                estimate(scene.a, scene.b, *arguments)
+    with pytest.raises(InvalidInputError, match=r"matches is 3\.0, .*threshold=3\.0"):
+        tp.homography(scene.a, scene.b, 3.0)
     assert model.kind == "essential"
     np.testing.assert_array_equal(model.inliers, pose.inliers)
     np.testing.assert_allclose(np.linalg.svd(model.matrix)[1], [np.sqrt(0.5), np.sqrt(0.5), 0], atol=1e-12)
@@ -245,7 +253,7 @@ def test_real_photographs(shared: Path, scene: str) -> None:
 
 def test_a_camera_that_is_missing_is_a_mistake_of_the_caller(rigid_scene) -> None:
     scene = rigid_scene()
-    with pytest.raises(TypeError, match="camera_a"):
+    with pytest.raises(InvalidInputError, match="camera_a is missing"):
         relative_pose(scene.a, scene.b)
     with pytest.raises(InvalidInputError, match="300 points2d but 299 points3d"):
         absolute_pose(scene.a, scene.world[1:], scene.camera)

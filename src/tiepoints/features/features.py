@@ -317,27 +317,42 @@ class Features:
     def from_torch(cls, tensors: Mapping[str, Any], image_size: tuple[int, int] | None = None) -> Features:
         """Features from a dictionary of tensors or arrays, of one image; the inverse of `to_torch` and `to_lightglue`.
 
-        Names are those of the fields, or LightGlue's (``keypoint_scores``, ``oris``), or kornia's ``lafs``. A first
-        dimension of length 1 is taken off. Tensors may be on any device, require grad, or be of 16 bits.
+        Names are those of the fields, or LightGlue's (``keypoint_scores``, ``oris``), or kornia's (``lafs``,
+        ``responses``). A first dimension of length 1 is taken off. Tensors may be on any device, require grad, or be of
+        16 bits.
 
         Parameters
         ----------
         tensors : mapping
-            keypoints and descriptors at least; without scores all are 1.
+            keypoints (or lafs) and descriptors at least; without scores all are 1.
         image_size : (int, int), optional
-            (width, height) in pixels, where the dictionary has none.
+            (width, height) in pixels, where the dictionary has none; (0, 0) where nobody knows it.
 
         Raises
         ------
         InvalidInputError
-            If keypoints or descriptors are missing, or there are several images in the batch.
+            If keypoints, descriptors or the image's size are missing, or there are several images in the batch.
+
+        Examples
+        --------
+        >>> import numpy as np, tiepoints as tp
+        >>> given = {"lafs": np.array([[[6, 0, 30], [0, 6, 40]]]), "descriptors": np.eye(1, 8)}
+        >>> tp.Features.from_torch(given, image_size=(64, 48)).keypoints.tolist()
+        [[30.0, 40.0]]
         """
         values = interop.from_tensors(tensors)
-        if image_size is not None or "image_size" not in values:
-            values["image_size"] = (0, 0) if image_size is None else image_size
-        else:
-            values["image_size"] = array(values["image_size"], "image_size", (2,), np.int32).tolist()
-        return cls(**values)
+        if image_size is None and "image_size" not in values:
+            raise InvalidInputError(
+                "the dictionary has no image_size: give image_size=(width, height), or (0, 0) where nobody knows it"
+            )
+        if image_size is None:
+            image_size = array(values["image_size"], "image_size", (2,), np.int32).tolist()
+        return cls(**values | {"image_size": image_size})
+
+    @classmethod
+    def from_lightglue(cls, tensors: Mapping[str, Any], image_size: tuple[int, int] | None = None) -> Features:
+        """Features from one image's dictionary of LightGlue's, its own or kornia's; the same as `from_torch`."""
+        return cls.from_torch(tensors, image_size)
 
     def to_lightglue(self, device: str | None = None) -> dict[str, Any]:
         """One image's dictionary for LightGlue, its own or kornia's: tensors with a batch of 1.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MR_SIZE",
+    "column",
     "from_dmatches",
     "from_lafs",
     "from_opencv",
@@ -37,7 +38,7 @@ Float32 = NDArray[np.float32]
 MR_SIZE = 6.0
 
 # Name of a field -> what others call it.
-_NAMES = {"scores": ("keypoint_scores", "detection_scores"), "angles": ("oris",)}
+_NAMES = {"scores": ("keypoint_scores", "detection_scores", "responses"), "angles": ("oris",)}
 
 
 def to_arrays(points: Sequence[cv2.KeyPoint]) -> Float32:
@@ -153,6 +154,12 @@ def _numpy(value: Any, what: str) -> NDArray[Any]:
     return numbers(value, what)
 
 
+def column(value: Any, what: str) -> NDArray[Any]:
+    """Without a last dimension of length 1, as kornia's columns of numbers have it."""
+    values = _numpy(value, what)
+    return values[..., 0] if values.ndim > 1 and values.shape[-1] == 1 else values
+
+
 def _single(value: Any, dimensions: int, what: str) -> NDArray[Any]:
     """Without the dimension of the batch, which must be 1."""
     values = _numpy(value, what)
@@ -183,7 +190,8 @@ def from_tensors(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, dimensions in sizes.items():
         for theirs in (name, *_NAMES.get(name, ())):
             if given.get(theirs) is not None:
-                found[name] = _single(given[theirs], dimensions, theirs)
+                value = column(given[theirs], theirs) if theirs == "responses" else given[theirs]
+                found[name] = _single(value, dimensions, theirs)
     if given.get("lafs") is not None:
         found = from_lafs(given["lafs"], MR_SIZE) | found
     missing = [name for name in ("keypoints", "descriptors") if name not in found]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import array, frozen, instance
+from ..checks import array, frozen, instance, shown
 from ..errors import InvalidInputError, counted
 from . import interop
 from .features import Features
@@ -162,22 +162,40 @@ class Matches:
         return interop.to_dmatches(self.indices, self.scores, bits)
 
     @classmethod
-    def from_opencv(cls, matches: Sequence[cv2.DMatch], a: Features, b: Features) -> Matches:
-        """Matches from OpenCV's; the scores are computed from the descriptors of `a` and `b`.
+    def from_opencv(
+        cls, matches: Sequence[cv2.DMatch], a: Features | None = None, b: Features | None = None
+    ) -> Matches:
+        """Matches from OpenCV's.
 
         Parameters
         ----------
         matches : sequence of cv2.DMatch
             As ``match`` returns them; of ``knnMatch`` the first of each row, after a ratio test.
-        a, b : Features
-            Of the query image and of the train image.
+        a, b : Features, optional
+            Of the query image and of the train image: with them the scores are the similarities of the descriptors, as
+            `match` gives them. What a distance means depends on the descriptors; without them the scores are
+            1 / (1 + distance), of which only the order has a meaning.
 
         Raises
         ------
         InvalidInputError
-            If these are no DMatches, or they were made from other features.
+            If these are no DMatches, they were made from other features, or there are features of one image only.
+
+        Examples
+        --------
+        >>> import cv2, tiepoints as tp
+        >>> orb = tp.load("orb", max_keypoints=200)
+        >>> a, b = orb("examples/box.png"), orb("examples/box_in_scene.png")
+        >>> theirs = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(a.to_opencv()[1], b.to_opencv()[1])
+        >>> len(tp.Matches.from_opencv(theirs)) == len(tp.Matches.from_opencv(theirs, a, b)) == len(theirs)
+        True
         """
         indices = interop.from_dmatches(matches)
+        if a is None and b is None:
+            distances = np.array([match.distance for match in matches], np.float32)
+            return cls(indices, np.asarray(1 / (1 + np.maximum(distances, 0)), np.float32))
+        if a is None or b is None:
+            raise InvalidInputError("a and b are the features of the query image and of the train image: give both")
         matched = cls(indices, np.zeros(len(indices), np.float32))
         matched._check(a, b)
         if a.binary != b.binary or a.descriptors.shape[1] != b.descriptors.shape[1]:
@@ -206,6 +224,34 @@ class Matches:
             If it holds neither ``indices`` nor ``matches`` nor ``matches0``, or several pairs.
         """
         return cls(*interop.matches_from_tensors(tensors))
+
+    @classmethod
+    def from_lightglue(cls, result: Mapping[str, Any] | Sequence[Any]) -> Matches:
+        """Matches from what LightGlue returns for one pair of images; the inverse of `to_lightglue`.
+
+        Parameters
+        ----------
+        result : mapping, or (scores, indices)
+            The dictionary of LightGlue, its own or kornia's: ``matches`` and ``scores``, or ``matches0`` and
+            ``matching_scores0``. Or kornia's ``LightGlueMatcher``'s (M, 1) scores and (M, 2) indices.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is neither, or of several pairs.
+
+        Examples
+        --------
+        >>> import numpy as np, tiepoints as tp
+        >>> result = {"matches0": np.array([[-1, 0, 2]]), "matching_scores0": np.array([[0, 0.5, 0.75]])}
+        >>> tp.Matches.from_lightglue(result)[0], len(tp.Matches.from_lightglue(result))
+        (Match(a=1, b=0, score=0.5), 2)
+        """
+        if isinstance(result, tuple | list) and len(result) == 2:
+            result = {"matches": result[1], "scores": interop.column(result[0], "scores")}
+        if not isinstance(result, Mapping):
+            raise InvalidInputError(f"result is {shown(result)}, but LightGlue's dictionary is expected")
+        return cls.from_torch(result)
 
     def to_lightglue(self, a: Features, b: Features, device: str | None = None) -> dict[str, Any]:
         """What LightGlue returns, with a batch of 1.

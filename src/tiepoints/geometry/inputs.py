@@ -55,6 +55,11 @@ def correspondences(
     a: Features | ArrayLike, b: Features | ArrayLike, matches: Matches | None
 ) -> tuple[Float64, Float64]:
     """The matched points of both images, (M, 2) float64 each, from Features and Matches or from two arrays."""
+    if matches is not None and not isinstance(matches, Matches):
+        raise InvalidInputError(
+            f"matches is {checks.shown(matches)}, but Matches are expected, or None with points that are matched row "
+            "by row; what follows them has a name: camera_a=K, camera_b=K, threshold=3.0"
+        )
     if isinstance(a, Features) or isinstance(b, Features):
         if not (isinstance(a, Features) and isinstance(b, Features)):
             raise InvalidInputError(f"a is {type(a).__name__} and b is {type(b).__name__}: give two of the same")

@@ -36,9 +36,9 @@ def relative_pose(
     a: Features | ArrayLike,
     b: Features | ArrayLike,
     matches: Matches | None = None,
+    camera_a: Camera | ArrayLike | None = None,
+    camera_b: Camera | ArrayLike | None = None,
     *,
-    camera_a: Camera | ArrayLike,
-    camera_b: Camera | ArrayLike,
     threshold: float = 1.0,
     confidence: float = 0.9999,
     max_iterations: int = 100_000,
@@ -57,7 +57,8 @@ def relative_pose(
     matches : Matches, optional
         Between the features `a` and `b`.
     camera_a, camera_b : Camera or (3, 3) array
-        The intrinsics of the two images, distorted ones too; or their calibration matrices.
+        The intrinsics of the two images, distorted ones too; or their calibration matrices K. Both are needed; give the
+        same one twice where one camera took both images.
     threshold : float
         Pixels. An inlier's Sampson distance is at most this, measured on undistorted normalised coordinates and turned
         into pixels by the mean of 1 / focal length of the two cameras.
@@ -165,9 +166,9 @@ def essential(
     a: Features | ArrayLike,
     b: Features | ArrayLike,
     matches: Matches | None = None,
+    camera_a: Camera | ArrayLike | None = None,
+    camera_b: Camera | ArrayLike | None = None,
     *,
-    camera_a: Camera | ArrayLike,
-    camera_b: Camera | ArrayLike,
     threshold: float = 1.0,
     confidence: float = 0.9999,
     max_iterations: int = 100_000,
@@ -200,8 +201,8 @@ def essential(
         a,
         b,
         matches,
-        camera_a=camera_a,
-        camera_b=camera_b,
+        camera_a,
+        camera_b,
         threshold=threshold,
         confidence=confidence,
         max_iterations=max_iterations,
