@@ -6,9 +6,9 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from .errors import MissingDependencyError
+from .errors import InvalidInputError, MissingDependencyError
 
-__all__ = ["require", "version_of"]
+__all__ = ["require", "torch_device", "version_of"]
 
 
 def require(module: str, what: str, extra: str) -> Any:
@@ -28,6 +28,32 @@ def require(module: str, what: str, extra: str) -> Any:
         raise MissingDependencyError(
             f"{what} needs the package {module.partition('.')[0]}: pip install 'tiepoints[{extra}]'"
         ) from error
+
+
+def torch_device(device: object, what: str) -> str:
+    """A device's name, after torch has put a number there and fetched it: to be asked before weights are downloaded.
+
+    Raises
+    ------
+    MissingDependencyError
+        If torch, which `what` needs, is not installed.
+    InvalidInputError
+        If it is no name, or torch cannot use such a device; the message has those that are here.
+    """
+    if not isinstance(device, str) or not device:
+        from .checks import shown
+
+        raise InvalidInputError(f"device is {shown(device)}, but must be a name such as 'cpu' or 'cuda'")
+    torch = require("torch", what, "learned")
+    try:
+        torch.zeros(1, device=device).cpu()
+    except Exception:  # torch has a class of its own for each kind of wrong device
+        there = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        there += ["mps"] if torch.backends.mps.is_available() else []
+        raise InvalidInputError(
+            f"device is {device!r}, but torch cannot use it: it has {', '.join(['cpu', *there])} here"
+        ) from None
+    return device
 
 
 def version_of(package: str) -> str:

@@ -6,13 +6,15 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import tiepoints as tp
-from tiepoints.extraction import is_ready, metadata_of
+from tiepoints.extraction import composed, is_ready, learned, metadata_of
+from tiepoints.matching import lightglue
 from tiepoints.weights import find
 
 torch = pytest.importorskip("torch", reason="the networks need torch")
@@ -56,8 +58,29 @@ def test_devices() -> None:
     for device in ("gpu", "cuda:99", "meta:x", ""):
         with pytest.raises(tp.InvalidInputError, match=f"device is '{device}'"):
             tp.load(SMALL, device=device)
+    here = r"device is 'coreml', but torch cannot use it: it has cpu.* here"
+    with pytest.raises(tp.InvalidInputError, match=here):
+        tp.load("keynet+hardtfeat", device="coreml")
+    with pytest.raises(tp.InvalidInputError, match="computes on the CPU only"):
+        tp.load("sift+hardnet", device="coreml")
     with pytest.raises(tp.InvalidInputError, match="half is True"):
         tp.load(SMALL, half=True)
+
+
+@pytest.mark.parametrize("name", [SMALL, "superpoint", "keynet+affnet+hardtfeat", "sift+tfeat", "lightglue"])
+def test_a_device_is_checked_before_anything_is_fetched(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(*_: Any) -> None:
+        raise AssertionError("weights, or a licence, were asked for first")
+
+    for module in (learned, composed, lightglue):
+        monkeypatch.setattr(module, "obtain", fetched)
+    for module in (learned, composed):
+        monkeypatch.setattr(module, "require_consent", fetched)
+    with pytest.raises(tp.InvalidInputError, match="device is 'coreml', but torch cannot use it"):
+        if name == "lightglue":
+            tp.matching.LightGlue(features="disk", device="coreml")
+        else:
+            tp.load(name, device="coreml")
 
 
 def test_no_torch() -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .. import checks
 from ..errors import InvalidInputError, UnknownExtractorError
 from ..images import to_grey
-from ..optional import require
+from ..optional import torch_device
 from ..weights import obtain, require_consent
 from .base import Detections, Extractor
 from .metadata import Metadata
@@ -88,15 +88,19 @@ class Composed(Extractor):
         threads: int | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        first, *between, last = self.parts
+        learned = _is_learned(first)
+        if learned or any(PARTS[name].model is None for name in (*between, last) if name in PARTS):
+            super().__init__(**options)
+            self.device = torch_device(device, self.metadata.name)
+        else:  # nothing here would go there
+            super().__init__(device=device, **options)
         self.patch = checks.number(patch, "patch", least=8)
         if detector is not None and not isinstance(detector, Mapping):
             raise InvalidInputError(f"detector is {checks.shown(detector)}, but must be a mapping of its options")
         self.detector = None if detector is None else dict(detector)
-        self.device = device
         self.threads = None if threads is None else checks.count(threads, "threads", least=1)
-        first, *between, last = self.parts
-        shared = {"device": device, "threads": threads} if _is_learned(first) else {}
+        shared = {"device": device, "threads": threads} if learned else {}
         self._detector = self._kind(first)(max_keypoints=self.max_keypoints, **{**shared, **(self.detector or {})})
         self._shapes = [self._open(PARTS[name]) for name in between]
         # What the features depend on, for those who keep them: the paths among the attributes.
@@ -111,7 +115,6 @@ class Composed(Extractor):
         metadata = part.metadata
         if part.model is not None:
             return PatchModel(part.model, self.threads)
-        require("torch", metadata.name, "learned")
         if not metadata.commercial:
             require_consent(self.metadata.name, metadata.weights_licence)
         from .torch.base import build

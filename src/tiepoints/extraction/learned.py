@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import checks
 from ..errors import InvalidInputError
 from ..features import Features
-from ..optional import require
+from ..optional import torch_device
 from ..weights import obtain, require_consent
 from .base import Detections, Extractor, Prepared
 
@@ -86,24 +86,20 @@ class Learned(Extractor):
         self.weights = None if weights is None else checks.path(weights, "weights")
         self.half = checks.flag(half, "half")
         self.threads = None if threads is None else checks.count(threads, "threads", least=1)
-        if not isinstance(device, str) or not device:
-            raise InvalidInputError(f"device is {checks.shown(device)}, but must be a name such as 'cpu' or 'cuda'")
-        self.device = device
-        self.batch = (1 if device.startswith("cpu") else 4) if batch is None else checks.count(batch, "batch", least=1)
+        name, on_cpu = self.metadata.name, str(device).startswith("cpu")
+        self.batch = (1 if on_cpu else 4) if batch is None else checks.count(batch, "batch", least=1)
         self.runtime = checks.choice(runtime, "runtime", ("torch", "onnx"))
-        if self.runtime == "onnx" and not device.startswith("cpu"):
+        if self.runtime == "onnx" and not on_cpu:
             raise InvalidInputError(f"runtime is 'onnx', which is for CPUs, but device is {device!r}: leave out one")
-        if self.half and device.startswith("cpu"):
+        if self.half and on_cpu:
             raise InvalidInputError("half is True, but 16 bits are for GPUs: give device='cuda', or leave out half")
-        name = self.metadata.name
-        torch = require("torch", name, "learned")
+        self.device = torch_device(device, name)
         if self.weights is None:
             if not self.metadata.commercial:
                 require_consent(name, self.metadata.weights_licence)
             self._file, *_ = [obtain(file) for file in self.metadata.weights]
         else:
             self._file = self.weights
-        del torch
         from .torch.base import build
 
         self._network = build(self.network, self.variant, self._file, device)

@@ -12,7 +12,7 @@ import numpy as np
 from .. import checks
 from ..errors import InvalidInputError
 from ..features import Features, Matches
-from ..optional import require
+from ..optional import torch_device
 from ..threads import torch_threads
 from ..weights import WeightFile, obtain, reading_weights
 from .base import Matcher, check_comparable
@@ -135,14 +135,11 @@ class LightGlue(Matcher):
         self.weights = None if weights is None else checks.path(weights, "weights")
         self.half = checks.flag(half, "half")
         self.threads = None if threads is None else checks.count(threads, "threads", least=1)
-        if not isinstance(device, str) or not device:
-            raise InvalidInputError(f"device is {checks.shown(device)}, but must be a name such as 'cpu' or 'cuda'")
-        self.device = device
+        self.device = torch_device(device, "the matcher lightglue")
         if self.half and device.startswith("cpu"):
             raise InvalidInputError("half is True, but 16 bits are for GPUs: give device='cuda', or leave out half")
         if self.weights is not None and self.features is None:
             raise InvalidInputError(f"weights are given, but not for which features: one of {', '.join(MODELS)}")
-        require("torch", "the matcher lightglue", "learned")
         self._networks: dict[str, Any] = {}
         if self.features is not None:
             self._network(self.features)
@@ -229,12 +226,7 @@ class LightGlue(Matcher):
             network = Network(model.descriptor_size)
             with reading_weights(path, model.name):
                 network.read(path)
-            try:
-                self._networks[kind] = network.eval().requires_grad_(False).to(self.device)
-            except (RuntimeError, AssertionError, NotImplementedError) as error:
-                raise InvalidInputError(
-                    f"device is {self.device!r}, but torch cannot use it ({' '.join(str(error).split())})"
-                ) from None
+            self._networks[kind] = network.eval().requires_grad_(False).to(self.device)
         return self._networks[kind]
 
     def __getstate__(self) -> dict[str, Any]:

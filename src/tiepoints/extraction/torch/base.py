@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...errors import InvalidInputError
-from ...files import one_line
 from ...threads import torch_threads
 from ...weights import reading_weights
 
@@ -134,11 +132,10 @@ def build(module: str, variant: str, path: Path, device: str) -> Any:
     path : Path
         The authors' file.
     device : str
+        As `torch_device` has checked it.
 
     Raises
     ------
-    InvalidInputError
-        If there is no such device.
     WeightsError
         If the file cannot be read as weights, or holds those of another network.
     """
@@ -147,10 +144,7 @@ def build(module: str, variant: str, path: Path, device: str) -> Any:
         network.read(path)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    try:
-        return network.eval().to(device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InvalidInputError(f"device is {device!r}, but torch cannot use it ({one_line(error)})") from None
+    return network.eval().to(device)
 
 
 def extract(
