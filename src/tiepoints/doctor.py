@@ -47,7 +47,7 @@ class Finding:
     what : str
     value : str
     remedy : str
-        What to do; empty where nothing is wrong.
+        What to do; empty where nothing is wrong. Commands stand on a line each: not every shell knows ``&&``.
     """
 
     what: str
@@ -109,8 +109,10 @@ def _package(name: str) -> Finding:
 
 
 def _pip() -> str:
-    quoted = subprocess.list2cmdline([sys.executable]) if os.name == "nt" else shlex.quote(sys.executable)
-    return f"{quoted} -m pip"
+    if os.name != "nt":
+        return f"{shlex.quote(sys.executable)} -m pip"
+    quoted = subprocess.list2cmdline([sys.executable])
+    return f"{'& ' if quoted != sys.executable else ''}{quoted} -m pip"  # PowerShell takes a bare "..." for a text
 
 
 def _opencv() -> Finding:
@@ -134,7 +136,7 @@ def _opencv() -> Finding:
 
 def _only(wanted: str, there: list[str]) -> str:
     """Commands after which this is the only package that brings cv2."""
-    remove = f"{_pip()} uninstall -y {' '.join(there)} && " if there else ""
+    remove = f"{_pip()} uninstall -y {' '.join(there)}\n" if there else ""
     return f"{remove}{_pip()} install --no-deps {wanted}"
 
 
@@ -160,7 +162,7 @@ def _devices() -> list[Finding]:
             Finding(
                 "ONNX Runtime",
                 f"several packages that overwrite each other: {', '.join(rivals)}",
-                f"{_pip()} uninstall -y {' '.join(rivals)} && {_pip()} install the one that you want",
+                f"{_pip()} uninstall -y {' '.join(rivals)}\n{_pip()} install the one that you want",
             )
         )
     return found

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from ..errors import counted
 from .options import examples, json_option, print_json, quiet_option, say
 
 
@@ -33,7 +34,10 @@ def command(as_json: bool) -> None:
         for finding in findings:
             say(f"{finding.what:{wide}}  {finding.value}")
             if finding.remedy:
-                say(f"{'':{wide}}  FAULT; try: {finding.remedy}")
-        say(f"{len(faults)} fault{'s' if len(faults) != 1 else ''} found" if faults else "no faults found")
+                lines = finding.remedy.splitlines()
+                say(f"{'':{wide}}  FAULT; try: {lines[0] if len(lines) == 1 else ''}".rstrip())
+                for line in lines if len(lines) > 1 else ():
+                    say(f"{'':{wide}}  {line}")
+        say(f"{counted(len(faults), 'fault')} found" if faults else "no faults found")
     if faults:
         raise SystemExit(1)
