@@ -41,9 +41,8 @@ def torch_device(device: object, what: str) -> str:
         If it is no name, or torch cannot use such a device; the message has those that are here.
     """
     if not isinstance(device, str) or not device:
-        from .checks import shown
-
-        raise InvalidInputError(f"device is {shown(device)}, but must be a name such as 'cpu' or 'cuda'")
+        found = repr(device) if isinstance(device, str) else f"a {type(device).__name__}"
+        raise InvalidInputError(f"device is {found}, but must be a name such as 'cpu' or 'cuda'")
     torch = require("torch", what, "learned")
     try:
         torch.zeros(1, device=device).cpu()
