@@ -14,6 +14,7 @@ from ..extraction import Extractor
 from ..extraction.inputs import mask_for, paired
 from ..features import Features
 from ..images import as_image, header_of, read
+from ..progress import shown_progress
 from ..threads import cores, limited
 from .engines import Failure, Threads
 from .stages import memory_of
@@ -53,7 +54,7 @@ def extract_images(
 
     That is faster than all cores on one image after another, most of all for small images: whatever of an image runs on
     one core only, decoding for instance, runs beside other images. `collection.run` does the same with results that are
-    kept.
+    kept. A bar shows the progress, see `tiepoints.progress`.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def extract_images(
     [0, 0, 0]
     """
     engine = Threads(workers)
-    return _in_order(engine, _Work(extractor), paired(images, mask))
+    return shown_progress(_in_order(engine, _Work(extractor), paired(images, mask)), images, "extracting")
 
 
 def _in_order(engine: Threads, work: _Work, given: Iterable[tuple[Any, Any]]) -> Iterator[Extracted]:
