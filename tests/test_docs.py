@@ -70,7 +70,9 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(target), f"{link}: no such heading"
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/collections.md", "docs/geometry.md", "docs/storage.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/collections.md", "docs/geometry.md", "docs/own-methods.md", "docs/storage.md"]
+)
 def test_python_prints_what_the_page_shows(
     name: str, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

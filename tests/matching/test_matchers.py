@@ -51,6 +51,22 @@ def test_other_packages_add_theirs(some: tp.Features, monkeypatch: pytest.Monkey
     assert len(tp.match(some, some, matcher="in-order", most=4)) == 4
 
 
+def test_what_a_matcher_of_ones_own_returns_is_checked(some: tp.Features) -> None:
+    class Careless(Matcher):
+        def __init__(self, *, result: object) -> None:
+            self.result = result
+
+        def _match(self, a: tp.Features, b: tp.Features) -> tp.Matches:
+            return self.result  # type: ignore[return-value]
+
+    for result, message in (
+        (np.zeros((2, 2)), r"what Careless\._match returns is an array .*but Matches is expected"),
+        (tp.Matches([[0, 5]], [1]), r"Careless\._match returns wrong row numbers: .*keypoint \[0, 5\]"),
+    ):
+        with pytest.raises(tp.InvalidInputError, match=message):
+            tp.match(some, some, matcher=Careless(result=result))
+
+
 def test_wrong_use_is_named(some: tp.Features) -> None:
     for options, message in (
         ({"matcher": "nearets"}, "did you mean 'nearest'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from ..checks import instance
 from ..errors import InvalidInputError
 from ..features import Features, Matches
 
@@ -15,7 +16,8 @@ class Matcher(ABC):
     """Finds which features of two images show the same points: call it with both images' features.
 
     A new matcher defines `_match`; its options are arguments of its constructor, kept under their own names. Other
-    packages add matchers by the entry-point group ``tiepoints.matchers``.
+    packages add matchers by the entry-point group ``tiepoints.matchers``. A class attribute `version`, a number, is
+    raised when the code gives other matches: what is kept from before is then computed anew.
 
     Examples
     --------
@@ -51,14 +53,21 @@ class Matcher(ABC):
         Raises
         ------
         InvalidInputError
-            If the features cannot be matched with each other.
+            If the features cannot be matched with each other, or `_match` returns no matches of theirs.
         """
         for value in (a, b):
             if not isinstance(value, Features):
                 raise InvalidInputError(
                     f"match takes two Features, but got {type(value).__name__}: call an extractor first"
                 )
-        return self._match(a, b)
+        found = self._match(a, b)
+        what = f"{type(self).__name__}._match"
+        instance(found, f"what {what} returns", Matches)
+        try:
+            found.points(a, b)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{what} returns wrong row numbers: {error}") from None
+        return found
 
     def for_extractor(self, name: str) -> Matcher:
         """The same matcher for the features of one extractor, given by its name, where it depends on that.
