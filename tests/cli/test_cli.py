@@ -364,7 +364,10 @@ def test_extractors_table(examples: Path) -> None:
     rows = result.stdout.splitlines()
     assert len(rows) == 1 + len(tp.extractors()), "where it is no terminal, no row is broken"
     for metadata, row in zip(tp.extractors(), rows[1:], strict=True):
-        assert row.startswith(f"{metadata.name} ") and metadata.summary in row and metadata.code_licence in row
+        cells = row.split("\t")
+        assert len(cells) == len(rows[0].split("\t")) == 6, "tabs separate the columns for machines"
+        assert cells[0] == metadata.name and metadata.summary in cells[1] and metadata.code_licence == cells[3]
+        assert cells[5].startswith("yes") == metadata.commercial
     listed = json.loads(run("extractors", "--json").stdout)
     assert {metadata["name"] for metadata in listed} == {metadata.name for metadata in tp.extractors()}
     assert all(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tiepoints as tp
+from tiepoints.extraction import is_ready, metadata_of
 
 PLUGIN = """
 import numpy as np
@@ -69,6 +70,12 @@ def test_commercial_use_follows_from_both_licences() -> None:
     assert metadata("MIT", "CC0-1.0").commercial
     assert not metadata("MIT", "CC-BY-NC-SA-4.0").commercial and not metadata("CC-BY-NC-4.0", "MIT").commercial
     assert not metadata("MIT", "by agreement").commercial, "what is not known to allow it does not"
+    surf = metadata_of("surf")
+    assert not surf.commercial and surf.licences_allow_commerce and "2027" in surf.as_dict()["patents"]
+    assert {"surf", "upright-surf"}.isdisjoint(one.name for one in tp.extractors(commercial=True))
+    both = metadata_of("surf+hardnet")
+    assert both.patents == surf.patents and not both.commercial and not metadata_of("sift+hardnet").patents
+    assert is_ready(surf) and is_ready(both), "what is patented needs no licence to be accepted"
     with pytest.raises(tp.InvalidInputError, match="weights_licence"):
         metadata("MIT", "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from .options import check_not_an_input, examples, json_option, picture_option, 
 
 if TYPE_CHECKING:
     from ..compare import Compared, Comparison
+
+
+_WIDE = 200  # columns, where it is no terminal: names of methods with their options are long
 
 
 @click.command(
@@ -141,7 +145,7 @@ def _print(result: Comparison, plot: Path | None) -> None:
         cells = zip(row, best, strict=True)
         marked = [f"[bold]{text}[/bold]" if value == most and len(rows) > 1 else text for (value, text), most in cells]
         table.add_row(escape(compared.method), *marked, f"{compared.verified} of {compared.pairs}")
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
     first, second = result.pairs[0]
     several = f" and {counted(len(result.pairs) - 1, 'more pair')}" if len(result.pairs) > 1 else ""
     say(f"{first} - {second}{several}; figures are means of an image or a pair, time is the median of a pair")

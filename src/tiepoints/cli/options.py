@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,6 +208,22 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of text.")
+
+
+def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on a terminal; in a pipe or a file a line for each row, tabs between its columns."""
+    if not sys.stdout.isatty():
+        for row in (header, *rows):
+            click.echo("\t".join(" ".join(cell.split()) for cell in row))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console().print(table)
 
 
 def print_json(content: Mapping[str, Any] | list[Any]) -> None:

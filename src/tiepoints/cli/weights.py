@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import examples, json_option, print_json
+from .options import examples, json_option, print_json, print_rows
 
 if TYPE_CHECKING:
     from ..extraction import Metadata
@@ -72,16 +72,11 @@ def list_(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from rich.markup import escape
-    from rich.table import Table
-
-    from .extractors import print_table
-
-    table = Table("name", "file", "licence", "commercial use", "where", box=None, pad_edge=False)
-    for row in rows:
-        use = "yes" if row["commercial"] else "NO" if row["accepted"] else "NO; not accepted yet"
-        table.add_row(row["name"], row["file"], escape(row["licence"]), use, escape(row["where"]))
-    print_table(table)
+    uses = ["yes" if row["commercial"] else "NO" if row["accepted"] else "NO; not accepted yet" for row in rows]
+    print_rows(
+        ("name", "file", "licence", "commercial use", "where"),
+        [(row["name"], row["file"], row["licence"], use, row["where"]) for row, use in zip(rows, uses, strict=True)],
+    )
 
 
 @command.command(

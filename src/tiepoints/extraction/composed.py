@@ -115,7 +115,7 @@ class Composed(Extractor):
         metadata = part.metadata
         if part.model is not None:
             return PatchModel(part.model, self.threads)
-        if not metadata.commercial:
+        if not metadata.licences_allow_commerce:
             require_consent(self.metadata.name, metadata.weights_licence)
         from .torch.base import build
 
@@ -278,6 +278,7 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
         weights=tuple(file for one in everything for file in one.weights),
         requires=tuple(packages),
         extra="learned" if packages else "",
+        patents="; ".join(dict.fromkeys(one.patents for one in everything if one.patents)),
     )
     return type(
         "Composed",

@@ -95,7 +95,7 @@ class Learned(Extractor):
             raise InvalidInputError("half is True, but 16 bits are for GPUs: give device='cuda', or leave out half")
         self.device = torch_device(device, name)
         if self.weights is None:
-            if not self.metadata.commercial:
+            if not self.metadata.licences_allow_commerce:
                 require_consent(name, self.metadata.weights_licence)
             self._file, *_ = [obtain(file) for file in self.metadata.weights]
         else:

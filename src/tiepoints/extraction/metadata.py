@@ -61,6 +61,8 @@ class Metadata:
         Packages beyond the core install that the method imports.
     extra : str
         The extra of tiepoints that installs them.
+    patents : str
+        Patents on the method that may be in force, and until when; empty where none are known. What we know, no advice.
 
     Raises
     ------
@@ -87,6 +89,7 @@ class Metadata:
     weights: tuple[WeightFile, ...] = ()
     requires: tuple[str, ...] = ()
     extra: str = ""
+    patents: str = ""
 
     def __post_init__(self) -> None:
         if not self.code_licence:
@@ -101,6 +104,11 @@ class Metadata:
 
     @property
     def commercial(self) -> bool:
+        """Whether every one of the licences is known to allow commercial use, and no patents are known."""
+        return self.licences_allow_commerce and not self.patents
+
+    @property
+    def licences_allow_commerce(self) -> bool:
         """Whether every one of the licences is known to allow commercial use; by `LICENCES`."""
         parts = (part for licence in self.licences for part in licence.split(" AND "))
         return all(LICENCES.get(part, False) for part in parts)

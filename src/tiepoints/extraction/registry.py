@@ -155,7 +155,8 @@ def extractors(*, commercial: bool | None = None, licence: str | None = None) ->
     Parameters
     ----------
     commercial : bool, optional
-        Only those whose licences all allow commercial use (True), or the others (False).
+        Only those whose licences all allow commercial use, and that no patents are known to cover (True), or the others
+        (False).
     licence : str, optional
         Only those with a licence, of the code or of the weights, that contains this text, for instance "Apache"; case
         does not matter.
@@ -225,7 +226,7 @@ def is_ready(metadata: Metadata) -> bool:
     return (
         is_installed(metadata)
         and all(find(file) is not None for file in metadata.weights)
-        and (metadata.commercial or not metadata.weights or accepted(metadata.weights_licence))
+        and (metadata.licences_allow_commerce or not metadata.weights or accepted(metadata.weights_licence))
     )
 
 

@@ -19,6 +19,7 @@ __all__ = ["SURF", "UprightSURF"]
 
 Float32 = NDArray[np.float32]
 
+_PATENTS = "patents until 30 April 2027 at least (US 8,165,401 and others)"
 _PAPER = "Bay, Ess, Tuytelaars and Van Gool, Speeded-Up Robust Features (SURF), CVIU 2008"
 
 # Sides of the box filters of each octave (section 3.3, figure 4); an octave's places are 2^octave pixels apart.
@@ -29,8 +30,8 @@ _SIGMA = 1.2 / 9  # of the Gaussian that a filter stands for, by its side (secti
 class SURF(Extractor):
     """SURF, 64-D: as SIFT, with box filters in the place of Gaussians.
 
-    The method is covered by patents in some countries (US 8,165,401 and others, in force into the 2020s); the code is
-    free, the use of the method may not be.
+    The code is free; the method is patented: US 8,165,401, EP 2,027,558 and others go back to an application of 30
+    April 2007, and may be in force for 20 years from then, or longer.
 
     Parameters
     ----------
@@ -45,10 +46,11 @@ class SURF(Extractor):
 
     metadata: ClassVar[Metadata] = Metadata(
         name="surf",
-        summary="SURF: box filters and Haar wavelets, rotation and scale invariant; patents may cover the method",
+        summary="SURF: box filters and Haar wavelets, rotation and scale invariant",
         paper=_PAPER,
         code_licence="Apache-2.0",
         descriptor_size=64,
+        patents=_PATENTS,
     )
     #: No orientation (the paper's U-SURF): better where the camera stays level.
     upright: ClassVar[bool] = False
@@ -78,10 +80,11 @@ class UprightSURF(SURF):
 
     metadata: ClassVar[Metadata] = Metadata(
         name="upright-surf",
-        summary="SURF without orientation: for cameras that stay level; patents may cover the method",
+        summary="SURF without orientation: for cameras that stay level",
         paper=_PAPER,
         code_licence="Apache-2.0",
         descriptor_size=64,
+        patents=_PATENTS,
     )
     upright = True
 
