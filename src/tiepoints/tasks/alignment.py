@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
+from ..threads import limited
 
 __all__ = ["align_keypoints"]
 
@@ -84,19 +85,20 @@ def align_keypoints(model: Any, read: Callable[[str], NDArray[np.uint8]]) -> int
     pictures, moved = _Pictures(read), 0
     order = np.lexsort([found.image, found.other])
     bounds = np.flatnonzero(np.diff(found.other[order]) | np.diff(found.image[order])) + 1
-    for rows in _parts(np.split(order, bounds)):
-        a, b = images[found.other[rows[0]]], images[found.image[rows[0]]]
-        one, two = pictures[a.name], pictures[b.name]
-        if one is None or two is None:
-            continue
-        # COLMAP's pixels have their centres at .5
-        place_a, place_b = (found.other_xy[rows] * one.scale - 0.5, found.xy[rows] * two.scale - 0.5)
-        affine = found.affine[rows] * (two.scale / one.scale)
-        placed, good = _aligned(one.grey, place_a, two.grey, place_b, affine)
-        at = (placed + 0.5) / two.scale
-        for row in np.flatnonzero(good):
-            b.points2D[int(found.keypoint[rows[row]])].xy = at[row]
-        moved += int(good.sum())
+    with limited(1):  # products of small matrices: a BLAS's other threads would only wait, at full load
+        for rows in _parts(np.split(order, bounds)):
+            a, b = images[found.other[rows[0]]], images[found.image[rows[0]]]
+            one, two = pictures[a.name], pictures[b.name]
+            if one is None or two is None:
+                continue
+            # COLMAP's pixels have their centres at .5
+            place_a, place_b = (found.other_xy[rows] * one.scale - 0.5, found.xy[rows] * two.scale - 0.5)
+            affine = found.affine[rows] * (two.scale / one.scale)
+            placed, good = _aligned(one.grey, place_a, two.grey, place_b, affine)
+            at = (placed + 0.5) / two.scale
+            for row in np.flatnonzero(good):
+                b.points2D[int(found.keypoint[rows[row]])].xy = at[row]
+            moved += int(good.sum())
     return moved
 
 
@@ -195,25 +197,25 @@ def _aligned(
     # A sample is a pixel of the image that shows the surface more coarsely.
     unit = np.maximum(1.0, 1.0 / np.sqrt(np.abs(np.linalg.det(affine))))[:, None, None]
     along = np.arange(-_HALF, _HALF + 1, dtype=np.float64)
-    grid = np.stack(np.meshgrid(along, along)).reshape(2, -1)  # (2, P), x and y
-    weight = np.exp(-(grid**2).sum(axis=0) / (2 * (0.6 * _HALF) ** 2)) * (np.abs(grid).max(axis=0) < _HALF)
+    grid = np.stack(np.meshgrid(along, along))  # (2, 15, 15), x and y
+    square = _sampled(grey_a, place_a, unit * np.eye(2), grid.reshape(2, -1)).reshape(-1, *grid.shape[1:])
+    inner = square[:, 1:-1, 1:-1].reshape(len(square), -1)  # (N, P), where differences tell the gradient
+    gx = ((square[:, 1:-1, 2:] - square[:, 1:-1, :-2]) / 2).reshape(inner.shape)
+    gy = ((square[:, 2:, 1:-1] - square[:, :-2, 1:-1]) / 2).reshape(inner.shape)
+    grid = grid[:, 1:-1, 1:-1].reshape(2, -1)
+    weight = np.exp(-(grid**2).sum(axis=0) / (2 * (0.6 * _HALF) ** 2))
     weight = (weight / weight.sum()).astype(np.float32)
-    template = _sampled(grey_a, place_a, unit * np.eye(2), grid)
-    square = template.reshape(-1, 2 * _HALF + 1, 2 * _HALF + 1)
-    steep = np.zeros((2, *square.shape), np.float32)
-    steep[0, :, :, 1:-1] = (square[:, :, 2:] - square[:, :, :-2]) / 2
-    steep[1, :, 1:-1] = (square[:, 2:] - square[:, :-2]) / 2
-    template, contrast = _normalised(template, weight)
-    gx, gy = (part.reshape(len(template), -1) / contrast for part in steep)
+    template, contrast = _normalised(inner, weight)
+    gx, gy = gx / contrast, gy / contrast
     x, y = grid.astype(np.float32)
-    basis = np.stack([gx, gy, gx * x, gx * y, gy * x, gy * y], axis=2)  # (N, P, 6)
+    basis = np.stack([gx, gy, gx * x, gx * y, gy * x, gy * y], axis=1)  # (N, 6, P)
     # brightness and contrast are free: what they explain does not count
-    basis -= (weight @ basis)[:, None]
-    basis -= template[:, :, None] * ((template * weight)[:, None] @ basis)
-    weighted = (basis * weight[:, None]).transpose(0, 2, 1)  # (N, 6, P)
-    normal = (weighted @ basis).astype(np.float64)
+    basis -= (basis @ weight)[:, :, None]
+    basis -= (basis @ (template * weight)[:, :, None]) * template[:, None]
+    weighted = basis * weight
+    normal = (weighted @ basis.transpose(0, 2, 1)).astype(np.float64)
     damping = np.trace(normal, axis1=1, axis2=2) / 6 * 1e-3 + 1e-12
-    step = np.linalg.solve(normal + damping[:, None, None] * np.eye(6), weighted.astype(np.float64)).astype(np.float32)
+    inverse = np.linalg.inv(normal + damping[:, None, None] * np.eye(6))
 
     frame = affine * unit
     warp, moved = np.tile(np.eye(2), (len(affine), 1, 1)), np.zeros((len(affine), 2))
@@ -226,7 +228,7 @@ def _aligned(
             before = likeness
         better = likeness > best
         best[better], best_moved[better] = likeness[better], moved[better]
-        change = (step @ (patch - template)[:, :, None])[:, :, 0].astype(np.float64)
+        change = (inverse @ (weighted @ (patch - template)[:, :, None]))[:, :, 0]
         undone = np.linalg.inv(np.eye(2) + np.clip(change[:, 2:], -0.2, 0.2).reshape(-1, 2, 2))
         warp = warp @ undone
         moved = moved - (warp @ np.clip(change[:, :2], -1, 1)[:, :, None])[:, :, 0]
