@@ -270,7 +270,7 @@ class Verify(Step):
     3.0
     """
 
-    version = 3
+    version = 4
     packages = ("numpy", "opencv", "poselib")
 
     def __init__(
@@ -318,5 +318,5 @@ def _is_planar(p: NDArray[np.float32], q: NDArray[np.float32]) -> bool:
     The share that it explains to 3 pixels is at most .83 in pairs of scenes with depth (Strecha, Lund, temple, phones,
     TUM), and .80 to .95 in most of planar scenes and turning cameras (HPatches, UZH). Ours.
     """
-    H, _ = cv2.findHomography(p, q, cv2.RANSAC, _FLAT_ERROR, maxIters=200)
+    H, _ = cv2.findHomography(p, q, cv2.USAC_FAST, _FLAT_ERROR, maxIters=200)
     return H is not None and float((symmetric_homography_error(H, p, q) <= _FLAT_ERROR).mean()) >= _FLAT

@@ -178,10 +178,11 @@ def fundamental(
         order = np.argsort(-matches.scores, kind="stable")
     params = _usac_params(threshold, confidence, max_iterations, seed)
     # Inner and iterative local optimisation and graph cut (USAC_ACCURATE) are equally good; this one needs no grid of
-    # neighbours, whose cells are in pixels.
+    # neighbours, whose cells are in pixels. From the best matches the iterations gain nothing: mAA@10 over six scenes
+    # and three extractors is .604 with them, and without in two thirds of the time.
     params.score = cv2.SCORE_METHOD_MSAC
     params.sampler = cv2.SAMPLING_PROSAC if best_first else cv2.SAMPLING_UNIFORM
-    params.loMethod = cv2.LOCAL_OPTIM_INNER_AND_ITER_LO
+    params.loMethod = cv2.LOCAL_OPTIM_INNER_LO if best_first else cv2.LOCAL_OPTIM_INNER_AND_ITER_LO
     params.loIterations, params.loSampleSize = 15, 20
     params.final_polisher = cv2.COV_POLISHER
 
