@@ -200,3 +200,32 @@ def test_cameras_of_all_models_give_poses(model: str, extra: tuple[float, ...]) 
     absolute = tp.absolute_pose(b, world, camera, threshold=1.0)
     assert absolute.inliers.all()
     np.testing.assert_allclose(absolute.matrix, np.column_stack((R, t)), atol=1e-3)
+
+
+def copies(rng: np.random.Generator, elsewhere: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Matches on a thing that is repeated every 110x80 pixels, so many of them with a neighbouring copy."""
+    corners = np.array([(x, y) for x in range(110, 520, 110) for y in range(80, 390, 80)])
+    a = (corners[:, None] + rng.uniform(0, 70, (12, 2))).reshape(-1, 2)
+    step = rng.choice([-110.0, 110], len(a)) * (rng.uniform(size=len(a)) < elsewhere)
+    return a, a + np.column_stack([step, np.zeros(len(a))]) + rng.normal(0, 0.3, a.shape)
+
+
+@pytest.mark.parametrize("name", ["fundamental", "relative_pose"])
+def test_an_overlay_all_over_the_picture(name: str) -> None:
+    rng = np.random.default_rng(3)
+    a, b = copies(rng, 0.5)
+    lies = len(a)
+    a, b = (np.vstack([p, rng.uniform([0, 0], SIZE, (300, 2))]) for p in (a, b))
+    result = run(ESTIMATES[name], a, b)
+    assert result.watermark is not None and result.watermark[:lies].mean() > 0.95
+    assert result.watermark[lies:].mean() < 0.1 and log_nfa(result, 1.0, SIZE) > 0
+
+
+def test_a_still_or_moving_scene_of_equal_things_is_none(estimate: Callable[..., Any]) -> None:
+    """A facade: matches with the window beside the right one are wrong, and few."""
+    rng = np.random.default_rng(4)
+    a, b = copies(rng, 0.1)
+    for there in (b, plane(b)):
+        result = run(estimate, a, there)
+        assert result.watermark is None
+    assert run(estimate, a, b).inliers.mean() > 0.85

@@ -270,7 +270,7 @@ class Verify(Step):
     3.0
     """
 
-    version = 4
+    version = 5
     packages = ("numpy", "opencv", "poselib")
 
     def __init__(

@@ -15,6 +15,10 @@ _SHARE = 0.6  # of the inliers must not move; and of these so many lie near the 
 _NEAR, _ALL_NEAR = 0.15, 0.9  # of an image's width or height: the border; of the points: hardly any elsewhere
 _FEWEST = 8  # inliers
 _STILL = 1.5  # pixels: what a keypoint on an overlay seems to move
+# Of an overlay that is repeated all over the picture: the shares of the inliers that stand still at least, and that go
+# from one copy to another; how far copies are apart at least, and how alike the ways between them are, in pixels; how
+# many matches go the same way, and how many of others the opposite one.
+_STANDS, _GOES, _PITCH, _ALIKE, _SAME, _OPPOSITE = 0.2, 0.15, 10.0, 3.0, 4, 2
 # An overlay covers few cells of a grid on the image, a frame around it more; a scene that stands still, many.
 _CELLS, _MOST_CELLS, _MOST_OF_A_FRAME = 16, 0.15, 0.35
 
@@ -27,6 +31,9 @@ def on_a_watermark(a: Float64, b: Float64, inliers: Mask, size_a: Size | None, s
     a camera that was moved along stay pairs, and the inliers must crowd in a small part of the image, so that two
     pictures from a tripod do. An overlay may also lie in the middle, if there are as many matches around it that agree
     with nothing: before a blank ground there are none, and what stands still is what the pictures show.
+
+    An overlay that is repeated all over the picture is told by what no scene does: some inliers stand still, and the
+    others go exactly from one copy to another, in opposite directions, with nothing in between.
 
     Parameters
     ----------
@@ -41,11 +48,34 @@ def on_a_watermark(a: Float64, b: Float64, inliers: Mask, size_a: Size | None, s
     for there in _places(a, size_a, size_b):
         still = np.hypot(*(b - there).T) < _STILL
         ours = still & inliers
+        if (tiled := _tiled(b - there, still, inliers)) is not None:
+            return tiled
         if np.count_nonzero(ours) < _SHARE * np.count_nonzero(inliers):
             continue
         if all(_is_overlay(points, ours, inliers, size) for points, size in ((a, size_a), (b, size_b))):
             return np.asarray(still, bool)
     return None
+
+
+def _tiled(ways: Float64, still: Mask, inliers: Mask) -> Mask | None:
+    """Which matches lie on an overlay that is repeated all over the picture, by the ways they go; None without one."""
+    going, every = inliers & ~still, np.count_nonzero(inliers)
+    if min(np.count_nonzero(still & inliers), np.count_nonzero(going)) < max(_STANDS * every, _SAME):
+        return None
+    if (np.hypot(*ways[going].T) < _PITCH).mean() > 0.05 or np.count_nonzero(_copied(ways[going])) < _GOES * every:
+        return None
+    return np.asarray(inliers | still | _copied(ways), bool)
+
+
+def _copied(ways: Float64) -> Mask:
+    """Which of the ways several matches go, and some the opposite one."""
+    found = []
+    for block in np.array_split(ways, len(ways) // 256 + 1):  # all against all would take much memory
+        same, opposite = (
+            (np.hypot(*(block[:, None] - others).transpose(2, 0, 1)) < _ALIKE).sum(axis=1) for others in (ways, -ways)
+        )
+        found.append((same >= _SAME) & (opposite >= _OPPOSITE))
+    return np.concatenate(found)
 
 
 def _places(a: Float64, size_a: Size, size_b: Size) -> list[Float64]:
