@@ -13,7 +13,7 @@ from PIL import Image
 
 from . import checks
 from .drawing import Colour, Picture, circle, line, palette
-from .errors import InvalidInputError, StorageError, one_line
+from .errors import InvalidInputError, StorageError, counted, one_line
 from .features import Features, Matches
 from .files import replacing
 from .geometry import Geometry
@@ -182,17 +182,17 @@ def _legend(
 ) -> list[tuple[str, Colour]]:
     """What the line below the pictures says, each part in its colour."""
 
-    def part(what: str, number: int, group: _Lines) -> str:
-        return f"{number} {what}" + (f", {len(group.rows)} drawn" if len(group.rows) < number else "")
+    def part(what: str, number: int, group: _Lines, more: str = "") -> str:
+        return counted(number, what) + more + (f", {len(group.rows)} drawn" if len(group.rows) < number else "")
 
     if inliers is None:
-        return [(part("putative matches, by score", count, groups[0]), _BLACK)]
+        return [(part("putative match", count, groups[0], ", by score"), _BLACK)]
     number = int(np.count_nonzero(inliers))
     kind = f" of one {geometry.kind}" if isinstance(geometry, Geometry) else ""
     kind += " matrix" if kind and geometry.kind != "homography" else ""
-    parts = [(f"{count} putative matches", _BLACK), (part(f"inliers{kind}", number, groups[-1]), _GREEN)]
+    parts = [(counted(count, "putative match"), _BLACK), (part("inlier", number, groups[-1], kind), _GREEN)]
     if len(groups) > 1:
-        parts.append((part("outliers", count - number, groups[0]), _RED))
+        parts.append((part("outlier", count - number, groups[0]), _RED))
     return parts + ([("outline of image a", _YELLOW)] if outlined else [])
 
 

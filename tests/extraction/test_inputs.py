@@ -92,7 +92,7 @@ def test_several_images_give_a_list(orb: Any, rgb: NDArray[np.uint8], tmp_path: 
     with pytest.raises(tp.InvalidInputError, match="fewer masks"):
         orb(iter([rgb, rgb]), mask=[left])
     for masks in ([left], [left] * 3):
-        with pytest.raises(tp.InvalidInputError, match=f"{len(masks)} masks for 2 images"):
+        with pytest.raises(tp.InvalidInputError, match=f"{len(masks)} masks? for 2 images: give one"):
             orb([rgb, rgb], mask=masks)
 
 

@@ -147,7 +147,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
             features = run(steps[0], photographs, store, engine=engine, progress=progress)
         if not features:
             first = next(iter(features.failed.values()), "there are none")
-            raise ImageError(f"none of the {len(photographs)} images could be read, for instance: {first}")
+            raise ImageError(f"no image could be read, of {len(photographs)}; for instance: {first}")
         with progress_bar("matching", quiet) as progress:
             matches = run(steps[1], listed, store, features, engine=engine, progress=progress)
         judged = matches

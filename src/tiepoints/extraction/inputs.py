@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..checks import has, shown
-from ..errors import ImageError, InvalidInputError
+from ..errors import ImageError, InvalidInputError, counted
 from ..images import SUFFIXES, read, with_mask
 
 __all__ = ["find_mask", "is_batch", "mask_for", "mask_of", "no_mask", "paired"]
@@ -44,7 +44,9 @@ def paired(images: Iterable[Any], mask: Any) -> Iterator[tuple[Any, Any]]:
         yield from ((image, mask) for image in images)
         return
     if isinstance(images, Sized) and isinstance(mask, Sized) and len(images) != len(mask):
-        raise InvalidInputError(f"there are {len(mask)} masks for {len(images)} images")
+        raise InvalidInputError(
+            f"{counted(len(mask), 'mask')} for {counted(len(images), 'image')}: give one for each, or one for all"
+        )
     masks = iter(mask)
     for image in images:
         try:

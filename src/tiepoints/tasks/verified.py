@@ -154,7 +154,7 @@ def verified_pairs(
         features = given_features(given, photographs, store)
     if not features:
         first = next(iter(features.failed.values()), "there are none")
-        raise ImageError(f"none of the {len(photographs)} photographs could be read, for instance: {first}")
+        raise ImageError(f"no photograph could be read, of {len(photographs)}; for instance: {first}")
     vectors = None
     if given is not None and given.matches:
         known = {pair: found for pair, found in given.matches.items() if pair[0] in features and pair[1] in features}
