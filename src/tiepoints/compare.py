@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import checks
+from .collection import Photograph
 from .drawing import Picture
 from .errors import ImageError, InvalidInputError
 from .extraction import Extractor
@@ -112,7 +113,7 @@ def coverage(points: NDArray[Any], image_size: tuple[int, int]) -> float:
 
 
 def compare(
-    images: Sequence[str | os.PathLike[str]],
+    images: Sequence[str | os.PathLike[str] | Photograph],
     methods: Mapping[str, Extractor],
     *,
     matcher: str | Matcher = "nearest",
@@ -123,7 +124,7 @@ def compare(
 
     Parameters
     ----------
-    images : sequence of path
+    images : sequence of path or Photograph
         Two at least; each is matched with the next one.
     methods : mapping
         From a name to an extractor.
@@ -154,8 +155,9 @@ def compare(
     failed: dict[str, str] = {}
     pairs: list[tuple[str, str]] = []
     for done, first in enumerate(firsts, 1):
-        both = [str(image) for image in images[first : first + 2]]
-        pixels = list(_readable(both, failed))
+        several = images[first : first + 2]
+        both = [_called(image) for image in several]
+        pixels = list(_readable(several, failed))
         if len(pixels) == 2:
             pairs.append((both[0], both[1]))
             for name, extractor in methods.items():
@@ -173,12 +175,21 @@ def compare(
     yield Comparison(rows, pairs, failed, {name: results[0] for name, results in found.items()})
 
 
-def _readable(paths: Iterable[str], failed: dict[str, str]) -> Iterator[NDArray[np.uint8]]:
-    for path in paths:
+def _called(image: str | os.PathLike[str] | Photograph) -> str:
+    """A photograph's path; of a video's frame its name, which has the frame's number."""
+    if isinstance(image, Photograph):
+        return str(image.path) if image.frame is None else image.name
+    return str(image)
+
+
+def _readable(
+    images: Iterable[str | os.PathLike[str] | Photograph], failed: dict[str, str]
+) -> Iterator[NDArray[np.uint8]]:
+    for image in images:
         try:
-            yield read(path)
+            yield image.read() if isinstance(image, Photograph) else read(image)
         except ImageError as error:  # noqa: PERF203 - it must not cost the others
-            failed[path] = str(error)
+            failed[_called(image)] = str(error)
 
 
 def _without_images(pair: MatchedPair, blank: NDArray[np.uint8]) -> MatchedPair:

@@ -8,6 +8,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -59,6 +60,22 @@ def test_a_folder_is_compared_neighbour_by_neighbour(examples: Path, tmp_path: P
     ):
         wrong = run("compare", *arguments)
         assert wrong.exit_code in (1, 2) and message in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+
+
+def test_videos_and_lists_are_compared_too(examples: Path, tmp_path: Path) -> None:
+    desk = np.ascontiguousarray(tp.read(examples / "desk_1.jpg")[:, :, ::-1])
+    video = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (400, 300))
+    for i in range(4):
+        video.write(np.ascontiguousarray(desk[4 * i : 4 * i + 300, 8 * i : 8 * i + 400]))
+    video.release()
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{examples / 'desk_1.jpg'}\n{examples / 'desk_2.jpg'}\n", encoding="utf-8")
+    for source, options, pairs in (
+        (tmp_path / "clip.avi", ("--every", 2), [["clip.avi/000000", "clip.avi/000002"]]),
+        (listed, (), [[str(examples / name) for name in ("desk_1.jpg", "desk_2.jpg")]]),
+    ):
+        result = run("compare", source, "--methods", "orb", "-n", 300, "--json", *options)
+        assert result.exit_code == 0 and json.loads(result.stdout)["pairs"] == pairs, result.output
 
 
 def test_nothing_verified_fails_as_match_does(examples: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import ImageError, counted
+from .batch import every_option, found, say_failures
 from .options import check_not_an_input, examples, json_option, picture_option, print_json, quiet_option, say
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ _WIDE = 200  # columns, where it is no terminal: names of methods with their opt
 @click.option(
     "--pairs", type=click.IntRange(min=1), default=10, show_default=True, help="At most so many pairs, evenly chosen."
 )
+@every_option
 @picture_option("Write a picture of the first pair's inliers by each method.")
 @json_option
 @quiet_option
@@ -63,30 +65,31 @@ def command(
     ratio: float | None,
     geometry: str,
     pairs: int,
+    every: int,
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare extractors on your own photographs: IMAGES are two or more files, or a folder.
+    """Compare extractors on your own photographs: IMAGES are two files or more, folders, lists or videos.
 
     Each photograph is matched with the next one by name. Inliers are those of verified pairs; coverage is the share of
     the image's cells (10 x 10) with an inlier; time is the median of a pair, extraction to verification. The exit code
     is 1 if a photograph cannot be read, or no method verifies any pair.
     """
     from ..compare import Comparison, compare
-    from ..images import find_images
     from ..matching import Nearest
     from ..progress import shown_progress
     from .bench.options import make_methods
 
-    paths = find_images(images)
-    if len(paths) < 2:
+    photographs = found(images, None, every, as_json)
+    say_failures(photographs.failed)
+    if len(photographs) < 2:
         raise ImageError(f"{images[0]}: one photograph only; a comparison needs two")
-    check_not_an_input((plot,), paths)
+    check_not_an_input((plot,), (one.path for one in photographs.values()))
     specs = [spec.strip() for spec in _split(methods)]
     made = {one.label: one.extractor for one in make_methods(specs, max_keypoints, max_size)}
-    steps = compare(paths, made, matcher=Nearest(ratio=ratio), geometry=geometry, most_pairs=pairs)
+    steps = compare(list(photographs.values()), made, matcher=Nearest(ratio=ratio), geometry=geometry, most_pairs=pairs)
     result = None
-    for step in shown_progress(steps, range(min(pairs, len(paths) - 1)), "comparing"):
+    for step in shown_progress(steps, range(min(pairs, len(photographs) - 1)), "comparing"):
         result = step if isinstance(step, Comparison) else result
     assert result is not None
     for message in result.failed.values():
@@ -96,13 +99,14 @@ def command(
 
         save_image(plot, result.plot(max_size=800))
     if as_json:
-        print_json(result.as_dict() | {"plot": None if plot is None else str(plot)})
+        failed = {**photographs.failed, **result.failed}
+        print_json(result.as_dict() | {"failed": failed, "plot": None if plot is None else str(plot)})
     else:
         _print(result, plot)
     verified = any(row.verified for row in result.rows)
     if not verified:
         say("NOT VERIFIED: no method finds more inliers than chance would give; do the photographs overlap?", err=True)
-    if result.failed or not verified:
+    if result.failed or photographs.failed or not verified:
         raise SystemExit(1)
 
 
