@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from tiepoints.collection import (
     exhaustive,
     run,
 )
+from tiepoints.collection.memory import Recent
 
 COUNTED: list[str] = []
 
@@ -236,3 +238,35 @@ def test_a_script_without_a_guard_uses_processes(tmp_path: Path, examples: Path,
         [sys.executable, script, "own"], input=text, capture_output=True, text=True, timeout=120, check=False
     )
     assert own.returncode == 1 and 'put what uses them below `if __name__ == "__main__":`' in own.stderr
+
+
+def test_the_features_of_an_image_are_loaded_once_for_its_pairs() -> None:
+    read: list[str] = []
+
+    class Read:
+        def __init__(self, key: str, length: int) -> None:
+            self.key, self.length = key, length
+
+        def load(self) -> Any:
+            read.append(self.key)
+            points = np.zeros((self.length, 2), np.float32)
+            return tp.Features(points, np.zeros((self.length, 8), np.uint8), points[:, 0], (9, 9))
+
+    class Number(Read):
+        def load(self) -> Any:
+            read.append(self.key)
+            return {"number": self.length}
+
+    recent = Recent(most=100 * 16 + 15)  # bytes: 100 keypoints of 16 bytes, and nearly another one
+    a, b, number = Read("a", 40), Read("b", 60), Number("number", 3)
+    assert [len(recent.load(one)) for one in (a, b, a, b)] == [40, 60, 40, 60]
+    assert recent.load(a) is recent.load(a)
+    assert read == ["a", "b"]
+    recent.load(Read("c", 1))  # too much now: of the three the one that was not used for longest goes
+    recent.load(a)
+    assert read == ["a", "b", "c"]
+    recent.load(b)
+    assert read == ["a", "b", "c", "b"]
+    assert recent.load(number) is not recent.load(number)  # what a step could change is loaded each time
+    assert read.count("number") == 2
+    assert pickle.loads(pickle.dumps(recent)).load(a) is not recent.load(a)  # another process begins with nothing

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import StorageError
+from ..features import Features
 from .records import decode
 from .steps import Step
 
 if TYPE_CHECKING:
+    from .running import Input
     from .store import Hashes
 
 __all__ = ["Memory", "Stored"]
+
+# Bytes of features that are kept for the next pairs of their images: a hundred images of 2,048 keypoints. Ours.
+_RECENT = 64_000_000
 
 
 class Stored(Protocol):
@@ -84,3 +91,39 @@ class Memory:
     def hashes(self) -> Hashes | None:
         """None: files are hashed at every run."""
         return None
+
+
+class Recent:
+    """The features that were loaded last: an image's are needed for each of its pairs.
+
+    Of other results nothing is kept, since a step might change them; the arrays of features cannot be written to.
+    """
+
+    def __init__(self, most: int = _RECENT) -> None:
+        self._most, self._bytes = most, 0
+        self._kept: OrderedDict[str, Features] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Recent, (self._most,)
+
+    def load(self, one: Input) -> Any:
+        """What the input loads, or loaded when it was asked for not long ago."""
+        with self._lock:
+            if one.key in self._kept:
+                self._kept.move_to_end(one.key)
+                return self._kept[one.key]
+        value = one.load()
+        if isinstance(value, Features):
+            with self._lock:
+                if one.key not in self._kept:
+                    self._kept[one.key] = value
+                    self._bytes += _size(value)
+                while self._bytes > self._most:
+                    self._bytes -= _size(self._kept.popitem(last=False)[1])
+        return value
+
+
+def _size(features: Features) -> int:
+    """Bytes of what features mostly are."""
+    return features.keypoints.nbytes + features.descriptors.nbytes

@@ -6,14 +6,14 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from ..errors import ImageError, InvalidInputError
 from ..threads import cores, limited
 from .engines import Engine, Failure, Serial, Threads, failure_of
-from .memory import Memory, Stored, stage_of
+from .memory import Memory, Recent, Stored, stage_of
 from .photographs import Collection, composed
 from .records import decode, encode
 from .steps import Step, key_of
@@ -191,15 +191,19 @@ class _Job:
 
     step: Step
     own: Store | None = None  # where workers write to, each to a shard of its own
+    recent: Recent = field(default_factory=Recent)
 
     def __call__(self, task: _Task, threads: int) -> bytes | None:
         step = self._with(threads)
         with limited(threads):
-            record = encode(step(*(one.load() for one in task.inputs)))
+            record = encode(step(*map(self._loaded, task.inputs)))
         if self.own is None:
             return record
         _own_shard(self.own).put(self.step, task.key, record)
         return None
+
+    def _loaded(self, one: Input) -> Any:
+        return self.recent.load(one) if isinstance(one, Reference | _Held) else one.load()
 
     def _with(self, threads: int) -> Step:
         if threads >= cores():
@@ -211,7 +215,7 @@ class _Job:
             return steps[threads]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"step": self.step, "own": self.own}
+        return {"step": self.step, "own": self.own, "recent": Recent()}
 
     def memory(self, task: _Task) -> int:
         return self.step.memory(*task.inputs)

@@ -27,7 +27,7 @@ __all__ = ["run_mapper"]
 # Pixels: the scale of the Cauchy loss of the last adjustment, of keypoints as they were found and of aligned ones.
 # Without it the centres' mean error is 9 to 17 % greater on fountain-P11, Herz-Jesus-P8, fox and lounge. Ours.
 _NOISE, _NOISE_ALIGNED = 1.0, 0.5
-_PARALLEL = 10_000  # residuals from which all cores adjust; COLMAP's 50,000 leave a hundred photographs to one core
+_PARALLEL = 30_000  # residuals from which all cores adjust; with fewer they mostly wait for each other
 
 
 def run_mapper(job: Mapping[str, Any], progress: Callable[[int], None] | None = None) -> int:
