@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+import cv2
 import numpy as np
 import pytest
 
 import tiepoints as tp
+from tiepoints.collection import Collection, Extract, Match, Verify, run
+from tiepoints.geometry.chance import is_verified
 from tiepoints.matching import Nearest
+from tiepoints.pair import _model
 
 
 def test_files_arrays_and_options(examples: Path) -> None:
@@ -72,3 +77,36 @@ def test_a_rotated_photograph_is_matched_as_the_upright_one(examples: Path, turn
     there = {1: (y, width - 1 - x), 2: (width - 1 - x, height - 1 - y), 3: (height - 1 - y, x)}[turns]
     distance = np.abs(found.b.keypoints[:, None] - np.stack(there, axis=1)[None]).max(axis=2).min(axis=0)
     assert np.median(distance) < 0.01
+
+
+@pytest.mark.parametrize("geometry", ["fundamental", "homography"])
+def test_a_pair_has_the_same_inliers_alone_and_in_a_folder(
+    examples: Path, geometry: Literal["fundamental", "homography"]
+) -> None:
+    names = ("desk_1.jpg", "desk_2.jpg") if geometry == "fundamental" else ("box.png", "box_in_scene.png")
+    pair = tp.match_images(*(examples / name for name in names), extractor="rootsift", geometry=geometry)
+    photographs = Collection.from_folder(examples).select(names)
+    features = run(Extract("rootsift"), photographs)
+    view = run(Verify(geometry), run(Match(), [names], None, features), None, features)[names]
+    assert pair.geometry is not None and pair.verified and view.verified
+    assert np.array_equal(pair.matches.select(pair.geometry.inliers).indices, view.inliers.indices)
+
+
+def test_a_pair_alone_gets_more_samples_where_few_tell_no_more_than_chance() -> None:
+    """Of 600 matches 80 agree, and their scores do not tell which: 3,000 samples of seven rarely hold seven of them."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1, 1, (80, 3)) + [0, 0, 4]
+    turn = cv2.Rodrigues(np.array([0.0, 0.2, 0.05]))[0]
+    a, b = (
+        800 * p[:, :2] / p[:, 2:] + 400 + rng.normal(0, 0.3, (80, 2)) for p in (points, points @ turn.T + [0.6, 0.1, 0])
+    )
+    a, b = (np.concatenate([p, rng.uniform(0, 800, (520, 2))]).astype(np.float32) for p in (a, b))
+    order = rng.permutation(600)
+    none = np.zeros((600, 8), np.uint8)
+    features = [tp.Features(p[order], none, np.ones(600, np.float32), (800, 800)) for p in (a, b)]
+    matches = tp.Matches(np.tile(np.arange(600, dtype=np.int32), (2, 1)).T, np.ones(600, np.float32))
+    few = tp.fundamental(*features, matches, max_iterations=3000, best_first=True)
+    model = _model("fundamental", *features, matches, 1.0, 0)
+    assert not is_verified(few, (800, 800))
+    assert is_verified(model, (800, 800))
+    assert (model.inliers == (order < 80)).mean() > 0.9

@@ -19,7 +19,7 @@ from .extraction import Extractor, load
 from .extraction.inputs import mask_for, mask_of, paired
 from .features import Features, Matches
 from .geometry import Geometry, fundamental, homography
-from .geometry.chance import is_verified
+from .geometry.chance import SAMPLES, is_verified
 from .geometry.outline import corners
 from .images import with_mask
 from .matching import Matcher
@@ -220,8 +220,7 @@ def match_images(
         lap("match")
         model = verified = None
         if kind is not None and threshold is not None:
-            estimate: Any = homography if kind == "homography" else fundamental
-            model = estimate(a, b, matches, threshold=threshold, seed=seed)
+            model = _model(kind, a, b, matches, threshold, seed)
             verified = is_verified(model, b.image_size)
         lap("verify")
         found = MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times)
@@ -229,6 +228,20 @@ def match_images(
             best = found
     assert best is not None
     return best
+
+
+def _model(kind: str, a: Features, b: Features, matches: Matches, threshold: float, seed: int) -> Geometry:
+    """What `collection.Verify` finds, so that a pair has the same inliers alone and in a folder; and if that is no more
+    than chance, what RANSAC finds with all of its samples, which a single pair can afford.
+    """
+    options: dict[str, Any] = {"threshold": threshold, "seed": seed}
+    if kind == "homography":
+        model = homography(a, b, matches, **options, max_iterations=SAMPLES)
+    else:
+        model = fundamental(a, b, matches, **options, max_iterations=SAMPLES, best_first=True)
+    if is_verified(model, b.image_size):
+        return model
+    return (homography if kind == "homography" else fundamental)(a, b, matches, **options)
 
 
 def _strength(pair: MatchedPair) -> int:

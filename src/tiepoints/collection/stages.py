@@ -18,7 +18,7 @@ from ..extraction.mdnet import MDNet
 from ..extraction.sift import SIFT, WHOLE
 from ..features import Features, Matches
 from ..geometry import fundamental, homography, log_nfa
-from ..geometry.chance import VERIFIED
+from ..geometry.chance import SAMPLES, VERIFIED
 from ..geometry.residuals import symmetric_homography_error
 from ..geometry.results import Geometry
 from ..matching import Matcher, load_matcher
@@ -279,7 +279,7 @@ class Verify(Step):
         *,
         threshold: float | None = None,
         seed: int = 0,
-        max_iterations: int = 3_000,
+        max_iterations: int = SAMPLES,
     ) -> None:
         self.geometry = choice(geometry, "geometry", ("fundamental", "homography"))
         default = 1.0 if self.geometry == "fundamental" else 3.0

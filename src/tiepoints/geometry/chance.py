@@ -16,6 +16,9 @@ __all__ = ["is_verified", "log_nfa"]
 #: below -8. Ours.
 VERIFIED = -8.0
 
+#: Samples that one of many pairs gets at most, those of the best matches first. A pair of different scenes gets all.
+SAMPLES = 3_000
+
 # Matches that define a model, models a sample gives at most, and the dimensions in which an error can lie.
 _SAMPLE = {"homography": (4, 1, 2), "fundamental": (7, 3, 1), "essential": (5, 10, 1), "relative_pose": (5, 10, 1)}
 
