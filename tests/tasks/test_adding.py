@@ -152,6 +152,47 @@ def test_the_command_adds(place: Path, photographs: Collection, names: list[str]
     assert again.exit_code == 1 and "has an image of this name already" in again.stderr
 
 
+def test_a_map_made_again_loses_no_added_photograph_without_a_word(
+    place: Path, photographs: Collection, names: list[str], scene: Reconstruction, extractor: tp.Extractor
+) -> None:
+    first = photographs.select(names[:5:2])
+    added = add_to_map(place, photographs.select([names[1]]))
+    assert read_map(place).added == added.map.added == (names[1],)
+    model = scene.folder / "sparse" / "0"
+    options = ["--model", str(model), "--max-size", "640", "-n", "800"]
+    few, all_four = ([str(one.path) for one in (*first.values(), *more)] for more in ((), (photographs[names[1]],)))
+    refused = CliRunner().invoke(cli, ["map", *few, str(place), *options])
+    assert refused.exit_code == 1 and "would lose 1 photograph that `tiepoints add` brought" in refused.stderr
+    assert names[1] in refused.stderr and "--forget" in refused.stderr and len(refused.stderr.splitlines()) == 1
+    assert read_map(place).version == added.map.version
+    assert CliRunner().invoke(cli, ["map", *all_four, str(place), *options]).exit_code == 0
+    assert len(read_map(place)) == 4 and read_map(place).added == ()
+    # in folders of their own the photographs have longer names
+    add_to_map(place, photographs.select([names[3]]))
+    longer = Collection.from_paths({f"some/{name}": photographs[name].path for name in names[:4]})
+    with pytest.raises(tp.TiepointsError):  # the model has none of these names, but none is lost
+        build_map(longer, place, extractor=extractor, model=model)
+    assert CliRunner().invoke(cli, ["map", *few, str(place), *options, "--forget"]).exit_code == 0
+    assert len(read_map(place)) == 3
+
+
+def test_a_focal_length_unlike_the_maps_is_named(
+    place: Path, photographs: Collection, names: list[str], tmp_path: Path
+) -> None:
+    query = photographs[names[1]]
+    usual = read_map(place).cameras[query.header.size].matrix[0, 0]
+    for focal, is_named in ((usual / 3, True), (usual * 2, True), (usual * 1.2, False), (None, False)):
+        given = [] if focal is None else ["--focal", str(focal)]
+        result = CliRunner().invoke(cli, ["localize", str(place), str(query.path), *given])
+        assert (f"{usual:.0f} px" in result.stderr) is is_named, result.stderr
+        assert not is_named or (f"{focal:.0f} px" in result.stderr and names[1] in result.stderr)
+    width, height = query.header.size
+    cameras = tmp_path / "cameras.txt"
+    cameras.write_text(f"{names[1]} SIMPLE_PINHOLE {width} {height} {usual / 4} {width / 2} {height / 2}\n")
+    result = CliRunner().invoke(cli, ["add", str(place), str(query.path), "--cameras", str(cameras)])
+    assert f"{usual:.0f} px" in result.stderr and f"{usual / 4:.0f} px" in result.stderr
+
+
 def test_all_engines_localize_alike(small: Map, photographs: Collection, names: list[str]) -> None:
     step = Localize(Localizer(small.folder), focal=None)
     queries = photographs.select([*names[1:4:2], "other.png"])

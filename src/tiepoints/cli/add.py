@@ -8,7 +8,7 @@ import click
 
 from ..errors import counted
 from .batch import engine_of, explained_interrupt, found, photographs_options, shown, work_folder
-from .many import cameras_option, query_focal_option, read_cameras, reported
+from .many import cameras_option, query_focal_option, read_cameras, reported, say_unlike_cameras
 from .options import examples, json_option, print_json, quiet_option, say
 
 
@@ -42,13 +42,16 @@ def command(
     localized are named, and the exit code is then 1.
     """
     from ..tasks import add_to_map
+    from ..tasks.maps import read_map
 
     photographs = found(photos, mask, every, as_json)
+    known = {} if cameras is None else read_cameras(cameras)
+    say_unlike_cameras(read_map(folder), photographs, known, focal, as_json)
     with explained_interrupt(work_folder(folder, None)), reported(as_json) as progress:
         added = add_to_map(
             folder,
             photographs,
-            cameras=None if cameras is None else read_cameras(cameras),
+            cameras=known,
             focal=focal,
             engine=engine_of(jobs, engine, address),
             progress=progress,

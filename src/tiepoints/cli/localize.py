@@ -9,7 +9,7 @@ import click
 
 from ..errors import counted
 from .batch import engine_of, explained_interrupt, found, photographs_options, progress_bar, shown
-from .many import cameras_option, given_of, given_option, query_focal_option, read_cameras
+from .many import cameras_option, given_of, given_option, query_focal_option, read_cameras, say_unlike_cameras
 from .options import examples, json_option, output_option, print_json, quiet_option, say
 
 if TYPE_CHECKING:
@@ -63,11 +63,10 @@ def command(
     from ..tasks.localization import write_poses
 
     photographs = found(queries, mask, every, as_json)
-    step = Localize(
-        Localizer(folder, top=top, threshold=threshold),
-        cameras=None if cameras is None else read_cameras(cameras),
-        focal=focal,
-    )
+    localizer = Localizer(folder, top=top, threshold=threshold)
+    known = {} if cameras is None else read_cameras(cameras)
+    say_unlike_cameras(localizer.map, photographs, known, focal, as_json)
+    step = Localize(localizer, cameras=known, focal=focal)
     exchange = given_of(given)
     with explained_interrupt(None), progress_bar("localizing", as_json) as progress:
         items: Any = photographs

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ..errors import counted
 from .batch import engine_of, found, photographs_options, progress_bar, shown
 from .options import extractor_options, json_option, make_extractor, quiet_option
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from ..exif import Position
     from ..extraction import Extractor
     from ..storage import Exchange
+    from ..tasks.maps import Map
     from ..tasks.verified import Report
 
 _NAMED = 10  # photographs that a line names
+_UNLIKE = 1.5  # times: more than COLMAP's refinement and the steps of EXIF's rounding ever come to. Ours.
 CAMERA_MODES = ("equal", "single", "per-folder", "per-image")
 
 pairs_option = click.option(
@@ -209,6 +212,34 @@ def read_cameras(path: Path) -> dict[str, Camera]:
             ) from None
         found[name.strip()] = camera.shifted(-0.5)
     return found
+
+
+def say_unlike_cameras(
+    place: Map, photographs: Collection, cameras: Mapping[str, Camera], focal: float | None, quiet: bool
+) -> None:
+    """One line where focal lengths that are given differ grossly from that of the map's camera of the same size."""
+    from ..camera import Camera
+    from ..errors import TiepointsError
+
+    unlike: list[tuple[str, float, float]] = []
+    for name, one in photographs.items():
+        with suppress(TiepointsError):  # whoever reads the photograph itself names it
+            turned = one.header.orientation >= 5
+            size = one.header.size[::-1] if turned else one.header.size
+            given = cameras.get(name) or (None if focal is None else Camera.from_focal(focal, size))
+            known = place.cameras.get(size)
+            if given is not None and known is not None:
+                pixels, usual = (float(camera.matrix[0, 0]) for camera in (given, known))
+                if not 1 / _UNLIKE < pixels / usual < _UNLIKE:
+                    unlike.append((name, pixels, usual))
+    if unlike and not quiet:
+        name, pixels, usual = unlike[0]
+        click.echo(
+            f"{counted(len(unlike), 'photograph')}, for instance {shown(name)}: a focal length of {pixels:.0f} px is "
+            f"given, but the map's camera for pictures of this size has {usual:.0f} px; that is right only for another "
+            f"lens or zoom. Without a given one the map's is used",
+            err=True,
+        )
 
 
 @contextmanager

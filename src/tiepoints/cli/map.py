@@ -28,11 +28,17 @@ from .options import examples, print_json, say
     type=click.Path(path_type=Path),
     help="A COLMAP model with known poses of the photographs; without one they are reconstructed.",
 )
+@click.option(
+    "--forget",
+    is_flag=True,
+    help="Make an old map there anew without photographs that `tiepoints add` brought into it.",
+)
 @scene_options
 def command(
     photos: tuple[str, ...],
     out: Path,
     model: Path | None,
+    forget: bool,
     scene: Scene,
 ) -> None:
     """Make a map of a place from PHOTOS of it, in the folder OUT, for `tiepoints localize`.
@@ -62,6 +68,7 @@ def command(
             model=model,
             ratio=scene.ratio,
             early_stop=scene.early_stop,
+            forget=forget,
             **scene.arguments(photographs),
             progress=progress,
         )

@@ -134,7 +134,7 @@ def add_to_map(
         vectors = run(Describe(place.vocabulary), features, kept, engine=engine)
         arrays = _extended(place, localized, seen, {name: vectors[name] for name in localized}, xyz, tracks)
     content = place.content()
-    content["names"] = [*place.names, *localized]
+    content["names"], content["added"] = [*place.names, *localized], [*place.added, *localized]
     return Added(write_version(target, content, arrays), localized, len(xyz), failed)
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ..collection import Collection, Engine, Match, MatchVerified, Store, run
 from ..collection.pairs import Pair
 from ..collection.retrieval import Describe, Vocabulary
-from ..errors import InvalidInputError, TiepointsError
+from ..errors import InvalidInputError, StorageError, TiepointsError, counted
 from ..extraction import Extractor, load
 from ..files import PathLike, work_beside
 from ..storage import Exchange
 from ..storage.colmap_model import load_model
-from .maps import Map, write_map
+from .maps import Map, read_map, write_map
 from .reconstruction import Reconstruction, reconstruct
 from .verified import Report, vocabulary_of
 
@@ -39,6 +39,7 @@ def build_map(
     ratio: float | None = None,
     early_stop: bool = False,
     align: bool = True,
+    forget: bool = False,
     store: PathLike | None = None,
     engine: Engine | None = None,
     progress: Report | None = None,
@@ -67,6 +68,8 @@ def build_map(
         Ratio test of the matches, also of queries.
     early_stop : bool
         Whether pairs are matched and verified by `MatchVerified`, which stops as soon as the answer is certain.
+    forget : bool
+        Whether photographs that `add_to_map` brought into an old map there may be missing in the new one.
     store : path, optional
         By default inside ``<out>.work``.
 
@@ -80,6 +83,8 @@ def build_map(
     ------
     TiepointsError
         If no camera was found.
+    StorageError
+        If photographs that were added to an old map there are not among those given, unless they may be forgotten.
 
     Examples
     --------
@@ -91,11 +96,17 @@ def build_map(
     assert not isinstance(method, str)
     if given is not None:
         _check_descriptors(method, given)
+    names = set() if given is None else set(given.features)
+    if photographs is not None:
+        photographs = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
+        names = {*photographs, *photographs.failed}
+    if not forget:
+        _check_added(target, names)
     if model is not None and given is not None:
         return _imported_map(target, load_model(model), given, method, ratio), None
     if photographs is None or (method is None and given is None):
         raise InvalidInputError("without photographs and an extractor a map needs a model and its features")
-    photos = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
+    photos = photographs
     work = work_beside(target)
     kept = work / "store" if store is None else Path(store)
     matching = MatchVerified(ratio=ratio) if early_stop else Match(ratio=ratio)
@@ -125,6 +136,22 @@ def build_map(
         vectors = run(Describe(vocabulary), features, stored, engine=engine)
         found = write_map(target, load_model(sparse), features, vectors, vocabulary, *_named(method), {"ratio": ratio})
     return found, made
+
+
+def _check_added(target: Path, names: set[str]) -> None:
+    """That no photograph that was added to an old map is lost without a word."""
+    try:
+        added = read_map(target).added
+    except StorageError:  # none there, or a damaged one
+        return
+    # Those below several folders have the folders in their names.
+    ends = {"/".join(parts[k:]) for parts in (name.split("/") for name in names) for k in range(len(parts))}
+    lost = [name for name in added if name not in ends]
+    if lost:
+        raise StorageError(
+            f"{target}: this map would lose {counted(len(lost), 'photograph')} that `tiepoints add` brought, for "
+            f"instance {lost[0]!r}: give all of its photographs, or say --forget (in Python: forget=True)"
+        )
 
 
 def _imported_map(target: Path, model: Any, given: Exchange, method: Extractor | None, ratio: float | None) -> Map:

@@ -83,6 +83,8 @@ class Map:
     vocabulary : Vocabulary
     vectors : (N, K D) float32
     xyz : (P, 3) float64
+    added : tuple of str
+        The images that `add_to_map` brought.
 
     Examples
     --------
@@ -106,6 +108,7 @@ class Map:
     _points: NDArray[np.int32]
     _sets: NDArray[np.uint8] | None
     _offsets: NDArray[np.int64]
+    added: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -119,6 +122,7 @@ class Map:
         return {
             "extractor": self.extractor, "options": self.options, "matching": self.matching,
             "names": list(self.names), "cameras": [camera.as_dict() for camera in self.cameras.values()],
+            "added": list(self.added),
         }  # fmt: skip
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -333,6 +337,7 @@ def _opened(path: Path, about: Path) -> Map:
             Vocabulary(arrays["words"]), arrays["vectors"], np.asarray(arrays["xyz"]),
             arrays["descriptors"], arrays["points"],
             np.load(sets, mmap_mode="r", allow_pickle=False) if sets.is_file() else None, np.asarray(arrays["offsets"]),
+            tuple(map(str, content.get("added", ()))),
         )  # fmt: skip
         _check(found)
     except StorageError:
