@@ -45,13 +45,13 @@ def command(
     from ..tasks.maps import read_map
 
     photographs = found(photos, mask, every, as_json)
-    known = {} if cameras is None else read_cameras(cameras)
-    say_unlike_cameras(read_map(folder), photographs, known, focal, as_json)
+    given = {} if cameras is None else read_cameras(cameras)
+    say_unlike_cameras(read_map(folder), photographs, given, focal, as_json)
     with explained_interrupt(work_folder(folder, None)), reported(as_json) as progress:
         added = add_to_map(
             folder,
             photographs,
-            cameras=known,
+            cameras=given,
             focal=focal,
             engine=engine_of(jobs, engine, address),
             progress=progress,
