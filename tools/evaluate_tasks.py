@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tiepoints as tp
-from tiepoints.collection import Collection, Match
+from tiepoints.collection import Collection, Match, Verify
 from tiepoints.datasets.scenes import Scene, read_scene
 from tiepoints.geometry.alignment import similarity
 from tiepoints.tasks import Localizer, build_map, reconstruct
@@ -89,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenes", type=Path, nargs="+")
     parser.add_argument("-e", "--extractor", action="append", dest="extractors")
+    parser.add_argument("--seeds", type=int, default=1, help="reconstructions, of which errors are the median")
     options = parser.parse_args()
     print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
     for folder in options.scenes:
@@ -99,18 +100,28 @@ def main() -> None:
             match = Match(ratio=RATIO.get(name))
             with tempfile.TemporaryDirectory() as temporary:
                 out = Path(temporary)
-                begun = time.perf_counter()
-                whole = reconstruct(photographs, out / "all", extractor=extractor, match=match)
-                seconds = time.perf_counter() - begun
-                poses = poses_of(out / "all" / "sparse" / "0") if whole else {}
-                made = compare(poses, views)
+                made: list[tuple[Any, Compared, float]] = []
+                for seed in range(options.seeds):
+                    begun = time.perf_counter()
+                    whole = reconstruct(
+                        photographs, out / f"all-{seed}", extractor=extractor, match=match, verify=Verify(seed=seed),
+                        store=out / "store", seed=seed,
+                    )  # fmt: skip
+                    seconds = time.perf_counter() - begun
+                    poses = poses_of(out / f"all-{seed}" / "sparse" / "0") if whole else {}
+                    made.append((whole, compare(poses, views), seconds))
+                whole, _, seconds = made[0]
+                shares, degrees = (
+                    middle([middle(one) for one in several])
+                    for several in zip(*((found.shares, found.degrees) for _, found, _ in made), strict=True)
+                )
                 queries = list(photographs)[1::3]
                 rest = photographs.select(one for one in photographs if one not in queries)
                 asked = localize(out / "map", rest, photographs, queries, views, extractor, RATIO.get(name))
             print(
                 f"| {scene.name} | {name} | {whole.registered} of {whole.images} | {whole.points} | "
                 f"{whole.track_length:.2f} | "
-                f"{middle(made.shares) * 100:.3f} | {middle(made.degrees):.3f} | {seconds:.1f} | {asked}",
+                f"{shares * 100:.3f} | {degrees:.3f} | {seconds:.1f} | {asked}",
                 flush=True,
             )
 
