@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -98,6 +99,7 @@ def _say(**content: int) -> None:
 def _main() -> None:
     import pycolmap
 
+    cv2.setNumThreads(1)  # for patches of a few pixels its threads take a third more core time, and gain none
     job = json.loads(sys.stdin.read())
     pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
     pycolmap.set_random_seed(job.get("seed", 0))
