@@ -133,7 +133,7 @@ def test_a_file_fits_in_a_head(path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["numpy", "cv2", "torch", "onnxruntime", "h5py", "pycolmap", "rich", "poselib"])
 def test_importing_tiepoints_costs_nothing(module: str) -> None:
-    code = f"import sys, tiepoints, tiepoints.cli; sys.exit({module!r} in sys.modules)"
+    code = f"import sys, tiepoints, tiepoints.cli, tiepoints.threads; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 
+from tiepoints.threads import variables
+
 THREADS = int(os.environ.get("THREADS", "2"))
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = str(THREADS)  # read when the libraries are loaded, so before them
+os.environ.update(variables(THREADS))  # before the libraries are loaded
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse

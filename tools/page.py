@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import os
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, "2")  # read when the libraries are loaded, so before them
+from tiepoints.threads import variables
+
+for name, value in variables(2).items():
+    os.environ.setdefault(name, value)  # before the libraries are loaded
 
 import argparse
 import csv

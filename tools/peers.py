@@ -15,6 +15,8 @@ import statistics
 import sys
 import time
 
+from tiepoints.threads import variables
+
 SPECS = (
     "mdnet",
     "mdnet:precision=int8",
@@ -36,8 +38,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(options.threads)  # read when the libraries are loaded, so before them
+    os.environ.update(variables(options.threads))  # before the libraries are loaded
 
     import cv2
 

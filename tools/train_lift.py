@@ -19,8 +19,8 @@ import torch
 
 import tiepoints as tp
 from tiepoints.images import find_images, read, resize_to
-from tiepoints.training.hardnet import warped_views
 from tiepoints.training.judges import planar_figures
+from tiepoints.training.keypoint_pairs import warped_views
 from tiepoints.training.lift import orientation_pairs, save_orientation, shipped_hardnet, train_orientation
 
 SIFT = {"detector": {"contrast_threshold": 0.01}}

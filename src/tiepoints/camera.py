@@ -166,7 +166,7 @@ class Camera:
         from .exif import shot
 
         guess = checks.number(default_focal, "default_focal", above=0)
-        (width, height), orientation, focal = shot(checks.path(path, "path"))
+        (width, height), orientation, focal = shot(path)
         if not upright and orientation >= 5:
             width, height = height, width
         known = focal is not None

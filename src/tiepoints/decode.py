@@ -69,8 +69,9 @@ def pixel_limit(max_pixels: int | None) -> int:
 
 
 @contextmanager
-def opened(path: Path, limit: int) -> Iterator[Image.Image]:
+def opened(path: str | os.PathLike[str], max_pixels: int | None = None) -> Iterator[Image.Image]:
     """The file opened by Pillow, its header checked; whatever goes wrong inside becomes an ImageError."""
+    path, limit = checks.path(path, "path"), pixel_limit(max_pixels)
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image, TiffImagePlugin
 
-from . import checks
-from .decode import opened, orientation_of, pixel_limit, upright_size
+from .decode import opened, orientation_of, upright_size
 from .optional import require
 
 __all__ = ["Position", "gravity_from_exif", "orientation_from_exif", "position_from_exif"]
@@ -83,8 +82,7 @@ def position_from_exif(path: PathLike) -> Position | None:
     >>> tp.position_from_exif("examples/desk_1.jpg") is None  # it does not say
     True
     """
-    path = checks.path(path, "path")
-    with opened(path, pixel_limit(None)) as image:
+    with opened(path) as image:
         try:
             tags = image.getexif().get_ifd(_GPS_IFD)
             latitude, longitude = _degrees(tags, 1, "S", 90), _degrees(tags, 3, "W", 180)
@@ -130,8 +128,7 @@ def orientation_from_exif(path: PathLike) -> int:
     >>> orientation_from_exif("examples/desk_1.jpg")
     1
     """
-    path = checks.path(path, "path")
-    with opened(path, pixel_limit(None)) as image:
+    with opened(path) as image:
         return orientation_of(image)
 
 
@@ -156,17 +153,16 @@ def gravity_from_exif(path: PathLike) -> tuple[float, float, float] | None:
     >>> gravity_from_exif("examples/desk_1.jpg") is None  # it does not say
     True
     """
-    path = checks.path(path, "path")
-    with opened(path, pixel_limit(None)) as image:
+    with opened(path) as image:
         try:
             return _DOWN.get(int(image.getexif()[0x0112]))
         except Exception:  # missing or damaged
             return None
 
 
-def shot(path: Path) -> Shot:
+def shot(path: PathLike) -> Shot:
     """Size, orientation and focal length of a photograph."""
-    with opened(path, pixel_limit(None)) as image:
+    with opened(path) as image:
         size = upright_size(image)
         return Shot(size, orientation_of(image), _focal(image, size))
 

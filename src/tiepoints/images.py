@@ -15,7 +15,7 @@ from PIL import Image
 
 from . import checks
 from .cutouts import shown_where
-from .decode import Mask, decode, opened, orientation_of, pixel_limit, turned, upright_size
+from .decode import Mask, decode, opened, orientation_of, turned, upright_size
 from .drawing import Picture
 from .errors import ImageError, InvalidInputError, one_line
 
@@ -124,7 +124,7 @@ def read(
         if not low < high:
             raise InvalidInputError(f"value_range is {checks.shown(value_range)}, but must be (low, high), low < high")
         limits = low, high
-    with opened(path, pixel_limit(max_pixels)) as image:
+    with opened(path, max_pixels) as image:
         pixels, mask, turn = decode(image, str(path), limits)
     pixels, mask = _finished(pixels, mask, turn if upright else 1, grey)
     if with_mask:
@@ -380,5 +380,5 @@ def header_of(path: PathLike) -> Header:
     ImageError
         If the file cannot be opened as an image.
     """
-    with opened(checks.path(path, "path"), pixel_limit(None)) as image:
+    with opened(path) as image:
         return Header(upright_size(image), orientation_of(image))

@@ -6,18 +6,20 @@ to one core. Pieces that each do their product and what follows it need neither.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # `variables` is wanted before NumPy is loaded
+    import numpy as np
+    from numpy.typing import NDArray
 
-__all__ = ["cores", "limited", "run_pieces", "scratch", "torch_threads"]
+__all__ = ["cores", "limited", "run_pieces", "scratch", "torch_threads", "variables"]
 
 _HELD = threading.local()
 _LIMIT = threading.local()
@@ -35,6 +37,18 @@ def cores() -> int:
     limit: int | None = getattr(_LIMIT, "count", None)
     every = _all_cores()
     return every if limit is None else min(limit, every)
+
+
+def variables(count: int) -> dict[str, str]:
+    """The environment variables that tell numeric libraries, when a process loads them, how many threads to use.
+
+    Examples
+    --------
+    >>> from tiepoints.threads import variables
+    >>> variables(2)
+    {'OMP_NUM_THREADS': '2', 'OPENBLAS_NUM_THREADS': '2', 'MKL_NUM_THREADS': '2'}
+    """
+    return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(count))
 
 
 @contextmanager
@@ -79,7 +93,9 @@ def _all_cores() -> int:
 
 def scratch(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Memory of this thread that the next call uses again: fresh pages cost as much as what is computed into them."""
-    size = int(np.prod(shape))
+    import numpy as np
+
+    size = math.prod(shape)
     if size > _MOST_SCRATCH:
         return np.empty(shape, np.float32)
     held: dict[str, NDArray[np.float32]] = _HELD.__dict__

@@ -16,14 +16,15 @@ from PIL import Image
 
 from tiepoints.benchmarks import method
 from tiepoints.errors import InvalidInputError
+from tiepoints.threads import variables
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        monkeypatch.setenv(name, "1")  # the script sets them where nobody has
+    for name, value in variables(1).items():
+        monkeypatch.setenv(name, value)  # the script sets them where nobody has
     spec = importlib.util.spec_from_file_location("page", ROOT / "tools" / "page.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -16,15 +16,16 @@ from click.testing import CliRunner, Result
 
 from tiepoints.benchmarks import method
 from tiepoints.cli import cli
+from tiepoints.threads import variables
 
 SMALL = ("--size", "160x120", "-n", 100, "--runs", 5, "--threads", 1)
 
 
 @pytest.fixture(autouse=True)
-def variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command sets these for the libraries that it loads; here they are as before afterwards."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        monkeypatch.setenv(name, "1")
+    for name, value in variables(1).items():
+        monkeypatch.setenv(name, value)
 
 
 def bench(*arguments: object) -> Result:

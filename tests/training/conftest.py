@@ -22,3 +22,11 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image = 255 * (image - image.min()) / (image.max() - image.min())
         Image.fromarray(image.astype(np.uint8)).save(folder / f"{i}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def one_broken(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> list[Path]:
+    """A file that is no photograph, and two that are."""
+    broken = tmp_path_factory.mktemp("broken") / "broken.jpg"
+    broken.write_bytes(b"no photograph")
+    return [broken, examples / "desk_1.jpg", examples / "box_in_scene.png"]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..threads import variables
 from .methods import Method
 
 __all__ = ["peak_memory"]
@@ -32,10 +33,9 @@ def peak_memory(method: Method | str, image: NDArray[np.uint8], count: int, thre
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.npy"
         np.save(path, image)
-        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         result = subprocess.run(
             [sys.executable, "-m", __name__, json.dumps([*recipe, str(path), count, threads], default=str)],
-            env=os.environ | dict.fromkeys(names, str(threads)),
+            env=os.environ | variables(threads),
             capture_output=True,
             text=True,
             check=False,

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from ..checks import count, number
 from ..errors import TiepointsError
 from ..files import one_line
-from ..threads import cores
+from ..threads import cores, variables
 
 __all__ = ["Engine", "Failure", "Processes", "Serial", "Threads"]
 
@@ -400,9 +400,9 @@ def _no_interrupts() -> Iterator[None]:
 @contextmanager
 def _threads_of_children(count: int) -> Iterator[None]:
     """Numeric libraries read these when a process loads them; this process has loaded its own already."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(count)))
+    wanted = variables(count)
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:

@@ -25,15 +25,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ImageError, TrainingError
 from ..extraction.onnx_file import OnnxFile
 from ..extraction.patches import cut, frames_of
 from ..extraction.torch.patches import SIDE, HardNet, normalised
 from ..files import read_bytes, replacing, write_whole
-from ..images import read, resize_to
 from ..optional import require
 from .export import sealed
-from .hardnet import carried, found_again, sift_keypoints, warped_views
+from .keypoint_pairs import carried, check_enough, cut_pairs, found_again, sift_keypoints, warped_views
 
 __all__ = [
     "OrientationEstimator",
@@ -45,7 +43,7 @@ __all__ = [
     "train_orientation",
 ]
 
-_EDGE, _MOST = 640, 120  # ours: pixels of a photograph's long edge; pairs of a photograph
+_MOST = 120  # ours: pairs of a photograph
 _WIDE_SIDE, _WIDE = 48, 1.5  # pixels of a patch that can be turned, and how many network's patches wide it is
 _N = _M = 4  # sums and maxima of the activation (CVPR 2016)
 _TURN = 0.6  # ours: share of the time in which the known turn is learned
@@ -110,21 +108,14 @@ def orientation_pairs(
     TrainingError
         If there are none.
     """
-    found = []
-    for number, path in enumerate(paths):
-        try:
-            image, _ = resize_to(read(path, grey=True), _EDGE)
-        except ImageError:
-            continue
-        found.append(_of_photograph(image, np.random.default_rng((seed, number))))
-        if progress is not None:
-            progress("cutting patches", number + 1, len(paths))
-    if not sum(len(some.turns) for some in found):
-        raise TrainingError("no keypoint of these photographs is found again: give larger ones, and more of them")
-    return OrientationPairs(*(np.concatenate([getattr(some, part) for some in found]) for part in ("a", "b", "turns")))
+    _, a, b, turns = cut_pairs(paths, _of_photograph, seed, progress)
+    return OrientationPairs(a, b, turns)
 
 
-def _of_photograph(image: NDArray[np.uint8], rng: np.random.Generator) -> OrientationPairs:
+def _of_photograph(
+    image: NDArray[np.uint8], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+    """Patches of the keypoints that a photograph and a warped copy of it share, and the turns between them."""
     views, b_from_a = warped_views(image, rng)
     known = [sift_keypoints(view) for view in views]
     chosen = (rows[:_MOST] for rows in found_again(known[0], known[1], b_from_a, rng))
@@ -135,7 +126,7 @@ def _of_photograph(image: NDArray[np.uint8], rng: np.random.Generator) -> Orient
         if len(patches) == 1 and len(rows):
             _, _, turns = carried(upright, b_from_a)
     a, b = (np.rint(some).astype(np.uint8) for some in patches)
-    return OrientationPairs(a, b, turns.astype(np.float32))
+    return a, b, turns.astype(np.float32)
 
 
 def shipped_hardnet() -> nn.Module:
@@ -200,8 +191,7 @@ def train_orientation(
     TrainingError
         If there are fewer pairs than a batch has.
     """
-    if len(pairs) < batch:
-        raise TrainingError(f"{len(pairs)} pairs of patches are fewer than a batch of {batch}: give more photographs")
+    check_enough(pairs, batch)
     torch.manual_seed(seed)
     network = OrientationEstimator()
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)

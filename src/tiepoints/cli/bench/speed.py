@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ...threads import variables
 from ..options import ExtractorName, examples
 from .options import check_reports, deliver, make_methods, progress_bar, report_options
 
@@ -99,8 +100,7 @@ def command(
     meanwhile: the report says how uneven the runs were.
     """
     check_reports(outs, details)
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(threads)  # read when the libraries are loaded, which is below
+    os.environ.update(variables(threads))  # before the libraries are loaded, which is below
     from ...benchmarks import evaluate_speed
     from ...images import read
 
