@@ -56,6 +56,17 @@ def corners(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     return np.rint(image).astype(np.uint8), np.array(tips)
 
 
+def count(name: str) -> int:
+    """How many keypoints to ask for: networks of patches take up to 10 ms for each."""
+    return 300 if "+" in name else 1000
+
+
+@functools.cache
+def of_photograph(name: str, path: Path) -> tp.Features:
+    """What one shift after another is compared with."""
+    return tp.load(name, max_keypoints=count(name))(tp.read(path, grey=True))
+
+
 def errors(features: tp.Features, truth: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
     """Keypoint minus truth for the keypoint nearest to each true place, where one lies within `reach`; (K, 2)."""
     distance = np.linalg.norm(features.keypoints[:, None] - truth[None], axis=2)
@@ -93,7 +104,7 @@ def test_corners_have_no_systematic_offset(name: str, max_size: int | None) -> N
 @pytest.mark.parametrize("name", [name for name, metadata in METADATA.items() if not metadata.weights])
 def test_mirrored_images_have_mirrored_keypoints(name: str, texture: NDArray[np.uint8], examples: Path) -> None:
     """An offset to one side shows as twice that offset between an image and its mirror image."""
-    extractor = tp.load(name, max_keypoints=1000)
+    extractor = tp.load(name, max_keypoints=count(name))
     smooth = np.asarray(np.kron(texture, np.ones((2, 2), np.uint8)), np.uint8)
     limit = 0.1
     if name.startswith("mdnet"):  # its teacher is ALIKED: on photographs .10 to .14 px are left of that
@@ -116,8 +127,8 @@ def test_a_photograph_moved_by_a_part_of_a_pixel(name: str, shift: tuple[float, 
     matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
     size = photograph.shape[::-1]
     moved = np.asarray(cv2.warpAffine(photograph, matrix, size, flags=cv2.INTER_CUBIC), np.uint8)
-    extractor = tp.load(name, max_keypoints=300 if "lift" in name else 1000)  # LIFT takes 10 ms a keypoint
-    a, b = extractor(photograph), extractor(moved)
+    a = of_photograph(name, examples / "desk_1.jpg")
+    b = tp.load(name, max_keypoints=count(name))(moved)
     before, after = tp.match(a, b).points(a, b)
     off = after - before - shift
     near = np.linalg.norm(off, axis=1) < 2
