@@ -68,61 +68,38 @@ def check_descriptors(
 
 
 @pytest.mark.parametrize("image", IMAGES)
-@pytest.mark.parametrize("variant", ["n16", "t16"])
-def test_aliked(variant: str, image: str, parity: Path) -> None:
-    net = network("aliked", variant, f"aliked-{variant}.pth")
-    with np.load(parity / f"aliked_{image}.npz") as stored, torch.inference_mode():
+@pytest.mark.parametrize(
+    ("family", "variant", "weights", "file", "prefix", "maps", "threshold"),
+    [
+        *(
+            ("aliked", v, f"aliked-{v}.pth", "aliked", f"{v}_", ("feature_map", "score_map"), 0.0)
+            for v in ("n16", "t16")
+        ),
+        *(("alike", v, f"alike-{v}.pth", "alike", f"{v}_", ("descriptor_map", "score_map"), 0.0) for v in "tnl"),
+        ("superpoint", "", "superpoint_v1.pth", "superpoint_v1", "", ("logits", "descriptor_map_raw"), None),
+        ("disk", "", "disk-depth-save.pth", "disk-depth", "", ("descriptor_map_raw", "heatmap"), None),
+    ],
+)
+def test_maps_keypoints_and_descriptors(
+    family: str,
+    variant: str,
+    weights: str,
+    file: str,
+    prefix: str,
+    maps: tuple[str, str],
+    threshold: float | None,
+    image: str,
+    parity: Path,
+) -> None:
+    net = network(family, variant, weights)
+    with np.load(parity / f"{file}_{image}.npz") as stored, torch.inference_mode():
         given = torch.tensor(stored["input"])
-        feature_map, score_map = net.maps(given)
-        check_map(stored, f"{variant}_score_map", score_map)
-        check_map(stored, f"{variant}_feature_map", feature_map)
+        for key, ours in zip(maps, net.maps(given), strict=True):
+            check_map(stored, prefix + key, ours)
         dense = net(given)
-        (found,) = net.keypoints(dense, 500, 0.0)
-        check_keypoints(stored, f"{variant}_", found.xy.numpy(), found.scores.numpy())
-        check_descriptors(stored, f"{variant}_", dense)
-
-
-@pytest.mark.parametrize("image", IMAGES)
-@pytest.mark.parametrize("variant", ["t", "n", "l"])
-def test_alike(variant: str, image: str, parity: Path) -> None:
-    net = network("alike", variant, f"alike-{variant}.pth")
-    with np.load(parity / f"alike_{image}.npz") as stored, torch.inference_mode():
-        given = torch.tensor(stored["input"])
-        descriptor_map, score_map = net.maps(given)
-        check_map(stored, f"{variant}_score_map", score_map)
-        check_map(stored, f"{variant}_descriptor_map", descriptor_map)
-        dense = net(given)
-        (found,) = net.keypoints(dense, 500, 0.0)
-        check_keypoints(stored, f"{variant}_", found.xy.numpy(), found.scores.numpy())
-        check_descriptors(stored, f"{variant}_", dense)
-
-
-@pytest.mark.parametrize("image", IMAGES)
-def test_superpoint(image: str, parity: Path) -> None:
-    net = network("superpoint", "", "superpoint_v1.pth")
-    with np.load(parity / f"superpoint_v1_{image}.npz") as stored, torch.inference_mode():
-        given = torch.tensor(stored["input"])
-        logits, raw = net.maps(given)
-        check_map(stored, "logits", logits)
-        check_map(stored, "descriptor_map_raw", raw)
-        dense = net(given)
-        (found,) = net.keypoints(dense, 500, net.threshold)
-        check_keypoints(stored, "", found.xy.numpy(), found.scores.numpy())
-        check_descriptors(stored, "", dense)
-
-
-@pytest.mark.parametrize("image", IMAGES)
-def test_disk(image: str, parity: Path) -> None:
-    net = network("disk", "", "disk-depth-save.pth")
-    with np.load(parity / f"disk-depth_{image}.npz") as stored, torch.inference_mode():
-        given = torch.tensor(stored["input"])
-        raw, heat = net.maps(given)
-        check_map(stored, "heatmap", heat)
-        check_map(stored, "descriptor_map_raw", raw)
-        dense = net(given)
-        (found,) = net.keypoints(dense, 500, net.threshold)
-        check_keypoints(stored, "", found.xy.numpy(), found.scores.numpy())
-        check_descriptors(stored, "", dense)
+        (found,) = net.keypoints(dense, 500, net.threshold if threshold is None else threshold)
+        check_keypoints(stored, prefix, found.xy.numpy(), found.scores.numpy())
+        check_descriptors(stored, prefix, dense)
 
 
 @pytest.mark.parametrize("image", IMAGES)

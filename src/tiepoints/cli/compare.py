@@ -10,7 +10,17 @@ import click
 
 from ..errors import ImageError, counted
 from .batch import every_option, found, say_failures
-from .options import check_not_an_input, examples, json_option, picture_option, print_json, quiet_option, say
+from .options import (
+    check_not_an_input,
+    examples,
+    json_option,
+    max_keypoints_option,
+    max_size_option,
+    picture_option,
+    print_json,
+    quiet_option,
+    say,
+)
 
 if TYPE_CHECKING:
     from ..compare import Compared, Comparison
@@ -33,15 +43,8 @@ _WIDE = 200  # columns, where it is no terminal: names of methods with their opt
     show_default=True,
     help="Names of extractors, separated by commas; options of one behind a colon: mdnet:sets=4.",
 )
-@click.option(
-    "-n",
-    "--max-keypoints",
-    type=click.IntRange(min=1),
-    default=2048,
-    show_default=True,
-    help="Max. number of keypoints of an image.",
-)
-@click.option("--max-size", type=click.IntRange(min=1), help="Shrink images to this long edge in pixels first.")
+@max_keypoints_option("Max. number of keypoints of each image.")
+@max_size_option
 @click.option("--ratio", type=click.FloatRange(0, 1, min_open=True), help="Ratio test of all methods.")
 @click.option(
     "--geometry",

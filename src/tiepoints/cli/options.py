@@ -54,6 +54,16 @@ class Setting(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
+max_size_option = click.option(
+    "--max-size", type=click.IntRange(min=1), help="Shrink images to this long edge in pixels first."
+)
+
+
+def max_keypoints_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """-n and --max-keypoints; `what` is their help."""
+    return click.option("-n", "--max-keypoints", type=click.IntRange(min=1), default=2048, show_default=True, help=what)
+
+
 def extractor_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that choose and set up an extractor: name, count, size, and those of the method itself."""
     for option in (
@@ -66,15 +76,8 @@ def extractor_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="An option of the method itself, for instance contrast_threshold=0.01; repeatable. "
             "`tiepoints extractors NAME` lists them.",
         ),
-        click.option("--max-size", type=click.IntRange(min=1), help="Shrink images to this long edge in pixels first."),
-        click.option(
-            "-n",
-            "--max-keypoints",
-            type=click.IntRange(min=1),
-            default=2048,
-            show_default=True,
-            help="Max. number of keypoints, the best by score.",
-        ),
+        max_size_option,
+        max_keypoints_option("Max. number of keypoints, the best by score."),
         click.option(
             "-e",
             "--extractor",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..camera import Camera
-from ..errors import ImageError, InvalidInputError
+from ..errors import InvalidInputError
 from ..exif import gravity_from_exif
 from ..features import Features, Matches
 from ..files import PathLike
@@ -16,7 +15,7 @@ from ..storage import FeatureWriter, MatchWriter, TwoView, save_features, write_
 from ..storage.colmap_checks import CameraMode
 from .orientation import stored_camera, stored_features, stored_from_upright, stored_matrix
 from .photographs import Collection
-from .places import positions_of
+from .places import from_exif, positions_of
 from .running import Results
 from .stages import Verified
 
@@ -85,21 +84,9 @@ def export_colmap(
         _TwoViews(verified, photographs, views),
         camera_mode=camera_mode,
         positions=positions_of(photographs, images),
-        gravity=_gravity_of(photographs, images),
+        gravity=from_exif(photographs, images, gravity_from_exif),
     )
     return len(verified)
-
-
-def _gravity_of(photographs: Collection, names: Iterable[str]) -> dict[str, tuple[float, float, float]]:
-    """Where down is in the stored photographs, as far as EXIF says."""
-    found: dict[str, tuple[float, float, float]] = {}
-    for name in names:
-        if photographs[name].frame is None:
-            with suppress(ImageError):  # whoever reads the photograph itself names it
-                down = gravity_from_exif(photographs[name].path)
-                if down is not None:
-                    found[name] = down
-    return found
 
 
 class _Images(Mapping[str, tuple[Features, Camera]]):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +16,10 @@ from ..exif import Position, position_from_exif
 from .pairs import Pair
 from .photographs import Collection, natural_order
 
-__all__ = ["metric_points", "positions_of", "spatial"]
+__all__ = ["from_exif", "metric_points", "positions_of", "spatial"]
 
 Float64 = NDArray[np.float64]
+T = TypeVar("T")
 
 # The ellipsoid of WGS 84: half its larger axis in metres, and its flattening.
 _AXIS, _FLATTENING = 6_378_137.0, 1 / 298.257223563
@@ -38,13 +41,18 @@ def positions_of(photographs: Collection, names: Iterable[str] | None = None) ->
     >>> positions_of(Collection.from_folder("examples"))  # they do not say
     {}
     """
-    found: dict[str, Position] = {}
-    for name in photographs if names is None else names:
+    return from_exif(photographs, photographs if names is None else names, position_from_exif)
+
+
+def from_exif(photographs: Collection, names: Iterable[str], read: Callable[[Path], T | None]) -> dict[str, T]:
+    """What `read` finds in the EXIF data of photographs, where it finds something; a video's frames have none."""
+    found: dict[str, T] = {}
+    for name in names:
         if photographs[name].frame is None:
             with suppress(ImageError):  # whoever reads the photograph itself names it
-                position = position_from_exif(photographs[name].path)
-                if position is not None:
-                    found[name] = position
+                value = read(photographs[name].path)
+                if value is not None:
+                    found[name] = value
     return found
 
 

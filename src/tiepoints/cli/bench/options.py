@@ -17,6 +17,8 @@ from ..options import (
     ExtractorName,
     is_quiet,
     json_option,
+    max_keypoints_option,
+    max_size_option,
     output_option,
     print_json,
     quiet_option,
@@ -32,15 +34,8 @@ _REPORTS = (".json", ".csv", ".md", ".html")
 def methods_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The methods: `specs`, `max_keypoints`, `max_size`, which `make_methods` understands."""
     for option in (
-        click.option("--max-size", type=click.IntRange(min=1), help="Shrink images to this long edge in pixels first."),
-        click.option(
-            "-n",
-            "--max-keypoints",
-            type=click.IntRange(min=1),
-            default=2048,
-            show_default=True,
-            help="Max. number of keypoints of each image.",
-        ),
+        max_size_option,
+        max_keypoints_option("Max. number of keypoints of each image."),
         click.option(
             "-e",
             "--extractor",

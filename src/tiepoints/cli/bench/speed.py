@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ...threads import variables
-from ..options import ExtractorName, examples
+from ..options import ExtractorName, examples, max_keypoints_option
 from .options import check_reports, deliver, make_methods, progress_bar, report_options
 
 
@@ -49,14 +49,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
     help="A photograph, brought to each size.  [default: a synthetic texture]",
 )
 @click.option("--size", type=_Size(), default="640x480", show_default=True, help="Size of the first table.")
-@click.option(
-    "-n",
-    "--max-keypoints",
-    type=click.IntRange(min=1),
-    default=2048,
-    show_default=True,
-    help="Keypoints of the first table.",
-)
+@max_keypoints_option("Keypoints of the first table.")
 @click.option(
     "--sizes",
     type=_Size(),
