@@ -270,3 +270,24 @@ def test_the_features_of_an_image_are_loaded_once_for_its_pairs() -> None:
     assert recent.load(number) is not recent.load(number)  # what a step could change is loaded each time
     assert read.count("number") == 2
     assert pickle.loads(pickle.dumps(recent)).load(a) is not recent.load(a)  # another process begins with nothing
+
+
+def test_a_dropped_iterator_may_be_collected_in_its_own_thread() -> None:
+    """Python's garbage collector runs in whatever thread it comes to."""
+    go_on, ended = threading.Event(), threading.Event()
+    raised: list[BaseException] = []
+
+    def call(task: int, threads: int) -> int:
+        if task == 1:
+            go_on.wait()
+            try:
+                stream.close()  # type: ignore[attr-defined]
+            except BaseException as error:
+                raised.append(error)
+            ended.set()
+        return task
+
+    stream = Threads(2).map(call, [0, 1])
+    assert next(stream) == (0, 0)
+    go_on.set()
+    assert ended.wait(30) and raised == []

@@ -162,14 +162,18 @@ class Threads(Engine):
     ) -> Iterator[tuple[T, Any]]:
         """As `Engine.map`."""
         share = max(1, cores() // self.workers)
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="tiepoints-worker")
+        ours: set[int] = set()
+        pool = ThreadPoolExecutor(
+            self.workers, thread_name_prefix="tiepoints-worker", initializer=lambda: ours.add(threading.get_ident())
+        )
         try:
             yield from _bounded(
                 lambda task, alone: pool.submit(guarded, call, task, cores() if alone else share),
                 tasks, memory, self.workers, self.memory,
             )  # fmt: skip
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            # An iterator that is dropped half-way may be collected in one of its own threads, which cannot join itself.
+            pool.shutdown(wait=threading.get_ident() not in ours, cancel_futures=True)
 
 
 class Processes(Engine):
