@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="training needs the extra train")
 
-from tiepoints.training.light import Light, draw_light, jpeg, relit  # noqa: E402
-
-NOTHING = Light(None, None, None, None, None, None)
+from tiepoints.training.light import LIGHT_LOTS, draw_lights, jpeg, relit  # noqa: E402
 
 
 def images(texture: NDArray[np.uint8], count: int = 2) -> torch.Tensor:
@@ -28,35 +26,45 @@ def test_jpeg_is_what_a_library_makes(texture: NDArray[np.uint8], quality: int) 
     assert np.abs(ours - expected).mean() < 0.2 * changed
 
 
+def of(**changes: object) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """These changes of the first image."""
+    first = torch.zeros(1, dtype=torch.long)
+    return {name: (first, torch.from_numpy(np.array([value], np.float32))) for name, value in changes.items()}
+
+
+def silence(rows: torch.Tensor) -> torch.Tensor:
+    raise AssertionError("no noise was asked for")
+
+
 def test_only_what_was_drawn_changes_only_its_image(texture: NDArray[np.uint8]) -> None:
     kernel = np.zeros((9, 9), np.float32)
     kernel[4, 5] = 1
     noise = torch.randn(2, 96, 96, generator=torch.Generator().manual_seed(0))
     before = images(texture)
-    for light, expected in (
-        (NOTHING, before[0]),
-        (NOTHING._replace(gamma=2.0), before[0].clamp(1e-4, 1) ** 2),
-        (NOTHING._replace(contrast=(0.5, 0.1)), (before[0] - 0.5) * 0.5 + 0.6),
-        (NOTHING._replace(blur=kernel), torch.roll(before[0], -1, 1)),
-        (NOTHING._replace(noise=0.02), (before[0] + 0.02 * noise[0]).clamp(0, 1)),
+    for lights, expected in (
+        ({}, before[0]),
+        (of(gamma=2.0), before[0].clamp(1e-4, 1) ** 2),
+        (of(contrast=(0.5, 0.1)), (before[0] - 0.5) * 0.5 + 0.6),
+        (of(blur=kernel), torch.roll(before[0], -1, 1)),
+        (of(noise=0.02), (before[0] + 0.02 * noise[0]).clamp(0, 1)),
     ):
-        after = relit(images(texture), [light, NOTHING], noise)
+        after = relit(images(texture), lights, noise.__getitem__ if "noise" in lights else silence)
         torch.testing.assert_close(after[0, :, :-2], expected[:, :-2])
         assert torch.equal(after[1], before[1])
 
 
 def test_a_shadow_has_a_bright_and_a_dark_side() -> None:
-    light = NOTHING._replace(shadow=(0.0, 0.0, 3.0, 0.5))  # an edge from top to bottom, through the middle
-    after = relit(torch.full((1, 96, 96), 0.8), [light], torch.zeros(1, 96, 96))[0]
+    lights = of(shadow=(0.0, 0.0, 3.0, 0.5))  # an edge from top to bottom, through the middle
+    after = relit(torch.full((1, 96, 96), 0.8), lights, silence)[0]
     torch.testing.assert_close(after[:, 5], torch.full((96,), 0.8), atol=1e-3, rtol=0)
     torch.testing.assert_close(after[:, -5], torch.full((96,), 0.4), atol=1e-3, rtol=0)
 
 
 def test_light_is_drawn_as_often_as_it_says_and_blurs_keep_brightness() -> None:
-    drawn = [draw_light(1.0, np.random.default_rng(seed)) for seed in range(400)]
-    shares = [np.mean([getattr(light, name) is not None for light in drawn]) for name in Light._fields]
+    drawn = draw_lights(1.0, np.random.default_rng(0).random((400, LIGHT_LOTS)))
+    shares = [len(rows) / 400 for rows, _ in drawn]
     np.testing.assert_allclose(shares, [0.3, 0.5, 0.8, 0.4, 0.5, 0.25], atol=0.09)
-    for light in drawn:
-        if light.blur is not None:
-            assert light.blur.sum() == pytest.approx(1, abs=1e-5) and light.blur.min() >= 0
-    assert draw_light(0.0, np.random.default_rng(0)) == NOTHING
+    assert all(len(rows) == len(values) for rows, values in drawn)
+    np.testing.assert_allclose(drawn.blur[1].sum(axis=(1, 2)), 1, atol=1e-5)
+    assert drawn.blur[1].min() >= 0
+    assert all(len(rows) == 0 for rows, _ in draw_lights(0.0, np.zeros((5, LIGHT_LOTS))))

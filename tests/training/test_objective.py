@@ -24,7 +24,7 @@ def identity_batch(seed: int = 0) -> Batch:
     image = torch.rand(B, 1, S, S, generator=generator)
     y, x = torch.meshgrid(torch.arange(S), torch.arange(S), indexing="ij")
     grid = (torch.stack([x, y], dim=2).float() * (2 / (S - 1)) - 1).expand(B, S, S, 2)
-    view = View(np.eye(3)[None].repeat(B, 0), torch.device("cpu"))
+    view = View(torch.eye(3).repeat(B, 1, 1), torch.eye(3).repeat(B, 1, 1))
     valid = torch.ones(2 * B, S, S, dtype=torch.bool)
     return Batch(image.repeat(2, 1, 1, 1), grid, valid, torch.rand(B, lots_of(S), generator=generator), view, view)
 
@@ -35,7 +35,7 @@ def taught_batch(scores: int = 100) -> Batch:
     generator = torch.Generator().manual_seed(9)
     values = torch.nn.functional.normalize(torch.randn(2 * B, 20, D, generator=generator), dim=2)
     batch.places = Places(torch.rand(2 * B, 20, 2, generator=generator) * (S - 1), values, torch.ones(2 * B, 20))
-    batch.scores = ScoreMaps([torch.full((S, S), scores, dtype=torch.uint8)] * 2 * B, [(0, 0, S, S)] * 2 * B)
+    batch.scores = ScoreMaps(torch.full((2 * B, S, S), scores, dtype=torch.uint8))
     return batch
 
 
@@ -160,7 +160,7 @@ def test_what_anchors_out_of_sight_meet_is_no_negative() -> None:
         def from_photo(self, points: torch.Tensor) -> torch.Tensor:
             return torch.where((points < 4).all(dim=2, keepdim=True), points, 4 * 9 + 1.5)
 
-    batch.b = Squeezed(np.eye(3)[None].repeat(B, 0), torch.device("cpu"))
+    batch.b = Squeezed(torch.eye(3).repeat(B, 1, 1), torch.eye(3).repeat(B, 1, 1))
     own, of_a, of_b = torch.eye(3)[:, :, None, None]
     described_a, described_b = (x.repeat(B, 1, S // 4, S // 4) for x in (of_a, of_b))
     for described in (described_a, described_b):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,9 +15,10 @@ torch = pytest.importorskip("torch", reason="training needs the extra train")
 from torch.nn import functional as F  # noqa: E402
 
 from tiepoints.training.cache import ArrayCache  # noqa: E402
+from tiepoints.training.chance import normal, streams, uniform, uniforms  # noqa: E402
 from tiepoints.training.pairs import Batch, Pairs, static_groups  # noqa: E402
-from tiepoints.training.photographs import Photographs, prepare  # noqa: E402
-from tiepoints.training.warps import Warps, draw_views, homography_from_square  # noqa: E402
+from tiepoints.training.photographs import Photographs, Resident, prepare  # noqa: E402
+from tiepoints.training.warps import VIEW_LOTS, Warps, draw_views, homography_from_square  # noqa: E402
 
 CPU = torch.device("cpu")
 S = 96
@@ -116,13 +118,13 @@ def test_two_photographs_of_a_static_camera_are_a_pair(tmp_path: Path) -> None:
     batch = pairs.batch(range(12))
     a, b = batch.images[:, 0].chunk(2)
     seen = F.grid_sample(b[:, None], batch.grid, align_corners=True)[:, 0]
-    both = [pairs._plan(n).photographs for n in range(12)]
+    both = [tuple(some) for some in pairs.plan(range(12)).photographs.tolist()]
     assert {(0, 1), (1, 0)} == set(both)
     for n, (one, _) in enumerate(both):
         dark, bright = (seen[n], a[n]) if one == 0 else (a[n], seen[n])
         assert ((2 * dark - bright).abs() * batch.valid[n]).max() < 0.06
     shared = Pairs(photographs, Warps(size=S), 0, static=groups, real=0.25)
-    real = [len(set(shared._plan(n).photographs)) == 2 for n in range(200)]
+    real = [len(set(both)) == 2 for both in shared.plan(range(200)).photographs.tolist()]
     assert 0.15 < np.mean(real) < 0.35
 
 
@@ -136,9 +138,41 @@ def test_a_homography_from_a_square_in_closed_form() -> None:
 
 
 def test_views_keep_to_their_ranges_and_share_a_part() -> None:
-    warps = Warps(size=192, scale=2.0)
-    for seed in range(40):
-        drawn = draw_views(640, 480, warps, np.random.default_rng(seed))
-        assert 1 / 2.001 < drawn.spans[0] / drawn.spans[1] < 2.001
-        middle = drawn.photo_from_view @ np.array([95.5, 95.5, 1])
-        assert ((middle[:, :2] / middle[:, 2:] > 0) & (middle[:, :2] / middle[:, 2:] < [640, 480])).all()
+    warps, sizes = Warps(size=192, scale=2.0), np.array([[640.0, 480.0]]).repeat(200, 0)
+    drawn = draw_views(sizes, warps, np.random.default_rng(0).random((200, VIEW_LOTS)))
+    ratio = drawn.spans[:, 0] / drawn.spans[:, 1]
+    assert 1 / 2.001 < ratio.min() < 0.6 and 1.6 < ratio.max() < 2.001
+    middle = drawn.photo_from_view @ np.array([95.5, 95.5, 1])
+    middle = middle[..., :2] / middle[..., 2:]
+    assert ((middle > 0) & (middle < [640, 480])).all()
+
+
+def test_a_stack_on_the_device_gives_the_same_pairs(tmp_path: Path) -> None:
+    """What lies on a device as a whole, and what is read photograph by photograph."""
+    rng = np.random.default_rng(0)
+    images = [
+        cv2.GaussianBlur(rng.integers(0, 255, (h, w, 3)).astype(np.uint8), (0, 0), 3)
+        for h, w in ((201, 333), (333, 200), (640, 640))
+    ]
+    one, other = pictures(tmp_path, *images), pictures(tmp_path, *images)
+    other.resident = Resident(CPU, room=2**30)
+    assert one.stacked() is None and other.stacked() is not None
+    warps = Warps(size=S, photometric=0, bend=0.5, strong=0.5)
+    for number in range(0, 48, 12):
+        single, stacked = (Pairs(some, warps, 0).batch(range(number, number + 12)) for some in (one, other))
+        assert torch.equal(single.valid, stacked.valid) and torch.equal(single.lots, stacked.lots)
+        # a part is halved from its own first pixel, a photograph from its own
+        assert (single.images - stacked.images).abs().max() < 0.02
+
+
+def test_chance_is_the_same_in_numpy_and_torch_and_of_its_distribution() -> None:
+    stream = streams(7, [0, 1, 2**40])
+    assert len(set(stream.tolist())) == 3 and stream[1] == streams(7, [1])[0] != streams(8, [1])[0]
+    numbers = uniforms(stream, 50_000)
+    np.testing.assert_array_equal(uniform(torch.from_numpy(stream), 40_000, 10_000).numpy(), numbers[:, 10_000:])
+    assert abs(np.corrcoef(numbers)[np.triu_indices(3, 1)]).max() < 0.02
+    histogram = np.array([np.histogram(row, 20, (0, 1))[0] for row in numbers])
+    assert (abs(histogram - 2500) < 5 * 50).all()
+    drawn = normal(torch.from_numpy(stream), 50_001)
+    assert drawn.shape == (3, 50_001) and drawn.mean(1).abs().max() < 0.02
+    assert (drawn.std(1) - 1).abs().max() < 0.02 and ((drawn.abs() < 1).float().mean(1) - 0.6827).abs().max() < 0.01

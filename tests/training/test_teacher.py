@@ -16,7 +16,7 @@ from tiepoints.training import teacher  # noqa: E402
 from tiepoints.training.cache import ArrayCache  # noqa: E402
 from tiepoints.training.distributed import World  # noqa: E402
 from tiepoints.training.pairs import Pairs  # noqa: E402
-from tiepoints.training.photographs import Photographs, prepare  # noqa: E402
+from tiepoints.training.photographs import Photographs, Resident, prepare  # noqa: E402
 from tiepoints.training.teacher import Lessons, Teacher, principal_directions, study  # noqa: E402
 from tiepoints.training.warps import Warps  # noqa: E402
 
@@ -82,10 +82,10 @@ def test_values_and_scores_are_those_of_what_the_crop_shows(learned: tuple[Photo
     assert ((at > 3) & (at < size - 4))[counted > 0].all()
     for view, rows in batch.halves():
         photo = view.to_photo(at[rows])
+        plan = pairs.plan(range(count))
         for n in range(count):
-            plan = pairs._plan(n)
-            image = photographs[plan.photographs[0]].permute(1, 2, 0).numpy()
-            if plan.mirrored:
+            image = photographs[int(plan.photographs[n, 0])].permute(1, 2, 0).numpy()
+            if plan.mirrored[n]:
                 image = image[:, ::-1]
             dense = blurred.teacher.look(image)
             expected = dense.describe([photo[n]])[0]
@@ -95,6 +95,22 @@ def test_values_and_scores_are_those_of_what_the_crop_shows(learned: tuple[Photo
             limit = torch.tensor([image.shape[1] - 1, image.shape[0] - 1])
             scores = F.grid_sample(peaks, (photo[n] / limit * 2 - 1)[None, None], align_corners=True)[0, 0, 0]
             assert (batch.scores.at(torch.cat([photo, photo]))[rows][n] - scores)[used].abs().max() < 6e-3
+
+
+def test_lessons_that_lie_on_the_device_are_the_same(learned: tuple[Photographs, Lessons, Blurred]) -> None:
+    photographs, lessons, _ = learned
+    warps = Warps(size=96, bend=0.5)
+    one = Pairs(photographs, warps, 3, lessons, places=50).batch(range(8))
+    there = photographs.chosen(photographs.paths)
+    there.resident = Resident(CPU, room=2**30)
+    pairs = Pairs(there, warps, 3, Lessons(there, lessons.keys, lessons.basis), places=50)
+    assert pairs._taught is not None
+    other = pairs.batch(range(8))
+    assert one.places is not None and other.places is not None and one.scores is not None and other.scores is not None
+    assert torch.equal(one.places.at, other.places.at) and torch.equal(one.places.counted, other.places.counted)
+    torch.testing.assert_close(one.places.values, other.places.values, atol=1e-3, rtol=0)
+    points = torch.cat([view.to_photo(torch.rand(8, 40, 2) * 95) for view, _ in one.halves()])
+    torch.testing.assert_close(one.scores.at(points), other.scores.at(points))
 
 
 def test_directions_keep_what_lies_on_a_plane_and_are_orthonormal(

@@ -5,7 +5,7 @@ All in torch, each only on those images of a batch that have it. Every range is 
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -15,10 +15,25 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Light", "draw_light", "jpeg", "relit"]
+__all__ = ["LIGHT_LOTS", "Lights", "draw_lights", "jpeg", "relit"]
+
+Rows = NDArray[np.int64]
+Values = NDArray[np.float32]
 
 _REACH = 4  # pixels: of the blurs
 _HARD = 0.12  # share of the images that are much darker or brighter and noisier
+
+
+class Lights(NamedTuple):
+    """What is done to some of n images: of each change which images have it (m,), and its values there."""
+
+    shadow: tuple[Rows, Values]  # (m, 4): angle, offset as a share of the edge, width in pixels, strength
+    gamma: tuple[Rows, Values]  # (m,)
+    contrast: tuple[Rows, Values]  # (m, 2): factor, offset
+    blur: tuple[Rows, Values]  # (m, 9, 9): kernels
+    noise: tuple[Rows, Values]  # (m,): standard deviation
+    quality: tuple[Rows, Values]  # (m,): of JPEG
+
 
 #: Luminance quantisation of JPEG at quality 50 (ITU-T T.81, table K.1).
 _QUANTISATION = (
@@ -28,88 +43,79 @@ _QUANTISATION = (
 )  # fmt: skip
 
 
-class Light(NamedTuple):
-    """What is done to one image; None where that is not done."""
-
-    shadow: tuple[float, float, float, float] | None  # angle, offset as a share of the edge, width in pixels, strength
-    gamma: float | None
-    contrast: tuple[float, float] | None  # factor, offset
-    blur: NDArray[np.float32] | None  # (9, 9) kernel
-    noise: float | None  # standard deviation
-    quality: float | None  # of JPEG
+#: Numbers of [0, 1) from which the light of an image is drawn.
+LIGHT_LOTS = 19
 
 
-def draw_light(strength: float, rng: np.random.Generator) -> Light:
-    """Shadow, gamma, contrast and brightness, blur, noise and JPEG, each with its own chance."""
-    if strength <= 0:
-        return Light(None, None, None, None, None, None)
-    chance = rng.random(6) < np.array([0.3, 0.5, 0.8, 0.4, 0.5, 0.25]) * min(strength, 1)
-    u = rng.random(13)
-    more = strength * (2 if u[0] < _HARD else 1)
-    return Light(
-        (2 * np.pi * u[1], 0.8 * u[2] - 0.4, 2 + 38 * u[3], 1.1 * u[4] - 0.4) if chance[0] else None,
-        math.exp((1.4 * u[5] - 0.7) * more) if chance[1] else None,
-        (math.exp((0.9 * u[6] - 0.5) * more), (0.3 * u[7] - 0.15) * strength) if chance[2] else None,
-        _kernel(u[8:11], strength) if chance[3] else None,
-        0.04 * u[11] * more if chance[4] else None,
-        20 + 70 * u[12] if chance[5] else None,
+def draw_lights(strength: float, lots: NDArray[np.float64]) -> Lights:
+    """Shadow, gamma, contrast and brightness, blur, noise and JPEG of n images, each with its own chance.
+
+    Parameters
+    ----------
+    strength : float
+    lots : (n, LIGHT_LOTS)
+        In [0, 1).
+    """
+    chance = lots[:, :6] < np.array([0.3, 0.5, 0.8, 0.4, 0.5, 0.25]) * np.clip(strength, 0, 1)
+    u = lots[:, 6:].T
+    more = strength * np.where(u[0] < _HARD, 2, 1)
+    drawn = (
+        np.stack([2 * np.pi * u[1], 0.8 * u[2] - 0.4, 2 + 38 * u[3], 1.1 * u[4] - 0.4], axis=1),
+        np.exp((1.4 * u[5] - 0.7) * more),
+        np.stack([np.exp((0.9 * u[6] - 0.5) * more), (0.3 * u[7] - 0.15) * strength], axis=1),
+        u[8:11].T,
+        0.04 * u[11] * more,
+        20 + 70 * u[12],
     )
+    rows = [np.flatnonzero(there) for there in chance.T]
+    values = [np.asarray(some[which], np.float32) for some, which in zip(drawn, rows, strict=True)]
+    values[3] = _kernels(drawn[3][rows[3]], strength)
+    return Lights(*zip(rows, values, strict=True))
 
 
-def _kernel(u: NDArray[np.float64], strength: float) -> NDArray[np.float32]:
-    """Out of focus, or moved in a straight line during the exposure: (9, 9), sums up to 1."""
+def _kernels(u: NDArray[np.float64], strength: float) -> NDArray[np.float32]:
+    """Out of focus, or moved in a straight line during the exposure: (n, 9, 9) that sum up to 1, from lots (n, 3)."""
     offset = np.arange(-_REACH, _REACH + 1)
-    if u[0] < 0.6:
-        along = np.exp(-(offset**2) / (2 * ((0.3 + 1.3 * u[1]) * strength) ** 2 + 1e-6))
-        kernel = np.outer(along, along)
-    else:
-        t = np.linspace(-0.5, 0.5, 17) * (1 + 5 * u[1]) * min(strength, 1.5)
-        x, y = t * np.cos(np.pi * u[2]), t * np.sin(np.pi * u[2])
-        kernel = np.einsum("ty,tx->yx", *(np.maximum(1 - abs(p[:, None] - offset), 0) for p in (y, x)))
-    return np.asarray(kernel / kernel.sum(), np.float32)
+    along = np.exp(-(offset**2) / (2 * ((0.3 + 1.3 * u[:, 1:2]) * strength) ** 2 + 1e-6))
+    out_of_focus = along[:, :, None] * along[:, None]
+    t = np.linspace(-0.5, 0.5, 17) * (1 + 5 * u[:, 1:2]) * min(strength, 1.5)
+    x, y = t * np.cos(np.pi * u[:, 2:]), t * np.sin(np.pi * u[:, 2:])
+    moved = np.einsum("nty,ntx->nyx", *(np.maximum(1 - abs(p[..., None] - offset), 0) for p in (y, x)))
+    kernels = np.where(u[:, 0, None, None] < 0.6, out_of_focus, moved)
+    return np.asarray(kernels / kernels.sum(axis=(1, 2), keepdims=True), np.float32)
 
 
-def relit(images: Tensor, lights: list[Light], noise: Tensor) -> Tensor:
+def relit(images: Tensor, lights: Mapping[str, tuple[Tensor, Tensor]], noise: Callable[[Tensor], Tensor]) -> Tensor:
     """Change images (n, S, S) in [0, 1], in this order: shadow, gamma, contrast, blur, noise, JPEG.
 
     Parameters
     ----------
     images : (n, S, S)
         Changed in place.
-    lights : list of Light
-        One for each image.
-    noise : (n, S, S)
-        Normally distributed.
+    lights : mapping
+        By the names of `Lights`' fields: which images (m,), and their values; what no image has may be missing.
+    noise : callable
+        Normally distributed numbers (m, S, S) of these images (m,).
     """
-    device = images.device
-
-    def of(field: str) -> tuple[Tensor, Tensor] | None:
-        """Which images have it, and their values."""
-        rows = [i for i, light in enumerate(lights) if getattr(light, field) is not None]
-        if not rows:
-            return None
-        values = np.array([getattr(lights[i], field) for i in rows], np.float32)
-        return torch.tensor(rows).to(device), torch.from_numpy(values).to(device)
-
-    if found := of("shadow"):
+    if found := lights.get("shadow"):
         rows, values = found
         images[rows] *= _shadow(values, images.shape[-1])
-    if found := of("gamma"):
+    if found := lights.get("gamma"):
         rows, values = found
         images[rows] = images[rows].clamp(1e-4, 1) ** values[:, None, None]
-    if found := of("contrast"):
+    if found := lights.get("contrast"):
         rows, values = found
         factor, offset = values[:, 0, None, None], values[:, 1, None, None]
         images[rows] = (images[rows] - 0.5) * factor + (0.5 + offset)
-    if found := of("blur"):
+    if found := lights.get("blur"):
         rows, kernels = found
         padded = F.pad(images[rows][None], (_REACH,) * 4, mode="reflect")
         images[rows] = F.conv2d(padded, kernels[:, None], groups=len(rows))[0]
-    if found := of("noise"):
+    if found := lights.get("noise"):
         rows, values = found
-        images[rows] += noise[rows] * values[:, None, None]
+        images[rows] += noise(rows) * values[:, None, None]
     images.clamp_(0, 1)
-    if found := of("quality"):
+    if found := lights.get("quality"):
         rows, values = found
         images[rows] = jpeg(images[rows], values)
     return images

@@ -333,6 +333,7 @@ def _grid(described: Tensor) -> tuple[Tensor, Tensor]:
 def sample(described: Tensor, at: Tensor) -> Tensor:
     """Unit descriptors (B, N, D) at image pixels [x, y] (B, N, 2): the map's pixel i is centred on 4 i + 1.5."""
     height, width = described.shape[-2:]
-    grid = ((at + 0.5) / CELL / at.new_tensor([width, height]) * 2 - 1)[:, :, None]
+    x, y = at.unbind(2)
+    grid = torch.stack([(x + 0.5) * (2 / CELL / width) - 1, (y + 0.5) * (2 / CELL / height) - 1], dim=2)[:, :, None]
     sampled = F.grid_sample(described, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return F.normalize(sampled[..., 0].transpose(1, 2), dim=2)

@@ -3,8 +3,9 @@
 A pair may also show two photographs that a camera took from one place at different times, or two of one scene from
 different places, of which only single points correspond.
 
-Pair number n is the same, but for rounding, whenever and in whichever batch it is made: all its chance comes from
-(seed, n). Its few numbers are drawn on the CPU; its pixels are made in torch on the device that the network is on.
+Pair number n is the same, but for rounding, whenever, in whichever batch and on whichever device it is made: all its
+chance comes from (seed, n). A batch's few numbers are drawn on the CPU, and sent in one piece; its pixels are made in
+torch on the device that the network is on, where nothing waits for the CPU.
 """
 
 from __future__ import annotations
@@ -13,25 +14,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from .light import Light, draw_light, relit
+from .chance import normal, streams, uniform, uniforms
+from .light import LIGHT_LOTS, Lights, draw_lights, relit
 from .photographs import Photographs
-from .places import Places, ScoreMaps, choose_places
+from .places import FAR, Box, Places, ScoreMaps, choose_places, padded, taught_by
 from .scenes import Shared
+from .send import send
 from .teacher import Lessons
-from .warps import Bend, Bends, Drawn, View, Warps, centred, draw_bend, draw_views
+from .warps import BEND_LOTS, VIEW_LOTS, Bends, Drawn, View, Warps, centred, draw_bends, draw_views
 
-__all__ = ["Batch", "Pairs", "lots_of", "static_groups"]
+__all__ = ["Batch", "Correspondences", "Pairs", "Plan", "lots_of", "static_groups"]
 
 #: ours: from this many photograph pixels to a crop's pixel on, the photograph is halved first, against aliasing.
 _HALVED = 1.5
-_GREY = (4.0, 8.0, 3.0)  # ours: of the Dirichlet distribution of the three channels' shares; its mean is near the luma
+_GREY = (4, 8, 3)  # ours: of the Dirichlet distribution of the three channels' shares; its mean is near the luma
 
 
 _SHARED = 256  # ours: at most so many shared points a pair
@@ -72,17 +76,27 @@ class Batch:
         return (self.a, slice(None, len(self))), (self.b, slice(len(self), None))
 
 
-class _Plan(NamedTuple):
-    """One pair before any pixel is touched."""
+class Plan(NamedTuple):
+    """B pairs before any pixel is touched."""
 
-    photographs: tuple[int, int]  # of a and of b
-    mirrored: bool
+    photographs: NDArray[np.int64]  # (B, 2) of a and of b
+    mirrored: NDArray[np.bool_]  # (B,)
     drawn: Drawn
-    bend: Bend | None
-    grey: tuple[np.ndarray, np.ndarray]
-    lights: tuple[Light, Light]
-    seed: int
-    points: np.ndarray | None = None  # (N, 2, 2) that the two photographs share, in their pixels
+    bent: NDArray[np.int64]  # (n,) which pairs are bent,
+    bends: dict[str, NDArray[np.float32]]  # and how
+    grey: NDArray[np.float32]  # (2 B, 3) shares of the channels, of all images a, then of all images b
+    lights: Lights  # of as many
+    streams: NDArray[np.int64]  # (B,) the chance of everything else
+    points: list[NDArray[np.float64] | None]  # (N, 2, 2) that the two photographs share, in their pixels
+
+
+# Where each part of a pair's chance begins among its stream's numbers.
+_REAL, _MIRROR, _BENT, _VIEWS = 0, 4, 5, 6
+_BENDS = _VIEWS + VIEW_LOTS
+_GREYS = _BENDS + BEND_LOTS
+_LIGHTS = _GREYS + 2 * sum(_GREY)
+_REST = _LIGHTS + 2 * LIGHT_LOTS
+_OTHER_STREAM = 0x3C6EF372FE94F82B  # what leads from a pair's stream to those of its images' noise
 
 
 def lots_of(size: int) -> int:
@@ -130,11 +144,12 @@ class Pairs:
         self.lessons, self.places = lessons, places
         self.static, self.views, self.real = static, views, real if static or views else 0.0
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
-        self._generator = torch.Generator(photographs.device)
+        self._stack = photographs.stacked()
+        self._taught = lessons.stacked() if lessons is not None and self._stack is not None else None
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """The pairs with these numbers."""
-        return self._made([self._plan(number) for number in numbers])
+        return self._made(self.plan(numbers))
 
     def _photograph(self, number: int) -> int:
         round_, place = divmod(number, len(self.photographs))
@@ -142,81 +157,97 @@ class Pairs:
             self._order = round_, np.random.default_rng((self.seed, 0, round_)).permutation(len(self.photographs))
         return int(self._order[1][place])
 
-    def _plan(self, number: int) -> _Plan:
-        rng = np.random.default_rng((self.seed, 1, number))
-        one = other = self._photograph(number)
-        shared = None
-        if self.real and rng.random() < self.real:
-            if self.views and (not self.static or rng.random() < 0.5):
-                shared = self.views[int(rng.integers(len(self.views)))]
-                one, other = shared.photographs
-            else:
-                group = self.static[int(rng.integers(len(self.static)))]
-                one, other = (int(n) for n in rng.choice(group, 2, replace=False))
-        sizes = np.array([self.photographs[n].shape[:0:-1] for n in (one, other)])  # (2, 2) width, height
-        warps = self.warps
-        mirrored = bool(rng.random() < 0.5)  # mirrored photographs are photographs too
-        points = None
-        if shared is None:
-            drawn = draw_views(int(sizes[0, 0]), int(sizes[0, 1]), warps, rng)
-        else:
-            points = shared.points() * sizes - 0.5
-            if mirrored:
-                points[..., 0] = sizes[:, 0] - 1 - points[..., 0]
-            drawn, points = self._around(points, sizes, rng)
-        bend = draw_bend(warps.size, rng) if rng.random() < warps.bend else None
-        # Grey as different filters and sensors would see the same colours.
-        grey = rng.dirichlet(_GREY), rng.dirichlet(_GREY)
-        lights = draw_light(warps.photometric, rng), draw_light(warps.photometric, rng)
-        return _Plan((one, other), mirrored, drawn, bend, grey, lights, int(rng.integers(2**62)), points)
+    def plan(self, numbers: Sequence[int]) -> Plan:
+        """What the pairs with these numbers will be."""
+        warps, count = self.warps, len(numbers)
+        chance = streams(self.seed, numbers)
+        u = uniforms(chance, _REST)
+        photographs = np.array([[self._photograph(number)] * 2 for number in numbers])
+        shared = [
+            self._real(row, photographs) if row[0] < self.real else None
+            for row, photographs in zip(u, photographs, strict=True)
+        ]
+        sizes = np.array([[self.photographs.size(int(n)) for n in both] for both in photographs], np.float64)
+        mirrored = u[:, _MIRROR] < 0.5  # mirrored photographs are photographs too
+        drawn = draw_views(sizes[:, 0], warps, u[:, _VIEWS:_BENDS])
+        points: list[NDArray[np.float64] | None] = [None] * count
+        for row, found in enumerate(shared):
+            if found is not None:
+                at = found.points() * sizes[row] - 0.5
+                if mirrored[row]:
+                    at[..., 0] = sizes[row, :, 0] - 1 - at[..., 0]
+                rng = np.random.default_rng((self.seed, 1, numbers[row]))
+                drawn.photo_from_view[row], drawn.spans[row], points[row] = self._around(at, sizes[row], rng)
+        bent = np.flatnonzero(u[:, _BENT] < warps.bend)
+        of_images = [np.concatenate(np.split(u[:, a:b], 2, axis=1)) for a, b in ((_GREYS, _LIGHTS), (_LIGHTS, _REST))]
+        # Grey as different filters and sensors would see the same colours. The shares of a Dirichlet distribution are
+        # those of gamma distributed numbers, and these are sums of exponentially distributed ones.
+        parts = np.add.reduceat(-np.log1p(-of_images[0]), np.cumsum((0, *_GREY[:-1])), axis=1)
+        grey = np.asarray(parts / parts.sum(axis=1, keepdims=True), np.float32)
+        lights = draw_lights(warps.photometric, of_images[1])
+        bends = draw_bends(warps.size, u[bent, _BENDS:_GREYS])
+        return Plan(photographs, mirrored, drawn, bent, bends, grey, lights, chance, points)
 
-    def _around(self, points: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> tuple[Drawn, np.ndarray]:
+    def _real(self, u: NDArray[np.float64], photographs: NDArray[np.int64]) -> Shared | None:
+        """Two photographs, by chance, in the place of one twice; what they share, if that is known at points only."""
+        if self.views and (not self.static or u[1] < 0.5):
+            shared = self.views[int(u[2] * len(self.views))]
+            photographs[:] = shared.photographs
+            return shared
+        group = self.static[int(u[2] * len(self.static))]
+        one, other = divmod(int(u[3] * len(group) * (len(group) - 1)), len(group) - 1)
+        photographs[:] = group[one], group[other + (other >= one)]
+        return None
+
+    def _around(
+        self, points: NDArray[np.float64], sizes: NDArray[np.float64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Two crops near one of the shared points (N, 2, 2), warped as others are, and some of those in both.
 
         Of a few draws, the first whose crops share enough points, else the one that shares most.
         """
         size, most = self.warps.size, -1
-        width, height = sizes.min(axis=0).tolist()
-        for _ in range(_DRAWS):
-            views = draw_views(width, height, self.warps, rng)
-            beside = rng.uniform(-0.15, 0.15, (2, 2)) * size * views.spans[:, None]
-            views = centred(views, points[rng.integers(len(points))] + beside, size)
-            back = np.linalg.inv(views.photo_from_view)
+        smaller = sizes.min(axis=0)[None].repeat(_DRAWS, 0)
+        drawn = draw_views(smaller, self.warps, rng.random((_DRAWS, VIEW_LOTS)))
+        for views, spans in zip(*drawn, strict=True):
+            beside = rng.uniform(-0.15, 0.15, (2, 2)) * size * spans[:, None]
+            moved = centred(views, points[rng.integers(len(points))] + beside, size)
+            back = np.linalg.inv(moved)
             at = np.einsum("vij,nvj->nvi", back[..., :2], points) + back[..., 2]
             at = at[..., :2] / at[..., 2:]
             inside = np.flatnonzero(((at > _EDGE) & (at < size - 1 - _EDGE)).all(axis=(1, 2)))
             if len(inside) > most:
-                most, best = len(inside), (views, inside)
+                most, best = len(inside), (moved, spans, inside)
             if most >= _ENOUGH:
                 break
-        drawn, inside = best
-        return drawn, points[rng.permutation(inside)[:_SHARED]]
+        moved, spans, inside = best
+        return moved, spans, points[rng.permutation(inside)[:_SHARED]]
 
-    def _made(self, plans: list[_Plan]) -> Batch:
-        device, size, count = self.photographs.device, self.warps.size, len(plans)
-        photographs = [self.photographs[plan.photographs[view]] for view in (0, 1) for plan in plans]
-        limits = torch.tensor([[p.shape[2] - 1, p.shape[1] - 1] for p in photographs], dtype=torch.float32).to(device)
-        bent = {i: plan.bend for i, plan in enumerate(plans) if plan.bend is not None}
-        bends = Bends(list(bent), list(bent.values()), device) if bent else None
-        homographies = np.stack([plan.drawn.photo_from_view for plan in plans])  # (B, 2, 3, 3)
-        a, b = View(homographies[:, 0], device), View(homographies[:, 1], device, bends)
+    def _made(self, plan: Plan) -> Batch:
+        device, size, count = self.photographs.device, self.warps.size, len(plan.streams)
+        boxes = [] if self._stack is not None else self._boxes(plan)
+        sent = send(self._numbers(plan, boxes), device)
+        bends = Bends(*(sent[name] for name in ("bent", "amplitude", "frequency", "phase"))) if len(plan.bent) else None
+        a, b = (View(sent["there"][:, v], sent["back"][:, v], bends if v else None) for v in (0, 1))
 
         pixels = _pixels(size, device).expand(count, -1, -1)
         at = torch.cat([a.planes_to_photo(pixels), b.planes_to_photo(pixels)])  # (2 B, 2, S S)
-        middle = limits[..., None] / 2
+        middle = sent["limits"][..., None] / 2
         shown = ((at - middle).abs_() <= middle).all(dim=1)  # in the photograph
         grid = b.planes_from_photo(at[:count]).mul_(2 / (size - 1)).sub_(1)
-        known = self._correspondences(plans, a, b) if any(plan.points is not None for plan in plans) else None
+        known = self._correspondences(sent, a, b) if "known" in sent else None
         both = (grid.abs() <= 1).all(dim=1)
         if known is not None:
             both |= known.sparse[:, None]
             grid = torch.where(known.sparse[:, None, None], pixels * (2 / (size - 1)) - 1, grid)
         shown[:count] &= both
 
-        boxes = [_box(plan, n // count, size, photographs[n]) for n, plan in enumerate(plans * 2)]
-        images = _crops(photographs, plans * 2, boxes, at.view(2 * count, 2, size, size))
-        lots, noise = self._chances(plans, device)
-        images = relit(images, [plan.lights[view] for view in (0, 1) for plan in plans], noise)
+        at = at.view(2 * count, 2, size, size)
+        images = self._crops(plan, boxes, sent, at)
+        lights = {name: (sent[name], sent[f"{name}.values"]) for name in Lights._fields if name in sent}
+        images = relit(images, lights, lambda rows: normal(sent["noises"][rows], size * size).view(-1, size, size))
+        lessons, most = self.lessons, 0 if self.lessons is None else self.lessons.most
+        lots = uniform(sent["streams"], lots_of(size) + 2 * most, _REST)
         batch = Batch(
             images[:, None],
             grid.view(count, 2, size, size).permute(0, 2, 3, 1),
@@ -226,42 +257,114 @@ class Pairs:
             b,
             points=known,
         )
-        if self.lessons is not None:
-            taught = [self.lessons[plan.photographs[view], plan.mirrored] for view in (0, 1) for plan in plans]
-            batch.places = choose_places(taught, a, b, size, self.places, lots[:, lots_of(size) :])
-            batch.scores = ScoreMaps([lesson.scores for lesson in taught], boxes)
+        if lessons is not None:
+            if self._taught is not None:
+                taught = self._taught(sent["lessons"])
+            else:
+                mirrored = plan.mirrored.tolist() * 2
+                numbers = plan.photographs.T.ravel().tolist()
+                taught = taught_by([lessons[which] for which in zip(numbers, mirrored, strict=True)], boxes)
+            chance = torch.cat(lots[:, lots_of(size) :].chunk(2, dim=1))
+            batch.places = choose_places(taught, a, b, size, self.places, chance)
+            batch.scores = taught.scores
         return batch
 
-    def _correspondences(self, plans: list[_Plan], a: View, b: View) -> Correspondences:
-        """The shared points of the pairs in the crops."""
-        size, device = self.warps.size, self.photographs.device
-        known = np.full((len(plans), _SHARED, 2, 2), -1e4, np.float32)  # far outside
-        for row, plan in enumerate(plans):
-            if plan.points is not None:
-                known[row, : len(plan.points)] = plan.points
-        sparse = torch.tensor([plan.points is not None for plan in plans]).to(device)
-        photo = torch.from_numpy(known).to(device)
-        at = torch.stack([a.from_photo(photo[:, :, 0]), b.from_photo(photo[:, :, 1])], dim=2)
-        there = (
-            torch.arange(_SHARED, device=device)
-            < torch.tensor([0 if plan.points is None else len(plan.points) for plan in plans]).to(device)[:, None]
-        )
-        inside = ((at >= 0) & (at <= size - 1)).all(dim=3).all(dim=2)  # a bend may have moved them
-        return Correspondences(sparse, at, (inside & there).float())
+    def _numbers(self, plan: Plan, boxes: list[Box]) -> dict[str, NDArray[Any]]:
+        """All that the device has to know."""
+        numbers = plan.photographs.T.ravel()
+        sizes = np.array([self.photographs.size(n) for n in numbers.tolist()], np.float32)
+        views = plan.drawn.photo_from_view
+        noises = np.concatenate([plan.streams, ~plan.streams]) ^ _OTHER_STREAM
+        arrays: dict[str, NDArray[Any]] = {
+            "there": views.astype(np.float32),
+            "back": np.linalg.inv(views).astype(np.float32),
+            "limits": sizes - 1,
+            "grey": plan.grey / 255,
+            "frames": _frames(plan, sizes, boxes),
+            "streams": plan.streams,
+            "noises": noises,
+            "photographs": numbers,
+            "lessons": 2 * numbers + np.tile(plan.mirrored, 2),
+        }
+        if len(plan.bent):
+            arrays |= {"bent": plan.bent} | plan.bends
+        halved = np.flatnonzero(_halved(plan))
+        if len(halved):
+            arrays["halved"] = halved
+        for name, (rows, values) in plan.lights._asdict().items():
+            if len(rows):
+                arrays |= {name: rows, f"{name}.values": values}
+        if any(points is not None for points in plan.points):
+            known = np.full((len(plan.points), _SHARED, 2, 2), FAR, np.float32)
+            there = np.zeros((len(plan.points), _SHARED), bool)
+            for row, points in enumerate(plan.points):
+                if points is not None:
+                    known[row, : len(points)], there[row, : len(points)] = points, True
+            sparse = np.array([points is not None for points in plan.points])
+            arrays |= {"known": known, "known.there": there, "sparse": sparse}
+        return arrays
 
-    def _chances(self, plans: list[_Plan], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Lots in [0, 1) (B, L) and normally distributed noise (2 B, S, S), each pair's from its own seed."""
+    def _correspondences(self, sent: dict[str, Tensor], a: View, b: View) -> Correspondences:
+        """The shared points of the pairs in the crops."""
+        photo = sent["known"]
+        at = torch.stack([a.from_photo(photo[:, :, 0]), b.from_photo(photo[:, :, 1])], dim=2)
+        # a bend may have moved them
+        inside = ((at >= 0) & (at <= self.warps.size - 1)).all(dim=3).all(dim=2)
+        return Correspondences(sent["sparse"], at, (inside & sent["known.there"]).float())
+
+    def _boxes(self, plan: Plan) -> list[Box]:
+        """The part of its photograph that each crop shows."""
         size = self.warps.size
-        length = lots_of(size) + (2 * self.lessons.most if self.lessons is not None else 0)
-        lots = torch.empty(len(plans), length, device=device)
-        noise = torch.zeros(2, len(plans), size, size, device=device)
-        for i, plan in enumerate(plans):
-            self._generator.manual_seed(plan.seed)
-            torch.rand(length, generator=self._generator, out=lots[i])
-            for view in (0, 1):
-                if plan.lights[view].noise is not None:
-                    noise[view, i].normal_(generator=self._generator)
-        return lots, noise.flatten(0, 1)
+        reach = np.zeros(len(plan.streams))
+        if len(plan.bent):
+            reach[plan.bent] = np.linalg.norm(plan.bends["amplitude"], axis=1).sum(axis=1)
+        boxes = []
+        for view in (0, 1):
+            for row, number in enumerate(plan.photographs[:, view].tolist()):
+                beyond = reach[row] if view else 0.0
+                boxes.append(_box(plan.drawn.photo_from_view[row, view], beyond, size, self.photographs.size(number)))
+        return boxes
+
+    def _crops(self, plan: Plan, boxes: list[Box], sent: dict[str, Tensor], at: Tensor) -> Tensor:
+        """Grey crops (2 B, S, S) in [0, 1]: the photographs at the places `at` (2 B, 2, S, S), bilinear.
+
+        Beyond the photograph its edge goes on.
+        """
+        if self._stack is not None:
+            # a channel after the other: the whole stack's part as float32 takes the memory three times
+            grey = torch.zeros(len(at), *self._stack.shape[2:], device=at.device)
+            for channel in range(3):
+                shares = sent["grey"][:, channel, None, None]
+                grey = torch.addcmul(grey, self._stack[sent["photographs"], channel].float(), shares)
+            if "halved" in sent:
+                small = F.avg_pool2d(grey[sent["halved"]], 2)
+                grey[sent["halved"], : small.shape[1], : small.shape[2]] = small
+        else:
+            grey = padded(self._parts(plan, boxes, sent["grey"]))
+        height, width = grey.shape[1:]
+        # from the photograph's pixels to -1 ... 1 over the padded parts, and no farther than each part reaches
+        frames = torch.stack(
+            [sent["frames"][..., 0] * (2 / (width - 1)), sent["frames"][..., 1] * (2 / (height - 1))], 2
+        )
+        scale, shift, last = frames[..., None, None].unbind(1)  # (2 B, 2, 1, 1)
+        places = torch.addcmul(shift - 1, at, scale)
+        places = torch.minimum(places.clamp_min_(-1), last - 1).permute(0, 2, 3, 1)
+        return F.grid_sample(grey[:, None], places, mode="bilinear", align_corners=True)[:, 0]
+
+    def _parts(self, plan: Plan, boxes: list[Box], shares: Tensor) -> list[Tensor]:
+        """The grey parts of the photographs in the boxes, halved where the crops are much smaller."""
+        halved, mirrored = _halved(plan), np.tile(plan.mirrored, 2)
+        parts = []
+        for n, (number, (x0, y0, x1, y1)) in enumerate(zip(plan.photographs.T.ravel().tolist(), boxes, strict=True)):
+            photograph = self.photographs[number]
+            if mirrored[n]:
+                width = photograph.shape[2]
+                part = photograph[:, y0:y1, width - x1 : width - x0].flip(2)
+            else:
+                part = photograph[:, y0:y1, x0:x1]
+            grey = torch.tensordot(shares[n], part.float(), dims=1)
+            parts.append(F.avg_pool2d(grey[None], 2)[0] if halved[n] else grey)
+        return parts
 
 
 def static_groups(photographs: Photographs, paths: Sequence[Path]) -> list[list[int]]:
@@ -280,50 +383,38 @@ def _pixels(size: int, device: torch.device) -> Tensor:
     return torch.stack(torch.meshgrid(along, along, indexing="xy")).view(1, 2, -1)
 
 
-def _box(plan: _Plan, view: int, size: int, photograph: Tensor) -> tuple[int, int, int, int]:
-    """Columns and rows x0, y0, x1, y1 (not included) of the photograph that a crop shows."""
-    height, width = photograph.shape[1:]
-    reach = 0.0 if plan.bend is None or view == 0 else float(np.linalg.norm(plan.bend.amplitude, axis=1).sum())
+def _halved(plan: Plan) -> NDArray[np.bool_]:
+    """Which crops (2 B,) are cut from the photograph at half its size."""
+    return plan.drawn.spans.T.ravel() > _HALVED
+
+
+def _frames(plan: Plan, sizes: NDArray[np.float32], boxes: list[Box]) -> NDArray[np.float32]:
+    """From the pixels of (mirrored) photographs to those of what is read: factor, offset and last pixel (2 B, 3, 2).
+
+    That is the part in the box, mirrored already, or where there are no boxes, all of the photograph as it is.
+    """
+    halved = _halved(plan)[:, None]
+    share, start = np.where(halved, 0.5, 1.0), np.where(halved, 0.25, 0.0)  # pixel i of a half lies at 2 i + 0.5
+    if boxes:
+        x0, y0, x1, y1 = np.array(boxes, np.float32).T
+        edges, origin, sign = np.stack([x1 - x0, y1 - y0], axis=1), np.stack([x0, y0], axis=1), np.ones_like(sizes)
+    else:
+        turned = np.tile(plan.mirrored, 2)
+        origin = np.zeros_like(sizes)
+        origin[turned, 0] = sizes[turned, 0] - 1
+        edges, sign = sizes, np.stack([np.where(turned, -1, 1), np.ones(len(turned))], axis=1)
+    frames = np.stack([share * sign, -origin * share * sign - start, np.floor(edges * share) - 1], axis=1)
+    return np.asarray(frames, np.float32)
+
+
+def _box(view: NDArray[np.float64], reach: float, size: int, limits: tuple[int, int]) -> Box:
+    """The part of a photograph of this width and height that a crop shows, which a bend moves by so much at most."""
+    width, height = limits
     low, high = -reach, size - 1 + reach
     corners = np.array([[low, high, high, low], [low, low, high, high], [1, 1, 1, 1]])
-    x, y, depth = plan.drawn.photo_from_view[view] @ corners
+    x, y, depth = view @ corners
     if depth.min() <= 0:
         return 0, 0, width, height
     (left, right), (top, bottom) = ((int(v.min()) - 1, int(v.max()) + 3) for v in (x / depth, y / depth))
-    left, top = min(max(left, 0), width - 2), min(max(top, 0), height - 2)
-    return left, top, max(min(right, width), left + 2), max(min(bottom, height), top + 2)
-
-
-def _crops(photographs: list[Tensor], plans: list[_Plan], boxes: list[tuple[int, int, int, int]], at: Tensor) -> Tensor:
-    """Grey crops (2 B, S, S) in [0, 1]: the photographs at the places `at` (2 B, 2, S, S), bilinear.
-
-    Only the parts in the boxes are touched. Beyond the photograph its edge goes on.
-    """
-    device, half = at.device, len(plans) // 2
-    parts, frames = [], []
-    for n, (photograph, plan, (x0, y0, x1, y1)) in enumerate(zip(photographs, plans, boxes, strict=True)):
-        view = n // half
-        weights = torch.from_numpy((plan.grey[view] / 255).astype(np.float32)).to(device)
-        if plan.mirrored:
-            width = photograph.shape[2]
-            part = photograph[:, y0:y1, width - x1 : width - x0].flip(2)
-        else:
-            part = photograph[:, y0:y1, x0:x1]
-        grey = torch.tensordot(weights, part.float(), dims=1)
-        shrunk = plan.drawn.spans[view] > _HALVED and min(grey.shape) >= 4
-        if shrunk:
-            grey = F.avg_pool2d(grey[None], 2)[0]
-        share, start = (0.5, 0.25) if shrunk else (1.0, 0.0)  # pixel i of the halved photograph is centred on 2 i + 0.5
-        parts.append(grey)
-        frames.append((share, -x0 * share - start, -y0 * share - start, grey.shape[1] - 1, grey.shape[0] - 1))
-    height, width = (max(part.shape[axis] for part in parts) for axis in (0, 1))
-    padded = torch.zeros(len(parts), 1, height, width, device=device)
-    for n, part in enumerate(parts):
-        padded[n, 0, : part.shape[0], : part.shape[1]] = part
-    # from the photograph's pixels to -1 ... 1 over the padded parts, and no farther than each part reaches
-    frame = torch.tensor(frames, dtype=torch.float32).to(device)
-    unit = torch.tensor([2 / (width - 1), 2 / (height - 1)], device=device)
-    scale, shift, last = ((frame[:, n] * unit)[..., None, None] for n in ([0, 0], [1, 2], [3, 4]))  # (2 B, 2, 1, 1)
-    places = torch.addcmul(shift - 1, at, scale)
-    places = torch.minimum(places.clamp_min_(-1), last - 1).permute(0, 2, 3, 1)
-    return F.grid_sample(padded, places, mode="bilinear", align_corners=True)[:, 0]
+    left, top = min(max(left, 0), width - 4), min(max(top, 0), height - 4)
+    return left, top, max(min(right, width), left + 4), max(min(bottom, height), top + 4)

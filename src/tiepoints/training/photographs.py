@@ -63,6 +63,8 @@ class Photographs:
         self.paths, self.keys = list(paths), list(keys)
         self.cache, self.device = cache, device
         self.resident = Resident(device)
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._stack: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -70,6 +72,23 @@ class Photographs:
     def __getitem__(self, index: int) -> Tensor:
         """RGB (3, H, W) uint8 on the device."""
         return self.resident.get((self.keys[index], _PART), lambda: self.cache.read(self.keys[index], _PART))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height in pixels, without reading them."""
+        if index not in self._sizes:
+            _, height, width = self.cache.read(self.keys[index], _PART).shape
+            self._sizes[index] = width, height
+        return self._sizes[index]
+
+    def stacked(self) -> Tensor | None:
+        """All of them as one tensor (N, 3, E, E) on the device, each in the corner; None on a CPU or without room."""
+        edge = MAX_EDGE
+        if self._stack is None and self.resident.take(len(self) * 3 * edge * edge):
+            self._stack = torch.zeros(len(self), 3, edge, edge, dtype=torch.uint8, device=self.device)
+            for number, key in enumerate(self.keys):
+                pixels = torch.from_numpy(self.cache.read(key, _PART)).to(self.device)
+                self._stack[number, :, : pixels.shape[1], : pixels.shape[2]] = pixels
+        return self._stack
 
     def chosen(self, paths: Sequence[Path]) -> Photographs:
         """Those with these paths."""
@@ -83,16 +102,22 @@ class Resident:
     Parameters
     ----------
     device : torch.device
-    share : float
-        Of the device's free memory that may be taken.
+    room : int, optional
+        Bytes that may be taken; by default two fifths of what is free on the device, and none on a CPU, where the
+        system's page cache holds the files.
     """
 
-    def __init__(self, device: torch.device, share: float = 0.4) -> None:
+    def __init__(self, device: torch.device, room: int | None = None) -> None:
         self.device = device
-        self._left = 0
-        if device.type == "cuda":
-            self._left = int(torch.cuda.mem_get_info(device)[0] * share)
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+        self._left = int(free * 0.4) if room is None else room
         self._kept: dict[tuple[str, str], Tensor] = {}
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for so many bytes; then they are taken."""
+        fits = 0 < size <= self._left
+        self._left -= size if fits else 0
+        return fits
 
     def get(self, name: tuple[str, str], load: Callable[[], NDArray[np.generic]]) -> Tensor:
         """The tensor of this name, loaded where it is not held."""
@@ -102,8 +127,7 @@ class Resident:
         if self.device.type == "cpu":
             return tensor
         tensor = tensor.to(self.device)
-        if tensor.nbytes <= self._left:
-            self._left -= tensor.nbytes
+        if self.take(tensor.nbytes):
             self._kept[name] = tensor
         return tensor
 

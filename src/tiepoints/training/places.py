@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,12 @@ from torch import Tensor
 
 from .warps import View
 
-__all__ = ["Lesson", "Places", "ScoreMaps", "choose_places"]
+__all__ = ["Box", "Lesson", "Places", "ScoreMaps", "Taught", "choose_places", "padded", "taught_by"]
+
+#: Columns and rows x0, y0, x1, y1 (not included) of a photograph.
+Box = tuple[int, int, int, int]
+
+FAR = -1e4  # pixels: a place that no crop shows
 
 _EDGE = 3.0  # ours: pixels between a place and the crop's edge
 _PREFERRED = 0.3  # ours: how much a teacher's keypoint comes before a random place, in lots of [0, 1)
@@ -26,32 +31,25 @@ class Lesson(NamedTuple):
     scores: Tensor  # (H, W) uint8: 255 times the greatest score within 5 x 5 pixels
 
 
-class Places(NamedTuple):
-    """Where the network's descriptors are compared with the teacher's."""
+class Taught(NamedTuple):
+    """What a teacher says about the photographs of a batch: n images."""
 
-    at: Tensor  # (2 B, P, 2) pixels [x, y] of the crops
-    values: Tensor  # (2 B, P, D) of unit length
-    counted: Tensor  # (2 B, P) 1 where there is a value, else 0
+    points: Tensor  # (n, M, 3) as a `Lesson`'s, those that are missing far outside
+    values: Callable[[Tensor], Tensor]  # from which of them (n, P) to values (n, P, D) of unit length
+    scores: ScoreMaps
 
 
-def choose_places(lessons: Sequence[Lesson], a: View, b: View, size: int, count: int, lots: Tensor) -> Places:
-    """Up to `count` places of each crop, keypoints before others, drawn by lots (B, 2 M) in [0, 1).
-
-    `lessons` are those of the photographs of all images a, then of all images b.
-    """
-    device, half = lots.device, len(lessons) // 2
-    most = max(len(lesson.points) for lesson in lessons)
-    points = torch.full((len(lessons), most, 3), -1e4, device=device)
+def taught_by(lessons: Sequence[Lesson], boxes: Sequence[Box]) -> Taught:
+    """Of single lessons, and the parts of their photographs that are shown."""
+    points = torch.full((len(lessons), max(len(lesson.points) for lesson in lessons), 3), FAR)
+    points = points.to(lessons[0].points.device)
     for row, lesson in enumerate(lessons):
         points[row, : len(lesson.points)] = lesson.points
-    at = torch.cat([a.from_photo(points[:half, :, :2]), b.from_photo(points[half:, :, :2])])
-    inside = ((at > _EDGE) & (at < size - 1 - _EDGE)).all(dim=2)
-    luck = torch.cat([lots[:, :most], lots[:, -most:]])
-    preference = inside * (luck + _PREFERRED * (points[..., 2] > 0) + 0.01)
-    best, rows = preference.topk(min(count, most), dim=1)
-    at = at.gather(1, rows[..., None].expand(-1, -1, 2))
-    values = torch.stack([_projected(lessons[n], rows[n]) for n in range(len(rows))])
-    return Places(at, values, (best > 0).float())
+
+    def values(rows: Tensor) -> Tensor:
+        return torch.stack([_projected(lesson, rows[n]) for n, lesson in enumerate(lessons)])
+
+    return Taught(points, values, ScoreMaps.of_parts([lesson.scores for lesson in lessons], boxes))
 
 
 def _projected(lesson: Lesson, rows: Tensor) -> Tensor:
@@ -60,24 +58,49 @@ def _projected(lesson: Lesson, rows: Tensor) -> Tensor:
     return F.normalize(values @ lesson.basis, dim=1)
 
 
+class Places(NamedTuple):
+    """Where the network's descriptors are compared with the teacher's."""
+
+    at: Tensor  # (2 B, P, 2) pixels [x, y] of the crops
+    values: Tensor  # (2 B, P, D) of unit length
+    counted: Tensor  # (2 B, P) 1 where there is a value, else 0
+
+
+def choose_places(taught: Taught, a: View, b: View, size: int, count: int, lots: Tensor) -> Places:
+    """Up to `count` places of each crop, keypoints before others, drawn by lots (2 B, at least M) in [0, 1).
+
+    What is taught is of all images a, then of all images b.
+    """
+    points = taught.points
+    half, most = len(points) // 2, points.shape[1]
+    at = torch.cat([a.from_photo(points[:half, :, :2]), b.from_photo(points[half:, :, :2])])
+    inside = ((at > _EDGE) & (at < size - 1 - _EDGE)).all(dim=2)
+    preference = inside * (lots[:, :most] + _PREFERRED * (points[..., 2] > 0) + 0.01)
+    best, rows = preference.topk(min(count, most), dim=1)
+    at = at.gather(1, rows[..., None].expand(-1, -1, 2))
+    return Places(at, taught.values(rows), (best > 0).float())
+
+
 class ScoreMaps:
-    """The teacher's scores where the crops of a batch lie, read at points.
+    """A teacher's scores where the crops of a batch lie, read at points.
 
     Parameters
     ----------
-    maps : sequence of (H, W) uint8
-        Of each crop's whole photograph, 255 for a score of 1.
-    boxes : sequence of (x0, y0, x1, y1)
-        The part of each that the crop shows.
+    maps : (n, H, W) uint8
+        255 for a score of 1.
+    origin : (n, 2), optional
+        The pixel [x, y] of each photograph where its map begins; by default its first one.
     """
 
-    def __init__(self, maps: Sequence[Tensor], boxes: Sequence[tuple[int, int, int, int]]) -> None:
+    def __init__(self, maps: Tensor, origin: Tensor | None = None) -> None:
+        self._maps = maps
+        self._origin = torch.zeros(1, 1, 2, device=maps.device) if origin is None else origin[:, None]
+
+    @classmethod
+    def of_parts(cls, maps: Sequence[Tensor], boxes: Sequence[Box]) -> ScoreMaps:
+        """Of the parts in the boxes of each photograph's map (H, W)."""
         parts = [m[y0:y1, x0:x1] for m, (x0, y0, x1, y1) in zip(maps, boxes, strict=True)]
-        height, width = (max(part.shape[axis] for part in parts) for axis in (0, 1))
-        self._maps = maps[0].new_zeros(len(parts), height, width)
-        for n, part in enumerate(parts):
-            self._maps[n, : part.shape[0], : part.shape[1]] = part
-        self._origin = torch.tensor([box[:2] for box in boxes], dtype=torch.float32).to(self._maps.device)[:, None]
+        return cls(padded(parts), torch.tensor([box[:2] for box in boxes], dtype=torch.float32).to(parts[0].device))
 
     def at(self, points: Tensor) -> Tensor:
         """Scores (2 B, N) in [0, 1] at photograph pixels (2 B, N, 2), bilinear; 0 outside."""
@@ -94,3 +117,12 @@ class ScoreMaps:
                 index = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long()
                 total += weight * inside * flat.gather(1, index)
         return total / 255
+
+
+def padded(parts: Sequence[Tensor]) -> Tensor:
+    """Maps (h, w) of different sizes as one tensor (n, H, W), each in the corner and 0 beside it."""
+    height, width = (max(part.shape[axis] for part in parts) for axis in (0, 1))
+    whole = parts[0].new_zeros(len(parts), height, width)
+    for n, part in enumerate(parts):
+        whole[n, : part.shape[0], : part.shape[1]] = part
+    return whole

@@ -73,11 +73,13 @@ class State:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["share"]
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.where.device.type, torch.bfloat16, enabled=self.bfloat16):
-            logits, described = self.parallel(images)
-        total, parts = objective(logits, described, batch, self.objective, self.step)
-        self.optimiser.zero_grad()
-        torch.autograd.backward(total)
+        # Shapes do not change from step to step, so that CUDA's fastest convolutions can be tried out once.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            with torch.autocast(self.where.device.type, torch.bfloat16, enabled=self.bfloat16):
+                logits, described = self.parallel(images)
+            total, parts = objective(logits, described, batch, self.objective, self.step)
+            self.optimiser.zero_grad()
+            torch.autograd.backward(total)
         norm = nn.utils.clip_grad_norm_(self.trained, recipe.grad_clip)
         # Of the gradient, so of the loss too; the same in all processes. On CUDA to look is to wait.
         if (self.where.device.type == "cpu" or self.step % _CHECKED == 0) and not torch.isfinite(norm):

@@ -21,8 +21,8 @@ from ..errors import InvalidInputError
 from ..extraction import load
 from ..files import sha256_of
 from .distributed import World
-from .photographs import Photographs
-from .places import Lesson
+from .photographs import MAX_EDGE, Photographs
+from .places import FAR, Lesson, ScoreMaps, Taught
 
 __all__ = ["KEYPOINTS", "RANDOM", "Dense", "Lessons", "Teacher", "open_teacher", "principal_directions", "study"]
 
@@ -109,28 +109,58 @@ class Lessons:
 
     def __getitem__(self, item: tuple[int, bool]) -> Lesson:
         """Of a photograph, or of its mirror image."""
-        number, mirrored = item
+        return self._lesson(*item)
+
+    def _lesson(self, number: int, mirrored: bool, *, keep: bool = True) -> Lesson:
+        """`keep` holds it on the device for the next time."""
         assert self.basis is not None
         return Lesson(
-            self._part(number, mirrored, self.keys[0], "places"),
-            self.values(number, mirrored),
+            self._part(number, mirrored, self.keys[0], "places", keep=keep),
+            self.values(number, mirrored, keep=keep),
             self.basis,
-            self._part(number, mirrored, self.keys[0], "scores"),
+            self._part(number, mirrored, self.keys[0], "scores", keep=keep),
         )
 
-    def values(self, number: int, mirrored: bool) -> Tensor:
+    def stacked(self) -> Callable[[Tensor], Taught] | None:
+        """What is taught about any images (n,) on the device: photograph i is number 2 i, its mirror image 2 i + 1.
+
+        All lessons lie on the device then, projected. None on a CPU or without room.
+        """
+        photographs, most, device = self.photographs, self.most, self.photographs.device
+        assert self.basis is not None
+        size, images = self.basis.shape[1], 2 * len(photographs)
+        if not photographs.resident.take(images * (most * (12 + 2 * size) + MAX_EDGE**2)):
+            return None
+        points = torch.full((images, most, 3), FAR, device=device)
+        values = torch.zeros(images, most, size, dtype=torch.float16, device=device)
+        scores = torch.zeros(images, MAX_EDGE, MAX_EDGE, dtype=torch.uint8, device=device)
+        for image in range(images):
+            lesson = self._lesson(image // 2, bool(image % 2), keep=False)
+            count, (height, width) = len(lesson.points), lesson.scores.shape
+            points[image, :count] = lesson.points
+            values[image, :count] = F.normalize(lesson.values.float() @ self.basis, dim=1).half()
+            scores[image, :height, :width] = lesson.scores
+
+        def taught(which: Tensor) -> Taught:
+            return Taught(points[which], lambda rows: values[which[:, None], rows].float(), ScoreMaps(scores[which]))
+
+        return taught
+
+    def values(self, number: int, mirrored: bool, *, keep: bool = True) -> Tensor:
         """Float16 (M, T), not projected."""
-        found = [self._part(number, mirrored, self._values_of(n), "values") for n in range(len(self.keys))]
-        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+        parts = [self._part(number, mirrored, self._values_of(n), "values", keep=keep) for n in range(len(self.keys))]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def _values_of(self, teacher: int) -> str:
         """A later teacher's values depend on where the first one looked."""
         return self.keys[teacher] if teacher == 0 else f"{self.keys[teacher]}-at-{self.keys[0]}"
 
-    def _part(self, number: int, mirrored: bool, teacher: str, what: str) -> Tensor:
+    def _part(self, number: int, mirrored: bool, teacher: str, what: str, *, keep: bool) -> Tensor:
         photographs = self.photographs
         part, key = _part(teacher, mirrored, what), photographs.keys[number]
-        return photographs.resident.get((key, part), lambda: photographs.cache.read(key, part))
+        if keep:
+            return photographs.resident.get((key, part), lambda: photographs.cache.read(key, part))
+        return torch.from_numpy(photographs.cache.read(key, part)).to(photographs.device)
 
     def missing(self, number: int) -> bool:
         """Whether a photograph has yet to be shown to a teacher."""

@@ -6,7 +6,6 @@ are mapped by torch on the device that the network is on. Every range is ours; t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Bend", "Bends", "Drawn", "View", "Warps", "centred", "draw_bend", "draw_views", "homography_from_square"]
+__all__ = [
+    "BEND_LOTS", "VIEW_LOTS", "Bends", "Drawn", "View", "Warps", "centred", "draw_bends", "draw_views",
+    "homography_from_square",
+]  # fmt: skip
 
 Float64 = NDArray[np.float64]
 
@@ -63,50 +65,67 @@ _STRONG = (40.0, 3.0, 0.35)  # rotation, scale, perspective of the pairs that ar
 
 
 class Drawn(NamedTuple):
-    """The two views of a pair."""
+    """The two views of each of B pairs."""
 
-    photo_from_view: Float64  # (2, 3, 3), pixels of the crops a and b to those of the photograph
-    spans: Float64  # (2,) photograph pixels that a crop's pixel spans
+    photo_from_view: Float64  # (B, 2, 3, 3), pixels of the crops a and b to those of the photograph
+    spans: Float64  # (B, 2) photograph pixels that a crop's pixel spans
 
 
-def draw_views(width: int, height: int, warps: Warps, rng: np.random.Generator) -> Drawn:
-    """The homographies of both crops into a photograph; the first of a few draws that mostly lie inside it.
+#: Numbers of [0, 1) from which the views of a pair are drawn.
+VIEW_LOTS = 1 + _DRAWS * 30
+
+
+def draw_views(sizes: Float64, warps: Warps, lots: Float64) -> Drawn:
+    """The homographies of both crops into photographs; the first of a few draws that mostly lie inside.
 
     Where none does, the one whose crops share most.
+
+    Parameters
+    ----------
+    sizes : (B, 2)
+        Width and height of each pair's photograph.
+    warps : Warps
+    lots : (B, VIEW_LOTS)
+        In [0, 1).
     """
-    size, n = warps.size, _DRAWS
+    size, count = warps.size, len(lots)
+    strong = lots[:, :1] < warps.strong
     ordinary = warps.rotation, warps.scale, warps.perspective
-    rotation, scale, perspective = _STRONG if rng.random() < warps.strong else ordinary
-    u = rng.random((n, 28))
+    rotation, scale, perspective = (np.where(strong, *both) for both in zip(_STRONG, ordinary, strict=True))  # (B, 1)
+    u = lots[:, 1:].reshape(count, _DRAWS, 30)
     # How many photograph pixels a crop pixel spans in each of the two images; the larger one is cut from the middle of
     # the possible range, so that small photographs work too.
-    largest = min(width, height) / size
-    low, high = np.log(min(0.6, largest)), np.log(max(0.6, min(largest, 2.0)))
-    base, ratio = np.exp(low + u[:, 0] * (high - low)), np.exp(u[:, 1] * np.log(scale))
-    first = np.where(u[:, 2] < 0.5, base, base / ratio)
-    spans = np.stack([first, base * base / ratio / first], axis=1)  # (n, 2)
-    turn = np.where(u[:, 3] < warps.any_rotation, (2 * u[:, 4] - 1) * 180, (2 * u[:, 4] - 1) * rotation)
-    angles = np.deg2rad(np.stack([u[:, 5] * turn, (u[:, 5] - 1) * turn], axis=1))  # both images get their part
-    room = size * spans.max(axis=1) / 2
-    edges = np.array([width, height])
-    near, far = np.minimum(room[:, None], edges / 2), np.maximum(edges - room[:, None], edges / 2)
-    centre = near + u[:, 6:8] * (far - near)
-    centres = centre[:, None] + (u[:, 8:12].reshape(n, 2, 2) * 0.3 - 0.15) * size * spans[..., None]
+    largest = sizes.min(axis=1, keepdims=True) / size
+    low, high = np.log(np.minimum(0.6, largest)), np.log(np.clip(largest, 0.6, 2.0))
+    base, ratio = np.exp(low + u[..., 0] * (high - low)), np.exp(u[..., 1] * np.log(scale))
+    first = np.where(u[..., 2] < 0.5, base, base / ratio)
+    spans = np.stack([first, base * base / ratio / first], axis=-1)  # (B, n, 2)
+    turn = np.where(u[..., 3] < warps.any_rotation, (2 * u[..., 4] - 1) * 180, (2 * u[..., 4] - 1) * rotation)
+    # both images get their part
+    angles = np.deg2rad(np.stack([u[..., 5] * turn, (u[..., 5] - 1) * turn], axis=-1))
+    room = size * spans.max(axis=-1, keepdims=True) / 2
+    edges = sizes[:, None]
+    near, far = np.minimum(room, edges / 2), np.maximum(edges - room, edges / 2)
+    centre = near + u[..., 6:8] * (far - near)
+    beside = (u[..., 8:12].reshape(count, _DRAWS, 2, 2) * 0.3 - 0.15) * size * spans[..., None]
+    centres = centre[:, :, None] + beside
 
     unit = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    corners = (unit - 0.5) * (size - 1) * spans[..., None, None]  # (n, 2, 4, 2)
+    corners = (unit - 0.5) * (size - 1) * spans[..., None, None]  # (B, n, 2, 4, 2)
     c, s = np.cos(angles)[..., None], np.sin(angles)[..., None]
     x, y = corners[..., 0], corners[..., 1]
-    corners = np.stack([x * c - y * s, x * s + y * c], axis=-1) + centres[:, :, None]
+    corners = np.stack([x * c - y * s, x * s + y * c], axis=-1) + centres[..., None, :]
     # then the corners are moved, as SuperPoint's homographies do
-    moved = (2 * u[:, 12:28].reshape(n, 2, 4, 2) - 1) * perspective * rng.random((n, 2, 1, 1))
+    most = perspective[..., None, None, None] * u[..., 28:30, None, None]
+    moved = (2 * u[..., 12:28].reshape(count, _DRAWS, 2, 4, 2) - 1) * most
     corners = corners + moved * size * spans[..., None, None] / 2
     views = homography_from_square(corners, size - 1)
 
-    seen, shared = _inside(views, size, width, height)
-    good = np.flatnonzero((seen.min(axis=1) > 0.75) & (shared > 0.2))
-    best = good[0] if len(good) else int(shared.argmax())
-    return Drawn(views[best], spans[best])
+    seen, shared = _inside(views, size, sizes)
+    good = (seen.min(axis=-1) > 0.75) & (shared > 0.2)
+    best = np.where(good.any(axis=1), good.argmax(axis=1), shared.argmax(axis=1))
+    rows = np.arange(count)
+    return Drawn(views[rows, best], spans[rows, best])
 
 
 def homography_from_square(corners: Float64, edge: float) -> Float64:
@@ -125,68 +144,63 @@ def homography_from_square(corners: Float64, edge: float) -> Float64:
     return np.asarray(matrix * [1 / edge, 1 / edge, 1], np.float64)
 
 
-def _inside(views: Float64, size: int, width: int, height: int) -> tuple[Float64, Float64]:
-    """Which share of each crop lies in the photograph (n, 2), and which share of a is seen in b (n,)."""
+def _inside(views: Float64, size: int, sizes: Float64) -> tuple[Float64, Float64]:
+    """Which share of each crop lies in the photograph (B, n, 2), and which share of a is seen in b (B, n)."""
     step = np.linspace(0, size - 1, 7)
     grid = np.stack([*(v.ravel() for v in np.meshgrid(step, step)), np.ones(49)])  # (3, 49)
-    at = views @ grid  # (n, 2, 3, 49)
-    at = at[:, :, :2] / at[:, :, 2:]
-    limit = np.array([width - 1, height - 1])[:, None]
-    seen = ((at >= 0) & (at <= limit)).all(axis=2).mean(axis=2)
-    other = np.linalg.inv(views[:, 1]) @ views[:, 0] @ grid
-    other = other[:, :2] / other[:, 2:]
-    return seen, ((other >= 0) & (other <= size - 1)).all(axis=1).mean(axis=1)
+    at = views @ grid  # (B, n, 2, 3, 49)
+    at = at[..., :2, :] / at[..., 2:, :]
+    limit = sizes[:, None, None, :, None] - 1
+    seen = ((at >= 0) & (at <= limit)).all(axis=-2).mean(axis=-1)
+    other = np.linalg.inv(views[:, :, 1]) @ views[:, :, 0] @ grid
+    other = other[..., :2, :] / other[..., 2:, :]
+    return seen, ((other >= 0) & (other <= size - 1)).all(axis=-2).mean(axis=-1)
 
 
-def centred(drawn: Drawn, at: Float64, size: int) -> Drawn:
-    """The same two views, moved until the centre of each crop shows its own of two points (2, 2)."""
-    middle = drawn.photo_from_view @ [(size - 1) / 2, (size - 1) / 2, 1]
-    move = np.eye(3)[None].repeat(2, 0)
-    move[:, :2, 2] = at - middle[:, :2] / middle[:, 2:]
-    return Drawn(move @ drawn.photo_from_view, drawn.spans)
+def centred(views: Float64, at: Float64, size: int) -> Float64:
+    """Homographies (..., 2, 3, 3), moved until the centre of each crop shows its own of two points (..., 2, 2)."""
+    middle = views @ [(size - 1) / 2, (size - 1) / 2, 1]
+    move = np.broadcast_to(np.eye(3), views.shape).copy()
+    move[..., :2, 2] = at - middle[..., :2] / middle[..., 2:]
+    return move @ views
 
 
-class Bend(NamedTuple):
-    """A smooth displacement of the plane: a few sine waves, exact at every place without interpolation."""
-
-    amplitude: Float64  # (waves, 2), pixels
-    frequency: Float64  # (waves, 2), radians a pixel
-    phase: Float64  # (waves,)
+#: Numbers of [0, 1) from which a bend is drawn.
+BEND_LOTS = 5 * _WAVES
 
 
-def draw_bend(size: int, rng: np.random.Generator) -> Bend:
-    """Three waves whose gradients sum up to less than 0.3: one to one, and the iteration of the inverse converges."""
-    u = rng.random((5, _WAVES))
+def draw_bends(size: int, lots: Float64) -> dict[str, NDArray[np.float32]]:
+    """Smooth displacements of the plane, from lots (n, BEND_LOTS): each a few sine waves, exact at every place.
+
+    Three waves whose gradients sum up to less than 0.3: one to one, and the iteration of the inverse converges.
+
+    Returns
+    -------
+    amplitude : (n, 2, waves)
+        Pixels.
+    frequency : (n, waves, 2)
+        Radians a pixel.
+    phase : (n, waves, 1)
+    """
+    u = np.moveaxis(lots.reshape(-1, 5, _WAVES), 1, 0)
     frequency = (0.5 + u[0]) * 2 * np.pi / size
     steepness = 0.02 + 0.08 * u[1]
     direction, turned, phase = 2 * np.pi * u[2:]
-    return Bend(
-        (steepness / frequency)[:, None] * np.stack([np.cos(turned), np.sin(turned)], axis=1),
-        frequency[:, None] * np.stack([np.cos(direction), np.sin(direction)], axis=1),
-        phase,
-    )
+    bends = {
+        "amplitude": (steepness / frequency)[:, None] * np.stack([np.cos(turned), np.sin(turned)], axis=1),
+        "frequency": frequency[..., None] * np.stack([np.cos(direction), np.sin(direction)], axis=2),
+        "phase": phase[..., None],
+    }
+    return {name: values.astype(np.float32) for name, values in bends.items()}
 
 
-class Bends:
-    """The bends of those pairs of a batch that have one.
+class Bends(NamedTuple):
+    """The bends of those pairs of a batch that have one, as `draw_bends` makes them."""
 
-    Parameters
-    ----------
-    rows : sequence of int
-        Which pairs.
-    bends : sequence of Bend
-        Theirs.
-    device : torch.device
-    """
-
-    def __init__(self, rows: Sequence[int], bends: Sequence[Bend], device: torch.device) -> None:
-        def stacked(values: Sequence[Float64]) -> Tensor:
-            return torch.from_numpy(np.stack(values).astype(np.float32)).to(device)
-
-        self.rows = torch.tensor(rows, dtype=torch.long).to(device)
-        self.amplitude = stacked([bend.amplitude for bend in bends]).transpose(1, 2)  # (n, 2, waves)
-        self.frequency = stacked([bend.frequency for bend in bends])  # (n, waves, 2)
-        self.phase = stacked([bend.phase for bend in bends])[..., None]  # (n, waves, 1)
+    rows: Tensor  # (n,) which pairs
+    amplitude: Tensor
+    frequency: Tensor
+    phase: Tensor
 
     def _displacement(self, planes: Tensor) -> Tensor:
         """Of points (n, 2, N) of the pairs that are bent."""
@@ -214,17 +228,13 @@ class View:
 
     Parameters
     ----------
-    photo_from_view : (B, 3, 3)
-    device : torch.device
+    there, back : (B, 3, 3)
+        `photo_from_view` and its inverse, float32.
     bends : Bends, optional
     """
 
-    def __init__(self, photo_from_view: Float64, device: torch.device, bends: Bends | None = None) -> None:
-        def on(values: NDArray[np.floating]) -> Tensor:
-            return torch.from_numpy(values.astype(np.float32)).to(device)
-
-        self._there, self._back = on(photo_from_view), on(np.linalg.inv(photo_from_view))
-        self._bends = bends
+    def __init__(self, there: Tensor, back: Tensor, bends: Bends | None = None) -> None:
+        self._there, self._back, self._bends = there, back, bends
 
     def to_photo(self, points: Tensor) -> Tensor:
         """Crop (B, N, 2) -> photograph (B, N, 2)."""
