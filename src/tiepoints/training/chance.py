@@ -38,7 +38,7 @@ def uniforms(stream: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_INCREMENT)
     with np.errstate(over="ignore"):
         mixed = _mixed(stream.view(np.uint64)[:, None] + steps)
-    return (mixed >> np.uint64(64 - _BITS)).astype(np.float64) / 2**_BITS
+    return np.asarray((mixed >> np.uint64(64 - _BITS)) / 2.0**_BITS, np.float64)
 
 
 def uniform(stream: Tensor, count: int, skip: int = 0) -> Tensor:
@@ -49,7 +49,8 @@ def uniform(stream: Tensor, count: int, skip: int = 0) -> Tensor:
         z ^= (z >> shift) & (2 ** (64 - shift) - 1)  # torch's shift is of signed numbers
         if factor is not None:
             z *= _signed(factor)
-    return ((z >> (64 - _BITS)) & (2**_BITS - 1)).float() / 2**_BITS
+    numbers: Tensor = ((z >> (64 - _BITS)) & (2**_BITS - 1)).float() / 2**_BITS
+    return numbers
 
 
 def normal(stream: Tensor, count: int, skip: int = 0) -> Tensor:

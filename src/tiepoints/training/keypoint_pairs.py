@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError, TrainingError
 from ..images import read, resize_to
-from .warps import Warps, draw_views
+from .warps import VIEW_LOTS, Warps, draw_views
 
 __all__ = ["Keypoints", "carried", "check_enough", "cut_pairs", "found_again", "sift_keypoints", "warped_views"]
 
@@ -69,13 +69,14 @@ def warped_views(
     """Two square views of a grey photograph in different light, and the homography from the first to the second."""
     height, width = image.shape
     size = min(height, width)
-    drawn = draw_views(width, height, Warps(size=size, rotation=25, any_rotation=0.1, scale=1.8, perspective=0.25), rng)
+    warps = Warps(size=size, rotation=25, any_rotation=0.1, scale=1.8, perspective=0.25)
+    [both] = draw_views(np.array([[width, height]], np.float64), warps, rng.random((1, VIEW_LOTS))).photo_from_view
     views = []
-    for photo_from_view in drawn.photo_from_view:
+    for photo_from_view in both:
         flags = cv2.INTER_AREA | cv2.WARP_INVERSE_MAP
         view = cv2.warpPerspective(image, photo_from_view, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
         views.append(_relit(np.asarray(view, np.uint8), rng))
-    to_a, to_b = drawn.photo_from_view
+    to_a, to_b = both
     return views, np.asarray(np.linalg.inv(to_b) @ to_a, np.float64)
 
 

@@ -344,6 +344,8 @@ def _steps(
             if now - judged > every[1] or over:
                 if count:
                     tell({}, False)
+                if over:  # before it is judged: whatever goes wrong there must not lose the last steps
+                    state.save(out / "checkpoint.pt", about)
                 judge()
                 judged = time.monotonic()
             if now - saved > every[0] or over or stop:
