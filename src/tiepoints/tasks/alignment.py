@@ -25,7 +25,7 @@ Float64 = NDArray[np.float64]
 
 # All ours, chosen on lund_door, fountain-P11, Herz-Jesus-P8, fox and temple_ring.
 _HALF = 7  # patches have 15 x 15 samples
-_ITERATIONS = 4
+_ITERATIONS = 6
 _LEAST = 0.8  # correlation from which an alignment is believed
 _MOST = 3.0  # pixels: keypoints move by at most so much
 _SCALE = 4.0  # patches that differ more in scale are left alone
