@@ -16,8 +16,9 @@ from torch.nn import functional as F  # noqa: E402
 
 from tiepoints.training.cache import ArrayCache  # noqa: E402
 from tiepoints.training.chance import normal, streams, uniform, uniforms  # noqa: E402
-from tiepoints.training.pairs import Batch, Pairs, static_groups  # noqa: E402
+from tiepoints.training.pairs import Batch, Pairs  # noqa: E402
 from tiepoints.training.photographs import Photographs, Resident, prepare  # noqa: E402
+from tiepoints.training.plans import static_groups  # noqa: E402
 from tiepoints.training.warps import VIEW_LOTS, Warps, draw_views, homography_from_square  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -102,7 +103,7 @@ def test_pair_n_is_the_same_alone_and_in_any_batch(smooth: Photographs) -> None:
 
 def test_every_photograph_is_used_once_a_round(smooth: Photographs) -> None:
     pairs = Pairs(smooth, Warps(size=S), seed=5)
-    used = [pairs._photograph(number) for number in range(30)]
+    used = [pairs.planner._photograph(number) for number in range(30)]
     rounds = [used[i : i + 3] for i in range(0, 30, 3)]
     assert all(sorted(r) == [0, 1, 2] for r in rounds) and len({tuple(r) for r in rounds}) > 1
 
@@ -118,13 +119,13 @@ def test_two_photographs_of_a_static_camera_are_a_pair(tmp_path: Path) -> None:
     batch = pairs.batch(range(12))
     a, b = batch.images[:, 0].chunk(2)
     seen = F.grid_sample(b[:, None], batch.grid, align_corners=True)[:, 0]
-    both = [tuple(some) for some in pairs.plan(range(12)).photographs.tolist()]
+    both = [tuple(some) for some in pairs.planner.plan(range(12)).photographs.tolist()]
     assert {(0, 1), (1, 0)} == set(both)
     for n, (one, _) in enumerate(both):
         dark, bright = (seen[n], a[n]) if one == 0 else (a[n], seen[n])
         assert ((2 * dark - bright).abs() * batch.valid[n]).max() < 0.06
     shared = Pairs(photographs, Warps(size=S), 0, static=groups, real=0.25)
-    real = [len(set(both)) == 2 for both in shared.plan(range(200)).photographs.tolist()]
+    real = [len(set(both)) == 2 for both in shared.planner.plan(range(200)).photographs.tolist()]
     assert 0.15 < np.mean(real) < 0.35
 
 

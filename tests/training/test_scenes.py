@@ -117,10 +117,10 @@ def test_pairs_of_views_are_repeatable_and_only_a_share(shared: Callable[..., Pa
     one, again = (shared().batch(range(4)) for _ in range(2))
     assert torch.equal(one.images, again.images) and torch.equal(one.points.at, again.points.at)
     pairs = shared()
-    pairs.real = 0.5
+    pairs.planner.real = 0.5
     mixed = pairs.batch(range(8))
     assert 0 < mixed.points.sparse.sum() < 8
-    pairs.real = 0.0
+    pairs.planner.real = 0.0
     plain, alone = pairs.batch(range(2)), Pairs(pairs.photographs, pairs.warps, 0).batch(range(2))
     assert plain.points is None
     for name in ("images", "grid", "valid", "lots"):

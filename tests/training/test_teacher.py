@@ -82,7 +82,7 @@ def test_values_and_scores_are_those_of_what_the_crop_shows(learned: tuple[Photo
     assert ((at > 3) & (at < size - 4))[counted > 0].all()
     for view, rows in batch.halves():
         photo = view.to_photo(at[rows])
-        plan = pairs.plan(range(count))
+        plan = pairs.planner.plan(range(count))
         for n in range(count):
             image = photographs[int(plan.photographs[n, 0])].permute(1, 2, 0).numpy()
             if plan.mirrored[n]:

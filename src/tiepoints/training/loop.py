@@ -20,8 +20,9 @@ from .development import Development, Figures
 from .distributed import World, agree, world
 from .export import read_model, save_model
 from .network import Config, MDNet
-from .pairs import Pairs, static_groups
+from .pairs import Pairs
 from .photographs import LEAST_EDGE, Photographs, prepare, split
+from .plans import static_groups
 from .recipe import Recipe, recipe_as_dict, recipe_from
 from .run_time import extractor_of
 from .scenes import LEAST_SHARED, covisible, find_scenes

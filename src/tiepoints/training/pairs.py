@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,26 +21,20 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .chance import normal, streams, uniform, uniforms
-from .light import LIGHT_LOTS, Lights, draw_lights, relit
+from .chance import normal, uniform
+from .light import Lights, relit
 from .photographs import Photographs
 from .places import FAR, Box, Places, ScoreMaps, choose_places, padded, taught_by
+from .plans import CHANCE, SHARED, Plan, Planner
 from .scenes import Shared
 from .send import send
 from .teacher import Lessons
-from .warps import BEND_LOTS, VIEW_LOTS, Bends, Drawn, View, Warps, centred, draw_bends, draw_views
+from .warps import Bends, View, Warps
 
-__all__ = ["Batch", "Correspondences", "Pairs", "Plan", "lots_of", "static_groups"]
+__all__ = ["Batch", "Correspondences", "Pairs", "lots_of"]
 
 #: ours: from this many photograph pixels to a crop's pixel on, the photograph is halved first, against aliasing.
 _HALVED = 1.5
-_GREY = (4, 8, 3)  # ours: of the Dirichlet distribution of the three channels' shares; its mean is near the luma
-
-
-_SHARED = 256  # ours: at most so many shared points a pair
-_ENOUGH = 16  # ours: shared points in both crops, in the first good one of so many draws:
-_DRAWS = 12
-_EDGE = 4  # ours: pixels between a shared point and the crop's edge
 
 
 class Correspondences(NamedTuple):
@@ -76,26 +69,6 @@ class Batch:
         return (self.a, slice(None, len(self))), (self.b, slice(len(self), None))
 
 
-class Plan(NamedTuple):
-    """B pairs before any pixel is touched."""
-
-    photographs: NDArray[np.int64]  # (B, 2) of a and of b
-    mirrored: NDArray[np.bool_]  # (B,)
-    drawn: Drawn
-    bent: NDArray[np.int64]  # (n,) which pairs are bent,
-    bends: dict[str, NDArray[np.float32]]  # and how
-    grey: NDArray[np.float32]  # (2 B, 3) shares of the channels, of all images a, then of all images b
-    lights: Lights  # of as many
-    streams: NDArray[np.int64]  # (B,) the chance of everything else
-    points: list[NDArray[np.float64] | None]  # (N, 2, 2) that the two photographs share, in their pixels
-
-
-# Where each part of a pair's chance begins among its stream's numbers.
-_REAL, _MIRROR, _BENT, _VIEWS = 0, 4, 5, 6
-_BENDS = _VIEWS + VIEW_LOTS
-_GREYS = _BENDS + BEND_LOTS
-_LIGHTS = _GREYS + 2 * sum(_GREY)
-_REST = _LIGHTS + 2 * LIGHT_LOTS
 _OTHER_STREAM = 0x3C6EF372FE94F82B  # what leads from a pair's stream to those of its images' noise
 
 
@@ -140,88 +113,15 @@ class Pairs:
         views: Sequence[Shared] = (),
         real: float = 0.0,
     ) -> None:
-        self.photographs, self.warps, self.seed = photographs, warps, seed
+        self.planner = Planner(photographs, warps, seed, static=static, views=views, real=real)
+        self.photographs, self.warps = photographs, warps
         self.lessons, self.places = lessons, places
-        self.static, self.views, self.real = static, views, real if static or views else 0.0
-        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
         self._stack = photographs.stacked()
         self._taught = lessons.stacked() if lessons is not None and self._stack is not None else None
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """The pairs with these numbers."""
-        return self._made(self.plan(numbers))
-
-    def _photograph(self, number: int) -> int:
-        round_, place = divmod(number, len(self.photographs))
-        if self._order[0] != round_:
-            self._order = round_, np.random.default_rng((self.seed, 0, round_)).permutation(len(self.photographs))
-        return int(self._order[1][place])
-
-    def plan(self, numbers: Sequence[int]) -> Plan:
-        """What the pairs with these numbers will be."""
-        warps, count = self.warps, len(numbers)
-        chance = streams(self.seed, numbers)
-        u = uniforms(chance, _REST)
-        photographs = np.array([[self._photograph(number)] * 2 for number in numbers])
-        shared = [
-            self._real(row, photographs) if row[0] < self.real else None
-            for row, photographs in zip(u, photographs, strict=True)
-        ]
-        sizes = np.array([[self.photographs.size(int(n)) for n in both] for both in photographs], np.float64)
-        mirrored = u[:, _MIRROR] < 0.5  # mirrored photographs are photographs too
-        drawn = draw_views(sizes[:, 0], warps, u[:, _VIEWS:_BENDS])
-        points: list[NDArray[np.float64] | None] = [None] * count
-        for row, found in enumerate(shared):
-            if found is not None:
-                at = found.points() * sizes[row] - 0.5
-                if mirrored[row]:
-                    at[..., 0] = sizes[row, :, 0] - 1 - at[..., 0]
-                rng = np.random.default_rng((self.seed, 1, numbers[row]))
-                drawn.photo_from_view[row], drawn.spans[row], points[row] = self._around(at, sizes[row], rng)
-        bent = np.flatnonzero(u[:, _BENT] < warps.bend)
-        of_images = [np.concatenate(np.split(u[:, a:b], 2, axis=1)) for a, b in ((_GREYS, _LIGHTS), (_LIGHTS, _REST))]
-        # Grey as different filters and sensors would see the same colours. The shares of a Dirichlet distribution are
-        # those of gamma distributed numbers, and these are sums of exponentially distributed ones.
-        parts = np.add.reduceat(-np.log1p(-of_images[0]), np.cumsum((0, *_GREY[:-1])), axis=1)
-        grey = np.asarray(parts / parts.sum(axis=1, keepdims=True), np.float32)
-        lights = draw_lights(warps.photometric, of_images[1])
-        bends = draw_bends(warps.size, u[bent, _BENDS:_GREYS])
-        return Plan(photographs, mirrored, drawn, bent, bends, grey, lights, chance, points)
-
-    def _real(self, u: NDArray[np.float64], photographs: NDArray[np.int64]) -> Shared | None:
-        """Two photographs, by chance, in the place of one twice; what they share, if that is known at points only."""
-        if self.views and (not self.static or u[1] < 0.5):
-            shared = self.views[int(u[2] * len(self.views))]
-            photographs[:] = shared.photographs
-            return shared
-        group = self.static[int(u[2] * len(self.static))]
-        one, other = divmod(int(u[3] * len(group) * (len(group) - 1)), len(group) - 1)
-        photographs[:] = group[one], group[other + (other >= one)]
-        return None
-
-    def _around(
-        self, points: NDArray[np.float64], sizes: NDArray[np.float64], rng: np.random.Generator
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Two crops near one of the shared points (N, 2, 2), warped as others are, and some of those in both.
-
-        Of a few draws, the first whose crops share enough points, else the one that shares most.
-        """
-        size, most = self.warps.size, -1
-        smaller = sizes.min(axis=0)[None].repeat(_DRAWS, 0)
-        drawn = draw_views(smaller, self.warps, rng.random((_DRAWS, VIEW_LOTS)))
-        for views, spans in zip(*drawn, strict=True):
-            beside = rng.uniform(-0.15, 0.15, (2, 2)) * size * spans[:, None]
-            moved = centred(views, points[rng.integers(len(points))] + beside, size)
-            back = np.linalg.inv(moved)
-            at = np.einsum("vij,nvj->nvi", back[..., :2], points) + back[..., 2]
-            at = at[..., :2] / at[..., 2:]
-            inside = np.flatnonzero(((at > _EDGE) & (at < size - 1 - _EDGE)).all(axis=(1, 2)))
-            if len(inside) > most:
-                most, best = len(inside), (moved, spans, inside)
-            if most >= _ENOUGH:
-                break
-        moved, spans, inside = best
-        return moved, spans, points[rng.permutation(inside)[:_SHARED]]
+        return self._made(self.planner.plan(numbers))
 
     def _made(self, plan: Plan) -> Batch:
         device, size, count = self.photographs.device, self.warps.size, len(plan.streams)
@@ -247,7 +147,7 @@ class Pairs:
         lights = {name: (sent[name], sent[f"{name}.values"]) for name in Lights._fields if name in sent}
         images = relit(images, lights, lambda rows: normal(sent["noises"][rows], size * size).view(-1, size, size))
         lessons, most = self.lessons, 0 if self.lessons is None else self.lessons.most
-        lots = uniform(sent["streams"], lots_of(size) + 2 * most, _REST)
+        lots = uniform(sent["streams"], lots_of(size) + 2 * most, CHANCE)
         batch = Batch(
             images[:, None],
             grid.view(count, 2, size, size).permute(0, 2, 3, 1),
@@ -272,7 +172,7 @@ class Pairs:
     def _numbers(self, plan: Plan, boxes: list[Box]) -> dict[str, NDArray[Any]]:
         """All that the device has to know."""
         numbers = plan.photographs.T.ravel()
-        sizes = np.array([self.photographs.size(n) for n in numbers.tolist()], np.float32)
+        sizes = plan.sizes.transpose(1, 0, 2).reshape(-1, 2).astype(np.float32)
         views = plan.drawn.photo_from_view
         noises = np.concatenate([plan.streams, ~plan.streams]) ^ _OTHER_STREAM
         arrays: dict[str, NDArray[Any]] = {
@@ -295,8 +195,8 @@ class Pairs:
             if len(rows):
                 arrays |= {name: rows, f"{name}.values": values}
         if any(points is not None for points in plan.points):
-            known = np.full((len(plan.points), _SHARED, 2, 2), FAR, np.float32)
-            there = np.zeros((len(plan.points), _SHARED), bool)
+            known = np.full((len(plan.points), SHARED, 2, 2), FAR, np.float32)
+            there = np.zeros((len(plan.points), SHARED), bool)
             for row, points in enumerate(plan.points):
                 if points is not None:
                     known[row, : len(points)], there[row, : len(points)] = points, True
@@ -320,9 +220,9 @@ class Pairs:
             reach[plan.bent] = np.linalg.norm(plan.bends["amplitude"], axis=1).sum(axis=1)
         boxes = []
         for view in (0, 1):
-            for row, number in enumerate(plan.photographs[:, view].tolist()):
+            for row, (width, height) in enumerate(plan.sizes[:, view].astype(int).tolist()):
                 beyond = reach[row] if view else 0.0
-                boxes.append(_box(plan.drawn.photo_from_view[row, view], beyond, size, self.photographs.size(number)))
+                boxes.append(_box(plan.drawn.photo_from_view[row, view], beyond, size, (width, height)))
         return boxes
 
     def _crops(self, plan: Plan, boxes: list[Box], sent: dict[str, Tensor], at: Tensor) -> Tensor:
@@ -365,15 +265,6 @@ class Pairs:
             grey = torch.tensordot(shares[n], part.float(), dims=1)
             parts.append(F.avg_pool2d(grey[None], 2)[0] if halved[n] else grey)
         return parts
-
-
-def static_groups(photographs: Photographs, paths: Sequence[Path]) -> list[list[int]]:
-    """Those of these photographs that lie in one folder and have one size, as numbers; groups of at least two."""
-    wanted, groups = set(paths), dict[tuple[Path, tuple[int, ...]], list[int]]()
-    for number, path in enumerate(photographs.paths):
-        if path in wanted:
-            groups.setdefault((path.parent, tuple(photographs[number].shape)), []).append(number)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 @cache

@@ -71,22 +71,25 @@ class Photographs:
 
     def __getitem__(self, index: int) -> Tensor:
         """RGB (3, H, W) uint8 on the device."""
-        return self.resident.get((self.keys[index], _PART), lambda: self.cache.read(self.keys[index], _PART))
+        return self.resident.get((self.keys[index], _PART), lambda: self.pixels(index))
+
+    def pixels(self, index: int) -> NDArray[np.generic]:
+        """RGB (3, H, W) uint8, mapped from its file."""
+        return self.cache.read(self.keys[index], _PART)
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height in pixels, without reading them."""
         if index not in self._sizes:
-            _, height, width = self.cache.read(self.keys[index], _PART).shape
+            _, height, width = self.pixels(index).shape
             self._sizes[index] = width, height
         return self._sizes[index]
 
     def stacked(self) -> Tensor | None:
         """All of them as one tensor (N, 3, E, E) on the device, each in the corner; None on a CPU or without room."""
-        edge = MAX_EDGE
-        if self._stack is None and self.resident.take(len(self) * 3 * edge * edge):
-            self._stack = torch.zeros(len(self), 3, edge, edge, dtype=torch.uint8, device=self.device)
-            for number, key in enumerate(self.keys):
-                pixels = torch.from_numpy(self.cache.read(key, _PART)).to(self.device)
+        if self._stack is None and self.resident.take(len(self) * 3 * MAX_EDGE**2):
+            self._stack = torch.zeros(len(self), 3, MAX_EDGE, MAX_EDGE, dtype=torch.uint8, device=self.device)
+            for number in range(len(self)):
+                pixels = torch.from_numpy(self.pixels(number))
                 self._stack[number, :, : pixels.shape[1], : pixels.shape[2]] = pixels
         return self._stack
 
@@ -94,6 +97,10 @@ class Photographs:
         """Those with these paths."""
         key = dict(zip(self.paths, self.keys, strict=True))
         return Photographs(paths, [key[path] for path in paths], self.cache, self.device)
+
+    def mapped(self) -> Photographs:
+        """The same on the CPU, for what is looked at once: no device's memory is kept for it."""
+        return Photographs(self.paths, self.keys, self.cache, torch.device("cpu"))
 
 
 class Resident:

@@ -109,17 +109,18 @@ class Lessons:
 
     def __getitem__(self, item: tuple[int, bool]) -> Lesson:
         """Of a photograph, or of its mirror image."""
-        return self._lesson(*item)
-
-    def _lesson(self, number: int, mirrored: bool, *, keep: bool = True) -> Lesson:
-        """`keep` holds it on the device for the next time."""
+        number, mirrored = item
         assert self.basis is not None
         return Lesson(
-            self._part(number, mirrored, self.keys[0], "places", keep=keep),
-            self.values(number, mirrored, keep=keep),
+            self._part(number, mirrored, self.keys[0], "places"),
+            self.values(number, mirrored),
             self.basis,
-            self._part(number, mirrored, self.keys[0], "scores", keep=keep),
+            self._part(number, mirrored, self.keys[0], "scores"),
         )
+
+    def mapped(self) -> Lessons:
+        """The same on the CPU, for what is looked at once."""
+        return Lessons(self.photographs.mapped(), self.keys, self.basis)
 
     def stacked(self) -> Callable[[Tensor], Taught] | None:
         """What is taught about any images (n,) on the device: photograph i is number 2 i, its mirror image 2 i + 1.
@@ -134,11 +135,12 @@ class Lessons:
         points = torch.full((images, most, 3), FAR, device=device)
         values = torch.zeros(images, most, size, dtype=torch.float16, device=device)
         scores = torch.zeros(images, MAX_EDGE, MAX_EDGE, dtype=torch.uint8, device=device)
+        once = self.mapped()
         for image in range(images):
-            lesson = self._lesson(image // 2, bool(image % 2), keep=False)
+            lesson = once[image // 2, bool(image % 2)]
             count, (height, width) = len(lesson.points), lesson.scores.shape
             points[image, :count] = lesson.points
-            values[image, :count] = F.normalize(lesson.values.float() @ self.basis, dim=1).half()
+            values[image, :count] = F.normalize(lesson.values.to(device).float() @ self.basis, dim=1).half()
             scores[image, :height, :width] = lesson.scores
 
         def taught(which: Tensor) -> Taught:
@@ -146,21 +148,19 @@ class Lessons:
 
         return taught
 
-    def values(self, number: int, mirrored: bool, *, keep: bool = True) -> Tensor:
+    def values(self, number: int, mirrored: bool) -> Tensor:
         """Float16 (M, T), not projected."""
-        parts = [self._part(number, mirrored, self._values_of(n), "values", keep=keep) for n in range(len(self.keys))]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        found = [self._part(number, mirrored, self._values_of(n), "values") for n in range(len(self.keys))]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
     def _values_of(self, teacher: int) -> str:
         """A later teacher's values depend on where the first one looked."""
         return self.keys[teacher] if teacher == 0 else f"{self.keys[teacher]}-at-{self.keys[0]}"
 
-    def _part(self, number: int, mirrored: bool, teacher: str, what: str, *, keep: bool) -> Tensor:
+    def _part(self, number: int, mirrored: bool, teacher: str, what: str) -> Tensor:
         photographs = self.photographs
         part, key = _part(teacher, mirrored, what), photographs.keys[number]
-        if keep:
-            return photographs.resident.get((key, part), lambda: photographs.cache.read(key, part))
-        return torch.from_numpy(photographs.cache.read(key, part)).to(photographs.device)
+        return photographs.resident.get((key, part), lambda: photographs.cache.read(key, part))
 
     def missing(self, number: int) -> bool:
         """Whether a photograph has yet to be shown to a teacher."""
@@ -176,7 +176,7 @@ class Lessons:
         """Show a photograph and its mirror image to the teachers."""
         photographs = self.photographs
         key = photographs.keys[number]
-        upright = photographs[number].cpu().numpy().transpose(1, 2, 0)
+        upright = np.asarray(photographs.pixels(number), np.uint8).transpose(1, 2, 0)
         for mirrored in (False, True):
             image = np.ascontiguousarray(upright[:, ::-1] if mirrored else upright)
             with torch.inference_mode():
@@ -265,9 +265,10 @@ def principal_directions(lessons: Lessons, count: int) -> tuple[Tensor, float]:
         If the teachers' values have fewer numbers.
     """
     moments: Tensor | float = 0.0
-    for number in range(len(lessons.photographs)):
-        values = lessons.values(number, mirrored=False)
-        sample = values[:: max(1, len(values) // _SAMPLE)].double().cpu()
+    once = lessons.mapped()
+    for number in range(len(once.photographs)):
+        values = once.values(number, mirrored=False)
+        sample = values[:: max(1, len(values) // _SAMPLE)].double()
         moments = moments + sample.T @ sample
     assert isinstance(moments, Tensor)
     if len(moments) < count:
