@@ -60,3 +60,17 @@ def test_it_needs_no_torch_and_says_what_it_is(examples: Path, texture: NDArray[
     a, b = again(texture), extractor(texture)
     assert a.angles is not None and b.angles is not None
     np.testing.assert_allclose(a.angles, b.angles, atol=1e-3)
+
+
+@pytest.mark.parametrize("first", ["sift", "RootSIFT"])
+def test_places_with_several_orientations_take_no_room(first: str, examples: Path) -> None:
+    """SIFT finds some places several times; there are as many keypoints as wanted all the same, each place once."""
+    photograph = tp.read(examples / "desk_1.jpg", grey=True)
+    extractor = tp.load(f"{first}+lift-orientation+hardnet", max_keypoints=200)
+    found = extractor(photograph)
+    assert found.scales is not None
+    assert len(found) == 200 == len(np.unique(np.column_stack([found.keypoints, found.scales]), axis=0))
+    most = tp.load(first, max_keypoints=200)(photograph)
+    assert len(np.unique(most.keypoints, axis=0)) < 200  # without it there would be fewer
+    assert extractor.version == 2 and tp.load("sift+hardnet").version == 1
+    assert len(tp.load(NAME, max_keypoints=200, detector={"max_keypoints": 50})(photograph)) <= 50

@@ -41,6 +41,9 @@ LISTED = (
     "sift+lift-orientation+hardnet",
 )
 
+_TURNING = {"orinet", "lift-orientation"}  # parts that give orientations
+_REPEATING = {"sift", "rootsift"}  # detectors that find a place once for each of its orientations
+_MERGED = 2  # the version of compositions of both kinds, since such places are merged before the best are taken
 _BATCH = 512  # patches that a network sees at once
 
 Float32 = NDArray[np.float32]
@@ -76,6 +79,7 @@ class Composed(Extractor):
         As `Learned` does, for each of its networks.
     """
 
+    version: ClassVar[int] = 1
     parts: ClassVar[tuple[str, ...]]
     find: ClassVar[Callable[[str], type[Extractor]]]
 
@@ -101,7 +105,9 @@ class Composed(Extractor):
         self.detector = None if detector is None else dict(detector)
         self.threads = None if threads is None else checks.count(threads, "threads", least=1)
         shared = {"device": device, "threads": threads} if learned else {}
-        self._detector = self._kind(first)(max_keypoints=self.max_keypoints, **{**shared, **(self.detector or {})})
+        # A place of SIFT has 1.2 orientations in the mean: of twice as many enough are left.
+        wanted = self.max_keypoints * (2 if self.version == _MERGED else 1)
+        self._detector = self._kind(first)(**{"max_keypoints": wanted, **shared, **(self.detector or {})})
         self._shapes = [self._open(PARTS[name]) for name in between]
         # What the features depend on, for those who keep them: the paths among the attributes.
         vars(self).update({f"_model_{name}": PARTS[name].model for name in self.parts if name in PARTS})
@@ -123,7 +129,7 @@ class Composed(Extractor):
 
     @property
     def _turns(self) -> bool:
-        return not {"orinet", "lift-orientation"}.isdisjoint(self.parts)
+        return not _TURNING.isdisjoint(self.parts)
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         grey = to_grey(image)
@@ -287,6 +293,7 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
             "__doc__": f"{metadata.summary}.",
             "metadata": metadata,
             "parts": (first, *between, last),
+            "version": _MERGED if first in _REPEATING and not _TURNING.isdisjoint(between) else Composed.version,
             "find": staticmethod(find),
             "wants_colour": detector.name not in PARTS and find(first).wants_colour,
         },
