@@ -5,8 +5,8 @@
 Two tables, as in docs/reconstruction.md and docs/localization.md. Reconstruction: all photographs, calibrated; camera
 centres are compared after a similarity alignment, as a share of the distance between the farthest two; rotations after
 the rotation of the world that fits them best, since centres along a line leave the turn around that line open.
-Localization: every third photograph is a query in a map of the others, calibrated; a query is wrong if it is off by
-more than 5 degrees and was not said to be lost.
+Localization: every third photograph is a query in a map of the others, calibrated; with --seeds 3 each photograph is
+one. A query is wrong if it is off by more than 5 degrees and was not said to be lost.
 """
 
 from __future__ import annotations
@@ -93,7 +93,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenes", type=Path, nargs="+")
     parser.add_argument("-e", "--extractor", action="append", dest="extractors")
-    parser.add_argument("--seeds", type=int, default=1, help="reconstructions, of which errors are the median")
+    parser.add_argument(
+        "--seeds", type=int, default=1,
+        help="reconstructions, of which errors are the median; and maps, each without other photographs (3: each is a "
+        "query once)",
+    )  # fmt: skip
     options = parser.parse_args()
     tables: tuple[list[tuple[str, ...]], ...] = ([RECONSTRUCTION], [LOCALIZATION])
     for folder in options.scenes:
@@ -119,9 +123,7 @@ def main() -> None:
                     middle([middle(one) for one in several])
                     for several in zip(*((found.shares, found.degrees) for _, found, _ in made), strict=True)
                 )
-                queries = list(photographs)[1::3]
-                rest = photographs.select(one for one in photographs if one not in queries)
-                asked = localize(out / "map", rest, photographs, queries, views, extractor, RATIO.get(name))
+                asked = localize(out, photographs, views, extractor, RATIO.get(name), options.seeds)
             cells = (
                 f"{whole.registered} of {whole.images}", f"{whole.points}", f"{whole.track_length:.2f}",
                 f"{shares * 100:.3f}", f"{degrees:.3f}",
@@ -134,26 +136,29 @@ def main() -> None:
         print("\n".join(f"| {' | '.join(row)} |" for row in table), end="\n\n")
 
 
-def localize(
-    folder: Path, rest: Collection, every: Collection, queries: list[str], views: Any, extractor: Any, ratio: Any
-) -> tuple[str, ...]:
+def localize(out: Path, photographs: Collection, views: Any, extractor: Any, ratio: Any, maps: int) -> tuple[str, ...]:
     """The cells of a row of the second table."""
-    try:
-        build_map(rest, folder, extractor=extractor, ratio=ratio)
-    except tp.TiepointsError:
-        return (f"{len(queries)}", "0", "-", "-", "0")
-    known = compare(poses_of(folder.with_name("map.work") / "sparse" / "0"), views)
-    localizer = Localizer(folder)
-    shares, degrees = [], []
-    for name in queries:
-        found = localizer(every[name].read(), every[name].camera)
-        if found and known.align is not None:
-            view = views[name]
-            centre = known.align(found.pose.center[None])[0]
-            shares.append(float(np.linalg.norm(centre + view.R.T @ view.t)) / known.extent)
-            degrees.append(angle(found.pose.rotation @ known.turn.T @ view.R.T))
+    shares, degrees, asked = [], [], 0
+    for number in range(maps):
+        queries = list(photographs)[(number + 1) % 3 :: 3]
+        asked += len(queries)
+        rest = photographs.select(one for one in photographs if one not in queries)
+        folder = out / f"map-{number}"
+        try:
+            build_map(rest, folder, extractor=extractor, ratio=ratio, store=out / "store")
+        except tp.TiepointsError:
+            continue
+        known = compare(poses_of(folder.with_name(f"{folder.name}.work") / "sparse" / "0"), views)
+        localizer = Localizer(folder)
+        for name in queries:
+            found = localizer(photographs[name].read(), photographs[name].camera)
+            if found and known.align is not None:
+                view = views[name]
+                centre = known.align(found.pose.center[None])[0]
+                shares.append(float(np.linalg.norm(centre + view.R.T @ view.t)) / known.extent)
+                degrees.append(angle(found.pose.rotation @ known.turn.T @ view.R.T))
     errors = (f"{middle(shares) * 100:.3f}", f"{middle(degrees):.3f}") if degrees else ("-", "-")
-    return (f"{len(queries)}", f"{len(degrees)}", *errors, f"{sum(one > 5 for one in degrees)}")
+    return (f"{asked}", f"{len(degrees)}", *errors, f"{sum(one > 5 for one in degrees)}")
 
 
 def middle(values: Sequence[float]) -> float:

@@ -15,7 +15,7 @@ import tiepoints as tp
 from tiepoints.collection import Collection
 from tiepoints.errors import ImageError
 from tiepoints.tasks import reconstruct
-from tiepoints.tasks.alignment import align_keypoints
+from tiepoints.tasks.alignment import PointPatches, align_keypoints, align_query, point_patches
 
 SIZE, FOCAL, DISTANCE = (480, 360), 450.0, 3.0
 
@@ -26,17 +26,22 @@ def pose_of(angle: float, tilt: float, scale: float) -> tuple[NDArray[np.float64
     return R, np.array([0.02, -0.03, DISTANCE * scale])
 
 
+QUERY = pose_of(15, -12, 1.15)
 POSES = [pose_of(0, 0, 1.0), pose_of(25, 5, 1.1), pose_of(-30, -8, 0.9), pose_of(10, 30, 1.3)]
 
 
 @pytest.fixture(scope="module")
 def pictures(examples: Path) -> list[NDArray[np.uint8]]:
     """The plane with a photograph on it, as each camera sees it."""
+    return [picture_of(examples, R, t) for R, t in POSES]
+
+
+def picture_of(examples: Path, R: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.uint8]:
     texture = cv2.GaussianBlur(tp.read(examples / "desk_1.jpg", grey=True), (0, 0), 0.8)
     w = texture.shape[1]
     K = np.array([[FOCAL, 0, SIZE[0] / 2 - 0.5], [0, FOCAL, SIZE[1] / 2 - 0.5], [0, 0, 1]])
     on_plane = np.array([[3.6 / w, 0, -1.8], [0, 3.6 / w, -1.35], [0, 0, 1]])
-    return [cv2.warpPerspective(texture, K @ np.c_[R[:, :2], t] @ on_plane, SIZE) for R, t in POSES]
+    return np.asarray(cv2.warpPerspective(texture, K @ np.c_[R[:, :2], t] @ on_plane, SIZE), np.uint8)
 
 
 def model_of(noise: float) -> tuple[pycolmap.Reconstruction, list[NDArray[np.float64]]]:
@@ -111,6 +116,45 @@ def test_what_does_not_look_alike_stays(pictures: list[NDArray[np.uint8]]) -> No
     assert (errors_of(model, true, 2) == kept).mean() > 0.9
     assert all(np.isfinite(point.xy).all() for n in (2, 3, 4) for point in model.image(n).points2D)
     assert align_keypoints(pycolmap.Reconstruction(), lambda name: noise) == 0
+
+
+def test_a_query_is_aligned_with_what_the_points_look_like(pictures: list[NDArray[np.uint8]], examples: Path) -> None:
+    """From another place, in another light, with a pose that is a little off."""
+    model, _ = model_of(0.0)
+    known = point_patches(model, lambda name: pictures[int(name[0]) - 1])
+    R, t = QUERY
+    pose = np.c_[R, t]
+    seen = np.clip(picture_of(examples, R, t) * 0.6 + 40, 0, 255).astype(np.uint8)
+    camera = tp.Camera("PINHOLE", *SIZE, (FOCAL, FOCAL, SIZE[0] / 2 - 0.5, SIZE[1] / 2 - 0.5))
+    world = np.array([model.point3D(point).xyz for point in sorted(model.point3D_ids())])
+    projected = (world @ R.T + t) @ camera.matrix.T
+    true = projected[:, :2] / projected[:, 2:]
+    pixels = true + np.random.default_rng(3).normal(0, 0.7, true.shape)
+    off = cv2.Rodrigues(np.array([0.01, -0.01, 0.01]))[0]
+    placed, good = align_query(seen, camera, np.c_[off @ R, t + 0.02], pixels, world, known)
+    assert good.mean() > 0.7
+    assert np.median(np.linalg.norm(placed - true, axis=1)[good]) < 0.15
+    assert (placed[~good] == pixels[~good]).all()
+    # a larger picture of the same, which is shrunk first
+    large = np.asarray(cv2.resize(seen, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC), np.uint8)
+    placed, good = align_query(large, camera.resized((1920, 1440)), pose, pixels * 4 + 1.5, world, known)
+    assert good.mean() > 0.7
+    assert np.median(np.linalg.norm(placed - (true * 4 + 1.5), axis=1)[good]) < 0.6
+    # points without a patch, a picture of nothing, and no points at all
+    none = PointPatches(known.patches, np.zeros_like(known.frames))
+    assert not align_query(seen, camera, pose, pixels, world, none)[1].any()
+    assert not align_query(np.full_like(seen, 90), camera, pose, pixels, world, known)[1].any()
+    few = known.of(slice(0))
+    assert len(align_query(seen, camera, pose, pixels[:0], world[:0], few)[1]) == 0
+
+
+def test_patches_of_photographs_that_cannot_be_read_are_missing(pictures: list[NDArray[np.uint8]]) -> None:
+    def read(name: str) -> NDArray[np.uint8]:
+        raise ImageError(f"{name}: no such file")
+
+    model, _ = model_of(0.0)
+    assert not point_patches(model, read).frames.any()
+    assert len(point_patches(pycolmap.Reconstruction(), read).patches) == 0
 
 
 def test_a_reconstruction_is_the_better_for_it(

@@ -75,6 +75,26 @@ def test_queries_are_where_the_reconstruction_with_them_has_them(
         np.testing.assert_allclose(Rotation.from_quat([x, y, z, w]).as_matrix(), found.pose.rotation, atol=1e-9)
 
 
+def test_aligned_queries_are_nearer_to_where_the_reconstruction_has_them(
+    made: Map, scene: Reconstruction, photographs: Collection, queries: list[str], broken: Path
+) -> None:
+    camera = next(iter(load_model(scene.folder / "sparse" / "0").cameras.values()))
+    known = tp.Camera.from_pycolmap(camera)
+    shares = {}
+    for align in (False, True):
+        localizer = Localizer(made.folder, align=align)
+        found = [localizer(photographs[name].path, known) for name in queries]
+        assert all(found)
+        shares[align] = np.mean([off_by(f.pose, truth(scene, n))[1] for f, n in zip(found, queries, strict=True)])
+    assert shares[True] < 0.8 * shares[False]
+    # A map without patches, as another program's is, answers as without alignment.
+    for path in broken.rglob("patches.npy"):
+        path.unlink()
+    old = Localizer(broken)(photographs[queries[0]].path, known)
+    plain = Localizer(made.folder, align=False)(photographs[queries[0]].path, known)
+    np.testing.assert_array_equal(old.pose.matrix, plain.pose.matrix)
+
+
 def test_without_a_focal_length_it_is_tried_out(
     made: Map, scene: Reconstruction, photographs: Collection, queries: list[str]
 ) -> None:
@@ -129,7 +149,7 @@ def broken(made: Map, tmp_path: Path) -> Iterator[Path]:
     yield Path(shutil.copytree(made.folder, tmp_path / "map"))
 
 
-@pytest.mark.parametrize("what", ["map.json", "xyz.npy", "descriptors.npy", "offsets.npy"])
+@pytest.mark.parametrize("what", ["map.json", "xyz.npy", "descriptors.npy", "offsets.npy", "patches.npy"])
 def test_a_damaged_map_is_one_line(broken: Path, what: str) -> None:
     path = next(broken.rglob(what))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

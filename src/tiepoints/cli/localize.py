@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 @click.option(
     "--threshold", type=click.FloatRange(0, min_open=True), default=6.0, show_default=True, help="Inlier threshold, px."
 )
+@click.option(
+    "--align/--no-align",
+    default=True,
+    show_default=True,
+    help="Move keypoints to where the query shows what the map's points look like, and refine the pose: more accurate. "
+    "Maps made with --no-align, or without photographs, cannot.",
+)
 @given_option
 @photographs_options
 @quiet_option
@@ -44,6 +51,7 @@ def command(
     cameras: Path | None,
     top: int,
     threshold: float,
+    align: bool,
     given: tuple[Path, ...],
     mask: Path | None,
     every: int,
@@ -60,10 +68,10 @@ def command(
     from ..collection import Memory, run
     from ..tasks import Localize, Localizer
     from ..tasks.given import given_features
-    from ..tasks.localization import write_poses
+    from ..tasks.poses import write_poses
 
     photographs = found(queries, mask, every, as_json)
-    localizer = Localizer(folder, top=top, threshold=threshold)
+    localizer = Localizer(folder, top=top, threshold=threshold, align=align)
     known = {} if cameras is None else read_cameras(cameras)
     say_unlike_cameras(localizer.map, photographs, known, focal, as_json)
     step = Localize(localizer, cameras=known, focal=focal)

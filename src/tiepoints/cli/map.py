@@ -46,7 +46,8 @@ def command(
     The map is only read afterwards. What it was made from is kept beside it, in OUT.work, and may be deleted; while it
     is there, the same command with more photographs computes only what is new. A model of another program with its own
     features (--model and --from) is a map without any photograph. With --from, name the extractor that made the
-    features (-e), or give `localize` the features of queries too.
+    features (-e), or give `localize` the features of queries too. The map keeps a patch of 15 x 15 pixels of each
+    point, for the alignment of queries; with --no-align it does not.
     """
     from click.core import ParameterSource
 

@@ -25,7 +25,7 @@ from ..decode import turned
 from ..errors import ImageError, InvalidInputError, StorageError, counted
 from ..extraction.inputs import mask_of
 from ..files import PathLike, check_name, one_line, sha256_of
-from ..images import Header, header_of, read
+from ..images import Header, header_of, read, to_grey
 from ..threads import cores
 from .steps import key_of
 
@@ -131,6 +131,18 @@ class Photograph:
         from .videos import read_frame
 
         return read_frame(self.path, self.frame)
+
+    def read_stored(self) -> NDArray[np.uint8]:
+        """The grey image (H, W) uint8 as it is stored, not turned as EXIF asks for.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read.
+        """
+        if self.frame is None:
+            return read(self.path, grey=True, upright=False, value_range=self.value_range)
+        return to_grey(self.read())
 
     def read_mask(self) -> NDArray[np.uint8] | None:
         """The mask, upright: (H, W) uint8, 0 where nothing is to be found; None without one.

@@ -141,7 +141,7 @@ def _relative(
     loss = {"loss_type": "CAUCHY", "loss_scale": threshold / 2}
     pinholes = (_pinhole(rays.focal) for rays in (rays_a, rays_b))
     pose, _ = poselib.estimate_relative_pose(virtual_a[usable], virtual_b[usable], *pinholes, ransac, loss)
-    found = _rotation_and_translation(pose)
+    found = rotation_and_translation(pose)
     if found is None:
         return nothing
     rotation, translation = found
@@ -298,11 +298,9 @@ def absolute_pose(
     local = (world - center) / size
     ransac = _ransac_options("max_reproj_error", threshold, confidence, max_iterations, seed)
     loss = {"loss_type": "CAUCHY", "loss_scale": 1.0}
-    seen, model = rays.pixels, camera.as_dict()
-    if camera.model not in _POSELIB:  # as undistorted points of a virtual camera
-        seen, model = rays.normalised * rays.focal, _pinhole(rays.focal)
+    seen, model = _for_poselib(rays, camera)
     pose, _ = poselib.estimate_absolute_pose(seen[usable], local[usable], model, ransac, loss)
-    found = _rotation_and_translation(pose)
+    found = rotation_and_translation(pose)
     if found is None:
         return nothing
     rotation, translation = found
@@ -341,6 +339,17 @@ _POSELIB = frozenset(
 
 def _pinhole(focal: float) -> dict[str, Any]:
     return {"model": "SIMPLE_PINHOLE", "width": 1, "height": 1, "params": [focal, 0.0, 0.0]}
+
+
+def _for_poselib(rays: _Rays, camera: Camera) -> tuple[Float64, dict[str, Any]]:
+    if camera.model in _POSELIB:
+        return rays.pixels, camera.as_dict()
+    return rays.normalised * rays.focal, _pinhole(rays.focal)  # as undistorted points of a virtual camera
+
+
+def for_poselib(pixels: Float64, camera: Camera) -> tuple[Float64, dict[str, Any]]:
+    """Image points (M, 2) and the camera as PoseLib takes them."""
+    return _for_poselib(_rays(pixels, camera), camera)
 
 
 def _unproject(camera: Camera, pixels: Float64) -> Float64:
@@ -400,7 +409,7 @@ def _ransac_options(name: str, threshold: float, confidence: float, iterations: 
     }
 
 
-def _rotation_and_translation(pose: Any) -> tuple[Float64, Float64] | None:
+def rotation_and_translation(pose: Any) -> tuple[Float64, Float64] | None:
     rotation, translation = np.array(pose.R, dtype=np.float64), np.array(pose.t, dtype=np.float64).reshape(3)
     if not (np.isfinite(rotation).all() and np.isfinite(translation).all()):
         return None

@@ -1,4 +1,4 @@
-"""A model of two views that is refined on all matches which agree with it."""
+"""Models that are refined on all matches which agree with them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import numpy as np
 import poselib
 from numpy.typing import ArrayLike, NDArray
 
+from ..camera import Camera
 from ..errors import InvalidInputError
 from ..features import Features, Matches
 from .inputs import correspondences, supported, usable_pixels
+from .poses import for_poselib, rotation_and_translation
 from .residuals import sampson_error, symmetric_homography_error, unit_matrix
 from .results import Geometry
 
-__all__ = ["refined"]
+__all__ = ["refined", "refined_pose"]
 
 
 def refined(
@@ -95,3 +97,51 @@ def _better(
         return matrix
     unit = unit_matrix(back)
     return unit / unit[2, 2] if kind == "homography" and abs(unit[2, 2]) > 1e-8 else unit
+
+
+def refined_pose(
+    model: Geometry, points2d: NDArray[np.float64], points3d: NDArray[np.float64], camera: Camera, noise: float
+) -> Geometry:
+    """An absolute pose, refined on points that agree with it; its inliers stay as they are.
+
+    Parameters
+    ----------
+    model : Geometry
+    points2d, points3d : (M, 2), (M, 3) arrays
+        In pixels and in the world, row by row.
+    camera : Camera
+    noise : float
+        Pixels: errors beyond it pull less (the scale of a Cauchy loss).
+
+    Returns
+    -------
+    model : Geometry
+        The same where the refinement fails.
+
+    Examples
+    --------
+    >>> import numpy as np, tiepoints as tp
+    >>> from tiepoints.geometry.refinement import refined_pose
+    >>> camera = tp.Camera.from_focal(500, (640, 480))
+    >>> points_3d = np.random.default_rng(0).uniform((-2, -2, 4), (2, 2, 8), (40, 3))
+    >>> points = 500 * points_3d[:, :2] / points_3d[:, 2:] + (319.5, 239.5)
+    >>> rough = tp.absolute_pose(points + np.random.default_rng(1).normal(0, 1, (40, 2)), points_3d, camera)
+    >>> better = refined_pose(rough, points, points_3d, camera, 0.5)
+    >>> bool(np.linalg.norm(better.center) < 1e-4 < np.linalg.norm(rough.center))
+    True
+    """
+    if model.rotation is None or model.translation is None:
+        return model
+    seen, known = for_poselib(points2d, camera)
+    # As in `absolute_pose`: around their centre and at size 1.
+    center = np.median(points3d, axis=0)
+    size = max(float(np.median(np.linalg.norm(points3d - center, axis=1))), 1e-12)
+    pose = poselib.CameraPose()
+    pose.R, pose.t = model.rotation, (model.translation + model.rotation @ center) / size
+    loss = {"loss_type": "CAUCHY", "loss_scale": noise}
+    found, _ = poselib.refine_absolute_pose(seen, (points3d - center) / size, pose, known, loss)
+    parts = rotation_and_translation(found)
+    if parts is None:
+        return model
+    rotation, translation = parts
+    return replace(model, matrix=np.column_stack((rotation, translation * size - rotation @ center)))

@@ -7,32 +7,24 @@ image; how far that is from what is there is solved for by least squares over gr
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageError
+from ..camera import Camera
 from ..threads import limited
+from .patches import SCALE, SIDE, Pictures, locate, prepared, square
 
-__all__ = ["align_keypoints"]
+__all__ = ["PointPatches", "align_keypoints", "align_query", "no_patches", "point_patches"]
 
-Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-# All ours, chosen on lund_door, fountain-P11, Herz-Jesus-P8, fox and temple_ring.
-_HALF = 7  # patches have 15 x 15 samples
-_ITERATIONS = 6
-_LEAST = 0.8  # correlation from which an alignment is believed
-_MOST = 3.0  # pixels: keypoints move by at most so much
-_SCALE = 4.0  # patches that differ more in scale are left alone
-_EDGE = 1600  # pixels: larger photographs are shrunk first
-_SMOOTH = 0.7  # pixels
-_KEPT = 32  # photographs in memory, of at most 7 MB each
 _AT_ONCE = 4000  # patches
+# How much finer or coarser a query may show a point than its patch, which has one size. Ours.
+_QUERY_SCALE = 2.0
+_FLAT = 1e-12  # a plane seen edge-on
 
 
 class _Observations(NamedTuple):
@@ -51,9 +43,8 @@ def align_keypoints(model: Any, read: Callable[[str], NDArray[np.uint8]]) -> int
 
     Of each track the keypoint that is seen most frontally stays. The patch around it is taken to be flat and to face
     the mean direction of the cameras. That gives an affine map to each other image, where the search for the patch
-    begins. An affine map, brightness and contrast are solved for by inverse compositional Gauss-Newton steps (Gruen,
-    Adaptive least squares correlation, 1985; Baker and Matthews, Lucas-Kanade 20 years on, 2004). A keypoint is moved
-    where the patches then correlate by at least .8, and by at most 3 pixels. Photographs beyond 1600 pixels are shrunk.
+    begins; see `patches.locate`. A keypoint is moved where the patches then correlate by at least .8, and by at most 3
+    pixels. Photographs beyond 1600 pixels are shrunk.
 
     Parameters
     ----------
@@ -74,15 +65,17 @@ def align_keypoints(model: Any, read: Callable[[str], NDArray[np.uint8]]) -> int
     >>> import pycolmap
     >>> import tiepoints as tp
     >>> from tiepoints.tasks.alignment import align_keypoints
-    >>> model = pycolmap.Reconstruction("scene/sparse/0")                                             # doctest: +SKIP
-    >>> align_keypoints(model, lambda name: tp.read(Path("photos", name), grey=True, upright=False))  # doctest: +SKIP
+    >>> model = pycolmap.Reconstruction("scene/sparse/0")    # doctest: +SKIP
+    >>> read = lambda name: tp.read(Path("photos", name), grey=True, upright=False)
+    >>> align_keypoints(model, read)    # doctest: +SKIP
     15659
     """
     images = [model.image(i) for i in sorted(model.reg_image_ids())]
-    found = _observations(model, images)
-    if found is None:
+    surfaces = _surfaces(model, images)
+    if surfaces is None:
         return 0
-    pictures, moved = _Pictures(read), 0
+    found = _observations(surfaces)
+    pictures, moved = Pictures(read), 0
     order = np.lexsort([found.image, found.other])
     bounds = np.flatnonzero(np.diff(found.other[order]) | np.diff(found.image[order])) + 1
     with limited(1):  # products of small matrices: a BLAS's other threads would only wait, at full load
@@ -94,12 +87,143 @@ def align_keypoints(model: Any, read: Callable[[str], NDArray[np.uint8]]) -> int
             # COLMAP's pixels have their centres at .5
             place_a, place_b = (found.other_xy[rows] * one.scale - 0.5, found.xy[rows] * two.scale - 0.5)
             affine = found.affine[rows] * (two.scale / one.scale)
-            placed, good = _aligned(one.grey, place_a, two.grey, place_b, affine)
+            # A sample is a pixel of the image that shows the surface more coarsely.
+            unit = np.maximum(1.0, 1.0 / np.sqrt(np.abs(np.linalg.det(affine))))[:, None, None]
+            placed, good = locate(square(one.grey, place_a, unit), two.grey, place_b, affine * unit)
             at = (placed + 0.5) / two.scale
             for row in np.flatnonzero(good):
                 b.points2D[int(found.keypoint[rows[row]])].xy = at[row]
             moved += int(good.sum())
     return moved
+
+
+class PointPatches(NamedTuple):
+    """What points look like, each in the image that sees it most frontally.
+
+    patches: (P, 15, 15) uint8, stretched to all of its range; frames: (P, 3, 2) float32, how far a sample is in x and
+    in y in the world, and 0 where there is no patch.
+    """
+
+    patches: NDArray[np.uint8]
+    frames: NDArray[np.float32]
+
+    def of(self, rows: Any) -> PointPatches:
+        """Those of some of the points."""
+        return PointPatches(self.patches[rows], self.frames[rows])
+
+
+def no_patches(count: int) -> PointPatches:
+    """Of points that have none."""
+    return PointPatches(np.zeros((count, SIDE, SIDE), np.uint8), np.zeros((count, 3, 2), np.float32))
+
+
+def point_patches(model: Any, read: Callable[[str], NDArray[np.uint8]]) -> PointPatches:
+    """A patch of each point of a model, around where the point is projected: there all of its keypoints count.
+
+    Parameters
+    ----------
+    model : pycolmap.Reconstruction
+    read : callable
+        As for `align_keypoints`.
+
+    Returns
+    -------
+    patches : PointPatches
+        In the order of the points' numbers.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import pycolmap
+    >>> import tiepoints as tp
+    >>> from tiepoints.tasks.alignment import point_patches
+    >>> model = pycolmap.Reconstruction("scene/sparse/0")    # doctest: +SKIP
+    >>> read = lambda name: tp.read(Path("photos", name), grey=True, upright=False)
+    >>> kept = point_patches(model, read)    # doctest: +SKIP
+    >>> kept.patches.shape    # doctest: +SKIP
+    (2744, 15, 15)
+    """
+    images = [model.image(i) for i in sorted(model.reg_image_ids())]
+    numbers = np.array(sorted(model.point3D_ids()))
+    kept = no_patches(len(numbers))
+    surfaces = _surfaces(model, images)
+    if surfaces is None:
+        return kept
+    pictures = Pictures(read)
+    jacobian = surfaces.jacobian[surfaces.reference]
+    usable = (surfaces.reference >= 0) & (surfaces.depth[surfaces.reference] > 0)
+    usable &= np.abs(np.linalg.det(jacobian)) > _FLAT
+    own = surfaces.image[surfaces.reference]
+    for place, image in enumerate(images):
+        rows = np.flatnonzero(usable & (own == place))
+        picture = pictures[image.name] if len(rows) else None
+        if picture is None:
+            continue
+        xyz = np.array([model.point3D(number).xyz for number in numbers[rows]])
+        pose = image.cam_from_world()
+        seen = xyz @ pose.rotation.matrix().T + pose.translation
+        at = np.asarray(model.camera(image.camera_id).img_from_cam(seen)) * picture.scale - 0.5
+        values = square(picture.grey, at)
+        low, high = values.min(axis=(1, 2), keepdims=True), values.max(axis=(1, 2), keepdims=True)
+        kept.patches[rows] = np.rint((values - low) * (255 / np.maximum(high - low, 1e-6)))
+        kept.frames[rows] = surfaces.plane[rows] @ np.linalg.inv(jacobian[rows]) / picture.scale
+    return kept
+
+
+def align_query(
+    grey: NDArray[np.uint8],
+    camera: Camera,
+    pose: Float64,
+    pixels: Float64,
+    world: Float64,
+    known: PointPatches,
+) -> tuple[Float64, NDArray[np.bool_]]:
+    """Where a photograph, whose pose is known about, shows points, from where keypoints have them.
+
+    Parameters
+    ----------
+    grey : (H, W) uint8
+    camera : Camera
+        Its distortion is taken to be the same all over a patch.
+    pose : (3, 4)
+        [R | t], cam_from_world.
+    pixels, world : (N, 2), (N, 3)
+        Keypoints and points.
+    known : PointPatches
+        Of these points.
+
+    Returns
+    -------
+    placed : (N, 2)
+        Pixels; those of the keypoint where the patch is not found.
+    good : (N,) bool
+        Whether it is found. A photograph that shows most points larger than their patches is shrunk; a point that is
+        then still more than twice as large or small is never found.
+
+    Examples
+    --------
+    >>> from tiepoints.tasks.alignment import align_query
+    >>> placed, good = align_query(grey, camera, pose.matrix, pixels, world, known)    # doctest: +SKIP
+    """
+    placed, good = np.asarray(pixels, np.float64).copy(), np.zeros(len(pixels), bool)
+    rotation = pose[:, :3]
+    seen = world @ rotation.T + pose[:, 3]
+    focal = np.full(len(seen), np.trace(camera.matrix[:2, :2]) / 2)
+    frame = _derivative(np.broadcast_to(rotation, (len(seen), 3, 3)), seen, focal) @ known.frames
+    size = np.sqrt(np.abs(np.linalg.det(frame)))
+    shown = size[size > 0]
+    # Where most points are larger than their patches, the photograph is shrunk to meet them.
+    picture = prepared(grey, 1 / max(1.0, float(np.median(shown)) if len(shown) else 1.0))
+    frame *= picture.scale
+    usable = np.flatnonzero(_alike(frame, _QUERY_SCALE))
+    with limited(1):
+        for start in range(0, len(usable), _AT_ONCE):
+            rows = usable[start : start + _AT_ONCE]
+            first = (placed[rows] + 0.5) * picture.scale - 0.5
+            at, right = locate(known.patches[rows].astype(np.float32), picture.grey, first, frame[rows])
+            placed[rows[right]] = (at[right] + 0.5) / picture.scale - 0.5
+            good[rows] = right
+    return placed, good
 
 
 def _parts(groups: list[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
@@ -108,10 +232,23 @@ def _parts(groups: list[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
             yield rows[start : start + _AT_ONCE]
 
 
-def _observations(model: Any, images: list[Any]) -> _Observations | None:
-    points = model.points3D
-    number = {point: n for n, point in enumerate(points)}
-    xyz = np.array([point.xyz for point in points.values()]).reshape(-1, 3)
+class _Surfaces(NamedTuple):
+    """The points' planes, and how each keypoint of a point (N rows) sees them."""
+
+    image: NDArray[np.int64]  # (N,) the keypoint's image, as its place in the list of images
+    keypoint: NDArray[np.int64]  # (N,) its number there
+    point: NDArray[np.int64]  # (N,) the place of its point in the order of their numbers
+    xy: Float64  # (N, 2) COLMAP's pixels
+    depth: Float64  # (N,)
+    jacobian: Float64  # (N, 2, 2) from steps on the plane to pixels
+    plane: Float64  # (P, 3, 2) of each point two unit vectors of the world
+    reference: NDArray[np.int64]  # (P,) the row of the keypoint that is seen most frontally
+
+
+def _surfaces(model: Any, images: list[Any]) -> _Surfaces | None:
+    numbers = sorted(model.point3D_ids())
+    number = {point: n for n, point in enumerate(numbers)}
+    xyz = np.array([model.point3D(point).xyz for point in numbers]).reshape(-1, 3)
     rows = [
         (n, k, number[point.point3D_id], *point.xy)
         for n, image in enumerate(images)
@@ -122,7 +259,6 @@ def _observations(model: Any, images: list[Any]) -> _Observations | None:
         return None
     table = np.array(rows, np.float64)
     image, keypoint, point = table[:, :3].T.astype(np.int64)
-    xy = table[:, 3:]
     poses = [one.cam_from_world() for one in images]
     rotation = np.array([pose.rotation.matrix() for pose in poses])
     shift = np.array([pose.translation for pose in poses])
@@ -134,120 +270,43 @@ def _observations(model: Any, images: list[Any]) -> _Observations | None:
     np.add.at(normal, point, direction)
     normal = _unit(normal)
     along = _unit(np.cross(normal, np.eye(3)[np.abs(normal).argmin(axis=1)]))
-    plane = np.stack([along, np.cross(normal, along)], axis=2)  # (P, 3, 2)
-    # the derivative of the projection by steps on the plane
-    x, y, z = (np.einsum("nij,nj->ni", rotation[image], xyz[point]) + shift[image]).T
-    zero, one = np.zeros_like(z), np.ones_like(z)
-    camera = np.stack([one, zero, -x / z, zero, one, -y / z], axis=1).reshape(-1, 2, 3)
-    jacobian = (focal[image] / z)[:, None, None] * camera @ rotation[image] @ plane[point]  # (N, 2, 2)
-
+    plane = np.stack([along, np.cross(normal, along)], axis=2)
+    seen = np.einsum("nij,nj->ni", rotation[image], xyz[point]) + shift[image]
+    jacobian = _derivative(rotation[image], seen, focal[image]) @ plane[point]
     frontal = (direction * normal[point]).sum(axis=1)
     order = np.lexsort([-frontal, point])
     first = np.flatnonzero(np.diff(point[order], prepend=-1))
-    reference = np.empty(len(xyz), np.int64)
+    reference = np.full(len(xyz), -1)
     reference[point[order][first]] = order[first]
-    own = reference[point]
-    usable = (np.arange(len(own)) != own) & (z > 0) & (np.abs(np.linalg.det(jacobian[own])) > 1e-12)
+    return _Surfaces(image, keypoint, point, table[:, 3:], seen[:, 2], jacobian, plane, reference)
+
+
+def _observations(found: _Surfaces) -> _Observations:
+    own = found.reference[found.point]
+    jacobian = found.jacobian
+    usable = (np.arange(len(own)) != own) & (found.depth > 0) & (np.abs(np.linalg.det(jacobian[own])) > _FLAT)
     rest, own = np.flatnonzero(usable), own[usable]
     affine = jacobian[rest] @ np.linalg.inv(jacobian[own])
-    size = np.linalg.svd(affine, compute_uv=False)
-    near = (size[:, 0] < _SCALE) & (size[:, 1] > 1 / _SCALE)
+    near = _alike(affine, SCALE)
     rest, own = rest[near], own[near]
-    return _Observations(image[rest], keypoint[rest], xy[rest], image[own], xy[own], affine[near])
+    return _Observations(
+        found.image[rest], found.keypoint[rest], found.xy[rest], found.image[own], found.xy[own], affine[near]
+    )
+
+
+def _derivative(rotation: Float64, seen: Float64, focal: Float64) -> Float64:
+    """(N, 2, 3) of the pixels by steps in the world, of points (N, 3) in the camera's frame."""
+    x, y, z = seen.T
+    zero, one = np.zeros_like(z), np.ones_like(z)
+    camera = np.stack([one, zero, -x / z, zero, one, -y / z], axis=1).reshape(-1, 2, 3)
+    return np.asarray((focal / z)[:, None, None] * camera @ rotation)
+
+
+def _alike(affine: Float64, scale: float) -> NDArray[np.bool_]:
+    """Which affine maps (N, 2, 2) neither enlarge nor shrink by so much in any direction."""
+    size = np.linalg.svd(affine, compute_uv=False)
+    return np.asarray((size[:, 0] < scale) & (size[:, 1] > 1 / scale))
 
 
 def _unit(vectors: Float64) -> Float64:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float64)
-
-
-class _Picture(NamedTuple):
-    grey: Float32
-    scale: float
-
-
-class _Pictures:
-    """The last few photographs, smoothed a little so that bilinear samples follow the surface."""
-
-    def __init__(self, read: Callable[[str], NDArray[np.uint8]]) -> None:
-        self._read, self._kept = read, OrderedDict[str, _Picture | None]()
-
-    def __getitem__(self, name: str) -> _Picture | None:
-        if name not in self._kept:
-            if len(self._kept) >= _KEPT:
-                self._kept.popitem(last=False)
-            self._kept[name] = self._prepared(name)
-        self._kept.move_to_end(name)
-        return self._kept[name]
-
-    def _prepared(self, name: str) -> _Picture | None:
-        try:
-            grey = self._read(name)
-        except ImageError:
-            return None
-        scale = min(1.0, _EDGE / max(grey.shape))
-        if scale < 1:
-            grey = np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-        return _Picture(np.asarray(cv2.GaussianBlur(grey.astype(np.float32), (0, 0), _SMOOTH), np.float32), scale)
-
-
-def _aligned(
-    grey_a: Float32, place_a: Float64, grey_b: Float32, place_b: Float64, affine: Float64
-) -> tuple[Float64, NDArray[np.bool_]]:
-    """Places (N, 2) in b, and which of them are to be believed (N,)."""
-    # A sample is a pixel of the image that shows the surface more coarsely.
-    unit = np.maximum(1.0, 1.0 / np.sqrt(np.abs(np.linalg.det(affine))))[:, None, None]
-    along = np.arange(-_HALF, _HALF + 1, dtype=np.float64)
-    grid = np.stack(np.meshgrid(along, along))  # (2, 15, 15), x and y
-    square = _sampled(grey_a, place_a, unit * np.eye(2), grid.reshape(2, -1)).reshape(-1, *grid.shape[1:])
-    inner = square[:, 1:-1, 1:-1].reshape(len(square), -1)  # (N, P), where differences tell the gradient
-    gx = ((square[:, 1:-1, 2:] - square[:, 1:-1, :-2]) / 2).reshape(inner.shape)
-    gy = ((square[:, 2:, 1:-1] - square[:, :-2, 1:-1]) / 2).reshape(inner.shape)
-    grid = grid[:, 1:-1, 1:-1].reshape(2, -1)
-    weight = np.exp(-(grid**2).sum(axis=0) / (2 * (0.6 * _HALF) ** 2))
-    weight = (weight / weight.sum()).astype(np.float32)
-    template, contrast = _normalised(inner, weight)
-    gx, gy = gx / contrast, gy / contrast
-    x, y = grid.astype(np.float32)
-    basis = np.stack([gx, gy, gx * x, gx * y, gy * x, gy * y], axis=1)  # (N, 6, P)
-    # brightness and contrast are free: what they explain does not count
-    basis -= (basis @ weight)[:, :, None]
-    basis -= (basis @ (template * weight)[:, :, None]) * template[:, None]
-    weighted = basis * weight
-    normal = (weighted @ basis.transpose(0, 2, 1)).astype(np.float64)
-    damping = np.trace(normal, axis1=1, axis2=2) / 6 * 1e-3 + 1e-12
-    inverse = np.linalg.inv(normal + damping[:, None, None] * np.eye(6))
-
-    frame = affine * unit
-    warp, moved = np.tile(np.eye(2), (len(affine), 1, 1)), np.zeros((len(affine), 2))
-    best, best_moved, before = np.full(len(affine), -1.0), moved.copy(), np.zeros(0)
-    for iteration in range(_ITERATIONS):
-        at = place_b + (frame @ moved[:, :, None])[:, :, 0]
-        patch, _ = _normalised(_sampled(grey_b, at, frame @ warp, grid), weight)
-        likeness = (patch * template) @ weight
-        if iteration == 0:
-            before = likeness
-        better = likeness > best
-        best[better], best_moved[better] = likeness[better], moved[better]
-        change = (inverse @ (weighted @ (patch - template)[:, :, None]))[:, :, 0]
-        undone = np.linalg.inv(np.eye(2) + np.clip(change[:, 2:], -0.2, 0.2).reshape(-1, 2, 2))
-        warp = warp @ undone
-        moved = moved - (warp @ np.clip(change[:, :2], -1, 1)[:, :, None])[:, :, 0]
-    placed = place_b + (frame @ best_moved[:, :, None])[:, :, 0]
-    inside = (placed >= 0).all(axis=1) & (placed <= np.array(grey_b.shape[::-1]) - 1).all(axis=1)
-    far = np.linalg.norm(placed - place_b, axis=1)
-    return placed, inside & (best >= _LEAST) & (best > before) & (far <= _MOST)
-
-
-def _sampled(grey: Float32, place: Float64, frame: Float64, grid: Float64) -> Float32:
-    """Grey values (N, P) at place + frame grid."""
-    at = (place[:, :, None] + frame @ grid).astype(np.float32)
-    return np.asarray(
-        cv2.remap(grey, at[:, 0].copy(), at[:, 1].copy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
-    )
-
-
-def _normalised(patches: Float32, weight: Float32) -> tuple[Float32, Float32]:
-    """Of weighted mean 0 and variance 1, and the contrast (N, 1) that they had."""
-    patches = patches - (patches @ weight)[:, None]
-    contrast = np.sqrt((patches * patches) @ weight)[:, None] + np.float32(1e-3)
-    return patches / contrast, contrast

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
-from ..checks import count, number
+from ..checks import count, flag, number
 from ..collection import Photograph, Step, register
 from ..collection.orientation import stored_features
 from ..collection.retrieval import nearest_images
 from ..collection.stages import memory_of
 from ..errors import InvalidInputError, counted
 from ..extraction import Extractor, load
+from ..extraction.inputs import mask_for
 from ..features import Features
 from ..files import PathLike
 from ..geometry import Geometry, absolute_pose
 from ..geometry.chance import log_expected
+from ..geometry.refinement import refined_pose
+from ..images import as_image, read, to_grey
 from ..matching import match
+from .alignment import align_query
 from .maps import Map, read_map
+from .poses import Localization
 
-__all__ = ["Localization", "Localize", "Localizer"]
+__all__ = ["Localize", "Localizer"]
 
 register("tiepoints.Camera")(Camera)
 
@@ -44,72 +49,9 @@ _ITERATIONS = 8000
 # A pose is accepted where unrelated images give one with so many inliers in less than 10^-10 of the cases. Ours,
 # chosen on lund_door and fox: right poses are below -20, wrong ones above -5.
 _LOG_NFA = -10.0
-
-
-@register("tiepoints.Localization")
-@dataclass(frozen=True, eq=False)
-class Localization:
-    """Where a photograph was taken; falsy if that is not certain enough.
-
-    Parameters
-    ----------
-    pose : Geometry
-        cam_from_world, the world being the map's; there is none unless localized.
-    camera : Camera
-        With which the pose was found.
-    inliers : int
-        Points of the map that the pose explains, each once.
-    matches : int
-        Points of the map that the query seemed to show.
-    log_nfa : float
-        log10 of the number of poses with so many inliers that chance would give: the confidence; lower is surer.
-    images : tuple of str
-        The map's images that look most like the query, best first.
-    reason : str
-        Why it is not localized; empty if it is.
-    observations : (M, 2) int32
-        The rows of the keypoints that agree with the pose, and the numbers of the map's points that they show.
-
-    Examples
-    --------
-    >>> import math
-    >>> import numpy as np
-    >>> import tiepoints as tp
-    >>> from tiepoints.geometry import Geometry
-    >>> from tiepoints.tasks import Localization
-    >>> none, camera = Geometry("absolute_pose", None, np.zeros(9, bool)), tp.Camera.from_focal(500, (640, 480))
-    >>> Localization(none, camera, 0, 9, math.inf, reason="no pose fits the matches")
-    Localization(not localized: no pose fits the matches)
-    """
-
-    pose: Geometry
-    camera: Camera
-    inliers: int
-    matches: int
-    log_nfa: float
-    images: tuple[str, ...] = field(default=())
-    reason: str = ""
-    observations: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 2), np.int32))
-
-    def __bool__(self) -> bool:
-        return bool(self.pose)
-
-    def __repr__(self) -> str:
-        what = f"{self.inliers} of {counted(self.matches, 'point')}" if self else f"not localized: {self.reason}"
-        return f"Localization({what})"
-
-    @property
-    def quaternion(self) -> tuple[float, float, float, float]:
-        """(qw, qx, qy, qz) of the rotation from world to camera, qw >= 0.
-
-        Raises
-        ------
-        InvalidInputError
-            If it is not localized.
-        """
-        if self.pose.rotation is None:
-            raise InvalidInputError(f"there is no pose: {self.reason}")
-        return _quaternion(self.pose.rotation)
+# Pixels: the scale of the Cauchy loss of aligned keypoints, as in the map's own last adjustment; and how many there are
+# at least. Ours.
+_NOISE, _ALIGNED = 0.5, 12
 
 
 class Localizer:
@@ -123,6 +65,9 @@ class Localizer:
         How many of the map's images a query is matched with.
     threshold : float
         Inlier threshold in pixels.
+    align : bool
+        Whether keypoints are moved to where the query shows what the map's points look like, before the pose is refined
+        once more: see `alignment.align_query`. Not without the query's image, and not in maps without patches.
 
     Raises
     ------
@@ -135,10 +80,11 @@ class Localizer:
     >>> localizer(tp.read("query.jpg"), camera).pose.center    # doctest: +SKIP
     """
 
-    def __init__(self, folder: PathLike | Map, *, top: int = 20, threshold: float = 6.0) -> None:
+    def __init__(self, folder: PathLike | Map, *, top: int = 20, threshold: float = 6.0, align: bool = True) -> None:
         self.map = folder if isinstance(folder, Map) else read_map(folder)
         self.top = count(top, "top", least=1)
         self.threshold = number(threshold, "threshold", above=0)
+        self.align = flag(align, "align")
         self._extractor = load(self.map.extractor, **self.map.options) if self.map.extractor else None
 
     @property
@@ -175,7 +121,10 @@ class Localizer:
         InvalidInputError
             If the camera's size is not the image's.
         """
-        return self.localize(self.extractor(image, mask), camera)
+        kept = mask_for(mask, image)
+        if isinstance(image, str | os.PathLike):
+            image = read(image)
+        return self.localize(self.extractor(image, kept), camera, lambda: to_grey(as_image(image)))
 
     def with_threads(self, count: int) -> Localizer:
         """The same map with the extractor's own threads limited."""
@@ -185,13 +134,23 @@ class Localizer:
 
     def describe(self) -> dict[str, Any]:
         """What poses depend on: the content of the map, and the options."""
-        return {"map": self.map.version, "top": self.top, "threshold": self.threshold}
+        return {"map": self.map.version, "top": self.top, "threshold": self.threshold, "align": self.align}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _opened, (self.map.folder.absolute(), self.top, self.threshold)
+        return _opened, (self.map.folder.absolute(), self.top, self.threshold, self.align)
 
-    def localize(self, features: Features, camera: Camera | None = None) -> Localization:
-        """The same for features, which the map's extractor found."""
+    def localize(
+        self, features: Features, camera: Camera | None = None, grey: Callable[[], NDArray[np.uint8]] | None = None
+    ) -> Localization:
+        """The same for features, which the map's extractor found.
+
+        Parameters
+        ----------
+        features : Features
+        camera : Camera, optional
+        grey : callable, optional
+            Gives the grey image (H, W) uint8 that the features are of; it is asked for where there is a pose.
+        """
         width, height = features.image_size
         if camera is not None and (camera.width, camera.height) != (width, height):
             raise InvalidInputError(
@@ -225,6 +184,13 @@ class Localizer:
             reason = f"{counted(inliers, 'inlier')} of {counted(every, 'matched point')}: no more than chance may give"
             return Localization(none, known, inliers, every, log_nfa, images, reason)
         seen = np.stack([rows, points], axis=1)[pose.inliers].astype(np.int32)
+        if self.align and grey is not None and self.map.patches is not None and pose.matrix is not None:
+            patches = self.map.patches.of(points[pose.inliers])
+            world = world[pose.inliers]
+            first = np.asarray(pixels[pose.inliers], np.float64)
+            placed, good = align_query(grey(), known, pose.matrix, first, world, patches)
+            if np.count_nonzero(good) >= _ALIGNED:
+                pose = refined_pose(pose, placed, world, known, _NOISE)
         return Localization(pose, known, inliers, every, log_nfa, images, observations=seen)
 
     def _correspondences(
@@ -244,9 +210,9 @@ class Localizer:
         return kept[:, 0], kept[:, 1]
 
 
-def _opened(folder: Path, top: int, threshold: float) -> Localizer:
+def _opened(folder: Path, top: int, threshold: float, align: bool) -> Localizer:
     """A localizer in another process; each opens a map once."""
-    return Localizer(folder, top=top, threshold=threshold)
+    return Localizer(folder, top=top, threshold=threshold, align=align)
 
 
 class Localize(Step):
@@ -282,7 +248,7 @@ class Localize(Step):
         camera = self.cameras.get(photograph.name)
         if camera is None and self.focal is not None:
             camera = Camera.from_focal(self.focal, stored.image_size)
-        return self.localizer.localize(stored, camera)
+        return self.localizer.localize(stored, camera, photograph.read_stored)
 
     def memory(self, *inputs: Any) -> int:
         """Bytes for the extraction; the map is shared."""
@@ -337,40 +303,3 @@ def _log_nfa(inliers: int, pairs: int, threshold: float, size: tuple[int, int], 
         return math.inf
     p = math.pi * threshold**2 / (size[0] * size[1])
     return log_expected(pairs, inliers, 3, 4 * models, p)
-
-
-def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """Of a rotation matrix, by the largest of its four components (Shepperd 1978)."""
-    m = rotation
-    t = np.array([m.trace(), m[0, 0], m[1, 1], m[2, 2]])
-    k = int(t.argmax())
-    if k == 0:
-        q = np.array([1 + t[0], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]])
-    else:
-        a, b, c = k - 1, k % 3, (k + 1) % 3
-        q = np.zeros(4)
-        q[0] = m[c, b] - m[b, c]
-        q[1 + a] = 1 + m[a, a] - m[b, b] - m[c, c]
-        q[1 + b] = m[b, a] + m[a, b]
-        q[1 + c] = m[c, a] + m[a, c]
-    q /= np.linalg.norm(q)
-    q = -q if q[0] < 0 else q
-    return float(q[0]), float(q[1]), float(q[2]), float(q[3])
-
-
-def write_poses(path: PathLike, found: Mapping[str, Localization]) -> None:
-    """Write the poses of what is localized as hloc does: name qw qx qy qz tx ty tz, from world to camera.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
-    """
-    from ..files import write_whole
-
-    lines = []
-    for name, one in found.items():
-        if one and one.pose.translation is not None:
-            numbers = (*one.quaternion, *one.pose.translation.tolist())
-            lines.append(" ".join([name, *(f"{value:.17g}" for value in numbers)]))
-    write_whole(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))

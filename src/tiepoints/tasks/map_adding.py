@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,10 @@ from ..features import Features
 from ..files import PathLike, work_beside
 from ..optional import require
 from ..storage.colmap_model import load_model
-from .localization import Localization, Localize, Localizer
+from .alignment import PointPatches, no_patches, point_patches
+from .localization import Localize, Localizer
 from .maps import Map, read_map, write_version
+from .poses import Localization
 from .triangulation import triangulate
 from .verified import Report
 
@@ -130,12 +132,20 @@ def add_to_map(
         if not localized:
             return Added(place, {}, 0, failed)
         seen = {name: stored_features(features[name], fresh[name].header.orientation) for name in localized}
-        xyz, tracks = _new_points(fresh.select(localized), localized, place, kept.folder, engine, progress)
+        new = _new_points(fresh.select(localized), localized, place, kept.folder, engine, progress)
         vectors = run(Describe(place.vocabulary), features, kept, engine=engine)
-        arrays = _extended(place, localized, seen, {name: vectors[name] for name in localized}, xyz, tracks)
+        arrays = _extended(place, localized, seen, {name: vectors[name] for name in localized}, new)
     content = place.content()
     content["names"], content["added"] = [*place.names, *localized], [*place.added, *localized]
-    return Added(write_version(target, content, arrays), localized, len(xyz), failed)
+    return Added(write_version(target, content, arrays), localized, len(new.xyz), failed)
+
+
+class _Points(NamedTuple):
+    """Points that a map had not."""
+
+    xyz: NDArray[np.float64]  # (Q, 3)
+    patches: PointPatches  # of these
+    tracks: dict[str, list[tuple[int, int]]]  # for each photograph (keypoint, point)
 
 
 def _new_points(
@@ -145,11 +155,11 @@ def _new_points(
     store: Path,
     engine: Engine | None,
     progress: Report | None,
-) -> tuple[NDArray[np.float64], dict[str, list[tuple[int, int]]]]:
-    """The points that the new photographs have in common, and for each photograph (keypoint, point)."""
-    none: dict[str, list[tuple[int, int]]] = {}
+) -> _Points:
+    """The points that the new photographs have in common."""
+    none = _Points(np.zeros((0, 3)), no_patches(0), {})
     if len(localized) < 2:
-        return np.zeros((0, 3)), none
+        return none
     pycolmap = require("pycolmap", "triangulation", "sfm")
     model = pycolmap.Reconstruction()
     for number, (name, found) in enumerate(localized.items(), start=1):
@@ -167,19 +177,22 @@ def _new_points(
                 store=store, engine=engine, progress=progress,
             )  # fmt: skip
         except TiepointsError:  # no two of them have a point in common: the map's own points remain
-            return np.zeros((0, 3)), none
+            return none
         made = load_model(sparse)
     taken = {name: set(found.observations[:, 0].tolist()) for name, found in localized.items()}
+    patches = point_patches(made, lambda name: photographs[name].read_stored())
     xyz: list[Any] = []
+    kept: list[int] = []
     tracks: dict[str, list[tuple[int, int]]] = {name: [] for name in localized}
-    for point in sorted(made.point3D_ids()):
+    for number, point in enumerate(sorted(made.point3D_ids())):
         elements = [(made.image(e.image_id).name, e.point2D_idx) for e in made.point3D(point).track.elements]
         if any(row in taken[name] for name, row in elements):
             continue  # it is one of the map's points
         for name, row in elements:
             tracks[name].append((row, len(xyz)))
         xyz.append(made.point3D(point).xyz)
-    return np.array(xyz, np.float64).reshape(-1, 3), tracks
+        kept.append(number)
+    return _Points(np.array(xyz, np.float64).reshape(-1, 3), patches.of(kept), tracks)
 
 
 def _extended(
@@ -187,8 +200,7 @@ def _extended(
     localized: Mapping[str, Localization],
     features: Mapping[str, Features],
     vectors: Mapping[str, NDArray[np.float32]],
-    xyz: NDArray[np.float64],
-    tracks: Mapping[str, list[tuple[int, int]]],
+    new: _Points,
 ) -> dict[str, NDArray[Any]]:
     """The map's arrays with those of the new photographs behind them."""
     old = place.arrays()
@@ -196,9 +208,12 @@ def _extended(
         name: [old[name]] for name in ("descriptors", "points", "sets") if name in old
     }
     offsets = [old["offsets"]]
+    if place.patches is not None:
+        for name, values in new.patches._asdict().items():
+            parts[name] = [old[name], values]
     for name, found in localized.items():
         # One row of a keypoint, and one of a point: the pose's inliers are each keypoint's only one.
-        further = np.array(tracks.get(name, []), np.int64).reshape(-1, 2) + [0, len(place.xyz)]
+        further = np.array(new.tracks.get(name, []), np.int64).reshape(-1, 2) + [0, len(place.xyz)]
         pairs = np.concatenate([found.observations.astype(np.int64), further])
         parts["descriptors"].append(features[name].descriptors[pairs[:, 0]])
         parts["points"].append(pairs[:, 1].astype(np.int32))
@@ -210,7 +225,7 @@ def _extended(
     return {
         "words": old["words"],
         "vectors": np.concatenate([old["vectors"], *(vectors[name][None] for name in localized)]),
-        "xyz": np.concatenate([old["xyz"], xyz]),
+        "xyz": np.concatenate([old["xyz"], new.xyz]),
         "offsets": np.concatenate(offsets),
         **{name: np.concatenate(several) for name, several in parts.items()},
     }

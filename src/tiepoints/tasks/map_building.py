@@ -14,6 +14,7 @@ from ..extraction import Extractor, load
 from ..files import PathLike, work_beside
 from ..storage import Exchange
 from ..storage.colmap_model import load_model
+from .alignment import point_patches
 from .maps import Map, read_map, write_map
 from .reconstruction import Reconstruction, reconstruct
 from .verified import Report, vocabulary_of
@@ -56,8 +57,11 @@ def build_map(
     extractor : str or Extractor
         A registered one: queries are extracted with the same. Empty if the features are `given` and those of queries
         will be too.
-    pairs, camera_mode, focal, align, engine, progress
+    pairs, camera_mode, focal, engine, progress
         As for `reconstruct`.
+    align : bool
+        As for `reconstruct`, also with a `model`; the map then keeps a patch of each point too, by which queries are
+        aligned.
     model : path, optional
         A COLMAP model with known poses of these photographs, of whatever tool: the map's points are then triangulated
         from its poses, in its frame. With `given` features the model's own points are taken: its 2D points have to be
@@ -128,13 +132,15 @@ def build_map(
         assert method is not None
 
         sparse, features = triangulate(
-            photos, work, load_model(model), method, pairs=pairs, match=matching, store=kept, engine=engine,
-            progress=progress,
+            photos, work, load_model(model), method, pairs=pairs, match=matching, align=align, store=kept,
+            engine=engine, progress=progress,
         )  # fmt: skip
     with Store(kept) as stored:
         vocabulary = vocabulary_of(None if given is not None else method, features)
         vectors = run(Describe(vocabulary), features, stored, engine=engine)
-        found = write_map(target, load_model(sparse), features, vectors, vocabulary, *_named(method), {"ratio": ratio})
+        mapped = load_model(sparse)
+        patches = point_patches(mapped, lambda name: photos[name].read_stored()) if align else None
+        found = write_map(target, mapped, features, vectors, vocabulary, *_named(method), {"ratio": ratio}, patches)
     return found, made
 
 

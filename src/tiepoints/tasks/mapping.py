@@ -119,6 +119,7 @@ def _main() -> None:
             pycolmap.Reconstruction(job["model"]), job["database"], job["images"], str(out / "0"), options=known
         )
         models = {0: model}
+        job |= {"refine_focal": False, "refine_extra": False}
     elif job["mapper"] == "global":
         whole = pycolmap.GlobalPipelineOptions()
         whole.random_seed = job.get("seed", 0)
@@ -141,11 +142,10 @@ def _main() -> None:
         models = pycolmap.incremental_mapping(
             job["database"], job["images"], str(out), options, next_image_callback=tell
         )
-    if job["mapper"] != "triangulate":
-        for number, model in models.items():
-            aligned = bool(job.get("align")) and align_keypoints(model, partial(_grey, Path(job["images"]))) > 0
-            _refine(pycolmap, model, job, _NOISE_ALIGNED if aligned else _NOISE)
-            model.write(str(out / str(number)))
+    for number, model in models.items():
+        aligned = bool(job.get("align")) and align_keypoints(model, partial(_grey, Path(job["images"]))) > 0
+        _refine(pycolmap, model, job, _NOISE_ALIGNED if aligned else _NOISE)
+        model.write(str(out / str(number)))
     _say(models=len(models))
 
 
@@ -160,6 +160,7 @@ def _refine(pycolmap: Any, model: Any, job: Mapping[str, Any], noise: float) -> 
     options.print_summary = False
     options.refine_focal_length = job.get("refine_focal", True)
     options.refine_extra_params = job.get("refine_extra", True)
+    options.refine_rig_from_world = job["mapper"] != "triangulate"
     options.ceres.min_num_residuals_for_cpu_multi_threading = _PARALLEL
     solver = options.ceres.solver_options
     solver.num_threads, solver.max_num_iterations, solver.function_tolerance = job.get("threads", -1), 30, 1e-3

@@ -8,6 +8,8 @@
     VERSION/points.npy     (M,) which point it shows
     VERSION/sets.npy       (M,) its set; missing where the extractor has none
     VERSION/offsets.npy    (N + 1,) where each image's keypoints begin
+    VERSION/patches.npy    (P, 15, 15) what the points look like, 225 bytes each, and
+    VERSION/frames.npy     (P, 3, 2) how their samples lie in the world; both missing where no photograph was at hand
 
 Arrays are mapped into memory, so that opening a map costs nothing and several processes share it. A version is named by
 its content. A new one is written beside the old one, then map.json takes its place in one step: whoever has the map
@@ -32,6 +34,7 @@ from ..collection.retrieval import Vocabulary
 from ..errors import StorageError, counted
 from ..features import Features
 from ..files import PathLike, one_line, replacing, write_lock, write_whole
+from .alignment import PointPatches, no_patches
 
 __all__ = ["Map", "Rows", "read_map", "write_map", "write_version"]
 
@@ -83,6 +86,8 @@ class Map:
     vocabulary : Vocabulary
     vectors : (N, K D) float32
     xyz : (P, 3) float64
+    patches : PointPatches or None
+        What the points look like, for the alignment of queries.
     added : tuple of str
         The images that `add_to_map` brought.
 
@@ -109,6 +114,7 @@ class Map:
     _sets: NDArray[np.uint8] | None
     _offsets: NDArray[np.int64]
     added: tuple[str, ...] = ()
+    patches: PointPatches | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -131,7 +137,9 @@ class Map:
             "words": self.vocabulary.words, "vectors": self.vectors, "xyz": self.xyz,
             "descriptors": self._descriptors, "points": self._points, "offsets": self._offsets,
         }  # fmt: skip
-        return found if self._sets is None else found | {"sets": self._sets}
+        if self._sets is not None:
+            found["sets"] = self._sets
+        return found if self.patches is None else found | self.patches._asdict()
 
     def rows(self, image: int) -> Rows:
         """The keypoints of an image that show points."""
@@ -158,6 +166,7 @@ def write_map(
     extractor: str,
     options: Mapping[str, Any],
     matching: Mapping[str, Any],
+    patches: PointPatches | None = None,
 ) -> Map:
     """Write a map from a COLMAP model and the features that its points were made from.
 
@@ -174,6 +183,8 @@ def write_map(
     extractor : str
     options, matching : mapping
         Of the extractor and of `tiepoints.match`; what JSON can say.
+    patches : PointPatches, optional
+        Of the model's points.
 
     Raises
     ------
@@ -225,6 +236,8 @@ def write_map(
     }
     if sets:
         arrays["sets"] = np.concatenate(sets)
+    if patches is not None:
+        arrays |= patches._asdict()
     content = {
         "extractor": extractor,
         "options": dict(options),
@@ -323,7 +336,12 @@ def _opened(path: Path, about: Path) -> Map:
             raise StorageError(f"{path}: made by a newer version of tiepoints; install that one, or make the map anew")
         folder = path / str(content["version"])
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
-        sets = folder / "sets.npy"
+        more = {
+            path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
+            for path in (folder / f"{name}.npy" for name in ("sets", "patches", "frames"))
+            if path.is_file()
+        }
+        pictured = "patches" in more and "frames" in more
         names = tuple(map(str, content["names"]))
         cameras = {
             (int(one["width"]), int(one["height"])): Camera(
@@ -335,9 +353,9 @@ def _opened(path: Path, about: Path) -> Map:
             path, str(content["version"]), names, str(content["extractor"]), dict(content["options"]),
             dict(content["matching"]), cameras,
             Vocabulary(arrays["words"]), arrays["vectors"], np.asarray(arrays["xyz"]),
-            arrays["descriptors"], arrays["points"],
-            np.load(sets, mmap_mode="r", allow_pickle=False) if sets.is_file() else None, np.asarray(arrays["offsets"]),
+            arrays["descriptors"], arrays["points"], more.get("sets"), np.asarray(arrays["offsets"]),
             tuple(map(str, content.get("added", ()))),
+            PointPatches(more["patches"], more["frames"]) if pictured else None,
         )  # fmt: skip
         _check(found)
     except StorageError:
@@ -349,7 +367,7 @@ def _opened(path: Path, about: Path) -> Map:
 
 def _check(found: Map) -> None:
     """That the arrays belong together, so that a query meets no foreign error."""
-    offsets, count = found._offsets, len(found._descriptors)
+    offsets, count, none = found._offsets, len(found._descriptors), no_patches(len(found.xyz))
     fits = (
         offsets.shape == (len(found.names) + 1,)
         and offsets[0] == 0
@@ -359,6 +377,7 @@ def _check(found: Map) -> None:
         and found.xyz.shape[1:] == (3,)
         and (count == 0 or (int(found._points.min()) >= 0 and int(found._points.max()) < len(found.xyz)))
         and (found._sets is None or len(found._sets) == count)
+        and (found.patches is None or [one.shape for one in found.patches] == [one.shape for one in none])
     )
     if not fits:
         raise ValueError("arrays of different lengths")

@@ -29,6 +29,7 @@ def triangulate(
     pairs: str | Iterable[Pair] = "auto",
     match: Match | MatchVerified | None = None,
     two_views: bool = False,
+    align: bool = True,
     store: Path,
     engine: Engine | None = None,
     progress: Report | None = None,
@@ -44,6 +45,8 @@ def triangulate(
     model : pycolmap.Reconstruction
     two_views : bool
         Whether points that only two images see count; their depth is less certain.
+    align : bool
+        Whether keypoints are moved to where the photographs agree around them, as in `reconstruct`.
     extractor, pairs, match, store, engine, progress
         As for `verified_pairs`.
 
@@ -91,7 +94,7 @@ def triangulate(
         out = Path(temporary) / "sparse"
         job = {"mapper": "triangulate", "database": str(database), "images": str(images), "out": str(out)}
         (out / "0").mkdir(parents=True)
-        if run_mapper(job | {"model": str(posed), "two_views": two_views}) < 1:
+        if run_mapper(job | {"model": str(posed), "two_views": two_views, "align": align}) < 1:
             raise TiepointsError("COLMAP could not triangulate any point")
         shutil.rmtree(work / "sparse", ignore_errors=True)
         shutil.move(str(out), str(work / "sparse"))
