@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -215,7 +216,8 @@ def test_correspondences_are_the_mean_over_five_seeds() -> None:
     assert inliers == pytest.approx(np.mean([model.num_inliers for model in models]))
 
 
-def test_examples_and_times_are_added(data: Path) -> None:
+def test_examples_and_times_are_added(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiepoints.benchmarks.hpatches._RUNS", 1)
     methods = [method("orb", max_keypoints=200), method("sift", max_keypoints=100)]
     report = evaluate_hpatches(methods, data)
     pictured = evaluate_hpatches(methods, data, pictures=True)
@@ -302,6 +304,7 @@ def test_figures_that_others_published(shared: Path, name: str, tolerance: float
     assert compared == 4
 
 
+@functools.cache
 def _as_opencv(name: str, path: Path) -> tp.Features:
     grey = tp.read(path, grey=True)
     detector = cv2.SIFT.create() if name == "sift" else cv2.ORB.create(nfeatures=2000)

@@ -96,6 +96,13 @@ def test_options_reach_the_benchmark(data: Path, tmp_path: Path) -> None:
     assert both["pairs"] == 4
 
 
+@pytest.fixture
+def one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are measured once."""
+    monkeypatch.setattr("tiepoints.benchmarks.hpatches._RUNS", 1)
+
+
+@pytest.mark.usefixtures("one_run")
 def test_times_are_measured_for_a_page_or_when_asked_for(data: Path, tmp_path: Path) -> None:
     arguments = ("--root", data, "-e", "orb", "-n", 50, "--store", tmp_path / "store", "--json")
     page = tmp_path / "r.html"
@@ -129,6 +136,7 @@ def test_quiet_writes_only_files(data: Path, tmp_path: Path) -> None:
     assert run.exit_code == 0 and run.output == "" and "mma3" in out.read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("one_run")
 def test_what_cannot_be_read_is_exit_code_1(data: Path, tmp_path: Path) -> None:
     arguments = ("--root", data, "-e", "orb", "-n", 50, "--store", tmp_path / "store", "--time")
     (data / "v_wall" / "2.png").write_bytes(b"no image")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,17 @@ def photograph(examples: Path) -> NDArray[np.uint8]:
     return tp.read(examples / "desk_1.jpg", grey=True)
 
 
+@pytest.fixture(scope="module")
+def found(photograph: NDArray[np.uint8]) -> Callable[..., tp.Features]:
+    """What MD-Net with some options finds in the photograph; computed once for all tests that ask for the same."""
+
+    @functools.cache
+    def extract(**options: Any) -> tp.Features:
+        return tp.load("mdnet", **options)(photograph)
+
+    return extract
+
+
 def nearest(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """The distance from each point of a to the nearest of b."""
     return np.asarray(np.linalg.norm(a[:, None] - b[None], axis=2).min(axis=1))
@@ -36,10 +49,10 @@ def test_one_file_has_the_four_numbers_of_sets() -> None:
 
 
 @pytest.mark.parametrize("k", SETS)
-def test_sets_are_complementary(photograph: NDArray[np.uint8], k: int) -> None:
+def test_sets_are_complementary(found: Callable[..., tp.Features], k: int) -> None:
     """By the network itself, too: without suppression across the sets no more keypoints are near each other."""
     for radius in (2, 0):
-        features = tp.load("mdnet", sets=k, scales=(1,), nms_radius_across=radius)(photograph)
+        features = found(sets=k, scales=(1,), nms_radius_across=radius)
         assert (features.sets is None) == (k == 1)
         if features.sets is None:
             return
@@ -53,14 +66,14 @@ def test_sets_are_complementary(photograph: NDArray[np.uint8], k: int) -> None:
 
 
 @pytest.mark.parametrize("k", SETS)
-def test_matching_costs_one_kth(photograph: NDArray[np.uint8], k: int) -> None:
-    features = tp.load("mdnet", sets=k)(photograph)
+def test_matching_costs_one_kth(found: Callable[..., tp.Features], k: int) -> None:
+    features = found(sets=k)
     counts = np.bincount(features.sets) if features.sets is not None else np.array([len(features)])
     assert (counts.astype(float) ** 2).sum() / len(features) ** 2 < 1.05 / k
 
 
-def test_one_set_is_two_taken_together(photograph: NDArray[np.uint8]) -> None:
-    one, two = (tp.load("mdnet", sets=k)(photograph) for k in (1, 2))
+def test_one_set_is_two_taken_together(found: Callable[..., tp.Features]) -> None:
+    one, two = (found(sets=k) for k in (1, 2))
     assert one.sets is None and two.sets is not None
     np.testing.assert_array_equal(one.keypoints, two.keypoints)
     np.testing.assert_array_equal(one.descriptors, two.descriptors)
@@ -105,8 +118,8 @@ def test_suppression_and_border(photograph: NDArray[np.uint8]) -> None:
     assert (features.keypoints > 19).all() and (features.keypoints < np.array([640, 480]) - 20).all()
 
 
-def test_threshold_and_scores(photograph: NDArray[np.uint8]) -> None:
-    everything, sure = tp.load("mdnet")(photograph), tp.load("mdnet", detection_threshold=0.5)(photograph)
+def test_threshold_and_scores(found: Callable[..., tp.Features]) -> None:
+    everything, sure = found(sets=2), found(detection_threshold=0.5)
     assert ((everything.scores >= 0) & (everything.scores <= 1)).all()
     assert (sure.scores > 0.5).all()
     assert len(sure) == (everything.scores > 0.5).sum()
@@ -132,12 +145,13 @@ def test_keypoints_lie_anywhere_within_a_pixel_of_their_peak(photograph: NDArray
     assert (nearby < 0.5).mean() > 0.5
 
 
-def test_the_uncertainty_tells_how_far_off_matches_are(photograph: NDArray[np.uint8]) -> None:
+def test_the_uncertainty_tells_how_far_off_matches_are(
+    photograph: NDArray[np.uint8], found: Callable[..., tp.Features]
+) -> None:
     """Of a distance in two dimensions whose parts have the standard deviation s, the median is 1.177 s."""
     turn = np.vstack([cv2.getRotationMatrix2D((320, 240), 20, 0.8), [0, 0, 1]])
     warped = cv2.warpPerspective(photograph, turn, (640, 480), flags=cv2.INTER_AREA)
-    extractor = tp.load("mdnet")
-    a, b = extractor(photograph), extractor(warped)
+    a, b = found(sets=2), tp.load("mdnet")(warped)
     assert a.uncertainties is not None and b.uncertainties is not None
     i, j = tp.match(a, b).indices.T
     off = np.linalg.norm(project(turn, a.keypoints[i]) - b.keypoints[j], axis=1)
@@ -149,20 +163,23 @@ def test_the_uncertainty_tells_how_far_off_matches_are(photograph: NDArray[np.ui
     assert 0.6 < np.median(off / told) / 1.177 < 1.5
 
 
-def test_uncertainties_are_in_pixels_of_the_photograph(photograph: NDArray[np.uint8]) -> None:
+def test_uncertainties_are_in_pixels_of_the_photograph(
+    photograph: NDArray[np.uint8], found: Callable[..., tp.Features]
+) -> None:
     large = cv2.resize(photograph, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
-    here, there = tp.load("mdnet")(photograph), tp.load("mdnet", max_size=640)(large)
+    here, there = found(sets=2), tp.load("mdnet", max_size=640)(large)
     assert here.uncertainties is not None and there.uncertainties is not None
     np.testing.assert_allclose(there.uncertainties, 2 * here.uncertainties, rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.4])
-def test_a_pyramid_matches_photographs_of_different_size(photograph: NDArray[np.uint8], factor: float) -> None:
+def test_a_pyramid_matches_photographs_of_different_size(
+    photograph: NDArray[np.uint8], found: Callable[..., tp.Features], factor: float
+) -> None:
     small = cv2.resize(photograph, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     correct = {}
     for scales in ((1,), (1, 0.5)):
-        extractor = tp.load("mdnet", scales=scales)
-        a, b = extractor(photograph), extractor(small)
+        a, b = found(scales=scales), tp.load("mdnet", scales=scales)(small)
         matches = tp.match(a, b)
         there = (a.keypoints[matches.indices[:, 0]] + 0.5) * factor - 0.5
         off = np.linalg.norm(there - b.keypoints[matches.indices[:, 1]], axis=1)
@@ -208,8 +225,8 @@ def test_where_nothing_changes_there_is_nothing(photograph: NDArray[np.uint8]) -
         assert not len(tp.load("mdnet")(np.full((480, 640), value, np.uint8)))
 
 
-def test_the_large_network_is_another(photograph: NDArray[np.uint8]) -> None:
-    small, large = (tp.load(name)(photograph) for name in ("mdnet", "mdnet-large"))
+def test_the_large_network_is_another(photograph: NDArray[np.uint8], found: Callable[..., tp.Features]) -> None:
+    small, large = found(sets=2), tp.load("mdnet-large")(photograph)
     assert tp.load("mdnet-large").metadata.name == "mdnet-large"
     assert len(small) == len(large) == 2048 and large.descriptors.shape == (2048, 64)
     assert not np.array_equal(small.keypoints, large.keypoints)
@@ -284,8 +301,8 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize("k", SETS)
-def test_eight_bits_find_nearly_the_same(photograph: NDArray[np.uint8], k: int) -> None:
-    exact, coarse = (tp.load("mdnet", sets=k, precision=p)(photograph) for p in ("float32", "int8"))
+def test_eight_bits_find_nearly_the_same(found: Callable[..., tp.Features], k: int) -> None:
+    exact, coarse = found(sets=k), found(sets=k, precision="int8")
     near = nearest(exact.keypoints, coarse.keypoints) < 1
     assert near.mean() > 0.85
     matches = tp.match(exact, coarse)

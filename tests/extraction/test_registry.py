@@ -26,19 +26,11 @@ class Middle(Extractor):
         return Detections(np.array([[(w - 1) / 2, (h - 1) / 2]]), np.array([[1.0, 0.0]]), np.ones(1))
 """
 
-PYPROJECT = """
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-[project]
-name = "tiepoints-plugin-for-a-test"
-version = "1"
-[project.entry-points."tiepoints.extractors"]
-middle = "a_plugin:Middle"
-broken = "a_plugin:Absent"
-sift = "a_plugin:Middle"
-[tool.hatch.build.targets.wheel]
-include = ["a_plugin.py"]
+ENTRY_POINTS = """
+[tiepoints.extractors]
+middle = a_plugin:Middle
+broken = a_plugin:Absent
+sift = a_plugin:Middle
 """
 
 
@@ -94,13 +86,15 @@ def test_unknown_names_get_a_suggestion() -> None:
 
 
 def test_another_package_adds_an_extractor(tmp_path: Path) -> None:
-    """A real package, built and installed into a folder of its own; one of its extractors does not load."""
-    source, site = tmp_path / "source", tmp_path / "site"
-    source.mkdir()
-    (source / "a_plugin.py").write_text(PLUGIN, encoding="utf-8")
-    (source / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(source)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    """A package as pip leaves it in a folder of its own; one of its extractors does not load."""
+    site = tmp_path / "site"
+    about = site / "tiepoints_plugin_for_a_test-1.dist-info"
+    about.mkdir(parents=True)
+    (site / "a_plugin.py").write_text(PLUGIN, encoding="utf-8")
+    (about / "entry_points.txt").write_text(ENTRY_POINTS, encoding="utf-8")
+    (about / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: tiepoints-plugin-for-a-test\nVersion: 1\n", encoding="utf-8"
+    )
     code = textwrap.dedent(
         f"""
         import sys, warnings; sys.path.insert(0, {str(site)!r})

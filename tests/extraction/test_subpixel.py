@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 import tiepoints as tp
 from tiepoints.extraction import is_ready
@@ -69,9 +70,8 @@ def of_photograph(name: str, path: Path) -> tp.Features:
 
 def errors(features: tp.Features, truth: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
     """Keypoint minus truth for the keypoint nearest to each true place, where one lies within `reach`; (K, 2)."""
-    distance = np.linalg.norm(features.keypoints[:, None] - truth[None], axis=2)
-    nearest = distance.argmin(axis=0)
-    found = distance[nearest, np.arange(len(truth))] < reach
+    distance, nearest = KDTree(features.keypoints).query(truth)
+    found = distance < reach
     return np.asarray(features.keypoints[nearest[found]] - truth[found])
 
 
@@ -119,7 +119,7 @@ def test_mirrored_images_have_mirrored_keypoints(name: str, texture: NDArray[np.
         assert abs((plain[pairs] - mirrored[distance[pairs].argmin(axis=1)])[:, axis].mean()) / 2 < limit
 
 
-@pytest.mark.parametrize("shift", [(0.0, 0.0), (0.4, -0.3), (2.7, 5.5)])
+@pytest.mark.parametrize("shift", [(0.4, -0.3), (2.7, 5.5)])
 @pytest.mark.parametrize("name", [name for name, metadata in METADATA.items() if metadata.subpixel])
 def test_a_photograph_moved_by_a_part_of_a_pixel(name: str, shift: tuple[float, float], examples: Path) -> None:
     """The keypoints of the resampled photograph move with it, in the mean to a tenth of a pixel; MD-Net's to .15."""
