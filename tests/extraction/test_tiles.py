@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import tiepoints as tp
-from tiepoints.extraction import mdnet, sift
-from tiepoints.extraction.tiles import tiles
+from tiepoints.collection.stages import memory_of
+from tiepoints.extraction import akaze, mdnet, sift
+from tiepoints.extraction.tiles import largest, tiles
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (64, 64), (65, 700), (4000, 6000), (97, 2049)])
@@ -75,3 +76,36 @@ def test_sift_finds_the_same_in_tiles(name: str, photograph: np.ndarray, monkeyp
     assert np.median(similar) > 0.99
     row, column = np.rint(tiled.keypoints[:, ::-1]).astype(int).T
     assert (mask[row, column] == 1).all()
+
+
+def test_akaze_finds_the_same_in_tiles(photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.ones(photograph.shape, np.uint8)
+    mask[100:200, 300:350] = 0
+    extractor = tp.load("akaze", max_keypoints=10_000)
+    whole = extractor(photograph, mask)
+    monkeypatch.setattr(akaze, "_WHOLE", 1000)
+    monkeypatch.setattr(akaze, "_TILES", {"edge": 320, "margin": 256, "stride": 64})
+    tiled = extractor(photograph, mask)
+    assert len(whole) > 500 and abs(len(tiled) / len(whole) - 1) < 0.03
+    distance = np.linalg.norm(whole.keypoints[:, None] - tiled.keypoints[None], axis=2)
+    assert whole.scales is not None and tiled.scales is not None
+    distance[np.abs(np.log2(whole.scales[:, None] / tiled.scales[None])) > 0.05] = np.inf
+    assert (distance.min(axis=1) < 0.1).mean() > 0.95
+    bits = np.unpackbits(whole.descriptors ^ tiled.descriptors[distance.argmin(axis=1)], axis=1).sum(axis=1)
+    assert np.median(bits) <= 2  # of 486
+    row, column = np.rint(tiled.keypoints[:, ::-1]).astype(int).T
+    assert (mask[row, column] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["mdnet", "mdnet-large", "sift", "upright-rootsift", "orb", "akaze", "surf"])
+@pytest.mark.parametrize("size", [(6000, 4000), (4000, 6000), (1, 24_000_000)])
+def test_24_megapixels_take_less_than_1_5_gigabytes(name: str, size: tuple[int, int]) -> None:
+    """As they were measured for a whole process, which holds a tenth of a gigabyte before."""
+    assert memory_of(tp.load(name), size) <= 1.45e9
+
+
+def test_memory_is_that_of_the_largest_tile() -> None:
+    assert largest(4000, 6000, edge=3072, margin=256, stride=64) == 2304 * 3264
+    assert memory_of(tp.load("akaze"), (6000, 4000)) == 24_000_000 * 5 + 2304 * 3264 * 107
+    assert memory_of(tp.load("akaze", max_size=600), (6000, 4000)) == 24_000_000 * 12  # while it is decoded
+    assert memory_of(tp.load("orb"), (60, 40)) == 60 * 40 * (5 + 10)

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from ..checks import choice, count, number
 from ..errors import InvalidInputError, counted
 from ..extraction import Extractor, load
-from ..extraction.mdnet import MDNet
-from ..extraction.sift import SIFT, WHOLE
 from ..features import Features, Matches
 from ..geometry import fundamental, homography, log_nfa
 from ..geometry.chance import SAMPLES, VERIFIED
@@ -28,14 +26,9 @@ from .steps import Step
 
 __all__ = ["Extract", "Match", "Verified", "Verify"]
 
-# Bytes that decoding takes for a pixel: the decoder's, Pillow's and NumPy's copies of RGB, and one that is turned.
-_DECODED = 12
-# Bytes that a method takes for a pixel of the image that it works on, after `max_size`; measured at 2 to 24 megapixels.
-# SIFT's pyramid starts at twice the size; networks in PyTorch keep dozens of channels at full resolution.
-_WORKED = {"mdnet": 90, "mdnet-large": 90, "orb": 20, "akaze": 100}
-_WORKED_ELSE, _WORKED_TORCH = 240, 1500
-# Pixels of one tile, of the methods that cut large images into tiles.
-_SIFT_TILE, _MDNET_TILE = 3_700_000, 5_300_000
+# Bytes for a pixel of the photograph: while it is decoded (the decoder's, Pillow's and NumPy's copies of RGB, and one
+# that is turned), and while the method works (RGB, grey, a mask).
+_DECODING, _DECODED = 12, 5
 _FEW = 16  # matches: twice what a fundamental matrix is asked to explain
 _STILL = 1.5  # pixels, as for overlays
 _FLAT, _FLAT_ERROR = 0.85, 3.0
@@ -49,14 +42,8 @@ def memory_of(extractor: Extractor, size: tuple[int, int]) -> int:
     width, height = size
     limit = extractor.max_size
     scale = 1.0 if limit is None else min(1.0, limit / max(width, height))
-    metadata = extractor.metadata
-    each = _WORKED.get(metadata.name, _WORKED_TORCH if "torch" in metadata.requires else _WORKED_ELSE)
-    worked = width * height * scale**2
-    if isinstance(extractor, SIFT) and worked > WHOLE:
-        worked = _SIFT_TILE
-    elif isinstance(extractor, MDNet):
-        worked = min(worked, _MDNET_TILE)
-    return int(width * height * _DECODED + worked * each)
+    worked = extractor.pixels_at_once(*(max(1, round(length * scale)) for length in size))
+    return max(width * height * _DECODING, width * height * _DECODED + worked * extractor.bytes_per_pixel)
 
 
 class Extract(Step):

@@ -92,6 +92,8 @@ class Extractor(ABC):
     metadata: ClassVar[Metadata]
     #: Whether `_detect` gets RGB (H, W, 3) instead of grey (H, W).
     wants_colour: ClassVar[bool] = False
+    #: Memory that `_detect` takes for a pixel, measured: images wait for each other by it.
+    bytes_per_pixel: ClassVar[int] = 240
 
     def __init__(self, *, max_keypoints: int = 2048, max_size: int | None = None, device: str = "cpu") -> None:
         self.max_keypoints = checks.count(max_keypoints, "max_keypoints", least=1)
@@ -221,6 +223,10 @@ class Extractor(ABC):
             uncertainties=pick(found.uncertainties, larger),
             teacher_basis=found.teacher_basis,
         )
+
+    def pixels_at_once(self, width: int, height: int) -> int:
+        """How many pixels of such an image `_detect` works on together: all, unless it cuts it into tiles."""
+        return width * height
 
     def with_threads(self, count: int) -> Extractor:
         """The same extractor on so many threads, if it has threads of its own and was not told how many.

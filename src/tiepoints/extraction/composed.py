@@ -131,6 +131,9 @@ class Composed(Extractor):
     def _turns(self) -> bool:
         return not _TURNING.isdisjoint(self.parts)
 
+    def pixels_at_once(self, width: int, height: int) -> int:
+        return self._detector.pixels_at_once(width, height)
+
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         grey = to_grey(image)
         found = self._detector._detect(image if self._detector.wants_colour else grey, mask)
@@ -266,7 +269,9 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
             )
     if first in PARTS and PARTS[first].extractor is None:
         raise UnknownExtractorError(f"{name}: {first!r} detects nothing: begin with a detector, such as sift or keynet")
-    detector = PARTS[first].metadata if first in PARTS else find(first).metadata
+    detecting = PARTS[first].extractor if first in PARTS else find(first)
+    assert detecting is not None
+    detector = detecting.metadata
     first = detector.name
     others = [PARTS[part].metadata if part in PARTS else find(part).metadata for part in (*between, last)]
     everything = [detector, *others]
@@ -295,6 +300,7 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
             "parts": (first, *between, last),
             "version": _MERGED if first in _REPEATING and not _TURNING.isdisjoint(between) else Composed.version,
             "find": staticmethod(find),
-            "wants_colour": detector.name not in PARTS and find(first).wants_colour,
+            "wants_colour": detecting.wants_colour,
+            "bytes_per_pixel": detecting.bytes_per_pixel,
         },
     )

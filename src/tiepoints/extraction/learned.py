@@ -68,6 +68,7 @@ class Learned(Extractor):
     network: ClassVar[str]
     variant: ClassVar[str]
     wants_colour: ClassVar[bool] = True
+    bytes_per_pixel: ClassVar[int] = 1500
 
     def __init__(
         self,

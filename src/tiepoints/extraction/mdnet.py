@@ -20,7 +20,7 @@ from ..threads import scratch
 from .base import Detections, Extractor, Metadata
 from .model import STRIDE, load_model, released
 from .peaks import UNCERTAINTY, allowed_places, best_rows, find_peaks
-from .tiles import Tile, tiles
+from .tiles import Tile, largest, tiles
 
 __all__ = ["MDNet", "MDNetLarge"]
 
@@ -95,6 +95,7 @@ class MDNet(Extractor):
 
     #: Raised when the code gives other features than before, so that stored ones are computed anew.
     version: ClassVar[int] = 2
+    bytes_per_pixel: ClassVar[int] = 85
 
     metadata: ClassVar[Metadata] = Metadata(
         name="mdnet",
@@ -230,6 +231,9 @@ class MDNet(Extractor):
             seen = np.asarray(cv2.LUT(part, normalised, dst=scratch("normalised", part.shape)), np.float32)
             logits, described = self._network(seen[None, None])
             yield tile, logits[0], described[0]
+
+    def pixels_at_once(self, width: int, height: int) -> int:
+        return largest(height, width, edge=_TILE, margin=_MARGIN, stride=STRIDE)
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         found = [part for scale in self.scales for part in self._found(image, mask, scale)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import cv2
@@ -14,6 +15,9 @@ from ..features.interop import to_arrays
 from .base import Detections, Extractor, Metadata
 
 __all__ = ["ORB"]
+
+# Where fewer keypoints than this and than asked for are found, the levels' shares are to blame.
+_FEW = 256
 
 
 class ORB(Extractor):
@@ -41,6 +45,9 @@ class ORB(Extractor):
         subpixel=False,
     )
 
+    version: ClassVar[int] = 2  # 2: as many as asked for, where that is few
+    bytes_per_pixel: ClassVar[int] = 10
+
     def __init__(self, *, levels: int = 8, scale_factor: float = 1.2, fast_threshold: int = 20, **options: Any) -> None:
         super().__init__(**options)
         # OpenCV ends the process at 0 levels, and believes any number of them.
@@ -51,18 +58,29 @@ class ORB(Extractor):
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         # OpenCV fails on levels of less than a pixel, and sets memory aside for as many keypoints as are asked for.
         room = 1 + math.floor(math.log(min(image.shape)) / math.log(self.scale_factor))
-        detector = cv2.ORB.create(
-            nfeatures=min(self.max_keypoints, image.size),
-            scaleFactor=self.scale_factor,
-            nlevels=min(self.levels, room),
-            fastThreshold=self.fast_threshold,
-        )
-        points, raw = detector.detectAndCompute(image, mask)
+        levels = min(self.levels, room)
+        points, raw = self._found(image, mask, self.max_keypoints, levels)
+        if len(points) < min(self.max_keypoints, _FEW):
+            # Each level has a share of them, and what one lacks is lost: ask for so many that the least share is all.
+            shares = self.scale_factor ** -np.arange(levels, dtype=np.float64)
+            wanted = math.ceil(min(self.max_keypoints, _FEW) * shares.sum() / shares[-1])
+            points, raw = self._found(image, mask, max(wanted, self.max_keypoints), levels)
         rows = to_arrays(points)
         descriptors = np.zeros((0, 32), np.uint8) if raw is None else np.asarray(raw, np.uint8)
         octaves = np.array([point.octave for point in points], int)
         keypoints = self._refined(rows[:, :2], octaves, (image.shape[1], image.shape[0]))
         return Detections(keypoints, descriptors, rows[:, 4], scales=rows[:, 2], angles=rows[:, 3])
+
+    def _found(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, count: int, levels: int
+    ) -> tuple[Sequence[cv2.KeyPoint], Any]:
+        detector = cv2.ORB.create(
+            nfeatures=min(count, image.size),
+            scaleFactor=self.scale_factor,
+            nlevels=levels,
+            fastThreshold=self.fast_threshold,
+        )
+        return detector.detectAndCompute(image, mask)
 
     def _refined(
         self, keypoints: NDArray[np.float32], octaves: NDArray[np.int_], size: tuple[int, int]

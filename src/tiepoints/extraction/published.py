@@ -17,6 +17,11 @@ __all__ = ["ALIASES", "CLASSES", "PARTS", "Learned", "Part"]
 ALIASES = {"aliked": "aliked-n16", "alike": "alike-n", "edgepoint2": "edgepoint2-s64", "r2d2": "r2d2-wasf-n16"}
 
 #: Name -> class, in the order of the list of extractors.
+# `Extractor.bytes_per_pixel` of a network, or of one of its models.
+_MEMORY = {
+    "aliked": 1400, "aliked-t16": 740, "alike": 1310, "alike-l": 1800, "alike-t": 680, "disk": 2000, "edgepoint2": 250,
+    "r2d2": 2300, "superpoint": 770, "xfeat": 125,
+}  # fmt: skip
 CLASSES: dict[str, type[Learned]] = {}
 
 
@@ -52,6 +57,7 @@ def _register(
             "network": network,
             "variant": variant,
             "wants_colour": colour,
+            "bytes_per_pixel": _MEMORY.get(name, _MEMORY[network]),
         },
     )
     globals()[attribute] = kind  # where pickle finds it
@@ -246,6 +252,7 @@ class KeyNet(Learned):
     network = "keynet"
     variant = ""
     wants_colour = False
+    bytes_per_pixel = 1050
 
 
 _AFFNET = "https://github.com/ducha-aiki/affnet/raw/master"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .. import checks
 from ..features.interop import to_arrays
 from .base import Detections, Extractor, Metadata
-from .tiles import tiles
+from .tiles import largest, tiles
 
 __all__ = ["SIFT", "RootSIFT", "UprightRootSIFT", "UprightSIFT"]
 
@@ -47,6 +47,7 @@ class SIFT(Extractor):
         descriptor_size=128,
     )
     version: ClassVar[int] = 2  # 2: large images in tiles, as many keypoints as wanted within a mask
+    bytes_per_pixel: ClassVar[int] = 235
     #: Hellinger kernel: square roots of the L1-normalised descriptor (Arandjelovic and Zisserman 2012, section 3).
     root: ClassVar[bool] = False
     #: Ignore orientation: better where the camera stays level, useless where it rolls.
@@ -56,6 +57,10 @@ class SIFT(Extractor):
         super().__init__(**options)
         self.contrast_threshold = checks.number(contrast_threshold, "contrast_threshold", least=0)
         self.edge_threshold = checks.number(edge_threshold, "edge_threshold", above=0)
+
+    def pixels_at_once(self, width: int, height: int) -> int:
+        whole = width * height <= WHOLE
+        return width * height if whole else largest(height, width, edge=_TILE, margin=_MARGIN, stride=64)
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
         rows, raw = self._whole(image, mask) if image.size <= WHOLE else self._in_tiles(image, mask)
@@ -70,14 +75,9 @@ class SIFT(Extractor):
         parts: list[tuple[Rows, Rows]] = []
         least = 0.0  # what the best so far have: others need no description
         for tile in tiles(*image.shape[:2], edge=_TILE, margin=_MARGIN, stride=64):
-            below, right = tile.outer
             own = None if mask is None else np.ascontiguousarray(mask[tile.outer])
             rows, raw = self._whole(np.ascontiguousarray(image[tile.outer]), own, least)
-            rows[:, :2] += (right.start, below.start)
-            x, y = np.rint(rows[:, :2]).T
-            inner_rows, inner_columns = tile.inner
-            keep = (x >= inner_columns.start) & (x < inner_columns.stop) & (rows[:, 2] <= _LARGE)
-            keep &= (y >= inner_rows.start) & (y < inner_rows.stop)
+            keep = tile.own(rows[:, :2]) & (rows[:, 2] <= _LARGE)
             parts.append((rows[keep], raw[keep]))
             responses = np.sort(np.concatenate([part[0][:, 4] for part in parts]))
             least = float(responses[-self.max_keypoints]) if len(responses) >= self.max_keypoints else 0.0

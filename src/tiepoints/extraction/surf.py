@@ -52,6 +52,7 @@ class SURF(Extractor):
         descriptor_size=64,
         patents=_PATENTS,
     )
+    bytes_per_pixel: ClassVar[int] = 55
     #: No orientation (the paper's U-SURF): better where the camera stays level.
     upright: ClassVar[bool] = False
 

@@ -1,4 +1,4 @@
-"""Large images in parts: what a network of a limited view needs to see around each, so that memory stays bounded."""
+"""Large images in parts: what a method of a limited view needs to see around each, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from math import ceil
 from typing import NamedTuple
 
-__all__ = ["Tile", "tiles"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Tile", "largest", "tiles"]
 
 
 class Tile(NamedTuple):
@@ -14,6 +17,14 @@ class Tile(NamedTuple):
 
     inner: tuple[slice, slice]
     outer: tuple[slice, slice]
+
+    def own(self, keypoints: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Move (N, 2) keypoints of the outer part into the image, in place; (N,) whether the inner part has each."""
+        below, right = self.outer
+        keypoints += (right.start, below.start)
+        x, y = np.rint(keypoints).T
+        rows, columns = self.inner
+        return np.asarray((x >= columns.start) & (x < columns.stop) & (y >= rows.start) & (y < rows.stop))
 
 
 def tiles(height: int, width: int, *, edge: int, margin: int, stride: int) -> Iterator[Tile]:
@@ -36,6 +47,21 @@ def tiles(height: int, width: int, *, edge: int, margin: int, stride: int) -> It
                 (slice(top, bottom), slice(left, right)),
                 (_wider(top, bottom, height, margin), _wider(left, right, width, margin)),
             )
+
+
+def largest(height: int, width: int, *, edge: int, margin: int, stride: int) -> int:
+    """Pixels of the largest outer part of an image's tiles; arguments as of `tiles`.
+
+    Examples
+    --------
+    >>> largest(100, 100, edge=60, margin=8, stride=1)  # four tiles of 50x50, and 8 more to two sides
+    3364
+    """
+    rows, columns = (
+        max(part.stop - part.start for part in (_wider(*cut, length, margin) for cut in _cuts(length, edge, stride)))
+        for length in (height, width)
+    )
+    return rows * columns
 
 
 def _cuts(length: int, edge: int, stride: int) -> list[tuple[int, int]]:

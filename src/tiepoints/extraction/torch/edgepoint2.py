@@ -25,19 +25,20 @@ __all__ = ["EdgePoint2", "make"]
 
 @dataclass(frozen=True)
 class Size:
-    """Channels of the three levels, of the descriptor head, and of the detection head."""
+    """Channels of the first convolution, of the three levels, of the descriptor head, and of the detection head."""
 
+    first: int
     levels: tuple[int, int, int]
     head: int
     score: int
 
 
 SIZES = {
-    "t": Size((8, 16, 24), 48, 8),
-    "s": Size((8, 24, 32), 64, 8),
-    "m": Size((8, 32, 48), 96, 8),
-    "l": Size((16, 48, 64), 128, 8),
-    "e": Size((16, 48, 64), 128, 16),
+    "t": Size(8, (8, 16, 24), 48, 8),
+    "s": Size(8, (8, 24, 32), 64, 8),
+    "m": Size(8, (16, 32, 48), 96, 8),
+    "l": Size(8, (16, 48, 64), 128, 8),
+    "e": Size(16, (16, 48, 64), 128, 16),
 }
 
 
@@ -79,7 +80,7 @@ class EdgePoint2(Network):
     def __init__(self, size: Size, dim: int) -> None:
         super().__init__()
         a, b, c = size.levels
-        self.block1 = nn.Sequential(layer(1, a, 4, 2), layer(a, a), Residual(a, a))
+        self.block1 = nn.Sequential(layer(1, size.first, 4, 2), layer(size.first, a), Residual(a, a))
         self.block2 = Residual(a, b)
         self.block3 = Residual(b, c)
         h = size.head

@@ -94,7 +94,7 @@ class KeyNet(Network):
         shares = torch.tensor([STEP ** (-2 * level) for level in range(-UP, DOWN + 1)])
         wanted = (count * shares / shares.sum()).int().tolist()
         levels: list[list[Found]] = [[] for _ in image]
-        left, small = [0] * len(image), image
+        left, small = [count - sum(wanted)] * len(image), image
         for level, share in zip(range(-UP, DOWN + 1), wanted, strict=True):
             if level > 0:
                 small = self._smaller(small, STEP)
