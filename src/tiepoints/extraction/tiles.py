@@ -61,7 +61,7 @@ def largest(height: int, width: int, *, edge: int, margin: int, stride: int) -> 
         max(part.stop - part.start for part in (_wider(*cut, length, margin) for cut in _cuts(length, edge, stride)))
         for length in (height, width)
     )
-    return rows * columns
+    return int(rows * columns)
 
 
 def _cuts(length: int, edge: int, stride: int) -> list[tuple[int, int]]:
