@@ -56,6 +56,11 @@ def test_who_takes_part(page: ModuleType, capsys: pytest.CaptureFixture[str]) ->
             method(spec)
 
 
+def test_core_times_are_multiples_of_those_of_sift(page: ModuleType) -> None:
+    times = page.core_times(["orb", "upright-rootsift"], runs=1)
+    assert 0 < times["orb"] < 0.8 < times["upright-rootsift"] < 10
+
+
 def test_a_page_is_written(
     page: ModuleType, texture: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
