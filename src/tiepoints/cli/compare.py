@@ -13,20 +13,19 @@ from .batch import every_option, found, say_failures
 from .options import (
     check_not_an_input,
     examples,
+    is_quiet,
     json_option,
     max_keypoints_option,
     max_size_option,
     picture_option,
     print_json,
+    print_rows,
     quiet_option,
     say,
 )
 
 if TYPE_CHECKING:
     from ..compare import Compared, Comparison
-
-
-_WIDE = 200  # columns, where it is no terminal: names of methods with their options are long
 
 
 @click.command(
@@ -130,31 +129,33 @@ def _cells(row: Compared) -> list[tuple[float, str]]:
         (row.keypoints, f"{row.keypoints:.0f}"),
         (row.matches, f"{row.matches:.0f}"),
         (row.inliers, f"{row.inliers:.0f}"),
-        (row.coverage, f"{100 * row.coverage:.0f} %"),
-        (-row.milliseconds, f"{row.milliseconds:.0f} ms"),
+        (row.coverage, f"{100 * row.coverage:.0f}"),
+        (-row.milliseconds, f"{row.milliseconds:.0f}"),
     ]
 
 
 def _print(result: Comparison, plot: Path | None) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from .options import is_quiet
-
     if is_quiet():
         return
-    names = ("keypoints", "putative matches", "inliers", "coverage", "time")
-    table = Table("method", *names, "verified", box=None, pad_edge=False)
+    names = ("method", "keypoints", "putative matches", "inliers", "coverage %", "time ms", "verified")
     rows = [_cells(row) for row in result.rows]
     best = [max(column) for column in zip(*([value for value, _ in row] for row in rows), strict=True)]
-    for compared, row in zip(result.rows, rows, strict=True):
-        cells = zip(row, best, strict=True)
-        marked = [f"[bold]{text}[/bold]" if value == most and len(rows) > 1 else text for (value, text), most in cells]
-        table.add_row(escape(compared.method), *marked, f"{compared.verified} of {compared.pairs}")
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+    print_rows(
+        names,
+        [
+            [compared.method, *(text for _, text in row), f"{compared.verified} of {compared.pairs}"]
+            for compared, row in zip(result.rows, rows, strict=True)
+        ],
+        marked=lambda row, column: (
+            len(rows) > 1 and 1 <= column <= len(best) and rows[row][column - 1][0] == best[column - 1]
+        ),
+    )
+    beside = not sys.stdout.isatty()  # what reads the table from a pipe gets nothing else
     first, second = result.pairs[0]
     several = f" and {counted(len(result.pairs) - 1, 'more pair')}" if len(result.pairs) > 1 else ""
-    say(f"{first} - {second}{several}; figures are means of an image or a pair, time is the median of a pair")
+    say(
+        f"{first} - {second}{several}; figures are means of an image or a pair, time is the median of a pair",
+        err=beside,
+    )
     if plot is not None:
-        say(f"wrote {plot}")
+        say(f"wrote {plot}", err=beside)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from .options import ExtractorName, examples, json_option, print_json, print_rows
@@ -59,4 +61,5 @@ def _show_options(name: str, as_json: bool) -> None:
         return
     rows = [(option.name, str(option.default), option.kind, option.what) for option in options]
     print_rows(("option", "default", "type", "what"), rows)
-    click.echo(f"give them as -O OPTION=VALUE; to a benchmark as -e {name}:OPTION=VALUE")
+    # What reads the table from a pipe gets nothing else.
+    click.echo(f"give them as -O OPTION=VALUE; to a benchmark as -e {name}:OPTION=VALUE", err=not sys.stdout.isatty())

@@ -213,8 +213,10 @@ def say(text: str, *, err: bool = False) -> None:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of text.")
 
 
-def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal; in a pipe or a file a line for each row, tabs between its columns."""
+def print_rows(
+    header: Sequence[str], rows: Iterable[Sequence[str]], marked: Callable[[int, int], bool] = lambda row, column: False
+) -> None:
+    """A table on a terminal, with cells in bold; in a pipe or a file a line for each row, tabs between its columns."""
     if not sys.stdout.isatty():
         for row in (header, *rows):
             click.echo("\t".join(" ".join(cell.split()) for cell in row))
@@ -224,8 +226,8 @@ def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Table
 
     table = Table(*header, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(escape, row))
+    for i, row in enumerate(rows):
+        table.add_row(*(f"[bold]{escape(cell)}[/bold]" if marked(i, j) else escape(cell) for j, cell in enumerate(row)))
     Console().print(table)
 
 

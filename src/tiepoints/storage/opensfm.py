@@ -68,7 +68,7 @@ def save_opensfm(folder: PathLike, features: Mapping[str, Features], matches: Ma
     >>> save_opensfm("dataset", dict(zip(pair, (a, b))), {pair: tp.match(a, b)})
     >>> features, matches = load_opensfm("dataset", {"box.png": a.image_size, "box_in_scene.png": b.image_size})
     >>> len(features["box.png"]), list(matches)
-    (94, [('box.png', 'box_in_scene.png')])
+    (100, [('box.png', 'box_in_scene.png')])
     """
     folder = real(folder)
     of_image: dict[str, dict[str, NDArray[np.int64]]] = {name: {} for name in features}
