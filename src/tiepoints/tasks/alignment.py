@@ -8,13 +8,14 @@ image; how far that is from what is there is solved for by least squares over gr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
-from ..threads import limited
+from ..threads import limited, run_pieces
 from .patches import SCALE, SIDE, Pictures, locate, prepared, square
 
 __all__ = ["PointPatches", "align_keypoints", "align_query", "no_patches", "point_patches"]
@@ -75,26 +76,30 @@ def align_keypoints(model: Any, read: Callable[[str], NDArray[np.uint8]]) -> int
     if surfaces is None:
         return 0
     found = _observations(surfaces)
-    pictures, moved = Pictures(read), 0
+    pictures = Pictures(read)
+    moved: list[tuple[Any, NDArray[np.int64], Float64]] = []  # images, keypoints of theirs, places of these
     order = np.lexsort([found.image, found.other])
     bounds = np.flatnonzero(np.diff(found.other[order]) | np.diff(found.image[order])) + 1
-    with limited(1):  # products of small matrices: a BLAS's other threads would only wait, at full load
-        for rows in _parts(np.split(order, bounds)):
-            a, b = images[found.other[rows[0]]], images[found.image[rows[0]]]
-            one, two = pictures[a.name], pictures[b.name]
-            if one is None or two is None:
-                continue
-            # COLMAP's pixels have their centres at .5
-            place_a, place_b = (found.other_xy[rows] * one.scale - 0.5, found.xy[rows] * two.scale - 0.5)
-            affine = found.affine[rows] * (two.scale / one.scale)
-            # A sample is a pixel of the image that shows the surface more coarsely.
-            unit = np.maximum(1.0, 1.0 / np.sqrt(np.abs(np.linalg.det(affine))))[:, None, None]
-            placed, good = locate(square(one.grey, place_a, unit), two.grey, place_b, affine * unit)
-            at = (placed + 0.5) / two.scale
-            for row in np.flatnonzero(good):
-                b.points2D[int(found.keypoint[rows[row]])].xy = at[row]
-            moved += int(good.sum())
-    return moved
+
+    def align(rows: NDArray[np.int64], _: None) -> None:
+        a, b = images[found.other[rows[0]]], images[found.image[rows[0]]]
+        one, two = pictures[a.name], pictures[b.name]
+        if one is None or two is None:
+            return
+        # COLMAP's pixels have their centres at .5
+        place_a, place_b = (found.other_xy[rows] * one.scale - 0.5, found.xy[rows] * two.scale - 0.5)
+        affine = found.affine[rows] * (two.scale / one.scale)
+        # A sample is a pixel of the image that shows the surface more coarsely.
+        unit = np.maximum(1.0, 1.0 / np.sqrt(np.abs(np.linalg.det(affine))))[:, None, None]
+        placed, good = locate(square(one.grey, place_a, unit), two.grey, place_b, affine * unit)
+        moved.append((b, found.keypoint[rows[good]], (placed[good] + 0.5) / two.scale))
+
+    pieces = [partial(align, rows) for rows in _parts(np.split(order, bounds)) if len(rows)]
+    run_pieces(pieces, lambda _: None)
+    for image, keypoints, places in moved:
+        for keypoint, place in zip(keypoints.tolist(), places, strict=True):
+            image.points2D[keypoint].xy = place
+    return sum(len(keypoints) for _, keypoints, _ in moved)
 
 
 class PointPatches(NamedTuple):

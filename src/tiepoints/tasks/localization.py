@@ -51,7 +51,7 @@ _ITERATIONS = 8000
 _LOG_NFA = -10.0
 # Pixels: the scale of the Cauchy loss of aligned keypoints, as in the map's own last adjustment; and how many there are
 # at least. Ours.
-_NOISE, _ALIGNED = 0.5, 12
+_NOISE, _ALIGNED = 0.25, 12
 
 
 class Localizer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from threading import Lock
 from typing import NamedTuple
 
 import cv2
@@ -40,15 +41,16 @@ class Pictures:
     """The last few photographs, by their names; None for those that cannot be read."""
 
     def __init__(self, read: Callable[[str], NDArray[np.uint8]]) -> None:
-        self._read, self._kept = read, OrderedDict[str, Picture | None]()
+        self._read, self._kept, self._lock = read, OrderedDict[str, Picture | None](), Lock()
 
     def __getitem__(self, name: str) -> Picture | None:
-        if name not in self._kept:
-            if len(self._kept) >= _KEPT:
-                self._kept.popitem(last=False)
-            self._kept[name] = self._prepared(name)
-        self._kept.move_to_end(name)
-        return self._kept[name]
+        with self._lock:
+            if name not in self._kept:
+                if len(self._kept) >= _KEPT:
+                    self._kept.popitem(last=False)
+                self._kept[name] = self._prepared(name)
+            self._kept.move_to_end(name)
+            return self._kept[name]
 
     def _prepared(self, name: str) -> Picture | None:
         try:
