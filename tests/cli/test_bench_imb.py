@@ -29,9 +29,9 @@ def test_a_real_set(shared: Path, tmp_path: Path) -> None:
     out, details = tmp_path / "imb.html", tmp_path / "pairs.csv"
     arguments = ["bench", "imb", "--root", root, "-e", "orb", "-e", "rootsift", "-e", "mdnet", "-n", 400]
     arguments += ["--max-size", 512]
-    arguments += ["--bags", "5:1", "--estimator", "usac", "--store", tmp_path / "store"]
-    arguments += ["--out", out, "--details", details, "--json"]
-    run = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    arguments += ["--bags", "5:1", "--estimator", "usac", "--store", tmp_path / "store", "--json"]
+    reports = ["--out", out, "--details", details]
+    run = CliRunner().invoke(cli, [str(argument) for argument in [*arguments, *reports]])
     assert run.exit_code == 0, run.output
     answer = json.loads(run.stdout)
     measured, published = answer["tables"]
