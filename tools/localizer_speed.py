@@ -24,6 +24,7 @@ from tiepoints.collection import Collection, Extract, run
 from tiepoints.collection.retrieval import nearest_images
 from tiepoints.datasets.scenes import read_scene
 from tiepoints.tasks import Localizer, build_map
+from tiepoints.tasks.alignment import no_patches
 from tiepoints.tasks.maps import Map, write_version
 from tiepoints.threads import cores
 
@@ -43,6 +44,9 @@ def enlarged(place: Map, others: list[tp.Features], folder: Path, seed: int = 0)
         parts["xyz"].append(rng.uniform(low, high, (len(rows), 3)))
         parts["vectors"].append(place.vocabulary(found)[None])
         parts["offsets"].append(parts["offsets"][-1][-1:] + len(rows))
+        if place.patches is not None:
+            for name, values in no_patches(len(rows))._asdict().items():
+                parts[name].append(values)
         if "sets" in parts:
             parts["sets"].append(found.sets[rows])
         points += len(rows)
@@ -90,15 +94,16 @@ def main() -> None:
         large = enlarged(place, list(others.values()), Path(temporary) / "large")
         del others
         before = memory()
-        localizer = Localizer(large)
+        localizer, without = Localizer(large), Localizer(large, align=False)
         print(f"{large}, {cores()} threads; of the scene {len(place)} images")
-        print("| query | localized | wall, s | core, s | extraction | retrieval | matching | pose |")
-        print("|---" * 8 + "|")
+        print("| query | localized | wall, s | core, s | extraction | retrieval | matching | pose | alignment |")
+        print("|---" * 9 + "|")
         for name, image, camera in [
             *((name, photographs[name].read(), photographs[name].camera) for name in queries),
             *((path.name, tp.read(path), None) for path in every[:5]),
         ]:
             wall, core, found = timed(lambda i=image, c=camera: localizer(i, c), options.runs)
+            _, plain, _ = timed(lambda i=image, c=camera: without(i, c), options.runs)
             _, extraction, features = timed(lambda i=image: localizer.extractor(i), options.runs)
             vector = localizer.map.vocabulary(features)
             nearest = nearest_images(vector[None], localizer.map.vectors, localizer.top)[0][0]
@@ -109,7 +114,7 @@ def main() -> None:
                 options.runs,
             )
             _, matching, _ = timed(lambda f=features, n=nearest: localizer._correspondences(f, n), options.runs)
-            parts = [extraction, search, matching, core - extraction - search - matching]
+            parts = [extraction, search, matching, plain - extraction - search - matching, core - plain]
             print(
                 f"| {name} | {'yes' if found else 'no'} | {wall:.2f} | {core:.2f} | "
                 f"{' | '.join(f'{max(part, 0):.3f}' for part in parts)} |",

@@ -2,7 +2,8 @@
 
     python tools/make_vocabulary.py PHOTOGRAPHS src/tiepoints/weights --every 8
 
-Writes EXTRACTOR-words.npy for each of MD-Net's networks. Run it again when their weights change.
+Writes EXTRACTOR-words.npy for each of MD-Net's networks. Run it again when their weights change, and keep what it
+writes where tools/retrieval_recall.py finds more by it.
 """
 
 from __future__ import annotations

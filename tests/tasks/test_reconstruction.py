@@ -15,6 +15,7 @@ import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.collection import Collection, Extract, MatchVerified, Store, run
 from tiepoints.tasks import Reconstruction, reconstruct
+from tiepoints.tasks.mapping import mapper_process, run_mapper
 from tiepoints.tasks.page import page_of
 from tiepoints.tasks.reconstruction import load_model
 
@@ -122,3 +123,17 @@ def test_names_of_files_are_text_on_the_page(examples: Path) -> None:
         None, photographs, figures | {"track_length": 0.0, "reprojection_error": 0.0, "missing": {hostile: hostile}}
     )
     assert "<script>alert" not in page
+
+
+def test_a_mapper_that_fails_or_is_not_wanted_leaves_no_process(tmp_path: Path) -> None:
+    with mapper_process() as process:
+        assert process.poll() is None
+    assert process.poll() is not None
+    with mapper_process() as process:
+        process.kill()
+        process.wait()
+        with pytest.raises(tp.TiepointsError, match="incremental mapper failed"):
+            run_mapper({"mapper": "incremental"}, process=process)
+    job = {"mapper": "incremental", "database": str(tmp_path / "none.db"), "images": "", "out": str(tmp_path / "out")}
+    with pytest.raises(tp.TiepointsError, match="incremental mapper failed"):
+        run_mapper(job)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ..images import read
 from ..optional import require
 from .alignment import align_keypoints
 
-__all__ = ["run_mapper"]
+__all__ = ["mapper_process", "run_mapper"]
 
 # Pixels: the scale of the Cauchy loss of the last adjustment, of keypoints as they were found and of aligned ones.
 # Without it the centres' mean error is 9 to 17 % greater on fountain-P11, Herz-Jesus-P8, fox and lounge. Most aligned
@@ -34,7 +35,44 @@ _NOISE, _NOISE_ALIGNED = 1.0, 0.25
 _PARALLEL = 30_000  # residuals from which all cores adjust; with fewer they mostly wait for each other
 
 
-def run_mapper(job: Mapping[str, Any], progress: Callable[[int], None] | None = None) -> int:
+@contextmanager
+def mapper_process() -> Iterator[subprocess.Popen[str]]:
+    """A process for `run_mapper`, which loads its libraries while the caller still prepares the job; ended in any case.
+
+    Raises
+    ------
+    MissingDependencyError
+        If pycolmap is not installed.
+
+    Examples
+    --------
+    >>> from tiepoints.tasks.mapping import mapper_process
+    >>> with mapper_process() as process:
+    ...     print(process.poll())  # it waits for a job
+    None
+    """
+    require("pycolmap", "reconstruction", "sfm")
+    command = [sys.executable, "-m", "tiepoints.tasks.mapping"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            with suppress(OSError):  # a job that it did not read
+                assert stream is not None
+                stream.close()
+
+
+def run_mapper(
+    job: Mapping[str, Any],
+    progress: Callable[[int], None] | None = None,
+    process: subprocess.Popen[str] | None = None,
+) -> int:
     """Reconstruct from a COLMAP database, and return the number of models.
 
     Parameters
@@ -45,6 +83,8 @@ def run_mapper(job: Mapping[str, Any], progress: Callable[[int], None] | None = 
         model with known poses, and "two_views": whether points that only two images see count.
     progress : callable, optional
         Called with the number of registered images.
+    process : Popen, optional
+        Of `mapper_process`; by default one of its own.
 
     Raises
     ------
@@ -61,33 +101,26 @@ def run_mapper(job: Mapping[str, Any], progress: Callable[[int], None] | None = 
     >>> run_mapper(job)    # doctest: +SKIP
     1
     """
-    require("pycolmap", "reconstruction", "sfm")
-    command = [sys.executable, "-m", "tiepoints.tasks.mapping"]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-    )
+    if process is None:
+        with mapper_process() as own:
+            return run_mapper(job, progress, own)
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     models = -1
-    try:
+    with suppress(BrokenPipeError):  # it has ended; why is what it said
         process.stdin.write(json.dumps(dict(job)))
         process.stdin.close()
-        for line in process.stdout:
-            try:
-                said = json.loads(line)
-            except ValueError:  # COLMAP's own words
-                continue
-            if not isinstance(said, dict):
-                continue
-            if progress is not None and "registered" in said:
-                progress(int(said["registered"]))
-            models = int(said.get("models", models))
-        words = process.stderr.read().strip().splitlines()
-    finally:
-        if process.poll() is None:
-            process.kill() if models < 0 else None
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
+    for line in process.stdout:
+        try:
+            said = json.loads(line)
+        except ValueError:  # COLMAP's own words
+            continue
+        if not isinstance(said, dict):
+            continue
+        if progress is not None and "registered" in said:
+            progress(int(said["registered"]))
+        models = int(said.get("models", models))
+    words = process.stderr.read().strip().splitlines()
+    process.wait()
     if models < 0:
         last = words[-1] if words else f"it ended with code {process.returncode}"
         raise TiepointsError(f"COLMAP's {job['mapper']} mapper failed: {last}")

@@ -29,7 +29,7 @@ from ..files import PathLike, write_lock, write_whole
 from ..optional import require
 from ..storage.colmap_model import load_model as load_model
 from .given import with_given_cameras
-from .mapping import run_mapper
+from .mapping import mapper_process, run_mapper
 from .nerfstudio import transforms_of
 from .page import page_of
 from .reasons import PairReport
@@ -189,16 +189,17 @@ def reconstruct(
             photos, kept, method, pairs=pairs, given=given, match=match, verify=verify, engine=engine,
             progress=progress,
         )  # fmt: skip
-        database = folder / "database.db"
-        views = ConsistentViews(found.views, found.features)
-        export_colmap(database, photos, found.features, views, camera_mode=camera_mode, focal=focal)
-        report = PairReport(views.items(), found.failed)
-        known = focal is not None or all(
-            one.camera is not None and one.camera.focal_is_known for one in photos.values()
-        )
-        job = {"mapper": mapper, "database": str(database), "seed": seed}
-        job |= {"refine_focal": not known, "refine_extra": not known, "align": align}
-        models = _map(job, photos, folder, len(found.features), progress) if report.verified() else []
+        with mapper_process() as process:
+            database = folder / "database.db"
+            views = ConsistentViews(found.views, found.features)
+            export_colmap(database, photos, found.features, views, camera_mode=camera_mode, focal=focal)
+            report = PairReport(views.items(), found.failed)
+            known = focal is not None or all(
+                one.camera is not None and one.camera.focal_is_known for one in photos.values()
+            )
+            job = {"mapper": mapper, "database": str(database), "seed": seed}
+            job |= {"refine_focal": not known, "refine_extra": not known, "align": align}
+            models = _map(job, photos, folder, len(found.features), progress, process) if report.verified() else []
     result = _result(folder, photos, models, report, len(found.views), dict(found.failed), found.features)
     figures = summary_of(result) | report.as_dict()
     write_whole(folder / "report.json", json.dumps(figures, indent=1).encode())
@@ -207,14 +208,16 @@ def reconstruct(
     return result
 
 
-def _map(job: dict[str, Any], photographs: Collection, folder: Path, count: int, progress: Report | None) -> list[Any]:
+def _map(
+    job: dict[str, Any], photographs: Collection, folder: Path, count: int, progress: Report | None, process: Any
+) -> list[Any]:
     """The models, largest first, in folder/sparse; an old result is replaced when the new one is whole."""
     import pycolmap
 
     told = None if progress is None else (lambda registered: progress("mapping", min(registered, count), count))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".mapping-") as temporary:
         images = images_folder(photographs, Path(temporary) / "images")
-        run_mapper(job | {"images": str(images), "out": str(Path(temporary) / "sparse")}, told)
+        run_mapper(job | {"images": str(images), "out": str(Path(temporary) / "sparse")}, told, process)
         parts = sorted(path for path in (Path(temporary) / "sparse").iterdir() if path.is_dir())
         models = [(path, pycolmap.Reconstruction(path)) for path in parts]
         models.sort(key=lambda item: (-item[1].num_reg_images(), -item[1].num_points3D()))
