@@ -193,3 +193,9 @@ def test_work_is_kept_beside_whatever_is_named(tmp_path: pathlib.Path, monkeypat
         work_beside(pathlib.Path(pathlib.Path.cwd().anchor))
     with pytest.raises(InvalidInputError, match="must be the path of a file"):
         work_beside("")
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="a part of this path is a file, not a folder"):
+        write_whole(tmp_path / "file" / "x.csv", b"")

@@ -293,3 +293,15 @@ def test_find_images(tmp_path: Path, rgb: np.ndarray) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(ImageError, match="no images"):
         find_images([tmp_path / "none"])
+
+
+@pytest.mark.parametrize("kind", ["avif", "webp"])
+def test_a_truncated_photograph_is_not_called_a_video(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    try:
+        Image.effect_noise((64, 48), 50).convert("RGB").save(path)
+    except (KeyError, ValueError, OSError):
+        pytest.skip(f"this Pillow writes no {kind}")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ImageError, match="damaged or truncated"):
+        tp.read(path)

@@ -11,6 +11,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,7 +167,11 @@ def _why_unknown(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(16)
         if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heim", b"heis", b"hevc"):
+            if find_spec("pillow_heif"):
+                return "a HEIC image that is damaged or truncated"
             return "HEIC needs one more package: pip install 'tiepoints[heif]'"
+        if head[8:12] in (b"avif", b"avis", b"WEBP"):
+            return "an AVIF or WebP image that is damaged or truncated"
         if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             try:
                 return _kind_of_tiff(file)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distributions, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -103,9 +104,15 @@ def examine() -> list[Finding]:
 
 def _package(name: str) -> Finding:
     try:
-        return Finding(name, version(name))
+        there = version(name)
     except PackageNotFoundError:
         return Finding(name, "not installed", f"{_pip()} install {name}")
+    try:
+        import_module({"pillow": "PIL.Image"}.get(name, name))
+    except ImportError as error:
+        problem = f"{there}, which cannot be imported: {one_line(error)}"
+        return Finding(name, problem, f"{_pip()} install --force-reinstall --no-deps {name}")
+    return Finding(name, there)
 
 
 def _pip() -> str:
@@ -148,8 +155,8 @@ def _devices() -> list[Finding]:
         names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
         names = [name for name in names if name != "Azure"]  # which computes elsewhere
         found.append(Finding("ONNX Runtime computes on", ", ".join(names)))
-    except ImportError as error:
-        found.append(Finding("ONNX Runtime", f"cannot be imported ({error})", f"{_pip()} install onnxruntime"))
+    except ImportError:
+        pass  # which the package's own line says
     rivals = sorted(
         {
             (d.metadata["Name"] or "").lower()

@@ -205,6 +205,8 @@ def _reported(target: Path) -> Iterator[None]:
         yield
     except StorageError:
         raise
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StorageError(f"{target}: cannot be written: a part of this path is a file, not a folder") from error
     except OSError as error:
         raise StorageError(f"{target}: cannot be written ({error.strerror or one_line(error)})") from error
 

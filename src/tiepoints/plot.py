@@ -346,7 +346,8 @@ def save_image(path: str | os.PathLike[str], picture: UInt8) -> None:
             whole = pixels[:, :, 0] if pixels.ndim == 3 and channels == 1 else pixels
             Image.fromarray(np.ascontiguousarray(whole)).save(temporary, format=kind, **options)
         except (OSError, ValueError) as error:  # Pillow's encoders have limits of their own
-            raise StorageError(f"{path}: cannot be written ({one_line(error)})") from None
+            reason = getattr(error, "strerror", None) or one_line(error)
+            raise StorageError(f"{path}: cannot be written ({reason})") from None
 
 
 def _rgb(image: Any) -> UInt8:

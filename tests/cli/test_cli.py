@@ -428,3 +428,33 @@ def test_match_with_as_many_sets_as_asked_for(examples: Path) -> None:
     assert json.loads(result.stdout)["verified"] is True
     wrong = run("match", examples / "desk_1.jpg", examples / "desk_2.jpg", "-O", "sets=3")
     assert wrong.returncode == 2 and "take one of these" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "standard output: No space left on device"),
+        (OSError(36, "File name too long", "y.h5"), "y.h5: File name too long"),
+        (ImportError("DLL load failed"), "a package cannot be loaded (DLL load failed); `tiepoints doctor` checks"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(error: Exception, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk behind `> file`, a path beyond its limits, a package that is broken."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tiepoints.extraction.extractors", refuse)
+    for arguments in (["extractors"], ["extractors", "--json"]):
+        result = CliRunner().invoke(cli, arguments)
+        assert result.exit_code == 1 and result.stderr.startswith(f"tiepoints: {words}")
+        assert len(result.stderr.splitlines()) == 1
+    assert json.loads(result.stdout)["error"].startswith(words)
+
+
+def test_a_blank_photograph_is_named(tmp_path: Path) -> None:
+    Image.new("L", (64, 48), 128).save(tmp_path / "blank.png")
+    result = CliRunner().invoke(
+        cli, ["match", str(tmp_path / "blank.png"), "examples/box.png", "-e", "orb", "-n", "50"]
+    )
+    assert result.exit_code == 1 and f"NOT VERIFIED: {tmp_path / 'blank.png'} has no keypoints" in result.stdout

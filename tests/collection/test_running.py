@@ -291,3 +291,13 @@ def test_a_dropped_iterator_may_be_collected_in_its_own_thread() -> None:
     assert next(stream) == (0, 0)
     go_on.set()
     assert ended.wait(30) and raised == []
+
+
+def test_photographs_of_the_same_content_fail_each_by_its_own_name(tmp_path: Path) -> None:
+    """They are tried once. What macOS writes beside them (._a.jpg) is no photograph."""
+    for name in ("a.jpg", "b.jpg", "._a.jpg"):
+        (tmp_path / name).write_bytes(b"no image")
+    results = run(Extract("orb"), Collection.from_folder(tmp_path))
+    assert {name: message.partition(": ")[0] for name, message in results.failed.items()} == {
+        name: str(tmp_path / name) for name in ("a.jpg", "b.jpg")
+    }

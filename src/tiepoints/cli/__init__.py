@@ -7,13 +7,14 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import __version__
-from ..errors import InvalidInputError, TiepointsError, UnknownExtractorError, printable
+from ..errors import InvalidInputError, TiepointsError, UnknownExtractorError, one_line, printable
 from .lazy import LazyGroup
 from .options import examples
 
@@ -65,10 +66,23 @@ class _Commands(LazyGroup):
             return super().invoke(ctx)
         except TiepointsError as error:
             code = 2 if isinstance(error, UnknownExtractorError | InvalidInputError) else 1
-            if ctx.obj == "json":
-                _print_error(str(error), code)
-            print(f"tiepoints: {error}", file=sys.stderr)
-            ctx.exit(code)
+            _fail(ctx, str(error), code)
+        except BrokenPipeError:  # `| head` has read enough: click ends quietly
+            raise
+        except OSError as error:  # most often of standard output itself, on a full disk
+            about = printable(error.filename) if error.filename else "standard output"
+            _fail(ctx, f"{about}: {error.strerror or one_line(error)}", 1)
+        except ImportError as error:
+            _fail(ctx, f"a package cannot be loaded ({one_line(error)}); `tiepoints doctor` checks the installation", 1)
+
+
+def _fail(ctx: click.Context, message: str, code: int) -> None:
+    """End with one line, and with --json with JSON too."""
+    print(f"tiepoints: {message}", file=sys.stderr)
+    if ctx.obj == "json":
+        with suppress(OSError):  # it may be standard output that cannot be written
+            _print_error(message, code)
+    ctx.exit(code)
 
 
 def _print_error(message: str, code: int) -> None:

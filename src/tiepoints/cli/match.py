@@ -270,6 +270,8 @@ def _print(result: dict[str, Any], name: str, to_error: bool) -> None:
     if result["verified"]:
         share = 100 * result["inliers"] / max(result["matches"], 1)
         tell(f"{counted(result['inliers'], 'inlier', 6)} ({share:.0f} %) of one {model}")
+    elif result["verified"] is False and (blank := [one["path"] for one in result["images"] if not one["keypoints"]]):
+        tell(f"NOT VERIFIED: {' and '.join(blank)} has no keypoints: is it blank, or all hidden by a mask?")
     elif result["verified"] is False:
         # MD-Net knows about 30 degrees of rotation and one scale: docs/models.md.
         hint = ", or -e rootsift if one is rotated or of another scale" if name == "mdnet" else ""

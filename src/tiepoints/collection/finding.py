@@ -133,6 +133,8 @@ def _in_folder(folder: Path, failed: dict[str, str], left_out: list[Path]) -> It
 
     for inner, _, names in os.walk(folder, onerror=cannot):
         for name in names:
+            if name.startswith("._"):  # macOS writes these beside each file on foreign disks: no photographs
+                continue
             path = Path(inner) / name
             suffix = path.suffix.lower()
             if suffix in VIDEOS or suffix in RAW:

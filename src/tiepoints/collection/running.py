@@ -14,7 +14,7 @@ from ..errors import ImageError, InvalidInputError
 from ..threads import cores, limited
 from .engines import Engine, Failure, Serial, Threads, failure_of
 from .memory import Memory, Recent, Stored, stage_of
-from .photographs import Collection, composed
+from .photographs import Collection, Photograph, composed
 from .records import decode, encode
 from .steps import Step, key_of
 from .store import Store, reopened
@@ -305,7 +305,7 @@ def run(
     for task, outcome in chosen.map(job, iter(missing.values()), memory=job.memory):
         if isinstance(outcome, Failure):
             failed.add(task.key)
-            results.failed.update(dict.fromkeys(names[task.key], outcome.message))
+            results.failed.update({name: _message(outcome, task, tasks[name]) for name in names[task.key]})
         else:
             if outcome is not None:
                 where.put(step, task.key, outcome)
@@ -315,6 +315,15 @@ def run(
             progress(done, every)
     results._keys.update({name: task.key for name, task in tasks.items() if task.key not in failed})
     return results
+
+
+def _message(outcome: Failure, done: _Task, same: _Task) -> str:
+    """What went wrong, with the path of a photograph that is the same as the one that was tried."""
+    message = outcome.message
+    for one, other in zip(done.inputs, same.inputs, strict=True):
+        if isinstance(one, Photograph) and isinstance(other, Photograph):
+            message = message.replace(str(one.path), str(other.path))
+    return message
 
 
 def stored(step: Step, items: Any, store: Stored, *sources: Results) -> Results:
