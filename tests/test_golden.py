@@ -33,6 +33,7 @@ photograph = functools.cache(tp.read)  # all methods see the same
     [
         ("mdnet", {}, (0.255, 0.452, 0.549), 0.71),
         ("mdnet-large", {}, (0.264, 0.471, 0.568), 0.71),
+        ("mdnet-small", {}, (0.169, 0.354, 0.470), 0.71),
         ("mdnet", {"precision": "int8"}, (0.258, 0.454, 0.551), 0.71),
         ("mdnet", {"sets": 1}, (0.255, 0.452, 0.548), 0.71),
         ("mdnet", {"sets": 4}, (0.220, 0.408, 0.512), 0.71),

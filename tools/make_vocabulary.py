@@ -25,7 +25,7 @@ def main() -> None:
     options = parser.parse_args()
     photographs = Collection.from_folder(options.photographs)
     photographs = photographs.select(list(photographs)[:: options.every])
-    for name in ("mdnet", "mdnet-large"):
+    for name in ("mdnet", "mdnet-small", "mdnet-large"):
         features = run(Extract(name, max_size=1024), photographs)
         words = Vocabulary.learn(features.values(), 64, samples=150_000).words
         np.save(options.out / f"{name}-words.npy", words)

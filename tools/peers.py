@@ -20,6 +20,7 @@ from tiepoints.threads import variables
 SPECS = (
     "mdnet",
     "mdnet:precision=int8",
+    "mdnet-small",
     "mdnet-large",
     "xfeat",
     "xfeat:runtime=onnx",

@@ -82,7 +82,9 @@ def test_unknown_names_get_a_suggestion() -> None:
     with pytest.raises(tp.UnknownExtractorError) as caught:
         tp.load("zzz")
     number = len(tp.extractors())
-    assert f"there are {number}, such as mdnet, mdnet-large, sift; `tiepoints extractors` lists" in str(caught.value)
+    assert f"there are {number}, such as mdnet, mdnet-small, mdnet-large; `tiepoints extractors` lists" in str(
+        caught.value
+    )
 
 
 def test_another_package_adds_an_extractor(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--network",
-    type=click.Choice(["mdnet", "mdnet-large"]),
+    type=click.Choice(["mdnet", "mdnet-small", "mdnet-large"]),
     default="mdnet",
     show_default=True,
     help="Shape of the network; --from brings its own.",

@@ -22,7 +22,7 @@ from .model import STRIDE, load_model, released
 from .peaks import UNCERTAINTY, allowed_places, best_rows, find_peaks
 from .tiles import Tile, largest, tiles
 
-__all__ = ["MDNet", "MDNetLarge"]
+__all__ = ["MDNet", "MDNetLarge", "MDNetSmall"]
 
 Float32 = NDArray[np.float32]
 
@@ -302,6 +302,20 @@ class _Found(NamedTuple):
     descriptors: Float32  # (N, D)
     scales: Float32  # (N,) diameters
     uncertainties: Float32  # (N,)
+
+
+class MDNetSmall(MDNet):
+    """MD-Net with a smaller network: takes less than half the time, and is less accurate.
+
+    Parameters
+    ----------
+    **options
+        Those of `MDNet`.
+    """
+
+    metadata: ClassVar[Metadata] = replace(
+        MDNet.metadata, name="mdnet-small", summary="MD-Net with a smaller network: faster, less accurate"
+    )
 
 
 class MDNetLarge(MDNet):

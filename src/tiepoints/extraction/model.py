@@ -30,7 +30,7 @@ STRIDE = 32
 NORMALISED = "normalised"
 
 #: The names of the released networks.
-RELEASED = ("mdnet", "mdnet-large")
+RELEASED = ("mdnet", "mdnet-small", "mdnet-large")
 
 _DEFAULT_SETS = 2
 _FORMAT = 2  # of what is written by this version

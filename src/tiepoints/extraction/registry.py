@@ -25,6 +25,7 @@ GROUP = "tiepoints.extractors"
 # Name -> module and class; imported when asked for, so that one method's packages cost nothing to users of another.
 _OURS: dict[str, tuple[str, str]] = {
     "mdnet": ("mdnet", "MDNet"),
+    "mdnet-small": ("mdnet", "MDNetSmall"),
     "mdnet-large": ("mdnet", "MDNetLarge"),
     "sift": ("sift", "SIFT"),
     "rootsift": ("sift", "RootSIFT"),

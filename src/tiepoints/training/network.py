@@ -96,7 +96,7 @@ class Config:
         return cls(**settings)
 
 
-#: The shapes by name. `mdnet-small` is not trained yet: it is what a sixth of SIFT's time leaves room for.
+#: The shapes by name.
 SIZES = {
     "mdnet-small": Config(
         channels=(16, 16, 32, 64, 64), depths=(0, 0, 1, 1, 1), pyramid=(48, 32, 16), fused=48, head=0
