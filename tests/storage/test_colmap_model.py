@@ -45,3 +45,20 @@ def test_damaged_models_are_refused_soon(model: Path, name: str) -> None:
             assert str(model) in str(error) and len(str(error).splitlines()) == 1
         assert time.perf_counter() - started < 10
     assert refused > 20
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("1 1 0 0 0 0 0 0 1 ../../evil.jpg\n\n", r"'../../evil.jpg' cannot be an image's name"),
+        ("1 1 0 0 0 0 0 0 1 a.jpg\n", "COLMAP cannot read this model"),  # an editor took the last, empty line
+    ],
+)
+def test_texts_that_strangers_or_editors_changed(image: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "cameras.txt").write_text("1 PINHOLE 64 64 70 70 32 32\n")
+    (tmp_path / "points3D.txt").write_text("")
+    (tmp_path / "images.txt").write_text("1 1 0 0 0 0 0 0 1 a.jpg\n\n")
+    assert [each.name for each in load_model(tmp_path).images.values()] == ["a.jpg"]
+    (tmp_path / "images.txt").write_text(image)
+    with pytest.raises(StorageError, match=words):
+        load_model(tmp_path)

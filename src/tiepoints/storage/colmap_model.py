@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import StorageError
-from ..files import PathLike, one_line
+from ..errors import InvalidInputError, StorageError
+from ..files import PathLike, check_name, one_line
 from ..optional import require
 from .colmap_checks import why_not
 
@@ -41,7 +41,13 @@ def load_model(folder: PathLike) -> Any:
         raise StorageError(f"{path}: no COLMAP model here; it has cameras, images and points3D, .bin or .txt")
     try:
         _check_counts(path)
-        return pycolmap.Reconstruction(path)
+        model = pycolmap.Reconstruction(path)
+        model.reg_image_ids()  # fails where a text file's last, empty line is missing, and with it an image
+        for image in model.images.values():
+            check_name(image.name)
+        return model
+    except InvalidInputError as error:
+        raise StorageError(f"{path}: {error}") from error
     except Exception as error:  # pycolmap's own, of several kinds
         raise StorageError(
             f"{path}: COLMAP cannot read this model; it is damaged or of another version: {why_not(error)}"
