@@ -50,8 +50,6 @@ class WeightFile:
         64 hexadecimal digits. Empty where it is not known: then it is used from the user's folder only, unchecked.
     mirrors : tuple of str
         Further addresses of the same bytes.
-    archive : str
-        What is at `url`, where that is an archive with this file and those that belong to it: its name.
 
     Examples
     --------
@@ -65,7 +63,6 @@ class WeightFile:
     url: str
     sha256: str
     mirrors: tuple[str, ...] = ()
-    archive: str = ""
 
 
 def user_folder() -> Path | None:
@@ -141,14 +138,9 @@ def obtain(file: WeightFile, *, progress: Callable[[int, int], None] | None = No
     addresses = [address for address in (file.url, *file.mirrors) if address] if file.sha256 else []
     if not addresses:
         if file.url:
-            there = (
-                f"download {file.archive} from {file.url}, unpack it, put {file.name} and the files beside it into"
-                if file.archive
-                else f"download {file.url} into"
-            )
             raise WeightsError(
-                f"{file.name} is not fetched, because its checksum is not known: {there} a folder, and name that in "
-                f"{FOLDER}"
+                f"{file.name} is not fetched, because its checksum is not known: download {file.url} into a folder, "
+                f"and name that in {FOLDER}"
             )
         raise WeightsError(f"{file.name} is not published where tiepoints could fetch and check it: {by_hand}")
     target = folder / file.name

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import tiepoints as tp
-from tiepoints.cli import cli
 from tiepoints.collection.steps import description_of
 from tiepoints.extraction import is_ready, metadata_of
+from tiepoints.extraction.learned import Learned
 
 torch = pytest.importorskip("torch", reason="the network needs torch")
 from torch.nn import functional as F  # noqa: E402
@@ -294,31 +294,16 @@ def test_several_images_and_several_scales(folder: Path, texture: NDArray[np.uin
         tp.load("aslfeat", **options, multi_scale=2)
 
 
-def test_without_its_files_it_says_what_to_get_and_where_to_put_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: Path
-) -> None:
-    monkeypatch.setenv("TIEPOINTS_WEIGHTS", str(tmp_path))
-    assert not is_ready(metadata_of("aslfeat")) and metadata_of("aslfeat").commercial
-    words = (
-        r"model.ckpt-380000.index is not fetched.*checksum is not known: download aslfeat.tar from https://1drv.ms/.*"
-        r"unpack it, put model.ckpt-380000.index and the files beside it into a folder.*TIEPOINTS_WEIGHTS$"
-    )
-    with pytest.raises(tp.WeightsError, match=words):
-        tp.load("aslfeat")
-    (tmp_path / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes())
-    with pytest.raises(tp.WeightsError, match=r"put model.ckpt-380000.data-00000-of-00001 and"):
-        tp.load("aslfeat")
-    run = CliRunner().invoke(cli, ["weights", "fetch", "aslfeat"])
-    assert run.exit_code == 1 and "download aslfeat.tar" in run.output
-    listed = CliRunner().invoke(cli, ["weights", "list"]).output
-    assert [line.split()[-2:] for line in listed.splitlines() if "ckpt-380000.data" in line] == [["not", "here"]]
-
-
-def test_the_users_folder(monkeypatch: pytest.MonkeyPatch, folder: Path, texture: NDArray[np.uint8]) -> None:
-    monkeypatch.setenv("TIEPOINTS_WEIGHTS", str(folder))
-    assert is_ready(metadata_of("aslfeat"))
-    assert len(tp.load("aslfeat", max_keypoints=30, threshold=0.0, threads=1)(texture[:80, :90])) > 5
-    assert "not compared with its authors' outputs" in metadata_of("aslfeat").summary
+def test_our_weights_come_with_it_and_say_what_they_are(texture: NDArray[np.uint8]) -> None:
+    metadata = metadata_of("aslfeat")
+    assert is_ready(metadata) and metadata.commercial and not metadata.weights
+    assert "not the authors' weights" in metadata.summary
+    extractor = tp.load("aslfeat", max_keypoints=30, threads=1)
+    assert isinstance(extractor, Learned) and len(extractor(texture[:120, :160])) == 30
+    with np.load(extractor.weights_file) as content:
+        about = json.loads(str(content["about"]))
+    assert about["licence"] == "Apache-2.0" and about["steps"] > 0
+    assert "not the authors' weights" in about["note"]
 
 
 def test_other_weights_are_one_line_that_names_the_file(checkpoints: Any, folder: Path, tmp_path: Path) -> None:
@@ -334,6 +319,7 @@ def test_other_weights_are_one_line_that_names_the_file(checkpoints: Any, folder
         (damaged, "it is no index of a checkpoint, or it is damaged or truncated"),
         (folder / "model.ckpt-380000.data-00000-of-00001", r"given by its file that ends in \.index"),
         (tmp_path / "absent.index", "no such file"),
+        (tmp_path / "absent.npz", "no such file"),
     ):
         with pytest.raises(tp.WeightsError, match=words) as caught:
             tp.load("aslfeat", weights=path)

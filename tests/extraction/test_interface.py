@@ -19,7 +19,7 @@ METADATA = {metadata.name: metadata for metadata in tp.extractors()}
 # Of the published models of one network, the first proves the kind.
 KINDS = {metadata.paper if metadata.weights else metadata.name: metadata.name for metadata in reversed(tp.extractors())}
 # On a CPU; test_learned and test_composed have what they do not share with the others.
-SLOW = ("superpoint", "disk", "r2d2", "alike-", "keynet", "sift+hardtfeat")
+SLOW = ("superpoint", "aslfeat", "disk", "r2d2", "alike-", "keynet", "sift+hardtfeat")
 BYTES = {"float32": 4, "int8": 1}
 FEW = 100  # keypoints, where more tell no more: networks of patches take milliseconds for each
 

@@ -99,9 +99,15 @@ def test_corners_have_no_systematic_offset(name: str, max_size: int | None) -> N
     assert np.abs(joint.mean(axis=0)).max() < 0.1
 
 
+# Its training was short: of an image and its mirror image a fifth of the keypoints agree. See docs/methods.md.
+UNTRAINED = ("aslfeat",)
+
+
 # Networks of others may have learned to place keypoints beside what they show, always on the same side: those of
 # ALIKED, ALIKE and DISK, and what was distilled from them, by up to 2 px. It is in the weights: see test_parity.
-@pytest.mark.parametrize("name", [name for name, metadata in METADATA.items() if not metadata.weights])
+@pytest.mark.parametrize(
+    "name", [name for name, metadata in METADATA.items() if not metadata.weights and name not in UNTRAINED]
+)
 def test_mirrored_images_have_mirrored_keypoints(name: str, texture: NDArray[np.uint8], examples: Path) -> None:
     """An offset to one side shows as twice that offset between an image and its mirror image."""
     extractor = tp.load(name, max_keypoints=count(name))
@@ -120,7 +126,9 @@ def test_mirrored_images_have_mirrored_keypoints(name: str, texture: NDArray[np.
 
 
 @pytest.mark.parametrize("shift", [(0.4, -0.3), (2.7, 5.5)])
-@pytest.mark.parametrize("name", [name for name, metadata in METADATA.items() if metadata.subpixel])
+@pytest.mark.parametrize(
+    "name", [name for name, metadata in METADATA.items() if metadata.subpixel and name not in UNTRAINED]
+)
 def test_a_photograph_moved_by_a_part_of_a_pixel(name: str, shift: tuple[float, float], examples: Path) -> None:
     """The keypoints of the resampled photograph move with it, in the mean to a tenth of a pixel; MD-Net's to .15."""
     photograph = tp.read(examples / "desk_1.jpg", grey=True)

@@ -14,7 +14,9 @@ from . import losses
 from .network import CELL
 from .pairs import Batch, Correspondences
 
-__all__ = ["LOSSES", "OF_TEACHER", "Objective", "objective", "sample"]
+__all__ = [
+    "LOSSES", "OF_TEACHER", "Lots", "Objective", "at_peaks", "at_random", "choose_anchors", "objective", "sample",
+]  # fmt: skip
 
 #: The losses by name: the paper's five; of our own, what needs nothing but photographs, and what needs a teacher.
 LOSSES = (
@@ -106,7 +108,7 @@ def objective(
     heads = {k: values.float() for k, values in logits.items()}
     heats = {k: torch.sigmoid(values) for k, values in heads.items()}
     described = described.float()
-    lots = _Lots(batch.lots)
+    lots = Lots(batch.lots)
     first = heats[2] if 2 in heats else next(iter(heats.values()))
     scores = _compare(first[: len(batch)], described, batch, weights, lots)
     each = [_detection(heads[k], heat, scores, batch, weights, step, lots.again()) for k, heat in heats.items()]
@@ -129,7 +131,7 @@ def objective(
     return total, {name: value.detach() for name, value in parts.items()}
 
 
-class _Lots:
+class Lots:
     """The lots of a batch, taken one after the other."""
 
     def __init__(self, lots: Tensor, taken: int = 0) -> None:
@@ -141,16 +143,16 @@ class _Lots:
         assert self._taken <= self._lots.shape[1], "lots_of() is too small"
         return self._lots[:, self._taken - count : self._taken]
 
-    def again(self) -> _Lots:
+    def again(self) -> Lots:
         """Those that are left, for each of several takers."""
-        return _Lots(self._lots, self._taken)
+        return Lots(self._lots, self._taken)
 
 
 # -- detection -------------------------------------------------------------------------------------------------------
 
 
 def _detection(
-    logits: Tensor, heat: Tensor, scores: _Scores, batch: Batch, weights: Objective, step: int, lots: _Lots
+    logits: Tensor, heat: Tensor, scores: _Scores, batch: Batch, weights: Objective, step: int, lots: Lots
 ) -> dict[str, Tensor]:
     """The losses of one head's heatmaps (2 B, k, S, S)."""
     count, k = len(batch), heat.shape[1]
@@ -178,13 +180,13 @@ def _detection(
     parts["unreliable"] = losses.unreliable(detected, scores.positive, scores.hardest, scores.usable)
     taught = batch.scores is not None and bool(weights.heights or weights.floor)
     if weights.reprojection or taught:
-        parts |= _at_peaks(logits, batch, weights, lots)
+        parts |= at_peaks(logits, batch, weights, lots)
     if taught:
-        parts["floor"] = _floor(heat, batch, lots)
+        parts["floor"] = at_random(heat, batch, lots)
     return parts
 
 
-def _at_peaks(logits: Tensor, batch: Batch, weights: Objective, lots: _Lots) -> dict[str, Tensor]:
+def at_peaks(logits: Tensor, batch: Batch, weights: Objective, lots: Lots) -> dict[str, Tensor]:
     """`reprojection` in both directions, and `heights`, at peaks of each set (2 B, k, N)."""
     count, size = len(batch), logits.shape[2]
     cells = (size // _PEAK_CELL) ** 2
@@ -229,7 +231,7 @@ def _peaks(logits: Tensor, valid: Tensor, luck: Tensor, count: int) -> tuple[Ten
     return index, torch.stack([x + (share * dx).sum(3), y + (share * dy).sum(3)], dim=3), weight
 
 
-def _floor(heat: Tensor, batch: Batch, lots: _Lots) -> Tensor:
+def at_random(heat: Tensor, batch: Batch, lots: Lots) -> Tensor:
     """`floor` at random pixels of all images."""
     size = heat.shape[2]
     places = (lots.take(4 * _FLOORS).view(len(batch), 2, _FLOORS, 2).transpose(0, 1).flatten(0, 1) * size).long()
@@ -255,14 +257,14 @@ class _Scores(NamedTuple):
     usable: Tensor  # (B, N) 1 where the anchor is seen in both images, else 0
 
 
-def _compare(heat: Tensor, described: Tensor, batch: Batch, weights: Objective, lots: _Lots) -> _Scores:
+def _compare(heat: Tensor, described: Tensor, batch: Batch, weights: Objective, lots: Lots) -> _Scores:
     """Descriptors at anchors of a against those of b, and their counterparts' against those of a.
 
     The negatives of an anchor are the other anchors' counterparts and a grid over the whole of the other image, both
     without the neighbours of its own counterpart.
     """
     described_a, described_b = described.chunk(2)
-    places, usable = _anchors(heat.detach(), batch, weights.anchors, lots)  # (B, N, 2) whole pixels, (B, N)
+    places, usable = choose_anchors(heat.detach(), batch, weights.anchors, lots)  # (B, N, 2) whole pixels, (B, N)
     at_a = places.to(heat.dtype)
     at_b = batch.b.from_photo(batch.a.to_photo(at_a))
     if batch.points is not None:  # the only places whose counterpart is known are the anchors there
@@ -289,7 +291,7 @@ def _compare(heat: Tensor, described: Tensor, batch: Batch, weights: Objective, 
     )
 
 
-def _anchors(heat: Tensor, batch: Batch, count: int, lots: _Lots) -> tuple[Tensor, Tensor]:
+def choose_anchors(heat: Tensor, batch: Batch, count: int, lots: Lots) -> tuple[Tensor, Tensor]:
     """Places [x, y] (B, count, 2) at whole pixels of a, and 1 for those that are valid (B, count).
 
     Half are drawn at random, valid ones first; half are the places of greatest response in cells of the image.

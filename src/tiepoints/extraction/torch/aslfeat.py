@@ -12,9 +12,10 @@ the code counts: what it computes is what the weights were trained for.
   on each level and channel.
 - Keypoints are moved by at most half a pixel along each axis, in the first version by a whole one.
 
-Frame: (0, 0) is the centre of the top-left pixel, as in the authors' code. TensorFlow pads a strided convolution of an
-even size at the right and below only, and enlarges maps so that their top-left pixels stay in place. Both are done
-here as there; a network trained so has learned the shift of some pixels between the levels that they make.
+Frame: (0, 0) is the centre of the top-left pixel, as in the authors' code. Maps are enlarged as TensorFlow does it, so
+that their top-left pixels stay in place. TensorFlow pads a strided convolution of an even size at the right and below
+only; for its weights that is done here as there, since a network trained so has learned the shift of some pixels
+between the levels. Our own weights are for padding on all sides, where no level is shifted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -55,15 +57,22 @@ SCALE, SMALLEST, EDGE_LENGTH, SIGMA = 0.5**0.5, 0.3, 128, 0.8
 
 
 class ModulatedConv(nn.Module):
-    """A 3x3 convolution whose nine taps are moved and weighted by what two others predict."""
+    """A 3x3 convolution whose nine taps are moved and weighted by what two others predict.
+
+    While these two are all zeros, a training may take the plain convolution, which is the same and faster.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.plain = False
         self.offset = nn.Conv2d(channels, 2 * 9, 3, padding=1)
         self.amplitude = nn.Conv2d(channels, 9, 3, padding=1)
         self.kernel = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.plain:
+            halved: Tensor = self.kernel(x) / 2  # the sigmoid of 0
+            return halved
         return deform_conv(x, self.offset(x), self.kernel.weight, torch.sigmoid(self.amplitude(x)))
 
 
@@ -82,9 +91,10 @@ class ASLFeat(Network):
     def __init__(self, *, multi_scale: bool = False) -> None:
         super().__init__()
         self.multi_scale = multi_scale
+        self.centred = True  # whether strided convolutions are padded on all sides
         self.convs, self.norms = nn.ModuleDict(), nn.ModuleDict()
         for name, before, after, stride in PLAIN:
-            self.convs[name] = nn.Conv2d(before, after, 3, stride, bias=False)
+            self.convs[name] = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
             self.norms[name] = nn.BatchNorm2d(after, affine=False)
         for name in DEFORMABLE:
             self.convs[name] = ModulatedConv(128)
@@ -93,9 +103,15 @@ class ASLFeat(Network):
         self.register_buffer("largest", torch.ones(len(LEVELS)))
 
     def read(self, path: Path) -> None:
-        """The file is the index of a TensorFlow checkpoint; a training's further tensors in it are left alone."""
-        checkpoint = TensorFlowCheckpoint(path)
+        """The file is one of ours, or the index of a TensorFlow checkpoint, whose further tensors are left alone."""
         wanted = self.state_dict()
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as ours:
+                found = {name: torch.from_numpy(ours[name]) for name in ours.files if name != "about"}
+            counts = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
+            self.load_state_dict(found | counts)
+            return
+        checkpoint, self.centred = TensorFlowCheckpoint(path), False
         ours = {}
         for name, like in wanted.items():
             if name.endswith("num_batches_tracked"):
@@ -117,7 +133,11 @@ class ASLFeat(Network):
         x = (x - mean) / (variance + 1e-5).sqrt()
         levels = {}
         for name, _, _, stride in PLAIN:
-            levels[name] = self.convs[name](F.pad(x, same_padding(x.shape[-2:], stride)))
+            if self.centred:
+                levels[name] = self.convs[name](x)
+            else:
+                padded = F.pad(x, same_padding(x.shape[-2:], stride))
+                levels[name] = F.conv2d(padded, self.convs[name].weight, stride=stride)  # type: ignore[arg-type]
             x = F.relu(self.norms[name](levels[name]))
         for name in DEFORMABLE[:-1]:
             x = F.relu(self.norms[name](self.convs[name](x)))
