@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from importlib import import_module
 from typing import Any
 
-from .errors import InvalidInputError, MissingDependencyError
+from .errors import InvalidInputError, MissingDependencyError, one_line
 
 __all__ = ["require", "torch_device", "version_of"]
 
@@ -20,14 +22,27 @@ def require(module: str, what: str, extra: str) -> Any:
         If it is not installed, or cannot be imported.
     """
     try:
-        if module == "pycolmap":
-            # pycolmap's zlib, if it is loaded first, takes the place of Pillow's: writing a PNG then ends the process.
-            import_module("PIL.Image")
-        return import_module(module)
+        return _pycolmap() if module == "pycolmap" else import_module(module)
     except ImportError as error:
+        package = module.partition(".")[0]
+        # What is there but broken is not mended by installing it once more.
+        missing = isinstance(error, ModuleNotFoundError) and error.name == package
+        broken = "" if missing else f", which cannot be imported ({one_line(error)})"
+        force = "" if missing else "--force-reinstall "
         raise MissingDependencyError(
-            f"{what} needs the package {module.partition('.')[0]}: pip install 'tiepoints[{extra}]'"
+            f"{what} needs the package {package}{broken}: pip install {force}'tiepoints[{extra}]'"
         ) from error
+
+
+def _pycolmap() -> Any:
+    # pycolmap's zlib, if it is loaded first, takes the place of Pillow's: writing a PNG then ends the process.
+    import_module("PIL.Image")
+    known = "pycolmap" in sys.modules
+    module = import_module("pycolmap")
+    # It answers SIGTERM, which is how systems stop a process, with a page of addresses.
+    if not known and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+    return module
 
 
 def torch_device(device: object, what: str) -> str:
