@@ -30,7 +30,8 @@ __all__ = ["mapper_process", "run_mapper"]
 # Without it the centres' mean error is 9 to 17 % greater on fountain-P11, Herz-Jesus-P8, fox and lounge. Most aligned
 # keypoints are within .1 to .3 pixels of their points, and up to a quarter of them off by more than .8. The smaller
 # scale was chosen by how far models of one and of the other half of the points differ, on fox, lounge, lund_door and
-# victoria_memorial: centres by 12 % less than at .5, rotations by 4 %. Ours.
+# victoria_memorial: in the geometric mean centres by 12 % less than at .5 and rotations by 4 %, though on fox and
+# victoria_memorial by more. Ours.
 _NOISE, _NOISE_ALIGNED = 1.0, 0.25
 _PARALLEL = 30_000  # residuals from which all cores adjust; with fewer they mostly wait for each other
 
