@@ -61,19 +61,26 @@ def test_images_in_memory_and_files_may_be_mixed(images: list[Path]) -> None:
 
 
 class Counting(Extractor):
-    """Knows how many images were in work at the same time."""
+    """Knows how many images were in work at the same time.
+
+    The first one waits for another to be in work too, at most so many seconds: `patience`.
+    """
 
     metadata = tp.load("sift").metadata
 
-    def __init__(self, **options: int) -> None:
+    def __init__(self, patience: float = 0.05, **options: int) -> None:
         super().__init__(**options)
         self.now, self.most, self.done, self.lock = 0, 0, 0, threading.Lock()
+        self.patience, self.met = patience, threading.Event()
 
     def _detect(self, image: NDArray[np.uint8], mask: Any) -> Detections:
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)
-        time.sleep(0.05)
+            if self.now > 1:
+                self.met.set()
+        self.met.wait(self.patience)
+        time.sleep(0.01)
         with self.lock:
             self.now -= 1
             self.done += 1
@@ -87,7 +94,7 @@ def small_and_large(folder: Path, count: int, size: tuple[int, int]) -> Iterator
 
 
 def test_large_images_wait_for_each_other_by_their_size_after_max_size(tmp_path: Path) -> None:
-    together, alone, shrunk = Counting(), Counting(), Counting(max_size=500)
+    together, alone, shrunk = Counting(patience=20), Counting(), Counting(patience=20, max_size=500)
     assert len(list(extract_images(together, small_and_large(tmp_path, 8, (50, 50)), workers=4))) == 8
     assert 2 <= together.most <= 4
     large = list(small_and_large(tmp_path, 4, (2000, 2100)))
