@@ -6,14 +6,17 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from . import checks
 from .errors import InvalidInputError, StorageError, one_line as one_line
 
 PathLike = str | os.PathLike[str]
+Value = TypeVar("Value")
 
 
 @contextmanager
@@ -187,6 +190,30 @@ def check_name(name: str) -> str:
     except UnicodeEncodeError:
         raise InvalidInputError(f"{name!r} is not valid Unicode: rename the image") from None
     return name
+
+
+def composed(name: str) -> str:
+    """The composed form of a name: macOS writes names decomposed, and they look the same."""
+    return unicodedata.normalize("NFC", name)
+
+
+def forms(name: str) -> list[str]:
+    """A name, and the same in Unicode's other forms."""
+    return list(dict.fromkeys([name, composed(name), unicodedata.normalize("NFD", name)]))
+
+
+def named_as(values: Mapping[str, Value], names: Iterable[str]) -> dict[str, Value]:
+    r"""The same values, with the names of a list where theirs differ from it in the Unicode form only.
+
+    Examples
+    --------
+    >>> from tiepoints.files import named_as
+    >>> named_as({"Ko\u0308ln.jpg": 1, "b.jpg": 2}, ["K\u00f6ln.jpg"]) == {"K\u00f6ln.jpg": 1, "b.jpg": 2}
+    True
+    """
+    known = {composed(name): name for name in names}
+    own = {name: known.get(composed(name), name) for name in values}
+    return {name if own[name] in values else own[name]: value for name, value in values.items()}
 
 
 def sha256_of(path: PathLike) -> str:

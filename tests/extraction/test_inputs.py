@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import tiepoints as tp
+from tiepoints.extraction.inputs import find_mask
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,20 @@ def test_a_folder_of_masks(orb: Any, rgb: NDArray[np.uint8], tmp_path: Path) -> 
         orb(paths[1:], mask=folder)
     one, other = tp.extract_images(orb, paths[1:], mask=folder)
     assert one.error is None and "no mask of 2.png" in str(other.error)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_mask_whose_name_is_in_another_unicode_form(form: str, tmp_path: Path) -> None:
+    """macOS writes names decomposed, other systems composed: they look the same."""
+    masks = tmp_path / "K\u00f6ln"
+    masks.mkdir()
+    for name in ("K\u00f6ln.jpg.png", "M\u00e4rz.tif"):
+        (masks / unicodedata.normalize(form, name)).touch()
+    for name, right in (("K\u00f6ln.jpg", "K\u00f6ln.jpg.png"), ("M\u00e4rz.jpg", "M\u00e4rz.tif")):
+        for other in ("NFC", "NFD"):
+            found = find_mask(masks, unicodedata.normalize(other, name))
+            assert found == masks / unicodedata.normalize(form, right)
+    assert find_mask(masks, "Koln.jpg") is None
 
 
 def test_every_form_of_a_mask(orb: Any, rgb: NDArray[np.uint8], tmp_path: Path) -> None:

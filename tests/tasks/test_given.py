@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,10 @@ from click.testing import CliRunner, Result
 
 import tiepoints as tp
 from tiepoints.cli import cli
-from tiepoints.collection import Collection, Extract, Match, exhaustive, run
+from tiepoints.collection import Collection, Extract, Match, Memory, exhaustive, run
 from tiepoints.storage import Exchange, read_exchange, write_exchange
 from tiepoints.tasks import Localizer, build_map, reconstruct
+from tiepoints.tasks.given import given_features, renamed, with_given_cameras
 from tiepoints.tasks.reconstruction import load_model
 
 
@@ -47,10 +50,25 @@ def test_matches_of_any_extractor_are_reconstructed(foreign: Exchange, photograp
         assert moved.max() < most and (moved > 1e-3).any() == (option == "--align")
 
 
+def test_names_in_another_unicode_form(tmp_path: Path) -> None:
+    """A folder that macOS wrote, and another program's names of its photographs."""
+    composed, decomposed = (unicodedata.normalize(form, "K\u00f6ln.png") for form in ("NFC", "NFD"))
+    shutil.copy("examples/box.png", tmp_path / decomposed)
+    photographs = Collection.from_folder(tmp_path)
+    features = {name: tp.load("orb", max_keypoints=20)("examples/box.png") for name in (composed, "b.png")}
+    camera = tp.Camera.from_focal(500, (324, 223))
+    given = Exchange(features, {(composed, "b.png"): tp.Matches.empty()}, {composed: camera}, upright=True)
+    found = given_features(given, photographs, Memory())
+    assert list(found) == [decomposed] and not found.failed
+    assert list(renamed(given, photographs).matches) == [(decomposed, "b.png")]
+    for known in (photographs.with_cameras({composed: camera}), with_given_cameras(photographs, given)):
+        assert known[decomposed].camera is not None
+    both = Exchange({decomposed: features["b.png"], composed: features[composed]}, {})  # two files, then
+    assert list(renamed(both, photographs).features) == [decomposed, composed]
+
+
 def test_cameras_of_a_database_are_first_guesses(foreign: Exchange, photographs: Collection, tmp_path: Path) -> None:
     from dataclasses import replace
-
-    from tiepoints.tasks.given import with_given_cameras
 
     focal = 1.7 * max(next(iter(foreign.features.values())).image_size)
     cameras = {name: tp.Camera.from_focal(focal, one.image_size) for name, one in foreign.features.items()}

@@ -66,13 +66,14 @@ def command(
     not certain is named as not localized, and gets no line in --out; the exit code is then 1.
     """
     from ..collection import Memory, run
+    from ..files import named_as
     from ..tasks import Localize, Localizer
     from ..tasks.given import given_features
     from ..tasks.poses import write_poses
 
     photographs = found(queries, mask, every, as_json)
     localizer = Localizer(folder, top=top, threshold=threshold, align=align)
-    known = {} if cameras is None else read_cameras(cameras)
+    known = {} if cameras is None else named_as(read_cameras(cameras), photographs)
     say_unlike_cameras(localizer.map, photographs, known, focal, as_json)
     step = Localize(localizer, cameras=known, focal=focal)
     exchange = given_of(given)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from ..checks import count
 from ..errors import InvalidInputError
-from ..files import PathLike, read_bytes
-from .photographs import composed, natural_order
+from ..files import PathLike, composed, read_bytes
+from .photographs import natural_order
 
 __all__ = ["Pair", "exhaustive", "from_file", "sequential", "union"]
 

@@ -7,7 +7,6 @@ import re
 import stat
 import threading
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +23,7 @@ from ..checks import number
 from ..decode import turned
 from ..errors import ImageError, InvalidInputError, StorageError, counted
 from ..extraction.inputs import mask_of
-from ..files import PathLike, check_name, one_line, sha256_of
+from ..files import PathLike, check_name, composed, named_as, one_line, sha256_of
 from ..images import Header, header_of, read, to_grey
 from ..threads import cores
 from .steps import key_of
@@ -294,7 +293,9 @@ class Collection(Mapping[str, Photograph]):
         shared : bool
             Whether all were taken with one camera.
         """
-        several = cameras if isinstance(cameras, Mapping) else dict.fromkeys(self._items, cameras)
+        several = (
+            named_as(cameras, self._items) if isinstance(cameras, Mapping) else dict.fromkeys(self._items, cameras)
+        )
         return Collection(
             (
                 replace(one, camera=several.get(one.name, one.camera), group="one" if shared else one.group)
@@ -379,8 +380,3 @@ def _hash(path: Path, hashes: Hashes | None = None) -> str:
 # Without a store: several steps on one collection read each file once.
 _recent: dict[tuple[str, str], str] = {}
 _recent_lock = threading.Lock()
-
-
-def composed(name: str) -> str:
-    """The composed form of a name: macOS writes names decomposed, and they look the same."""
-    return unicodedata.normalize("NFC", name)

@@ -116,8 +116,8 @@ def decode(record: bytes) -> Any:
         arrays, start = [], size
         for dtype, shape in header["arrays"]:
             kind = np.dtype(dtype)
-            if kind.hasobject:
-                raise StorageError("a result is damaged: it holds objects")
+            if kind.hasobject or any(length < 0 for length in shape):
+                raise StorageError("a result is damaged: it holds objects, or an array of a negative size")
             count = math.prod(shape)
             arrays.append(np.frombuffer(body, kind, count, start).reshape(shape))
             start += count * kind.itemsize + -(count * kind.itemsize) % _ALIGN

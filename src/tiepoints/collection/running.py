@@ -11,10 +11,11 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from ..errors import ImageError, InvalidInputError
+from ..files import composed
 from ..threads import cores, limited
 from .engines import Engine, Failure, Serial, Threads, failure_of
 from .memory import Memory, Recent, Stored, stage_of
-from .photographs import Collection, Photograph, composed
+from .photographs import Collection, Photograph
 from .records import decode, encode
 from .steps import Step, key_of
 from .store import Store, reopened

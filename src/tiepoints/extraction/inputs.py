@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..checks import has, shown
 from ..errors import ImageError, InvalidInputError, counted
+from ..files import forms
 from ..images import SUFFIXES, read, with_mask
 
 __all__ = ["find_mask", "is_batch", "mask_for", "mask_of", "no_mask", "paired"]
@@ -101,13 +102,13 @@ def no_mask(name: str, folder: str | os.PathLike[str]) -> ImageError:
 
 def find_mask(folder: Path, name: str) -> Path | None:
     """The mask of the image of that name in a folder: of the same name, with .png added, or with another suffix."""
-    same = folder / name
-    for path in (same, folder / f"{name}.png"):
-        if path.is_file():
-            return path
-    for path in sorted(same.parent.glob(f"{glob.escape(same.stem)}.*")) if same.parent.is_dir() else ():
-        if path.suffix.lower() in SUFFIXES:
-            return path
+    for same in (folder / form for form in forms(name)):
+        for path in (same, same.with_name(f"{same.name}.png")):
+            if path.is_file():
+                return path
+        for path in sorted(same.parent.glob(f"{glob.escape(same.stem)}.*")) if same.parent.is_dir() else ():
+            if path.suffix.lower() in SUFFIXES:
+                return path
     return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -284,8 +283,3 @@ def _maker(text: str) -> tuple[str, dict[str, str]]:
     """Name and options of an `Extractor`'s representation, <NAME extractor: KEY=VALUE, KEY=VALUE>."""
     name, _, options = text.strip("<>").partition(" extractor: ")
     return name, dict(re.findall(r"(\w+)=(.*?)(?=, \w+=|$)", options))
-
-
-def forms(name: str) -> list[str]:
-    """A name, and the same in Unicode's other forms: macOS writes names decomposed, and they look the same."""
-    return list(dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]))

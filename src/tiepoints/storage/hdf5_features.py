@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInputError
 from ..features import Features
-from ..files import PathLike, check_name
-from .hdf5 import Reader, Writer, forms
+from ..files import PathLike, check_name, forms
+from .hdf5 import Reader, Writer
 from .npz import OPTIONAL, arrays_of, features_of
 from .reading import array_of, linked, set_texts, text_of
 

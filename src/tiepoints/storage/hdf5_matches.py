@@ -7,7 +7,6 @@ group's attribute ``names``.
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from .. import checks
 from ..errors import InvalidInputError
 from ..features import Matches
-from ..files import PathLike, check_name
-from .hdf5 import Reader, Writer, forms
+from ..files import PathLike, check_name, composed, forms
+from .hdf5 import Reader, Writer
 from .reading import array_of, attribute_of, linked, set_texts
 
 Pair = tuple[str, str]
@@ -88,7 +87,7 @@ class MatchReader(Reader[Pair, Matches]):
             scores0 = array_of(linked(group, "matching_scores0"), "matching_scores0")
             scores = scores0.astype(np.float32).ravel()[rows]
         indices = np.stack([rows, matches0[rows]], axis=1)
-        swapped = _composed(group.name.strip("/")) != _composed(_group_of(key))
+        swapped = composed(group.name.strip("/")) != composed(_group_of(key))
         return Matches(indices[:, ::-1] if swapped else indices, scores)
 
 
@@ -180,10 +179,6 @@ class MatchWriter(Writer[Pair]):
     def _put(self, group: Any, key: Pair, arrays: dict[str, NDArray[Any]]) -> None:
         set_texts(group, "names", *key)
         super()._put(group, key, arrays)
-
-
-def _composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
 
 
 def _group_of(pair: Pair) -> str:

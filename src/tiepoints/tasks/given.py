@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -11,9 +13,10 @@ from ..collection import Collection, Memory, Photograph, Results, Step, Store, r
 from ..collection.orientation import stored_camera, stored_features
 from ..errors import TiepointsError
 from ..features import Features
+from ..files import named_as
 from ..storage import Exchange
 
-__all__ = ["Imported", "given_features", "with_given_cameras"]
+__all__ = ["Imported", "given_features", "renamed", "with_given_cameras"]
 
 
 class Imported(Step):
@@ -53,6 +56,7 @@ def given_features(given: Exchange, photographs: Collection | None, store: Store
     ...     print(given_features(given, None, store))
     Results(imported of 1 items, 1 computed now)
     """
+    given = given if photographs is None else renamed(given, photographs)
     features = dict(given.features)
     failed: dict[Any, str] = {}
     if photographs is not None:
@@ -87,6 +91,7 @@ def with_given_cameras(photographs: Collection, given: Exchange) -> Collection:
     500.0
     """
     cameras: dict[str, Camera] = {}
+    given = renamed(given, photographs)
     for name, one in photographs.items():
         if one.camera is None and name in given.cameras:
             with suppress(TiepointsError):  # the file is gone, or a distortion that cannot be turned
@@ -94,6 +99,30 @@ def with_given_cameras(photographs: Collection, given: Exchange) -> Collection:
                 upright = stored_camera(given.cameras[name], {6: 8, 8: 6}.get(orientation, orientation))
                 cameras[name] = replace(upright, focal_is_known=False)  # to be refined
     return photographs.with_cameras(cameras) if cameras else photographs
+
+
+def renamed(given: Exchange, names: Iterable[str]) -> Exchange:
+    r"""With the names of a list, where another program's differ from it in the Unicode form only.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.storage import Exchange
+    >>> from tiepoints.tasks.given import renamed
+    >>> given = Exchange({}, {("Ko\u0308ln.jpg", "b.jpg"): tp.Matches.empty()})
+    >>> ("K\u00f6ln.jpg", "b.jpg") in renamed(given, ["K\u00f6ln.jpg"]).matches
+    True
+    """
+    listed = list(names)
+    theirs = {*given.features, *itertools.chain.from_iterable(given.matches)}
+    ours = {name: own for own, name in named_as({name: name for name in theirs}, listed).items()}
+    return replace(
+        given,
+        features={ours[name]: value for name, value in given.features.items()},
+        matches={(ours[a], ours[b]): value for (a, b), value in given.matches.items()},
+        cameras=named_as(given.cameras, listed),
+        positions=named_as(given.positions, listed),
+    )
 
 
 def _sized(features: Features, photograph: Photograph) -> Features:

@@ -27,7 +27,7 @@ from ..errors import InvalidInputError, counted
 from ..extraction import Extractor, load
 from ..extraction.inputs import mask_for
 from ..features import Features
-from ..files import PathLike
+from ..files import PathLike, forms
 from ..geometry import Geometry, absolute_pose
 from ..geometry.chance import log_expected
 from ..geometry.refinement import refined_pose
@@ -247,7 +247,7 @@ class Localize(Step):
         if features is None:
             features = self.localizer.extractor(photograph.read(), photograph.read_mask())
         stored = stored_features(features, photograph.header.orientation)
-        camera = self.cameras.get(photograph.name)
+        camera = next((self.cameras[name] for name in forms(photograph.name) if name in self.cameras), None)
         if camera is None and self.focal is not None:
             camera = Camera.from_focal(self.focal, stored.image_size)
         return self.localizer.localize(stored, camera, photograph.read_stored)

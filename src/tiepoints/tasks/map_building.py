@@ -15,6 +15,7 @@ from ..files import PathLike, work_beside
 from ..storage import Exchange
 from ..storage.colmap_model import load_model
 from .alignment import point_patches
+from .given import renamed
 from .maps import Map, read_map, write_map
 from .reconstruction import Reconstruction, reconstruct
 from .verified import Report, vocabulary_of
@@ -163,6 +164,7 @@ def _check_added(target: Path, names: set[str]) -> None:
 def _imported_map(target: Path, model: Any, given: Exchange, method: Extractor | None, ratio: float | None) -> Map:
     """A map of another program's model and features."""
     names = [model.image(i).name for i in model.reg_image_ids()]
+    given = renamed(given, names)
     lost = next((name for name in names if name not in given.features), None)
     if lost is not None:
         raise InvalidInputError(

@@ -29,7 +29,7 @@ from ..errors import ImageError
 from ..exif import Position
 from ..extraction import Extractor
 from ..storage import Exchange
-from .given import Imported, given_features
+from .given import Imported, given_features, renamed
 
 __all__ = ["PAIRS", "VerifiedPairs", "choose_pairs", "verified_pairs", "vocabulary_of"]
 
@@ -151,6 +151,7 @@ def verified_pairs(
     if given is None:
         features = run(Extract(extractor), photographs, store, engine=engine, progress=told("extracting"))
     else:
+        given = renamed(given, photographs)
         features = given_features(given, photographs, store)
     if not features:
         first = next(iter(features.failed.values()), "there are none")
