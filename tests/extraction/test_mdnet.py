@@ -314,6 +314,11 @@ def test_eight_bits_find_nearly_the_same(found: Callable[..., tp.Features], k: i
     assert len(matches) > 0.8 * len(exact) and np.median(matches.scores) > 0.98
 
 
+def test_weights_that_are_not_released_in_int8_say_which_are() -> None:
+    with pytest.raises(tp.InvalidInputError, match=r"mdnet-small in int8: mdnet and mdnet-large have them; leave precision out"):
+        tp.load("mdnet-small", precision="int8")
+
+
 def test_released_weights_as_a_file() -> None:
     assert tp.load("mdnet", weights=released(), sets=4).sets == 4  # type: ignore[attr-defined]
     assert tp.load("mdnet", weights=released()).sets == 2  # type: ignore[attr-defined]

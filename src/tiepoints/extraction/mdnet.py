@@ -76,7 +76,7 @@ class MDNet(Extractor):
         Least score of a keypoint, in [0, 1): the heatmap's odds times the sharpness of its peak, as a probability.
     precision : {"float32", "int8"}
         The released weights with convolutions of 8 bits are faster on CPUs that multiply bytes (AVX-512 VNNI, ARM dot
-        products), and a little less accurate: docs/performance.md.
+        products), and a little less accurate: docs/performance.md. `mdnet-small` has none.
     device : str
         Where the network runs: "cpu", or another of the providers that the installed ONNX Runtime has, such as "cuda",
         "cuda:1", "tensorrt", "coreml", "directml" or "openvino".

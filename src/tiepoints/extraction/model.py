@@ -98,9 +98,15 @@ def released(name: str = "mdnet", precision: str = "float32") -> Path:
     """
     if precision not in ("float32", "int8"):
         raise InvalidInputError(f"precision is {precision!r}, but must be float32 or int8")
-    path = Path(__file__).parents[1] / "weights" / f"{name}{'-int8' if precision == 'int8' else ''}.onnx"
+    folder = Path(__file__).parents[1] / "weights"
+    ending = "-int8.onnx" if precision == "int8" else ".onnx"
+    path = folder / f"{name}{ending}"
     if not path.is_file():
-        raise InvalidInputError(f"there are no released weights of {name} in {precision}")
+        others = " and ".join(network for network in RELEASED if (folder / f"{network}{ending}").is_file())
+        raise InvalidInputError(
+            f"there are no released weights of {name} in {precision}: {others} have them"
+            + ("; leave precision out for float32" if precision == "int8" and name in RELEASED else "")
+        )
     return path
 
 
