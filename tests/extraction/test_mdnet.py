@@ -315,7 +315,7 @@ def test_eight_bits_find_nearly_the_same(found: Callable[..., tp.Features], k: i
 
 
 def test_weights_that_are_not_released_in_int8_say_which_are() -> None:
-    with pytest.raises(tp.InvalidInputError, match="mdnet-small in int8: mdnet and mdnet-large have them; leave precision"):
+    with pytest.raises(tp.InvalidInputError, match="mdnet-small in int8: mdnet and mdnet-large have them; leave"):
         tp.load("mdnet-small", precision="int8")
 
 
