@@ -196,6 +196,31 @@ def test_poses_of_rotated_files_are_those_of_the_stored_pixels(
     assert degrees < 1 and share < 0.03
 
 
+def test_a_camera_of_another_size_fails_its_photograph_alone(
+    made: Map, photographs: Collection, queries: list[str], tmp_path: Path
+) -> None:
+    wrong, right = (photographs[name] for name in queries[:2])
+    width, height = right.header.size
+    lines = [
+        f"{wrong.name} PINHOLE 1936 1296 900 900 968 648",
+        f"{right.name} PINHOLE {width} {height} 900 900 320 240",
+    ]
+    (tmp_path / "cameras.txt").write_text("\n".join(lines))
+    command = [
+        "localize",
+        str(made.folder),
+        str(wrong.path),
+        str(right.path),
+        "--cameras",
+        str(tmp_path / "cameras.txt"),
+    ]
+    result = CliRunner().invoke(cli, [*command, "--json"])
+    said = json.loads(result.stdout)
+    assert [query["name"] for query in said["queries"]] == [right.name]
+    (message,) = said["failed"].values()
+    assert message.startswith(f"{wrong.path}: its camera is of 1936x1296 pixels") and "for this size" in message
+
+
 def test_a_map_is_made_without_poses_too(photographs: Collection, extractor: tp.Extractor, tmp_path: Path) -> None:
     three = photographs.select(list(photographs)[:3])
     found, reconstruction = build_map(three, tmp_path / "map", extractor=extractor)

@@ -250,6 +250,12 @@ class Localize(Step):
         camera = next((self.cameras[name] for name in forms(photograph.name) if name in self.cameras), None)
         if camera is None and self.focal is not None:
             camera = Camera.from_focal(self.focal, stored.image_size)
+        if camera is not None and (camera.width, camera.height) != stored.image_size:
+            width, height = stored.image_size
+            raise InvalidInputError(
+                f"{photograph.path}: its camera is of {camera.width}x{camera.height} pixels, but the stored image has "
+                f"{width}x{height}; give the camera for this size"
+            )
         return self.localizer.localize(stored, camera, photograph.read_stored)
 
     def memory(self, *inputs: Any) -> int:
