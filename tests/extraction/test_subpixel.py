@@ -99,7 +99,7 @@ def test_corners_have_no_systematic_offset(name: str, max_size: int | None) -> N
     assert np.abs(joint.mean(axis=0)).max() < 0.1
 
 
-# Its training was short: of an image and its mirror image a fifth of the keypoints agree. See docs/methods.md.
+# Its training was short: of an image and its mirror image a third of the keypoints agree at best. See docs/methods.md.
 UNTRAINED = ("aslfeat",)
 
 
