@@ -121,7 +121,7 @@ def test_mirrored_images_have_mirrored_keypoints(name: str, texture: NDArray[np.
         mirrored[:, axis] = smooth.shape[1 - axis] - 1 - mirrored[:, axis]
         distance = np.linalg.norm(plain[:, None] - mirrored[None], axis=2)
         pairs = np.flatnonzero(distance.min(axis=1) < 1.5)
-        share = 0.4 if name == "mdnet-small" else 0.5  # the smallest network is the least symmetric
+        share = 0.3 if name == "mdnet-small" else 0.5  # the smallest network is the least symmetric
         assert len(pairs) > share * len(plain)
         assert abs((plain[pairs] - mirrored[distance[pairs].argmin(axis=1)])[:, axis].mean()) / 2 < limit
 
