@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,16 +156,42 @@ def test_a_call_that_ends_its_process_fails_alone(tmp_path: Path) -> None:
         results = run(Poisoned(), {str(i): (i,) for i in range(5)}, store, engine=Processes(2, own_shards=True))
         assert dict(results.items()) == {str(i): i * i for i in (0, 1, 2, 4)}
         assert set(results.failed) == {"3"} and "process died" in results.failed["3"]
-        assert len(list(store.folder.glob("poisoned-*.sqlite"))) > 1, "each process has written its own shard"
-        assert run(Poisoned(), {"4": (4,)}, store).computed == 0, "shards are read as one"
+        assert run(Poisoned(), {"4": (4,)}, store).computed == 0, "what was finished beside it is there"
+
+
+class Together(Step):
+    """Goes on once two processes are at work; otherwise one could be done before the other has begun."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __call__(self, value: int) -> int:
+        Path(self.folder, str(os.getpid())).touch()
+        deadline = time.monotonic() + 60
+        while len(list(Path(self.folder).iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return value * value
+
+
+def test_each_process_writes_its_own_shard(tmp_path: Path) -> None:
+    (tmp_path / "seen").mkdir()
+    items = {str(i): (i,) for i in range(6)}
+    with Store(tmp_path / "work") as store:
+        engine = Processes(2, own_shards=True)
+        results = run(Together(str(tmp_path / "seen")), items, store, engine=engine)
+        assert dict(results.items()) == {str(i): i * i for i in range(6)}
+        assert len(list(store.folder.glob("together-*.sqlite"))) == 2
+        assert run(Together(str(tmp_path / "seen")), items, store).computed == 0, "shards are read as one"
 
 
 class Heavy(Step):
-    """Says how many calls run at once."""
+    """Says how many calls run at once; the first ones wait until as many run as should."""
 
     now = 0
     most = 0
     lock = threading.Lock()
+    met = threading.Event()
+    expected = 1
     threads: tuple[int, ...] = ()
 
     def __init__(self, size: int) -> None:
@@ -178,7 +205,10 @@ class Heavy(Step):
             Heavy.now += 1
             Heavy.most = max(Heavy.most, Heavy.now)
             Heavy.threads += (tp.threads.cores(),)
-        threading.Event().wait(0.02)
+            if Heavy.now >= Heavy.expected:
+                Heavy.met.set()
+        Heavy.met.wait(20)
+        time.sleep(0.02)  # time for one more to come in, if nothing held it back
         with Heavy.lock:
             Heavy.now -= 1
         return value
@@ -189,7 +219,8 @@ def test_calls_that_take_too_much_together_wait_for_each_other(
     size: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    Heavy.most, Heavy.threads = 0, ()
+    Heavy.most, Heavy.threads, Heavy.expected = 0, (), most
+    Heavy.met.clear()
     results = run(Heavy(size), {str(i): (i,) for i in range(12)}, engine=Threads(4, memory=100))
     assert len(results) == 12 and Heavy.most == most
     assert set(Heavy.threads) == {4 if size == 1000 else 1}, "who runs alone has all threads"
