@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,7 @@ from tiepoints.collection import Collection
 from tiepoints.errors import ImageError
 from tiepoints.tasks import reconstruct
 from tiepoints.tasks.alignment import PointPatches, align_keypoints, align_query, point_patches
+from tiepoints.tasks.patches import Pictures
 
 SIZE, FOCAL, DISTANCE = (480, 360), 450.0, 3.0
 
@@ -155,6 +158,25 @@ def test_patches_of_photographs_that_cannot_be_read_are_missing(pictures: list[N
     model, _ = model_of(0.0)
     assert not point_patches(model, read).frames.any()
     assert len(point_patches(pycolmap.Reconstruction(), read).patches) == 0
+
+
+def test_photographs_are_decoded_at_once_and_each_of_them_once() -> None:
+    decoded: list[str] = []
+    both = threading.Barrier(2, timeout=20)
+
+    def read(name: str) -> NDArray[np.uint8]:
+        decoded.append(name)
+        both.wait()  # for the thread that decodes the other one
+        if name == "b":
+            raise ImageError("b: no such file")
+        return np.full((20, 30), 7, np.uint8)
+
+    pictures = Pictures(read)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(pictures.__getitem__, ["a", "b"] * 3))
+    assert sorted(decoded) == ["a", "b"]
+    assert [one is None for one in found] == [False, True] * 3
+    assert all(one.grey.shape == (20, 30) for one in found if one is not None)
 
 
 def test_a_reconstruction_is_the_better_for_it(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
 from threading import Lock
 from typing import NamedTuple
 
@@ -38,19 +39,29 @@ class Picture(NamedTuple):
 
 
 class Pictures:
-    """The last few photographs, by their names; None for those that cannot be read."""
+    """The last few photographs, by their names; None for those that cannot be read.
+
+    Several threads may ask: each photograph is decoded by the first that does, and others are decoded meanwhile.
+    """
 
     def __init__(self, read: Callable[[str], NDArray[np.uint8]]) -> None:
-        self._read, self._kept, self._lock = read, OrderedDict[str, Picture | None](), Lock()
+        self._read, self._kept, self._lock = read, OrderedDict[str, Future[Picture | None]](), Lock()
 
     def __getitem__(self, name: str) -> Picture | None:
         with self._lock:
-            if name not in self._kept:
+            known = self._kept.get(name)
+            if known is None:
                 if len(self._kept) >= _KEPT:
                     self._kept.popitem(last=False)
-                self._kept[name] = self._prepared(name)
+                mine = self._kept[name] = Future()
             self._kept.move_to_end(name)
-            return self._kept[name]
+        if known is not None:
+            return known.result()
+        try:
+            mine.set_result(self._prepared(name))
+        except BaseException as error:
+            mine.set_exception(error)
+        return mine.result()
 
     def _prepared(self, name: str) -> Picture | None:
         try:
