@@ -211,6 +211,18 @@ def clip(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
     return path
 
 
+def test_the_size_of_a_frame_is_told_without_decoding_those_before_it(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiepoints.collection import Collection, videos
+
+    frames = Collection.from_sources([clip])
+    with monkeypatch.context() as patch:
+        patch.setattr(videos, "read_frame", None)
+        assert {one.header for one in frames.values()} == {((400, 300), 1)}
+    assert frames[list(frames)[-1]].read().shape == (300, 400, 3)
+
+
 def test_a_video_that_ends_early_is_decoded_once(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tiepoints.collection import videos
 

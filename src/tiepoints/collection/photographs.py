@@ -111,11 +111,12 @@ class Photograph:
 
     @cached_property
     def header(self) -> Header:
-        """Size and orientation, read without decoding the image; of a video's frame after decoding it."""
+        """Size and orientation, read without decoding the image."""
         if self.frame is None:
             return header_of(self.path)
-        height, width = self.read().shape[:2]
-        return Header((width, height), 1)
+        from .videos import frame_size
+
+        return Header(frame_size(self.path), 1)
 
     def read(self) -> NDArray[np.uint8]:
         """The image, upright: (H, W, 3) uint8 RGB.

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 
-__all__ = ["frames_of", "read_frame"]
+__all__ = ["frame_size", "frames_of", "read_frame"]
 
 _open = threading.local()  # each thread's video and the number of its next frame
 _ends: dict[tuple[Any, ...], int] = {}  # the number of the first frame that a video, for all that it tells, lacks
+_sizes: dict[tuple[Any, ...], tuple[int, int]] = {}
 _END = "{}: the video ends before frame {}, or is damaged there"
 
 
@@ -46,6 +47,37 @@ def frames_of(path: Path) -> int:
     if not 1 <= count <= path.stat().st_size:  # no frame takes less than a byte
         raise ImageError(f"{path}: the video tells no number of frames; convert it with `ffmpeg -i VIDEO copy.mp4`")
     return count
+
+
+def frame_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a video's frames, by its header, or by the first one where that does not tell.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be opened, or holds no frame.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import cv2
+    >>> import numpy as np
+    >>> from tiepoints.collection.videos import frame_size
+    >>> video = cv2.VideoWriter("wide.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    >>> video.write(np.zeros((48, 64, 3), np.uint8))
+    >>> video.release()
+    >>> frame_size(Path("wide.avi"))
+    (64, 48)
+    """
+    state = _state(path)
+    if state not in _sizes:
+        video = _opened(path)
+        width, height = (int(video.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        video.release()
+        if width < 1 or height < 1:
+            height, width = read_frame(path, 0).shape[:2]
+        _sizes[state] = width, height
+    return _sizes[state]
 
 
 def read_frame(path: Path, number: int) -> NDArray[np.uint8]:
