@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.collection import Collection
 from tiepoints.geometry import Geometry
-from tiepoints.tasks import Localizer, Reconstruction, build_map
+from tiepoints.tasks import Localize, Localizer, Reconstruction, build_map
 from tiepoints.tasks.maps import Map
 from tiepoints.tasks.reconstruction import load_model
 
@@ -140,8 +141,15 @@ def test_a_map_is_only_read(made: Map, photographs: Collection, queries: list[st
 
 
 def test_a_wrong_camera_is_refused(made: Map, photographs: Collection, queries: list[str]) -> None:
+    localizer, path = Localizer(made.folder), photographs[queries[0]].path
     with pytest.raises(tp.InvalidInputError, match="10x10"):
-        Localizer(made.folder)(photographs[queries[0]].path, tp.Camera.from_focal(10, (10, 10)))
+        localizer(path, tp.Camera.from_focal(10, (10, 10)))
+    with pytest.raises(tp.InvalidInputError, match="the camera"):
+        localizer(path, np.eye(2))
+    size = photographs[queries[0]].header.size
+    plain = tp.Camera.from_focal(900, size)
+    found = [localizer(path, camera) for camera in (plain, plain.matrix)]
+    np.testing.assert_allclose(found[0].pose.matrix, found[1].pose.matrix, atol=1e-6)
 
 
 @pytest.fixture
@@ -196,6 +204,31 @@ def test_poses_of_rotated_files_are_those_of_the_stored_pixels(
     assert degrees < 1 and share < 0.03
 
 
+def test_a_query_is_read_once_and_aligned_as_it_is_stored(
+    examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiepoints.collection import photographs as module
+
+    class Given:
+        extractor = tp.load("orb", max_keypoints=50)
+
+        def localize(self, features: tp.Features, camera: Any, grey: Callable[[], Any]) -> Any:
+            return features.image_size, grey()
+
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(examples / "box.png").save(tmp_path / f"{orientation}.png", exif=exif)
+    reads: list[Path] = []
+    monkeypatch.setattr(module, "read", lambda path, **how: reads.append(path) or tp.read(path, **how))
+    for one in Collection.from_folder(tmp_path).values():
+        reads.clear()
+        size, grey = Localize(Given())(one)  # type: ignore[arg-type]
+        assert reads == [one.path]
+        np.testing.assert_array_equal(grey, tp.read(one.path, grey=True, upright=False))
+        assert size == grey.shape[::-1]
+
+
 def test_a_camera_of_another_size_fails_its_photograph_alone(
     made: Map, photographs: Collection, queries: list[str], tmp_path: Path
 ) -> None:
@@ -218,7 +251,8 @@ def test_a_camera_of_another_size_fails_its_photograph_alone(
     said = json.loads(result.stdout)
     assert [query["name"] for query in said["queries"]] == [right.name]
     (message,) = said["failed"].values()
-    assert message.startswith(f"{wrong.path}: its camera is of 1936x1296 pixels") and "for this size" in message
+    assert message.startswith(f"{wrong.path}: the camera is of 1936x1296 pixels, but its image has {width}x{height}")
+    assert "give the camera of that size" in message
 
 
 def test_a_map_is_made_without_poses_too(photographs: Collection, extractor: tp.Extractor, tmp_path: Path) -> None:

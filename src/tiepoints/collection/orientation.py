@@ -12,7 +12,7 @@ from ..camera import Camera
 from ..errors import InvalidInputError
 from ..features import Features
 
-__all__ = ["stored_camera", "stored_features", "stored_from_upright", "stored_matrix"]
+__all__ = ["opposite", "stored_camera", "stored_features", "stored_from_upright", "stored_matrix"]
 
 Float64 = NDArray[np.float64]
 
@@ -30,6 +30,19 @@ _RADIAL = (
 )
 _TANGENTIAL = {"OPENCV": (6, 7), "FULL_OPENCV": (6, 7)}
 _TWO_FOCALS = ("PINHOLE", "OPENCV", "OPENCV_FISHEYE", "FULL_OPENCV", "FOV")
+
+
+def opposite(orientation: int) -> int:
+    """EXIF's orientation by which an upright image is turned into the stored one: the other of the two quarter turns;
+    all else undoes itself.
+
+    Examples
+    --------
+    >>> from tiepoints.collection.orientation import opposite
+    >>> [opposite(orientation) for orientation in range(1, 9)]
+    [1, 2, 3, 4, 5, 8, 7, 6]
+    """
+    return {6: 8, 8: 6}.get(orientation, orientation)
 
 
 def stored_from_upright(size: tuple[int, int], orientation: int) -> Float64:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..camera import Camera
 from ..collection import Collection, Memory, Photograph, Results, Step, Store, run
-from ..collection.orientation import stored_camera, stored_features
+from ..collection.orientation import opposite, stored_camera, stored_features
 from ..errors import TiepointsError
 from ..features import Features
 from ..files import named_as
@@ -65,8 +65,7 @@ def given_features(given: Exchange, photographs: Collection | None, store: Store
             try:
                 features[name] = _sized(given.features[name], one)
                 orientation = 1 if given.upright else one.header.orientation
-                # what turns the stored picture back is the opposite quarter turn; all else undoes itself
-                features[name] = stored_features(features[name], {6: 8, 8: 6}.get(orientation, orientation))
+                features[name] = stored_features(features[name], opposite(orientation))
             except KeyError:  # noqa: PERF203 - one photograph costs no other
                 failed[name] = f"{name}: the given features have none of it"
             except TiepointsError as error:
@@ -95,8 +94,7 @@ def with_given_cameras(photographs: Collection, given: Exchange) -> Collection:
     for name, one in photographs.items():
         if one.camera is None and name in given.cameras:
             with suppress(TiepointsError):  # the file is gone, or a distortion that cannot be turned
-                orientation = one.header.orientation
-                upright = stored_camera(given.cameras[name], {6: 8, 8: 6}.get(orientation, orientation))
+                upright = stored_camera(given.cameras[name], opposite(one.header.orientation))
                 cameras[name] = replace(upright, focal_is_known=False)  # to be refined
     return photographs.with_cameras(cameras) if cameras else photographs
 

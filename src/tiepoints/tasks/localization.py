@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from ..camera import Camera
+from ..camera import Camera, as_camera
 from ..checks import count, flag, number
 from ..collection import Photograph, Step, register
-from ..collection.orientation import stored_features
+from ..collection.orientation import opposite, stored_features
 from ..collection.retrieval import nearest_images
 from ..collection.stages import memory_of
+from ..decode import turned
 from ..errors import InvalidInputError, counted
 from ..extraction import Extractor, load
 from ..extraction.inputs import mask_for
@@ -104,16 +105,16 @@ class Localizer:
             )
         return self._extractor
 
-    def __call__(self, image: Any, camera: Camera | None = None, *, mask: Any = None) -> Localization:
+    def __call__(self, image: Any, camera: Camera | ArrayLike | None = None, *, mask: Any = None) -> Localization:
         """Localize one photograph.
 
         Parameters
         ----------
         image : as extractors take them
             The pose is that of the upright image for a file, and of the pixels that are given for an array.
-        camera : Camera, optional
-            Of that image. Without one the map's camera is used for an image of the same size, or focal lengths are
-            tried.
+        camera : Camera or (3, 3) array, optional
+            Of that image, or its calibration matrix. Without one the map's camera is used for an image of the same
+            size, or focal lengths are tried.
         mask : optional
             As extractors take it.
 
@@ -141,28 +142,27 @@ class Localizer:
         return _opened, (self.map.folder.absolute(), self.top, self.threshold, self.align)
 
     def localize(
-        self, features: Features, camera: Camera | None = None, grey: Callable[[], NDArray[np.uint8]] | None = None
+        self,
+        features: Features,
+        camera: Camera | ArrayLike | None = None,
+        grey: Callable[[], NDArray[np.uint8]] | None = None,
     ) -> Localization:
         """The same for features, which the map's extractor found.
 
         Parameters
         ----------
         features : Features
-        camera : Camera, optional
+        camera : Camera or (3, 3) array, optional
         grey : callable, optional
             Gives the grey image (H, W) uint8 that the features are of; it is asked for where there is a pose.
         """
         width, height = features.image_size
-        if camera is not None and (camera.width, camera.height) != (width, height):
-            raise InvalidInputError(
-                f"the camera is of {camera.width}x{camera.height} pixels, but the image has {width}x{height}"
-            )
+        given = None if camera is None else as_camera(camera, "the camera", features.image_size)
         vector = self.map.vocabulary(features)
         nearest, _ = nearest_images(vector[None], self.map.vectors, self.top)
         images = tuple(self.map.names[i] for i in nearest[0])
         rows, points = self._correspondences(features, nearest[0])
-        if camera is None:
-            camera = self.map.cameras.get((width, height))
+        camera = given or self.map.cameras.get((width, height))
         pixels, world = features.keypoints[rows], self.map.xyz[points]
         if camera is not None:
             tried, known = 1, camera
@@ -244,19 +244,19 @@ class Localize(Step):
 
     def __call__(self, photograph: Photograph, features: Features | None = None) -> Localization:
         """The pose of a photograph; its features where it has them already, of the upright image."""
+        orientation, grey = photograph.header.orientation, photograph.read_stored
         if features is None:
-            features = self.localizer.extractor(photograph.read(), photograph.read_mask())
-        stored = stored_features(features, photograph.header.orientation)
+            upright = photograph.read()
+            features = self.localizer.extractor(upright, photograph.read_mask())
+
+            def grey() -> NDArray[np.uint8]:  # without reading it once more
+                return to_grey(turned(upright, opposite(orientation)))
+
+        stored = stored_features(features, orientation)
         camera = next((self.cameras[name] for name in forms(photograph.name) if name in self.cameras), None)
         if camera is None and self.focal is not None:
             camera = Camera.from_focal(self.focal, stored.image_size)
-        if camera is not None and (camera.width, camera.height) != stored.image_size:
-            width, height = stored.image_size
-            raise InvalidInputError(
-                f"{photograph.path}: its camera is of {camera.width}x{camera.height} pixels, but the stored image has "
-                f"{width}x{height}; give the camera for this size"
-            )
-        return self.localizer.localize(stored, camera, photograph.read_stored)
+        return self.localizer.localize(stored, camera, grey)
 
     def memory(self, *inputs: Any) -> int:
         """Bytes for the extraction; the map is shared."""
