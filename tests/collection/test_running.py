@@ -110,13 +110,33 @@ def test_one_bad_item_costs_no_other(folder: Path, tmp_path: Path) -> None:
     with Store(tmp_path / "work") as store:
         means = run(Brightness(), photos, store)
         assert set(means.failed) == {"bad.png", "gone.png"} and len(means) == 4
-        assert means.failed["bad.png"] == "ValueError: cannot look at this"
+        assert means.failed["bad.png"] == f"{folder / 'bad.png'}: ValueError: cannot look at this"
         assert "no such file" in means.failed["gone.png"]
         pairs = exhaustive(photos)
         differences = run(Difference(), pairs, store, means)
         assert len(differences) == 6 and len(differences.skipped) == 9 and not differences.failed
         assert differences["a1.png", "a10.png"] == -40.0
         assert run(Brightness(), photos, store).computed == 0, "what failed is tried again, what is there is not"
+
+
+class Refused(Step):
+    """Fails with the message that belongs to the name of its first input."""
+
+    def __init__(self, messages: dict[str, str]) -> None:
+        self.messages = messages
+
+    def __call__(self, first: Any, *rest: Any) -> Any:
+        raise tp.InvalidInputError(self.messages[first if isinstance(first, str) else first.name])
+
+
+def test_every_failure_names_its_item_once(folder: Path) -> None:
+    path, inner = folder / "a1.png", folder / "inner" / "b.png"
+    photos = Collection.from_folder(folder).select(["a1.png", "inner/b.png"])
+    found = run(Refused({"a1.png": "too small", "inner/b.png": f"{inner}: too large"}), photos)
+    assert found.failed == {"a1.png": f"{path}: too small", "inner/b.png": f"{inner}: too large"}
+    given = {"a": (photos["a1.png"], 3), ("b", "c"): ("x", 3), "d": ("y", 3)}
+    found = run(Refused({"a1.png": "no a", "x": "no x", "y": "d: no y"}), given)
+    assert found.failed == {"a": f"{path}: no a", ("b", "c"): "b - c: no x", "d": "d: no y"}
 
 
 def test_pairs_and_results_are_items(examples: Path, tmp_path: Path) -> None:

@@ -145,8 +145,7 @@ def evaluate_hpatches(
                 if pair.a in features and pair.b in features
             }
             scores = through(f"{one.label}: pairs", ScorePair(rules), pairs)
-            unreadable |= features.failed
-            unreadable |= {pair: f"{' '.join(pair)}: {why}" for pair, why in scores.failed.items()}
+            unreadable |= features.failed | scores.failed
             for pair in data.pairs:
                 if (pair.a, pair.b) in scores:
                     about: dict[str, Value] = {"method": one.label, "split": pair.split, "sequence": pair.sequence}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from ..errors import ImageError, InvalidInputError
+from ..errors import ImageError, InvalidInputError, printable
 from ..files import composed
 from ..threads import cores, limited
 from .engines import Engine, Failure, Serial, Threads, failure_of
@@ -306,7 +306,7 @@ def run(
     for task, outcome in chosen.map(job, iter(missing.values()), memory=job.memory):
         if isinstance(outcome, Failure):
             failed.add(task.key)
-            results.failed.update({name: _message(outcome, task, tasks[name]) for name in names[task.key]})
+            results.failed.update({name: _message(outcome, task, name, tasks[name]) for name in names[task.key]})
         else:
             if outcome is not None:
                 where.put(step, task.key, outcome)
@@ -318,13 +318,24 @@ def run(
     return results
 
 
-def _message(outcome: Failure, done: _Task, same: _Task) -> str:
-    """What went wrong, with the path of a photograph that is the same as the one that was tried."""
+def _message(outcome: Failure, done: _Task, name: Name, same: _Task) -> str:
+    """What went wrong with an item, with the path of a photograph that is the same as the one that was tried."""
     message = outcome.message
     for one, other in zip(done.inputs, same.inputs, strict=True):
         if isinstance(one, Photograph) and isinstance(other, Photograph):
-            message = message.replace(str(one.path), str(other.path))
-    return message
+            message = message.replace(printable(one.path), printable(other.path))
+    return _of_item(message, name, same.inputs)
+
+
+def _of_item(message: str, name: Name, inputs: tuple[Input, ...]) -> str:
+    """The message after what its item is called: a photograph by its file, which the message may name already."""
+    called = " - ".join(map(str, name)) if isinstance(name, tuple) else str(name)
+    for one in inputs:
+        if isinstance(one, Photograph):
+            if printable(one.path) in message:
+                return message
+            called = called if one.frame is not None else str(one.path)
+    return message if message.startswith(f"{printable(called)}:") else f"{printable(called)}: {message}"
 
 
 def stored(step: Step, items: Any, store: Stored, *sources: Results) -> Results:
@@ -359,7 +370,7 @@ def _tasks(step: Step, items: Any, store: Stored, sources: tuple[Results, ...], 
         try:
             key = key_of(step.fingerprint, *(one.key for one in inputs))
         except (ImageError, InvalidInputError) as error:  # noqa: PERF203 - a file that is gone, an odd value
-            results.failed[name] = failure_of(error).message
+            results.failed[name] = _of_item(failure_of(error).message, name, inputs)
         else:
             tasks[name] = _Task(key, inputs)
     return tasks
