@@ -284,14 +284,11 @@ def run(
     where: Stored = Memory() if store is None else store
     results = Results(step, where, {})
     tasks = _tasks(step, items, where, sources, results)
-    missing: dict[str, _Task] = {}
     names: dict[str, list[Name]] = {}
     for name, task in tasks.items():
         names.setdefault(task.key, []).append(name)
     known = where.known(step, names)
-    for task in tasks.values():
-        if task.key not in known:
-            missing[task.key] = task
+    missing = {task.key: task for task in tasks.values() if task.key not in known}
     every = len(tasks) + len(results.failed) + len(results.skipped)
     done = every - sum(len(names[key]) for key in missing)
     if progress is not None and every:
