@@ -24,7 +24,7 @@ from click.testing import CliRunner
 import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.datasets.trajectories import read_trajectory
-from tiepoints.errors import StorageError, TiepointsError
+from tiepoints.errors import InvalidInputError, StorageError, TiepointsError
 from tiepoints.storage import (
     FeatureReader,
     FeatureWriter,
@@ -33,10 +33,14 @@ from tiepoints.storage import (
     load_features,
     load_imb,
     load_matches,
+    load_meshroom,
+    load_opensfm,
     read_colmap,
     save_features,
     save_imb,
     save_matches,
+    save_meshroom,
+    save_opensfm,
     write_colmap,
 )
 from tiepoints.storage.reading import set_texts
@@ -403,3 +407,76 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
         for wrong in (None, 5, "", "a\0b"):
             with pytest.raises(TiepointsError):
                 read(wrong)
+
+
+def raising(error: Exception, module: str) -> Callable[..., None]:
+    """A function of that module which raises the exception."""
+    names: dict[str, Any] = {"__name__": module, "error": error}
+    exec("def faulty(*_):\n    raise error", names)
+    return names["faulty"]
+
+
+@pytest.mark.parametrize("kind", [TypeError, AttributeError, NameError, AssertionError, NotImplementedError])
+def test_a_fault_of_our_own_code_is_not_called_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    path = good_files(tmp_path)["npz of features"][0]
+    monkeypatch.setattr("tiepoints.storage.npz.unpacked", raising(kind("of a library"), "zipfile"))
+    with pytest.raises(StorageError, match=r"f.npz: it is damaged, or holds no features"):
+        load_features(path)
+    monkeypatch.setattr("tiepoints.storage.npz.unpacked", raising(kind("of ours"), "tiepoints.storage.reading"))
+    with pytest.raises(kind, match="of ours"):
+        load_features(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "there is not enough memory to read it"),
+        (OSError(5, "Input/output error"), "cannot be read (Input/output error)"),
+    ],
+)
+def test_a_lack_of_memory_and_a_broken_disk_are_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    path = good_files(tmp_path)["npz of features"][0]
+    monkeypatch.setattr("tiepoints.storage.npz.unpacked", raising(error, "zipfile"))
+    with pytest.raises(StorageError) as caught:
+        load_features(path)
+    assert says in str(caught.value) and "damaged" not in str(caught.value)
+
+
+def test_a_closed_reader_is_not_called_a_damaged_file(tmp_path: Path) -> None:
+    with FeatureReader(good_files(tmp_path)["hdf5 of features"][0]) as reader:
+        pass
+    for use in (lambda: reader["a.jpg"], lambda: "a.jpg" in reader, lambda: reader.made_with, reader.made_from):
+        with pytest.raises(InvalidInputError, match="the reader is closed"):
+            use()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "null",
+        '{"views": 3}',
+        '{"views": [3]}',
+        '{"views": [{"viewId": null}]}',
+        '{"views": [{"viewId": "1", "width": "wide"}]}',
+    ],
+)
+def test_json_of_another_layout_is_refused(tmp_path: Path, content: str) -> None:
+    save_meshroom(tmp_path, {"a.jpg": make_features(0, 4, 8, np.float32, ())}, {})
+    (tmp_path / "cameraInit.sfm").write_text(content)
+    with pytest.raises(StorageError, match=r"cameraInit.sfm: it is damaged, or no views of Meshroom's"):
+        load_meshroom(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"width": null, "height": 3}', '{"width": [], "height": 3}'])
+def test_a_note_of_another_layout_is_refused(tmp_path: Path, content: str) -> None:
+    one = make_features(0, 4, 8, np.float32, ())
+    save_opensfm(tmp_path, {"a.jpg": tp.Features(**{**vars(one), "image_size": (64, 48)})}, {})
+    (tmp_path / "exif").mkdir()
+    (tmp_path / "exif" / "a.jpg.exif").write_text(content)
+    with pytest.raises(StorageError, match=r"a.jpg.exif: it is damaged, or no note of OpenSfM's"):
+        load_opensfm(tmp_path)

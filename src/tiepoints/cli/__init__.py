@@ -72,6 +72,8 @@ class _Commands(LazyGroup):
         except OSError as error:  # most often of standard output itself, on a full disk
             about = printable(error.filename) if error.filename else "standard output"
             _fail(ctx, f"{about}: {error.strerror or one_line(error)}", 1)
+        except MemoryError:
+            _fail(ctx, "there is not enough memory; try a smaller --max-size, fewer --jobs, or end other programs", 1)
         except ImportError as error:
             _fail(ctx, f"a package cannot be loaded ({one_line(error)}); `tiepoints doctor` checks the installation", 1)
 

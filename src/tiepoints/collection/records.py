@@ -122,7 +122,7 @@ def decode(record: bytes) -> Any:
             arrays.append(np.frombuffer(body, kind, count, start).reshape(shape))
             start += count * kind.itemsize + -(count * kind.itemsize) % _ALIGN
         return _built(header["value"], arrays)
-    except StorageError:
+    except (StorageError, MemoryError):
         raise
     except Exception as error:  # whatever a record with a right checksum and foreign content makes NumPy or JSON raise
         raise StorageError(f"a result is damaged or of another version ({type(error).__name__})") from error

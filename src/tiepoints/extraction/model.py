@@ -146,6 +146,8 @@ def load_model(path: Path, sets: int | None = None, threads: int | None = None, 
         session = (
             None if not head else _session(model.cut([f"cells_{head}", "descriptors"], NORMALISED), threads, providers)
         )
+    except MemoryError:
+        raise
     except Exception as error:  # the run-time has a dozen exceptions of its own, which share no base
         raise StorageError(
             f"{path}: not a model of MD-Net, or damaged or truncated; give an .onnx file that `tiepoints export` wrote"

@@ -113,6 +113,8 @@ class Reader(Mapping[K, V], ABC, Generic[K, V]):
         return self._groups
 
     def _reported(self, what: str = "it is") -> AbstractContextManager[None]:
+        if not self._file:
+            raise InvalidInputError(f"{self.path}: the reader is closed; use it inside its with block, or open another")
         return reading(self.path, what, layout="of another layout than hloc's")
 
     def _list(self) -> list[str]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ..errors import InvalidInputError, StorageError
 from ..features import Features, Matches
 from ..files import PathLike, check_name, read_bytes, real, write_lock, write_whole
-from .reading import reading
+from .reading import reading, typed, whole_of
 
 __all__ = ["load_meshroom", "save_meshroom"]
 
@@ -149,7 +149,7 @@ def load_meshroom(folder: PathLike) -> tuple[dict[str, Features], dict[Pair, Mat
     begins: dict[str, dict[str, int]] = {}
     for view, types in files.items():
         about = views.get(view, {})
-        size = (int(about.get("width", 0) or 0), int(about.get("height", 0) or 0))
+        size = about.get("width", 0), about.get("height", 0)
         features[names.get(view, view)], begins[view] = _features_of(types, size)
     matches: dict[Pair, Matches] = {}
     for path in sorted(folder.rglob("*matches*.txt")):
@@ -215,8 +215,10 @@ def _views(folder: Path) -> dict[str, dict[str, Any]]:
     """The views that a .sfm file lists, by their numbers."""
     for path in sorted(folder.rglob("*.sfm")) if folder.is_dir() else ():
         with reading(path, layout="no views of Meshroom's"):
-            content = json.loads(read_bytes(path))
-            return {str(int(view["viewId"])): dict(view) for view in content["views"]}
+            content = typed(json.loads(read_bytes(path)), dict)
+            views = [typed(view, dict) for view in typed(content["views"], list)]
+            sizes = ({side: whole_of(view.get(side) or 0) for side in ("width", "height")} for view in views)
+            return {str(whole_of(view["viewId"])): view | size for view, size in zip(views, sizes, strict=True)}
     return {}
 
 

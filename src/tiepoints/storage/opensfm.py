@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InvalidInputError, StorageError
+from ..errors import InvalidInputError, StorageError, one_line
 from ..features import Features, Matches
 from ..files import PathLike, check_name, real, write_lock, write_whole
-from .reading import _MOST_PACKED, _SMALL, check_regular, reading, unpacked
+from .reading import _MOST_PACKED, _SMALL, check_regular, reading, typed, unpacked, whole_of
 
 __all__ = ["load_opensfm", "save_opensfm"]
 
@@ -185,8 +185,8 @@ def _size_of(folder: Path, name: str) -> Size:
     note = folder / "exif" / f"{name}.exif"
     if note.is_file():
         with reading(note, layout="no note of OpenSfM's"):
-            content = json.loads(note.read_text(encoding="utf-8"))
-            return int(content["width"]), int(content["height"])
+            content = typed(json.loads(note.read_text(encoding="utf-8")), dict)
+            return whole_of(content["width"]), whole_of(content["height"])
     image = folder / "images" / name
     if image.is_file():
         from PIL import Image
@@ -243,12 +243,15 @@ def _unpickled(path: Path) -> dict[str, NDArray[Any]]:
         content = stream.read(most + 1)
         if len(content) > most:
             raise ValueError("it unpacks to more than it can hold")
-        found = _Unpickler(io.BytesIO(content)).load()
-        if not isinstance(found, dict):
-            raise ValueError("no dictionary")
+        try:
+            found = typed(_Unpickler(io.BytesIO(content)).load(), dict)
+        except (AttributeError, TypeError) as error:  # what a damaged pickle does to the functions above
+            raise ValueError(one_line(error)) from None
         arrays: dict[str, NDArray[Any]] = {}
         for name, values in found.items():
-            array = np.asarray(values if isinstance(values, np.ndarray) else [list(map(int, row)) for row in values])
+            if not isinstance(values, np.ndarray):
+                values = [[typed(one, int) for one in typed(row, list | tuple)] for row in typed(values, list | tuple)]
+            array = np.asarray(values)
             if not isinstance(name, str) or (array.size and (array.dtype.kind not in "iu" or array.ndim != 2)):
                 raise ValueError("no lists of pairs of whole numbers")
             array = array.reshape(-1, 2)

@@ -6,11 +6,12 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import MissingDependencyError, StorageError, one_line
 from ..files import PathLike
 
@@ -23,8 +24,14 @@ __all__ = [
     "reading",
     "set_texts",
     "text_of",
+    "typed",
     "unpacked",
+    "whole_of",
 ]
+
+Kind = TypeVar("Kind")
+
+_PACKAGE = __name__.partition(".")[0]
 
 #: No compression that HDF5 and zip files have (deflate is the best) makes less of anything: RFC 1951 allows 1,032.
 _MOST_PACKED = 1100
@@ -34,9 +41,11 @@ _LARGEST = 2**32  # bytes of one array: a hundred times what a photograph's feat
 
 @contextmanager
 def reading(path: PathLike, what: str = "it is", *, layout: str = "", remedy: str = "write it again") -> Iterator[None]:
-    """Turn whatever a reader raises into one StorageError that names the file.
+    """Turn whatever a damaged file makes a reader raise into one StorageError that names the file.
 
-    Libraries raise nearly everything on damaged files: lists of their exceptions were never complete.
+    Libraries raise nearly everything on damaged files: lists of their exceptions were never complete. What is no
+    damage is not called so: a lack of memory, the operating system's refusals, and faults of our own code, which pass.
+    A reader therefore checks the types of what a file holds before it works with it: see `typed`.
 
     Parameters
     ----------
@@ -52,10 +61,53 @@ def reading(path: PathLike, what: str = "it is", *, layout: str = "", remedy: st
     except (StorageError, MissingDependencyError):
         raise
     except MemoryError:
-        raise StorageError(f"{path}: {what} larger than the memory, or damaged; {remedy}") from None
+        raise StorageError(
+            f"{path}: there is not enough memory to read it; end other programs, or use a larger machine"
+        ) from None
     except Exception as error:
+        if _is_our_fault(error):
+            raise
+        if isinstance(error, OSError) and error.errno and error.strerror:
+            raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) and error.args else one_line(error)
         raise StorageError(f"{path}: {what} damaged{layout and ', or '}{layout} ({reason}); {remedy}") from error
+
+
+def _is_our_fault(error: Exception) -> bool:
+    """Whether it is an exception that only a mistake in a program raises, and comes from a line of ours."""
+    if not isinstance(error, NameError | AttributeError | TypeError | AssertionError | NotImplementedError):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith(f"{_PACKAGE}.")
+
+
+def typed(value: Any, kind: type[Kind]) -> Kind:
+    """The value, if the file holds one of that kind there.
+
+    Raises
+    ------
+    ValueError
+        If it holds another; see `reading`.
+    """
+    if not isinstance(value, kind):
+        raise ValueError(f"{checks.shown(value)} instead of a {getattr(kind, '__name__', kind)}")
+    return value
+
+
+def whole_of(value: Any) -> int:
+    """A whole number of a file, which may be written as a text.
+
+    Raises
+    ------
+    ValueError
+        If it is none; see `reading`.
+    """
+    try:
+        return int(value)
+    except (TypeError, OverflowError):
+        raise ValueError(f"{checks.shown(value)} instead of a whole number") from None
 
 
 def check_regular(path: Path) -> None:
@@ -200,6 +252,8 @@ def _npy(content: IO[bytes], size: int) -> NDArray[Any]:
         shape, by_column, dtype = np.lib.format.read_array_header_2_0(content)
     else:
         raise ValueError(f"version {version} of NumPy's format")
+    if dtype.kind == "V":
+        raise ValueError("records instead of numbers")
     if dtype.hasobject:
         raise ValueError("objects, which may be programs, are not read")
     rest = size - content.tell()

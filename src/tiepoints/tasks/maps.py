@@ -358,7 +358,7 @@ def _opened(path: Path, about: Path) -> Map:
             PointPatches(more["patches"], more["frames"]) if pictured else None,
         )  # fmt: skip
         _check(found)
-    except StorageError:
+    except (StorageError, MemoryError):
         raise
     except Exception as error:  # whatever a damaged file makes the readers say
         raise StorageError(f"{path}: the map is damaged or incomplete; make it anew with `tiepoints map`") from error

@@ -248,6 +248,8 @@ def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
         else:
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             config, state, about = Config.from_dict(content["network"]), content["average"], content["about"]
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a broken file makes the readers say, in words of their own insides
         raise StorageError(
             f"{path}: neither a model nor a checkpoint of tiepoints, or damaged or truncated; give an .onnx file that "

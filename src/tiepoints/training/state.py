@@ -159,6 +159,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         dict(content["recipe"])  # which no other program's file has
         return content
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a broken file makes torch say, in words of its own insides
         raise StorageError(
             f"{path}: not a checkpoint of `tiepoints train`, or damaged or truncated; move it away and train anew, "
