@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -202,8 +203,16 @@ def forms(name: str) -> list[str]:
     return list(dict.fromkeys([name, composed(name), unicodedata.normalize("NFD", name)]))
 
 
-def named_as(values: Mapping[str, Value], names: Iterable[str]) -> dict[str, Value]:
+def named_as(values: Mapping[str, Value], names: Iterable[str], what: str = "") -> dict[str, Value]:
     r"""The same values, with the names of a list where theirs differ from it in the Unicode form only.
+
+    Parameters
+    ----------
+    values : mapping from str
+    names : iterable of str
+        Of photographs.
+    what : str
+        What the values are; names that no photograph has are then warned of.
 
     Examples
     --------
@@ -213,6 +222,13 @@ def named_as(values: Mapping[str, Value], names: Iterable[str]) -> dict[str, Val
     """
     known = {composed(name): name for name in names}
     own = {name: known.get(composed(name), name) for name in values}
+    unknown = [name for name in values if composed(name) not in known] if what else []
+    if unknown:
+        warnings.warn(
+            f"{what}: {len(unknown)} of {len(values)} names are no photograph's and are left out, for instance "
+            f"{unknown[0]!r}: {checks.did_you_mean(unknown[0], list(known.values()))}",
+            stacklevel=3,
+        )
     return {name if own[name] in values else own[name]: value for name, value in values.items()}
 
 

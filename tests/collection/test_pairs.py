@@ -205,3 +205,9 @@ def test_without_any_position_there_is_one_line(examples: Path, tmp_path: Path) 
         result = CliRunner().invoke(cli, [command[0], str(examples), *command[1:], "-e", "orb", "--out", str(out)])
         assert result.exit_code == 1
         assert "none of these 4 photographs has a position in EXIF" in result.stderr
+
+
+def test_a_name_that_is_not_there_comes_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text("desk_1.jpg desk2.jpg")
+    with pytest.raises(tp.InvalidInputError, match=r"line 1: there is no image 'desk2.jpg': did you mean 'desk_2.jpg'"):
+        from_file(tmp_path / "pairs.txt", ["desk_1.jpg", "desk_2.jpg"])

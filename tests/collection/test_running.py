@@ -352,3 +352,16 @@ def test_photographs_of_the_same_content_fail_each_by_its_own_name(tmp_path: Pat
     assert {name: message.partition(": ")[0] for name, message in results.failed.items()} == {
         name: str(tmp_path / name) for name in ("a.jpg", "b.jpg")
     }
+
+
+def test_cameras_of_names_that_no_photograph_has_are_warned_of(examples: Path) -> None:
+    photographs = Collection.from_folder(examples)
+    camera = tp.Camera.from_focal(500, (640, 480))
+    with pytest.warns(UserWarning, match=r"the cameras: 1 of 2 names are no photograph's .* 'desk_1.jpeg': did you"):
+        found = photographs.with_cameras({"desk_1.jpeg": camera, "desk_2.jpg": camera})
+    assert found["desk_1.jpg"].camera is None and found["desk_2.jpg"].camera == camera
+
+
+def test_selecting_an_unknown_photograph_names_the_nearest(examples: Path) -> None:
+    with pytest.raises(tp.InvalidInputError, match=r"there is no photograph 'desk1.jpg': did you mean 'desk_1.jpg'\?"):
+        Collection.from_folder(examples).select(["desk1.jpg"])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import tiepoints as tp
-from tiepoints.extraction.inputs import find_mask
+from tiepoints.extraction.inputs import find_mask, no_mask
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +242,8 @@ def test_names_and_devices() -> None:
         tp.load("ROOT-SIFT")
     with pytest.raises(tp.InvalidInputError, match="name is 3"):
         tp.load(3)  # type: ignore[arg-type]
+
+
+def test_a_missing_mask_comes_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "desk_1_mask.png").touch()
+    assert str(no_mask("desk_1.jpg", tmp_path)).endswith("; did you mean 'desk_1_mask.png'?")

@@ -73,7 +73,7 @@ def command(
 
     photographs = found(queries, mask, every, as_json)
     localizer = Localizer(folder, top=top, threshold=threshold, align=align)
-    known = {} if cameras is None else named_as(read_cameras(cameras), photographs)
+    known = {} if cameras is None else named_as(read_cameras(cameras), photographs, str(cameras))
     say_unlike_cameras(localizer.map, photographs, known, focal, as_json)
     step = Localize(localizer, cameras=known, focal=focal)
     exchange = given_of(given)

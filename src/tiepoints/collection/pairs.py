@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..checks import count
+from ..checks import count, did_you_mean
 from ..errors import InvalidInputError
 from ..files import PathLike, composed, read_bytes
 from .photographs import natural_order
@@ -105,7 +105,10 @@ def from_file(path: PathLike, names: Iterable[str]) -> list[Pair]:
             raise InvalidInputError(f"{path}, line {number}: not two names; separate names with spaces by a tab")
         for name in parts:
             if composed(name.strip()) not in known:
-                raise InvalidInputError(f"{path}, line {number}: there is no image {name.strip()!r}")
+                raise InvalidInputError(
+                    f"{path}, line {number}: there is no image {name.strip()!r}: "
+                    f"{did_you_mean(name.strip(), list(known.values()))}"
+                )
         a, b = (known[composed(part.strip())] for part in parts)
         pairs.append((a, b))
     return union(pairs)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
-from ..checks import number
+from ..checks import did_you_mean, number
 from ..decode import turned
 from ..errors import ImageError, InvalidInputError, StorageError, counted
 from ..extraction.inputs import mask_of
@@ -282,7 +282,17 @@ class Collection(Mapping[str, Photograph]):
         return {composed(name): name for name in self._items}
 
     def select(self, names: Iterable[str]) -> Collection:
-        """Those of these names."""
+        """Those of these names.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no photograph of one of them.
+        """
+        names = list(names)
+        for name in names:
+            if name not in self:
+                raise InvalidInputError(f"there is no photograph {name!r}: {did_you_mean(str(name), list(self))}")
         return Collection(self[name] for name in names)
 
     def with_cameras(self, cameras: Mapping[str, Camera] | Camera, *, shared: bool = False) -> Collection:
@@ -291,11 +301,14 @@ class Collection(Mapping[str, Photograph]):
         Parameters
         ----------
         cameras : Camera, or mapping from names
+            Names that no photograph has are warned of.
         shared : bool
             Whether all were taken with one camera.
         """
         several = (
-            named_as(cameras, self._items) if isinstance(cameras, Mapping) else dict.fromkeys(self._items, cameras)
+            named_as(cameras, self._items, "the cameras")
+            if isinstance(cameras, Mapping)
+            else dict.fromkeys(self._items, cameras)
         )
         return Collection(
             (

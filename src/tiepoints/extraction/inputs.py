@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sized
@@ -22,6 +23,8 @@ __all__ = ["find_mask", "is_batch", "mask_for", "mask_of", "no_mask", "paired"]
 Mask = NDArray[np.bool_]
 
 _LOSSY = (".jpg", ".jpeg", ".webp", ".heic", ".heif", ".avif")  # in which the 0 of a mask becomes a little more
+
+_FEW = 200  # masks of a folder among which the nearest name is looked for: it is, for each image without a mask
 
 
 def is_batch(image: Any) -> bool:
@@ -97,7 +100,12 @@ def mask_for(mask: Any, image: Any, taken: dict[Path, Path] | None = None) -> An
 
 def no_mask(name: str, folder: str | os.PathLike[str]) -> ImageError:
     """The error where a folder has no mask of an image."""
-    return ImageError(f"there is no mask of {name} in {folder} (looked for {name}, {name}.png and other suffixes)")
+    there = [path.name for path in Path(folder).iterdir()] if Path(folder).is_dir() else []
+    near = difflib.get_close_matches(Path(name).name, there, n=1) if len(there) <= _FEW else []
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return ImageError(
+        f"there is no mask of {name} in {folder} (looked for {name}, {name}.png and other suffixes){hint}"
+    )
 
 
 def find_mask(folder: Path, name: str) -> Path | None:

@@ -235,6 +235,11 @@ def _encoded(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _row(values: Any) -> list[Any]:
+    """A list that may be a tuple."""
+    return typed(list(values) if isinstance(values, tuple) else values, list)
+
+
 def _unpickled(path: Path) -> dict[str, NDArray[Any]]:
     """The dictionary of a file of matches, checked."""
     check_regular(path)
@@ -250,7 +255,7 @@ def _unpickled(path: Path) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {}
         for name, values in found.items():
             if not isinstance(values, np.ndarray):
-                values = [[typed(one, int) for one in typed(row, list | tuple)] for row in typed(values, list | tuple)]
+                values = [[typed(one, int) for one in _row(row)] for row in _row(values)]
             array = np.asarray(values)
             if not isinstance(name, str) or (array.size and (array.dtype.kind not in "iu" or array.ndim != 2)):
                 raise ValueError("no lists of pairs of whole numbers")

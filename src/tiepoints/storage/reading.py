@@ -92,7 +92,7 @@ def typed(value: Any, kind: type[Kind]) -> Kind:
         If it holds another; see `reading`.
     """
     if not isinstance(value, kind):
-        raise ValueError(f"{checks.shown(value)} instead of a {getattr(kind, '__name__', kind)}")
+        raise ValueError(f"{checks.shown(value)} instead of a {kind.__name__}")
     return value
 
 
