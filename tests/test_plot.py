@@ -137,3 +137,16 @@ def test_pictures_show_in_notebooks() -> None:
     model = Geometry("homography", np.eye(3), np.array([True, False]))
     assert "1 of 2 inliers" in model._repr_html_() and model._repr_html_().count("<td>") == 9
     assert "<td>" not in Geometry("homography", None, np.zeros(2, bool))._repr_html_()
+
+
+def test_an_image_of_another_size_than_the_features_is_refused() -> None:
+    a, matches = at((20, 20)), tp.Matches([[0, 0]], [1])  # type: ignore[arg-type]
+    small = GREY[::2, ::2]
+    message = r"the image has 60x50 pixels, but the features are of one of 120x100: .* max_size makes"
+    for draw in (
+        lambda: tp.plot_matches(GREY, small, a, a, matches),
+        lambda: tp.plot_matches(small, GREY, a, a, matches),
+        lambda: tp.plot_keypoints(small, a),
+    ):
+        with pytest.raises(tp.InvalidInputError, match=message):
+            draw()

@@ -87,7 +87,8 @@ def plot_matches(
     Raises
     ------
     InvalidInputError
-        If there are not as many inliers as matches, the matches refer to other features, or an option is wrong.
+        If there are not as many inliers as matches, the matches refer to other features, an image has another size than
+        its features', or an option is wrong.
 
     Examples
     --------
@@ -285,6 +286,11 @@ def plot_keypoints(image: Any, features: Features, *, max_size: int | None = 160
     picture : (h, w, 3) uint8
         RGB; a notebook shows it.
 
+    Raises
+    ------
+    InvalidInputError
+        If the image has another size than the features', or an option is wrong.
+
     Examples
     --------
     >>> import tiepoints as tp
@@ -373,4 +379,10 @@ def _canvas(image: Any, features: Features, max_size: int | None) -> tuple[UInt8
     factor = 1.0 if max_size is None else min(1.0, max_size / max(height, width))
     size = max(1, round(width * factor)), max(1, round(height * factor))
     drawn = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if factor < 1 else pixels.copy()
-    return np.asarray(drawn, np.uint8), np.asarray(np.array(size) / _size_of(image, features), np.float32)
+    known = features.image_size if all(features.image_size) else (width, height)
+    if known != (width, height):
+        raise InvalidInputError(
+            f"the image has {width}x{height} pixels, but the features are of one of {known[0]}x{known[1]}: give the "
+            "image that they were extracted from; max_size makes the picture smaller"
+        )
+    return np.asarray(drawn, np.uint8), np.asarray(np.array(size) / known, np.float32)

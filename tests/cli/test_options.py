@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from tiepoints.cli import cli
+from tiepoints.storage import FeatureReader, load_features
 
 
 @pytest.mark.parametrize("value", ["a={[]:1}", "a=" + "-" * 4000 + "1", "levels=abc", "levels=" + "9" * 30, "levels=0"])
@@ -15,3 +16,27 @@ def test_a_wrong_value_of_an_option_is_one_line(examples: Path, value: str) -> N
     result = CliRunner().invoke(cli, ["extract", str(examples / "box.png"), "-e", "orb", "-O", value])
     assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
     assert "Traceback" not in result.output
+
+
+def test_suffixes_may_be_in_upper_case(examples: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap")
+    box, scene = str(examples / "box.png"), str(examples / "box_in_scene.png")
+    for command, out in (
+        (["extract", box, scene], "f.H5"),
+        (["extract", box], "f.NPZ"),
+        (["match", box, scene], "m.NPZ"),
+        (["match", box, scene], "m.CSV"),
+        (["match", box, scene], "m.HDF5"),
+        (["match", box, scene], "c.DB"),
+        (["convert", str(tmp_path / "c.DB")], "n.H5"),
+    ):
+        made = [] if command[0] == "convert" else ["-e", "orb"]
+        result = CliRunner().invoke(
+            cli, [*command, *made, "--out", str(tmp_path / out)] if made else [*command, str(tmp_path / out)]
+        )
+        assert result.exit_code == 0, result.output
+    assert len(load_features(tmp_path / "f.NPZ")) == 2048
+    assert (tmp_path / "m.CSV").read_text().startswith("xa,ya,xb,yb")
+    for name in ("f.H5", "m-features.HDF5", "n-features.H5"):
+        with FeatureReader(tmp_path / name) as reader:
+            assert sorted(reader) == ["box.png", "box_in_scene.png"]

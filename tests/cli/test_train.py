@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from tiepoints.cli import cli
+from tiepoints.cli.train import _left
 
 torch = pytest.importorskip("torch", reason="training needs the extra train")
 
@@ -79,3 +80,19 @@ def test_folders_without_photographs(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing here")
     empty = invoke("--images", tmp_path)
     assert empty.exit_code == 1 and "no images in this folder" in empty.stderr
+
+
+@pytest.mark.parametrize(
+    ("share", "seconds", "says"),
+    [
+        (0, 20, ""),
+        (0.5, 20, ", 20 s left"),
+        (0.5, 120, ", 2 min left"),
+        (0.25, 3600, ", 3.0 h left"),
+        (1, 9, ", 0 s left"),
+    ],
+)
+def test_how_long_the_rest_takes_is_said_from_the_first_step_on(share: float, seconds: float, says: str) -> None:
+    from tiepoints.training.loop import Progress
+
+    assert _left(Progress(1, 8, seconds, share, {}, 1.0, 0.0)) == says

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -50,3 +52,15 @@ def test_orb_takes_what_is_in_range(options: dict[str, Any]) -> None:
 def test_a_number_of_workers_is_a_number(texture: NDArray[np.uint8], workers: Any) -> None:
     with pytest.raises(InvalidInputError, match=r"^workers is "):
         list(tp.extract_images(tp.load("orb"), [texture], workers=workers))
+
+
+@pytest.mark.parametrize("count", [1, 500, 2048])
+def test_orb_finds_as_many_as_asked_for_if_there_are(examples: Path, count: int) -> None:
+    image = tp.read(examples / "box.png", grey=True)
+    found = tp.load("orb", max_keypoints=count)(image)
+    assert len(found) == count == len({*map(tuple, np.c_[found.keypoints, found.scales].tolist())})
+    detector = cv2.ORB.create(nfeatures=count)
+    points, descriptors = detector.detectAndCompute(image, None)
+    assert len(points) < count, "or this tests nothing"
+    theirs = {bytes(row) for row in (() if descriptors is None else descriptors)}
+    assert theirs <= {bytes(row) for row in found.descriptors}, "what OpenCV finds is among them"

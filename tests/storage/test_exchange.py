@@ -85,6 +85,12 @@ def test_a_chain_through_all_formats_on_the_command_line(real: Exchange, tmp_pat
     assert_alike(read_exchange([tmp_path / "5.h5", tmp_path / "5-features.h5"]), real, descriptors=2e-2)
 
 
+def test_a_database_is_known_by_its_content(real: Exchange, tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap")
+    (written,) = write_exchange(tmp_path / "c.db", real, "colmap")
+    assert_alike(read_exchange(written.rename(tmp_path / "database.sqlite3")), real)
+
+
 def test_opensfm_s_own_functions_would_read_the_same(real: Exchange, tmp_path: Path) -> None:
     """By the formulas of its documentation: x = (pixel + 0.5 - width / 2) / longer edge, angles in degrees."""
     write_exchange(tmp_path, real, "opensfm")

@@ -49,7 +49,7 @@ def command(sources: tuple[Path, ...], out: Path, kind: str | None, images: Path
     from ..storage.colmap_model import is_model, load_model, save_model
 
     content: dict[str, Any]
-    kind = kind or _BY_SUFFIX.get(out.suffix)
+    kind = kind or _BY_SUFFIX.get(out.suffix.lower())
     if kind is None:
         raise click.UsageError(f"{out}: say what it is to be: --format {', '.join(_KINDS)}")
     if kind.startswith("model"):

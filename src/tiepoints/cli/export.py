@@ -50,7 +50,7 @@ def command(
     of 32, becomes descriptors (1, H/4, W/4, 64) and for k sets cells_k (1, 4 k, H/2, W/2), the heatmaps' logits before
     the pixel shuffle. Load it with tiepoints.load("mdnet", weights="mine.onnx") or -O weights=mine.onnx.
     """
-    if out.suffix != ".onnx":
+    if out.suffix.lower() != ".onnx":
         raise click.BadParameter(f"{out} must end in .onnx", param_hint="--out")
     if photographs is not None and out.resolve() == checkpoint.resolve():
         raise click.UsageError(f"{out} is the model itself, which 8 bits cannot give back; give another --out")

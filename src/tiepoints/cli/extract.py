@@ -88,12 +88,12 @@ def command(
     goes on with interrupted work, does changed images anew, and never mixes other options or weights in. Images that
     cannot be read are named and left out, and the exit code is then 1.
     """
-    if out is not None and out.suffix not in (".h5", ".hdf5", ".npz"):
+    if out is not None and out.suffix.lower() not in (".h5", ".hdf5", ".npz"):
         raise click.BadParameter(f"{out} must end in .h5 or .npz", param_hint="--out")
     photographs = found(images, mask, every, as_json)
     check_not_an_input((plot, out), (one.path for one in photographs.values()))
     count = len(photographs) + len(photographs.failed)
-    if count > 1 and (plot is not None or (out is not None and out.suffix == ".npz")):
+    if count > 1 and (plot is not None or (out is not None and out.suffix.lower() == ".npz")):
         raise click.UsageError(f"--plot and --out FILE.npz take one image, but these are {count}; use --out FILE.h5")
     if count > 1 and out is None:
         raise click.UsageError(f"{count} images need --out FILE.h5")
@@ -103,13 +103,13 @@ def command(
     say_memory(step.extractor, sizes_of(photographs))
     started = time.perf_counter()
     if shard is not None:
-        if out is None or out.suffix == ".npz":
+        if out is None or out.suffix.lower() == ".npz":
             raise click.UsageError("--shard needs --out FILE.h5")
         part = photographs.select(shard.mine(photographs))
         where = engine_of(jobs, engine, address)
         _shard(part, step, work_folder(out, store), shard, where, as_json, photographs.failed)
         return
-    if out is None or out.suffix == ".npz":
+    if out is None or out.suffix.lower() == ".npz":
         done = _one(photographs, step, out)
     else:
         where = engine_of(jobs, engine, address)

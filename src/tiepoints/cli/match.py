@@ -124,7 +124,7 @@ def command(
     image_a, image_b = images
     _refuse_folder_options(many)
     stream = str(out) == "-"
-    if out is not None and not stream and out.suffix not in (".npz", ".csv"):
+    if out is not None and not stream and out.suffix.lower() not in (".npz", ".csv"):
         raise click.BadParameter(f"{out} must end in .npz or .csv, or be -", param_hint="--out")
     if stream and as_json:
         raise click.UsageError("--out - and --json both write to standard output; give --out a file")
@@ -233,7 +233,7 @@ def _write_matches(out: Path, pair: MatchedPair) -> None:
     # What is not verified has no inliers, whatever agrees with the best model.
     inliers = None if model is None else model.inliers if pair.verified else np.zeros(len(matches), bool)
     points_a, points_b = matches.points(pair.a, pair.b)
-    if out.suffix == ".npz":
+    if out.suffix.lower() == ".npz":
         from ..storage import save_matches
 
         known = {} if model is None else {"inliers": inliers, "model": model.matrix if pair.verified else None}

@@ -111,7 +111,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
         Whether nothing failed and at least one pair is verified.
     """
     out = options["out"]
-    if out is None or out.suffix not in _OUTPUTS:
+    if out is None or out.suffix.lower() not in _OUTPUTS:
         raise click.UsageError(
             f"{several}: every pair is matched, which needs --out FILE.db (COLMAP) or FILE.h5 (hloc)"
             + ("" if out is None else f", not {out}")
@@ -233,7 +233,7 @@ def many_of(sources: Sequence[Path], out: Path | None) -> str:
         raise click.UsageError("Missing argument 'IMAGE_B': give two images, or a folder")
     if len(sources) > 2:
         return f"{len(sources)} images"
-    return f"a file for many, {out}" if out is not None and out.suffix in _OUTPUTS else ""
+    return f"a file for many, {out}" if out is not None and out.suffix.lower() in _OUTPUTS else ""
 
 
 def _kind(source: Path) -> str:
@@ -291,13 +291,13 @@ def _say_changes(out: Path, store: Store, steps: tuple[Step, ...]) -> None:
 
 def _outputs(out: Path) -> list[Path]:
     """Matches mean nothing without the keypoints that they refer to: an HDF5 file of matches has one of features."""
-    return [out] if out.suffix == ".db" else [out, out.with_name(f"{out.stem}-features{out.suffix}")]
+    return [out] if out.suffix.lower() == ".db" else [out, out.with_name(f"{out.stem}-features{out.suffix}")]
 
 
 def _write(wanted: Wanted, photographs: Collection, features: Results, views: ConsistentViews) -> dict[Any, str]:
     from ..collection import export_colmap, export_features, export_matches
 
-    if wanted.out.suffix == ".db":
+    if wanted.out.suffix.lower() == ".db":
         export_colmap(wanted.out, photographs, features, views, camera_mode=wanted.camera_mode, focal=wanted.focal)
         return {}
     if not wanted.stored_pixels:

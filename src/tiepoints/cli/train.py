@@ -329,12 +329,21 @@ def _reporting(out: Path, as_json: bool) -> Iterator[Callable[[Progress], None]]
 
 
 def _line(progress: Progress) -> str:
-    left = progress.seconds * (1 - progress.share) / progress.share if progress.share else 0
     return (
         f"{progress.share:4.0%} step {progress.step}, {progress.pairs_per_second:.1f} pairs/s "
-        f"(data {progress.waited:.0%}), {f'{left / 3600:.1f} h' if left >= 3600 else f'{left / 60:.0f} min'} left: "
+        f"(data {progress.waited:.0%}){_left(progress)}: "
         + " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
     )
+
+
+def _left(progress: Progress) -> str:
+    """How long the rest takes, if it goes on as before; nothing before the first step is done."""
+    if not progress.share:
+        return ""
+    left = progress.seconds * (1 - progress.share) / progress.share
+    if left < 90:
+        return f", {left:.0f} s left"
+    return f", {left / 3600:.1f} h left" if left >= 3600 else f", {left / 60:.0f} min left"
 
 
 def _judged(progress: Progress) -> str:

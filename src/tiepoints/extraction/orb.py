@@ -16,8 +16,8 @@ from .base import Detections, Extractor, Metadata
 
 __all__ = ["ORB"]
 
-# Where fewer keypoints than this and than asked for are found, the levels' shares are to blame.
-_FEW = 256
+_MORE = (4, 32)  # times as many keypoints as asked for are searched, where levels lack some
+_SHARED = 256  # of so many each level has some
 
 
 class ORB(Extractor):
@@ -45,7 +45,7 @@ class ORB(Extractor):
         subpixel=False,
     )
 
-    version: ClassVar[int] = 2  # 2: as many as asked for, where that is few
+    version: ClassVar[int] = 3  # 3: as many as asked for, if there are
     bytes_per_pixel: ClassVar[int] = 10
 
     def __init__(self, *, levels: int = 8, scale_factor: float = 1.2, fast_threshold: int = 20, **options: Any) -> None:
@@ -59,28 +59,43 @@ class ORB(Extractor):
         # OpenCV fails on levels of less than a pixel, and sets memory aside for as many keypoints as are asked for.
         room = 1 + math.floor(math.log(min(image.shape)) / math.log(self.scale_factor))
         levels = min(self.levels, room)
-        points, raw = self._found(image, mask, self.max_keypoints, levels)
-        if len(points) < min(self.max_keypoints, _FEW):
-            # Each level has a share of them, and what one lacks is lost: ask for so many that the least share is all.
-            shares = self.scale_factor ** -np.arange(levels, dtype=np.float64)
-            wanted = math.ceil(min(self.max_keypoints, _FEW) * shares.sum() / shares[-1])
-            points, raw = self._found(image, mask, max(wanted, self.max_keypoints), levels)
+        points, descriptors = self._searched(image, mask, levels)
         rows = to_arrays(points)
-        descriptors = np.zeros((0, 32), np.uint8) if raw is None else np.asarray(raw, np.uint8)
         octaves = np.array([point.octave for point in points], int)
         keypoints = self._refined(rows[:, :2], octaves, (image.shape[1], image.shape[0]))
         return Detections(keypoints, descriptors, rows[:, 4], scales=rows[:, 2], angles=rows[:, 3])
 
+    def _searched(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, levels: int
+    ) -> tuple[list[cv2.KeyPoint], NDArray[np.uint8]]:
+        """As many as asked for, if there are.
+
+        In OpenCV each level has a share of them, and what one lacks is lost. So more are asked for, and the best of
+        those that this brings take the places that stayed empty.
+        """
+        first, descriptors = more, others = self._found(image, mask, self.max_keypoints, levels)
+        for times in _MORE:
+            if len(more) >= self.max_keypoints:
+                break
+            before, (more, others) = len(more), self._found(image, mask, times * self.max_keypoints, levels)
+            if len(more) == before and self.max_keypoints >= _SHARED:
+                break
+        known = {(point.pt, point.octave) for point in first}
+        new = [row for row, point in enumerate(more) if (point.pt, point.octave) not in known]
+        new = sorted(new, key=lambda row: -more[row].response)[: max(0, self.max_keypoints - len(first))]
+        return [*first, *(more[row] for row in new)], np.concatenate([descriptors, others[new]])
+
     def _found(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, count: int, levels: int
-    ) -> tuple[Sequence[cv2.KeyPoint], Any]:
+    ) -> tuple[Sequence[cv2.KeyPoint], NDArray[np.uint8]]:
         detector = cv2.ORB.create(
             nfeatures=min(count, image.size),
             scaleFactor=self.scale_factor,
             nlevels=levels,
             fastThreshold=self.fast_threshold,
         )
-        return detector.detectAndCompute(image, mask)
+        points, descriptors = detector.detectAndCompute(image, mask)
+        return points, np.zeros((0, 32), np.uint8) if descriptors is None else np.asarray(descriptors, np.uint8)
 
     def _refined(
         self, keypoints: NDArray[np.float32], octaves: NDArray[np.int_], size: tuple[int, int]

@@ -66,7 +66,7 @@ class TensorFlowCheckpoint:
 
     def __init__(self, path: Path) -> None:
         size = path.stat().st_size
-        if path.suffix != _SUFFIX:
+        if path.suffix.lower() != _SUFFIX:
             raise ValueError(f"a checkpoint of TensorFlow is given by its file that ends in {_SUFFIX}")
         if size > _LARGEST:
             raise ValueError(f"it has {size} bytes, more than an index of tensors")

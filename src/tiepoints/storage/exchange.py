@@ -19,13 +19,15 @@ from ..checks import choice
 from ..errors import InvalidInputError, StorageError, counted
 from ..exif import Position
 from ..features import Features, Matches
-from ..files import PathLike
+from ..files import PathLike, read_bytes
 from .colmap_checks import left_out, why_not
 from .colmap_model import is_model, load_model
 
 __all__ = ["FORMATS", "Exchange", "read_exchange", "write_exchange"]
 
 Pair = tuple[str, str]
+
+_SQLITE = b"SQLite format 3\0"  # with which a database begins, whatever its name
 
 #: What can be written, by name.
 FORMATS = ("hloc", "colmap", "opensfm", "meshroom")
@@ -202,7 +204,7 @@ def _read(path: Path) -> Exchange:
         from .meshroom import load_meshroom
 
         return Exchange(*load_meshroom(path))
-    if path.suffix == ".db":
+    if path.suffix.lower() == ".db" or (path.is_file() and read_bytes(path, len(_SQLITE)) == _SQLITE):
         from .colmap import read_colmap
 
         database = read_colmap(path)

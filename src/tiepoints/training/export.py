@@ -240,7 +240,7 @@ def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
         path = released(str(path))
     data = read_bytes(path, remedy="give a model (.onnx) or a checkpoint (.pt) of tiepoints")
     try:
-        if path.suffix == ".onnx":
+        if path.suffix.lower() == ".onnx":
             model = OnnxFile(data)
             about = model.about
             config = Config.from_dict(about["network"])

@@ -105,7 +105,7 @@ class ASLFeat(Network):
     def read(self, path: Path) -> None:
         """The file is one of ours, or the index of a TensorFlow checkpoint, whose further tensors are left alone."""
         wanted = self.state_dict()
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as ours:
                 found = {name: torch.from_numpy(ours[name]) for name in ours.files if name != "about"}
             counts = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
