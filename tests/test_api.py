@@ -18,7 +18,7 @@ SOURCE = Path(tp.__file__).parent
 
 # Floors of the house: a module imports only from floors below its own, or from its own room.
 FLOORS = {
-    "errors": -1, "lazy": -1, "checks": 0, "optional": 0, "drawing": 0, "progress": 0,
+    "errors": -2, "lazy": -1, "checks": 0, "optional": 0, "drawing": 0, "progress": 0,
     "depth": 0, "cutouts": 0.1, "decode": 0.2, "exif": 0.4,
     "features": 1, "camera": 1, "files": 1, "threads": 1, "images": 2,
     "fetch": 2, "weights": 2.5,

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InvalidInputError, one_line
+from .errors import InvalidInputError, nearest_name, one_line
 
 __all__ = [
     "array",
@@ -137,10 +137,8 @@ def flag(value: object, what: str) -> bool:
 
 def no_option(what: str, unknown: Sequence[str], known: Sequence[str]) -> str:
     """What is wrong with options that something does not take: the nearest of those that it takes, and all of them."""
-    import difflib
-
-    near = [match for name in unknown for match in difflib.get_close_matches(name.lower(), known, n=1)]
-    hint = f" (did you mean {', '.join(map(repr, near))}?)" if near else ""
+    near = [repr(match) for name in unknown if (match := nearest_name(name, known)) is not None]
+    hint = f" (did you mean {', '.join(near)}?)" if near else ""
     return f"{what} has no option {', '.join(unknown)}{hint}; it takes {', '.join(known)}"
 
 
@@ -149,15 +147,9 @@ def did_you_mean(name: str, known: Sequence[str], listing: str = "") -> str:
 
     `listing` says what lists all of them, where they are many.
     """
-    import difflib
-
-    lower = {each.lower(): each for each in known}
-    name = name.lower()
-    near = difflib.get_close_matches(name, list(lower), n=1)
-    if not near and len(name) > 2:  # the beginning of one, r2d for r2d2, or one with something added
-        near = [each for each in lower if each.startswith(name) or name.startswith(each)][:1]
-    if near:
-        return f"did you mean {lower[near[0]]!r}?"
+    near = nearest_name(name, known)
+    if near is not None:
+        return f"did you mean {near!r}?"
     if len(known) <= _LISTED:
         return f"there are {', '.join(known)}"
     return f"there are {len(known)}, such as {', '.join(known[:3])}" + (f"; {listing}" if listing else "")

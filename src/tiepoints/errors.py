@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 
 class TiepointsError(Exception):
@@ -142,6 +143,21 @@ def counted(number: int, noun: str, width: int = 0) -> str:
     """
     plural = "es" if noun.endswith(("ch", "sh", "s", "x")) else "s"
     return f"{number:{width}d} {noun}{'' if number == 1 else plural}"
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The one of the known names that was meant, whatever its case; None if none is near.
+
+    >>> nearest_name("RotSIFT", ["orb", "rootsift"]), nearest_name("r2d", ["orb", "r2d2"]), nearest_name("x", ["orb"])
+    ('rootsift', 'r2d2', None)
+    """
+    import difflib
+
+    name, lower = name.lower(), {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name, list(lower), n=1)
+    if not near and len(name) > 2:  # the beginning of one, r2d for r2d2, or one with something added
+        near = [each for each in lower if each.startswith(name) or name.startswith(each)][:1]
+    return lower[near[0]] if near else None
 
 
 def one_line(error: BaseException) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from .errors import nearest_name
+
 __all__ = ["attach"]
 
 
@@ -38,8 +40,10 @@ def attach(
         if name in modules:
             return import_module(f"{package}.{name}")
         if name not in homes:
-            # In the message, since notebooks leave out what Python adds to it.
-            raise AttributeError(f"module {package!r} has no attribute {name!r}{_hint(name, listed())}", name=name)
+            # In the message, since notebooks leave out what Python adds to it; but what begins with _ Python asks for.
+            near = None if name.startswith("_") else nearest_name(name, listed())
+            hint = "" if near is None else f": did you mean {near!r}?"
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}", name=name)
         value = getattr(import_module(f"{package}.{homes[name]}"), name)
         setattr(sys.modules[package], name, value)  # the next use finds it there
         return value
@@ -48,14 +52,3 @@ def attach(
         return sorted({*homes, *modules, *({"__version__"} & vars(sys.modules[package]).keys())})
 
     return get, listed, sorted(homes)
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    """Which of the names was meant; nothing where Python itself asks, such as for `__path__`."""
-    if name.startswith("_"):
-        return ""
-    from difflib import get_close_matches
-
-    lower = {each.lower(): each for each in known}
-    near = get_close_matches(name.lower(), lower, n=1)
-    return f": did you mean {lower[near[0]]!r}?" if near else ""

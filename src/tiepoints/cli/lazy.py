@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from ..errors import nearest_name
+
 __all__ = ["LazyGroup"]
 
 
@@ -39,10 +41,8 @@ class LazyGroup(click.Group):
         """As click's, but the nearest command is named where there is no such one."""
         name = args[0]
         if name not in self.lazy and not name.startswith("-") and not ctx.resilient_parsing:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name.lower(), self.lazy, n=1)
-            ctx.fail(f"there is no command {name!r}{f': did you mean {near[0]!r}?' if near else ''}")
+            near = nearest_name(name, self.lazy)
+            ctx.fail(f"there is no command {name!r}{f': did you mean {near!r}?' if near else ''}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
