@@ -15,10 +15,10 @@ torch = pytest.importorskip("torch", reason="training needs the extra train")
 from torch.nn import functional as F  # noqa: E402
 
 from tiepoints.training.cache import ArrayCache  # noqa: E402
-from tiepoints.training.chance import normal, streams, uniform, uniforms  # noqa: E402
 from tiepoints.training.pairs import Batch, Pairs  # noqa: E402
 from tiepoints.training.photographs import Photographs, Resident, prepare  # noqa: E402
 from tiepoints.training.plans import static_groups  # noqa: E402
+from tiepoints.training.random_streams import normal, streams, uniform, uniforms  # noqa: E402
 from tiepoints.training.warps import VIEW_LOTS, Warps, draw_views, homography_from_square  # noqa: E402
 
 CPU = torch.device("cpu")

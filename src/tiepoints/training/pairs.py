@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .chance import normal, uniform
 from .light import Lights, relit
 from .photographs import Photographs
 from .places import FAR, Box, Places, ScoreMaps, choose_places, padded, taught_by
 from .plans import CHANCE, SHARED, Plan, Planner
+from .random_streams import normal, uniform
 from .scenes import Shared
 from .send import send
 from .teacher import Lessons

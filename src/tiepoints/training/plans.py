@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .chance import streams, uniforms
 from .light import LIGHT_LOTS, Lights, draw_lights
 from .photographs import Photographs
+from .random_streams import streams, uniforms
 from .scenes import Shared
 from .warps import BEND_LOTS, VIEW_LOTS, Drawn, Warps, centred, draw_bends, draw_views
 

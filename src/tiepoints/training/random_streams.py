@@ -1,4 +1,4 @@
-"""Chance that depends on where it is asked for alone: the same numbers in any batch, on any device.
+"""Random numbers that depend on nothing but where they are asked for: the same in any batch, on any device.
 
 Number i of stream s is the finaliser of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
 generators", OOPSLA 2014) of s + i times its increment: no state, so whole batches are drawn at once.
