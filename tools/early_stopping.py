@@ -9,14 +9,17 @@ table: what the ways make of each scene with true cameras, all pairs, calibrated
 
 from __future__ import annotations
 
+import os
+
+from tiepoints.threads import variables
+
+os.environ.update(variables(1))  # before the libraries are loaded
+
 import argparse
 import itertools
-import os
 import tempfile
 import time
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from evaluate_tasks import collection_of, compare, middle, poses_of

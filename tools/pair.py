@@ -1,14 +1,20 @@
 """A pair from two files to verified matches, against the same with OpenCV's SIFT: warm, cold, and in memory.
 
-    OMP_NUM_THREADS=2 python tools/pair.py A.jpg B.jpg [--runs 11] [--large PHOTOGRAPH]
+    python tools/pair.py A.jpg B.jpg [--runs 11]
 
-Prints the tables of docs/performance.md. `opencv_sift.py` is the peer.
+Prints the tables of docs/performance.md, with two threads. `opencv_sift.py` is the peer.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
+
+from tiepoints.threads import variables
+
+THREADS = 2
+os.environ.update(variables(THREADS))  # before the libraries are loaded
+
+import argparse
 import statistics
 import subprocess
 import sys
@@ -32,10 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs=2)
     parser.add_argument("--runs", type=int, default=11)
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = ENVIRONMENT["OMP_NUM_THREADS"] = str(arguments.threads)
-    cv2.setNumThreads(arguments.threads)
+    cv2.setNumThreads(THREADS)
     a, b = arguments.images
     print("| from two files to verified matches | ms | / OpenCV | matches | inliers |")
     print("|---|---|---|---|---|")

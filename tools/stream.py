@@ -1,15 +1,22 @@
 """Many images of one size: one in each core (`tiepoints.extract_images`), against all cores on one after another.
 
-    OMP_NUM_THREADS=2 python tools/stream.py PHOTOGRAPH [-e mdnet] [--runs 9] [--files 300]
+    python tools/stream.py PHOTOGRAPH [-e mdnet] [--runs 9] [--files 300]
 
-Prints the tables of docs/performance.md. Images are in memory, as frames of a camera are; with --files, so many small
-files go through the whole pipeline into one HDF5 file, against the extractions alone, one after another on one core.
+Prints the tables of docs/performance.md, with two threads. Images are in memory, as frames of a camera are; with
+--files, so many small files go through the whole pipeline into one HDF5 file, against the extractions alone, one after
+another on one core.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
+
+from tiepoints.threads import limited, variables
+
+THREADS = 2
+os.environ.update(variables(THREADS))  # before the libraries are loaded
+
+import argparse
 import statistics
 import tempfile
 import time
@@ -22,7 +29,6 @@ import numpy as np
 import tiepoints as tp
 from tiepoints.benchmarks.timing import alternating, ratio
 from tiepoints.collection import Collection, Extract, Store, export_features, run
-from tiepoints.threads import limited
 
 COUNT = 16
 
@@ -34,14 +40,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--files", type=int, default=0)
     arguments = parser.parse_args()
-    threads = int(os.environ.setdefault("OMP_NUM_THREADS", "2"))
-    cv2.setNumThreads(threads)
+    cv2.setNumThreads(THREADS)
     photograph = tp.read(arguments.photograph)
     extractor = tp.load(arguments.extractor)
     if arguments.files:
         small_files(photograph, extractor, arguments.files, arguments.runs)
         return
-    print(f"| {threads} threads | one after another, ms an image | one in each core | ratio |")
+    print(f"| {THREADS} threads | one after another, ms an image | one in each core | ratio |")
     print("|---|---|---|---|")
     for width, height in ((160, 120), (320, 240), (640, 480), (1280, 960)):
         frames = [np.ascontiguousarray(cv2.resize(photograph, (width, height), interpolation=cv2.INTER_AREA))] * COUNT
