@@ -24,7 +24,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -34,13 +34,15 @@ import tiepoints as tp
 from tiepoints.benchmarks import Report, default_store, evaluate_hpatches, evaluate_speed, method
 from tiepoints.benchmarks.timing import opencv_sift, scene
 from tiepoints.benchmarks.writers import markdown_table
-from tiepoints.collection import Collection, Extract, Processes, Store, Threads, run
-from tiepoints.errors import InvalidInputError
+from tiepoints.collection import Collection, Extract, Processes, Step, Store, Threads, run
 from tiepoints.extraction import is_ready
 from tiepoints.files import write_whole
 from tiepoints.geometry import homography_error
+from tiepoints.matching import Nearest
+from tiepoints.metrics.depth import CalibratedPose
 from tiepoints.metrics.planar import share_within
-from tiepoints.training.judges import find_judged, judge
+from tiepoints.metrics.poses import mean_average_accuracy
+from tiepoints.training.judges import find_judged, pose_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -51,16 +53,28 @@ SIFT = (
     "upright-rootsift",
 )  # the threshold gives it as many keypoints as the others
 EXTRACTORS = (*MDNET, *SIFT, "orb", "akaze")
+# Where hundreds of bags are reconstructed, which takes its time.
+IN_MODELS = ("mdnet", "mdnet:sets=4", *SIFT)
 # One model or two of each method, the quick ones first.
 _MORE = "detector={'contrast_threshold':0.01}"
+QUICK = (
+    *("mdnet", "mdnet-small", "mdnet-large", *SIFT, "surf", "orb", "akaze"),
+    *("xfeat", "edgepoint2-t32", "edgepoint2-s64", "edgepoint2-e64"),
+)
 ALL = (
-    *("mdnet", *SIFT, "surf", "orb", "akaze", "xfeat", "edgepoint2-t32", "edgepoint2-s64", "edgepoint2-e64"),
+    *QUICK,
     *(f"sift+tfeat:{_MORE}", f"sift+hardtfeat:{_MORE}", f"sift+hardnet:{_MORE}", "keynet+hardtfeat"),
     *("superpoint", "alike-n", "aliked-t16", "aliked-n16", "aliked-n16rot", "disk", "aliked-n32", "aslfeat"),
     *("keynet+affnet+orinet+hardtfeat", f"sift+lift:{_MORE}", "r2d2-wasf-n16:runtime=onnx"),
 )
 # Of these, wide baselines as well.
 WIDE = ("mdnet", *SIFT, "surf", "orb", "akaze", "xfeat", "edgepoint2-s64", f"sift+hardnet:{_MORE}", "aliked-n16")
+# And poses, by the faster run-time; R2D2's pyramid of a whole photograph takes half a minute.
+POSED = (
+    *QUICK,
+    *("aliked-n16", "aliked-t16", f"sift+hardnet:{_MORE}", "superpoint:runtime=onnx", "alike-n:runtime=onnx"),
+    *("disk:runtime=onnx", "aslfeat", "keynet+hardtfeat", "r2d2-wasf-n16:runtime=onnx,max_size=640"),
+)
 # The sets with true cameras, and those where the scenes of tourists' and a phone's photographs are poses too.
 CAMERAS = ("strecha", "lund_door", "temple_ring")
 POSES = (*CAMERAS, "phone", "tourists")
@@ -79,15 +93,18 @@ class Settings:
 
     data: Path
     store: Path
-    extractors: tuple[str, ...]
-    in_models: tuple[str, ...]  # the methods where hundreds of bags are reconstructed, which takes its time
+    wanted: tuple[str, ...]  # instead of the methods of each section
     jobs: int
 
+    def of(self, usual: Sequence[str]) -> tuple[str, ...]:
+        """The methods of a section: those that are wanted, else the usual ones that can be made here."""
+        return self.wanted or tuple(ready_of(usual))
 
-def planar(settings: Settings, profile: str, *sets: str) -> Report:
+
+def planar(settings: Settings, profile: str, *sets: str, usual: Sequence[str] = EXTRACTORS) -> Report:
     roots = [settings.data / name for name in sets]
     return evaluate_hpatches(
-        settings.extractors, roots, profile=profile, store=settings.store, engine=Threads(settings.jobs), progress=tell
+        settings.of(usual), roots, profile=profile, store=settings.store, engine=Threads(settings.jobs), progress=tell
     )
 
 
@@ -117,9 +134,8 @@ def others(settings: Settings) -> str:
 
 def methods(settings: Settings) -> str:
     """Every method that is ready on this machine: HPatches' development sequences, and wide baselines for some."""
-    specs, wide_ones = map(ready_of, (ALL, WIDE))
-    report = planar(replace(settings, extractors=tuple(specs)), "d2net", "hpatches")
-    wide = planar(replace(settings, extractors=tuple(wide_ones)), "d2net", "wxbs")
+    report = planar(settings, "d2net", "hpatches", usual=ALL)
+    wide = planar(settings, "d2net", "wxbs", usual=WIDE)
     wxbs_of = {row.method: row.values["corr10"] for row in wide.table.rows if row.group == "overall"}
     keys = ("mma1", "mma2", "mma3", "ms3", "rep3", "h1", "h3", "keypoints", "matches")
     titles = {column.key: column.title for column in report.table.columns}
@@ -136,7 +152,22 @@ def methods(settings: Settings) -> str:
 def ready_of(several: Sequence[str]) -> list[str]:
     """Those that can be made here."""
     names = {metadata.name for metadata in tp.extractors() if is_ready(metadata)}
-    return [spec for spec in several if spec.partition(":")[0] in names]
+    found = [spec for spec in several if spec.partition(":")[0] in names]
+    if left_out := ", ".join(spec for spec in several if spec not in found):
+        print(f"left out, as weights, packages or an accepted licence are missing: {left_out}", file=sys.stderr)
+    return found
+
+
+class PosePair(Step):
+    """The error of a pair's pose; see `pose_figures`."""
+
+    packages = ("numpy", "poselib")
+
+    def __init__(self, ratio: float | None) -> None:
+        self.ratio = ratio
+
+    def __call__(self, a: tp.Features, b: tp.Features, *cameras: CalibratedPose) -> dict[str, float]:
+        return pose_figures(a, b, *cameras, Nearest(ratio=self.ratio))
 
 
 def poses(settings: Settings) -> str:
@@ -145,12 +176,21 @@ def poses(settings: Settings) -> str:
     names = [name.rpartition("/")[2] for name in judged.scenes]
     rows = []
     with Store(settings.store) as store:
-        for one in map(method, ready_of(ALL)):
+        for one in map(method, settings.of(POSED)):
             features = run(Extract(one.extractor), Collection.from_paths(judged.images), store)
             ratio = RATIOS.get(one.extractor.metadata.name.partition("+")[0])
-            found = judge(features, judged, ratio=ratio)
-            numbers = [found.figures["pose"]["maa_10"], *(found.groups[name]["maa_10"] for name in judged.scenes)]
+            pairs = {
+                (pair.a, pair.b): (features.reference(pair.a), features.reference(pair.b), *judged.cameras(pair))
+                for pair in judged.pairs
+            }
+            found = run(PosePair(ratio), pairs, store, engine=Threads(settings.jobs))
+            numbers = [
+                mean_average_accuracy([found[p.a, p.b]["error"] for p in judged.pairs if p.group == scene])
+                for scene in judged.scenes
+            ]
+            numbers.insert(0, statistics.mean(numbers))
             rows.append((numbers, f"| `{one.label}` | {ratio or '-'} | {' | '.join(map(share, numbers))} |"))
+            print(rows[-1][1], file=sys.stderr, flush=True)
     heads = ["method", "ratio test", "mean", *names]
     return "\n".join(
         [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *(line for _, line in sorted(rows, reverse=True))]
@@ -159,7 +199,7 @@ def poses(settings: Settings) -> str:
 
 def core(settings: Settings) -> str:
     """Core times to extract, beside OpenCV's SIFT."""
-    times = core_times(ready_of(ALL))
+    times = core_times(settings.of(ALL))
     lines = [f"| `{name}` | {value:.2g} |" for name, value in sorted(times.items(), key=lambda item: item[1])]
     return "\n".join(["| method | core time / SIFT's |", "|---|---|", *lines])
 
@@ -244,7 +284,7 @@ def plain_opencv(name: str, path: Path) -> tp.Features:
 def speed(settings: Settings) -> str:
     """Times beside OpenCV's SIFT and ORB on an example photograph."""
     report = evaluate_speed(
-        settings.extractors, photograph=tp.read(ROOT / "examples" / "desk_1.jpg"), runs=9, progress=tell
+        settings.of(EXTRACTORS), photograph=tp.read(ROOT / "examples" / "desk_1.jpg"), runs=9, progress=tell
     )
     parts = [f"{table.title}:\n\n{markdown_table(table)}" for table in report.tables]
     return "\n".join(parts) + remarks(report)
@@ -256,7 +296,7 @@ def image_matching(settings: Settings, *, both: bool) -> Report:
 
     roots = [settings.data / name for name in CAMERAS]
     return evaluate_image_matching(
-        settings.in_models,
+        settings.of(IN_MODELS),
         roots,
         options=Options(multiview=both),
         store=settings.store,
@@ -325,7 +365,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=SECTIONS, help="a section; repeatable")
     parser.add_argument(
-        "-e", "--extractor", action="append", help=f"method; repeatable; default {', '.join(EXTRACTORS)}"
+        "-e", "--extractor", action="append", default=[], help="method; repeatable; default those of each section"
     )
     parser.add_argument("--data", type=Path, help="the folder with hpatches/, wxbs/ ...; default $TIEPOINTS_DATA/data")
     parser.add_argument("--store", type=Path, default=default_store())
@@ -334,9 +374,7 @@ def main() -> None:
     data = options.data or Path(os.environ.get("TIEPOINTS_DATA", ROOT.parent / "shared")) / "data"
     if not data.is_dir():
         parser.error(f"{data}: no such folder; give --data, or set TIEPOINTS_DATA")
-    chosen = options.extractor or with_weights(EXTRACTORS)
-    in_models = options.extractor or [spec for spec in chosen if spec in MDNET + SIFT]
-    settings = Settings(data, options.store, tuple(chosen), tuple(in_models), options.jobs)
+    settings = Settings(data, options.store, tuple(options.extractor), options.jobs)
 
     for name in options.only or SECTIONS:
         content = SECTIONS[name](settings)
@@ -344,18 +382,6 @@ def main() -> None:
         # Section by section: an interruption keeps those that are done.
         write_whole(PAGE, with_section(page, name, content).encode())
         print(f"wrote section {name} of {PAGE.relative_to(ROOT)}")
-
-
-def with_weights(specs: Sequence[str]) -> list[str]:
-    """Those that can be made here; the others, of which there are no released weights, are named."""
-    found = []
-    for spec in specs:
-        try:
-            method(spec)
-            found.append(spec)
-        except InvalidInputError as error:  # noqa: PERF203
-            print(f"left out {spec}: {error}", file=sys.stderr)
-    return found
 
 
 def with_section(page: str, name: str, content: str) -> str:

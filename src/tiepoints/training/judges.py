@@ -30,10 +30,11 @@ from ..geometry.residuals import essential_from_pose
 from ..images import SUFFIXES
 from ..matching import Nearest
 from ..metrics.correspondences import score_correspondences
+from ..metrics.depth import CalibratedPose
 from ..metrics.planar import Profile, score_planar_pair
 from ..metrics.poses import mean_average_accuracy, relative_pose_between
 
-__all__ = ["Judged", "Judgement", "find_judged", "judge", "planar_figures", "score_of"]
+__all__ = ["Judged", "Judgement", "find_judged", "judge", "planar_figures", "pose_figures", "score_of"]
 
 _PLANAR = Profile("development", "d2net without its homographies", estimator=None)
 _PRECISE = 3.0  # pixels: of a right match, as for the planar pairs
@@ -74,6 +75,11 @@ class Judged:
         pairs = tuple(pair for pair in self.pairs if pair.kind == kind)
         names = {name for pair in pairs for name in (pair.a, pair.b)}
         return Judged({name: path for name, path in self.images.items() if name in names}, pairs, self.scenes)
+
+    def cameras(self, pair: Pair) -> tuple[CalibratedPose, CalibratedPose]:
+        """The true cameras of a pair of the kind "pose"."""
+        views = self.scenes[pair.group].views
+        return views[pair.a.rpartition("/")[2]].camera, views[pair.b.rpartition("/")[2]].camera
 
     def __str__(self) -> str:
         counts = {kind: sum(pair.kind == kind for pair in self.pairs) for kind in KINDS}
@@ -205,8 +211,7 @@ def judge(
             shares, matches, _ = score_correspondences(a, b, pair.correspondences)
             row = {"maa": float(shares.mean()), "matches": float(matches)}
         else:
-            scene = judged.scenes[pair.group]
-            row = _pose(a, b, scene, pair, Nearest(ratio=ratio, min_similarity=min_similarity))
+            row = pose_figures(a, b, *judged.cameras(pair), Nearest(ratio=ratio, min_similarity=min_similarity))
         rows.setdefault((pair.kind, pair.group), []).append(row)
     groups: dict[str, dict[str, float]] = {}
     kinds: dict[str, list[dict[str, float]]] = {}
@@ -235,13 +240,15 @@ def planar_figures(a: Features, b: Features, homography: NDArray[np.float64]) ->
     }  # fmt: skip
 
 
-def _pose(a: Features, b: Features, scene: Scene, pair: Pair, matcher: Nearest) -> dict[str, float]:
-    one, other = (scene.views[name.rpartition("/")[2]] for name in (pair.a, pair.b))
-    rotation, translation = relative_pose_between((one.R, one.t), (other.R, other.t))
+def pose_figures(
+    a: Features, b: Features, one: CalibratedPose, other: CalibratedPose, matcher: Nearest
+) -> dict[str, float]:
+    """Figures of a pair whose cameras (K, R, t) are known; "error" is that of the pose, in degrees."""
+    rotation, translation = relative_pose_between(one[1:], other[1:])
     everything = Nearest()(a, b)
-    F = fundamental_from_essential(essential_from_pose(rotation, translation), one.K, other.K)
+    F = fundamental_from_essential(essential_from_pose(rotation, translation), one[0], other[0])
     right = _line_distances(F, a.keypoints[everything.indices[:, 0]], b.keypoints[everything.indices[:, 1]]) <= _PRECISE
-    camera_a, camera_b = (Camera.from_matrix(v.K, f.image_size) for f, v in ((a, one), (b, other)))
+    camera_a, camera_b = (Camera.from_matrix(K, f.image_size) for f, (K, _, _) in ((a, one), (b, other)))
     matches = everything if matcher.ratio is matcher.min_similarity is None else matcher(a, b)
     found = relative_pose(a, b, matches, camera_a=camera_a, camera_b=camera_b, max_iterations=_ITERATIONS)
     error = np.inf
