@@ -3,6 +3,7 @@
     python tools/page.py                              # every section, on the development sets of TIEPOINTS_DATA
     python tools/page.py --only hpatches --only wxbs  # some of them
     python tools/page.py -e rootsift -e mdnet         # with these extractors
+    python tools/page.py --only poses -e xfeat        # the other rows of `methods`, `poses` and `core` stay
 
 What was computed is kept in the store of `tiepoints bench`: a second run only writes. Times are always measured.
 A section is what stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->` in the page, and a function below.
@@ -101,10 +102,11 @@ class Settings:
         return self.wanted or tuple(ready_of(usual))
 
 
-def planar(settings: Settings, profile: str, *sets: str, usual: Sequence[str] = EXTRACTORS) -> Report:
+def planar(settings: Settings, profile: str, *sets: str, specs: Sequence[str] = ()) -> Report:
     roots = [settings.data / name for name in sets]
+    specs = specs or settings.of(EXTRACTORS)
     return evaluate_hpatches(
-        settings.of(usual), roots, profile=profile, store=settings.store, engine=Threads(settings.jobs), progress=tell
+        specs, roots, profile=profile, store=settings.store, engine=Threads(settings.jobs), progress=tell
     )
 
 
@@ -134,19 +136,22 @@ def others(settings: Settings) -> str:
 
 def methods(settings: Settings) -> str:
     """Every method that is ready on this machine: HPatches' development sequences, and wide baselines for some."""
-    report = planar(settings, "d2net", "hpatches", usual=ALL)
-    wide = planar(settings, "d2net", "wxbs", usual=WIDE)
-    wxbs_of = {row.method: row.values["corr10"] for row in wide.table.rows if row.group == "overall"}
+    specs = settings.of(ALL)
+    report = planar(settings, "d2net", "hpatches", specs=specs)
+    wxbs_of = {}
+    if wide := [spec for spec in specs if spec in WIDE]:
+        rows = planar(settings, "d2net", "wxbs", specs=wide).table.rows
+        wxbs_of = {row.method: row.values["corr10"] for row in rows if row.group == "overall"}
     keys = ("mma1", "mma2", "mma3", "ms3", "rep3", "h1", "h3", "keypoints", "matches")
     titles = {column.key: column.title for column in report.table.columns}
     heads = [*(titles[key] for key in keys), "MMA@3, other code", "WxBS corr@10"]
-    lines = [f"| method | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
-    own = [row for row in report.table.rows if row.group == "overall" and not row.source]
-    for row in sorted(own, key=lambda row: -(row.values["mma3"] or 0)):
-        numbers = [f"{row.values[key]:.0f}" if key in keys[-2:] else share(row.values[key]) for key in keys]
-        numbers += [share(ELSEWHERE.get(row.method.partition(" ")[0])), share(wxbs_of.get(row.method))]
-        lines.append(f"| `{row.method}` | {' | '.join(numbers)} |")
-    return "\n".join(lines)
+    found = {}
+    for row in report.table.rows:
+        if row.group == "overall" and not row.source:
+            numbers = [f"{row.values[key]:.0f}" if key in keys[-2:] else share(row.values[key]) for key in keys]
+            numbers += [share(ELSEWHERE.get(row.method.partition(" ")[0])), share(wxbs_of.get(row.method))]
+            found[row.method] = numbers
+    return with_others(settings, "methods", heads, found, keys.index("mma3"), rising=False)
 
 
 def ready_of(several: Sequence[str]) -> list[str]:
@@ -174,7 +179,7 @@ def poses(settings: Settings) -> str:
     """mAA@10 of two-view poses with known calibration: the mean over the scenes, and each."""
     judged = find_judged([settings.data / name for name in POSES]).only("pose")
     names = [name.rpartition("/")[2] for name in judged.scenes]
-    rows = []
+    rows = {}
     with Store(settings.store) as store:
         for one in map(method, settings.of(POSED)):
             features = run(Extract(one.extractor), Collection.from_paths(judged.images), store)
@@ -189,19 +194,16 @@ def poses(settings: Settings) -> str:
                 for scene in judged.scenes
             ]
             numbers.insert(0, statistics.mean(numbers))
-            rows.append((numbers, f"| `{one.label}` | {ratio or '-'} | {' | '.join(map(share, numbers))} |"))
-            print(rows[-1][1], file=sys.stderr, flush=True)
-    heads = ["method", "ratio test", "mean", *names]
-    return "\n".join(
-        [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *(line for _, line in sorted(rows, reverse=True))]
-    )
+            rows[one.label] = [str(ratio or "-"), *map(share, numbers)]
+            print(one.label, *rows[one.label], file=sys.stderr, flush=True)
+    return with_others(settings, "poses", ["ratio test", "mean", *names], rows, 1, rising=False)
 
 
 def core(settings: Settings) -> str:
     """Core times to extract, beside OpenCV's SIFT."""
     times = core_times(settings.of(ALL))
-    lines = [f"| `{name}` | {value:.2g} |" for name, value in sorted(times.items(), key=lambda item: item[1])]
-    return "\n".join(["| method | core time / SIFT's |", "|---|---|", *lines])
+    rows = {name: [f"{value:.2g}"] for name, value in times.items()}
+    return with_others(settings, "core", ["core time / SIFT's"], rows, 0, rising=True)
 
 
 def core_times(specs: Sequence[str], runs: int = 3) -> dict[str, float]:
@@ -230,6 +232,25 @@ def core_time(what: Callable[[], object]) -> float:
     began = time.process_time()
     what()
     return time.process_time() - began
+
+
+def with_others(
+    settings: Settings,
+    section: str,
+    heads: Sequence[str],
+    rows: dict[str, list[str]],
+    column: int,
+    *,
+    rising: bool,
+) -> str:
+    """A table of methods in the order of a column; where only some were wanted, the others keep their rows."""
+    if settings.wanted:
+        there = PAGE.read_text(encoding="utf-8").partition(f"<!-- begin: {section} -->")[2].partition("<!-- end:")[0]
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in there.splitlines() if "`" in line]
+        rows = {name.strip("`"): values for name, *values in cells} | rows
+    order = sorted(rows, key=lambda name: float(rows[name][column]), reverse=not rising)
+    lines = [f"| `{name}` | {' | '.join(rows[name])} |" for name in order]
+    return "\n".join([f"| method | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|", *lines])
 
 
 def share(value: float | None) -> str:

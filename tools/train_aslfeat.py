@@ -8,16 +8,15 @@ These are not the authors' weights.
 
 from __future__ import annotations
 
-import argparse
-from datetime import date
 from pathlib import Path
 
 import torch
+from trainers import about, begun, options_of, say
 
 from tiepoints.cli.train import _keep_memory
 from tiepoints.extraction.torch.aslfeat import ASLFeat
 from tiepoints.images import find_images
-from tiepoints.training.aslfeat import begun, save_aslfeat, train_aslfeat
+from tiepoints.training.aslfeat import begun as untrained, save_aslfeat, train_aslfeat
 from tiepoints.training.cache import ArrayCache
 from tiepoints.training.distributed import World
 from tiepoints.training.pairs import Pairs
@@ -27,10 +26,9 @@ from tiepoints.training.warps import Warps
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__, minutes=80)
     parser.add_argument("photographs", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=80)
     parser.add_argument("--crop", type=int, default=160, help="edge of the pairs, pixels")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -38,16 +36,8 @@ def main() -> None:
     parser.add_argument("--teacher", help="an extractor with 128 numbers, such as aliked-n16")
     parser.add_argument("--cache", type=Path, default=Path("training-cache"))
     parser.add_argument("--bfloat16", action="store_true", help="faster on CPUs with AVX-512 BF16 or AMX")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
+    options = begun(parser)
     _keep_memory()
-
-    def say(line: str) -> None:
-        print(line, flush=True)
-
     here = World(0, 1, torch.device("cpu"))
     found, wrong = prepare(find_images([options.photographs]), ArrayCache(options.cache, 40 * 2**30), here.device)
     for line in wrong:
@@ -62,26 +52,21 @@ def main() -> None:
     warps = Warps(size=options.crop, strong=0.4 if lessons is not None else 0.0)
     pairs = Pairs(photographs, warps, options.seed, lessons)
     say(f"{len(photographs)} photographs")
-    about = {
-        "name": "aslfeat",
-        "note": "trained by tiepoints, not the authors' weights",
-        "licence": "Apache-2.0",
-        "minutes": options.minutes,
-        "threads": options.threads,
-        "photographs": len(photographs),
-        "crop": options.crop,
-        "batch": options.batch,
-        "teacher": options.teacher or "",
-        "seed": options.seed,
-        "date": date.today().isoformat(),
-    }
+    notes = about(
+        "aslfeat",
+        options,
+        photographs=len(photographs),
+        crop=options.crop,
+        batch=options.batch,
+        teacher=options.teacher or "",
+    )
 
     def keep(network: ASLFeat, steps: int) -> None:
-        save_aslfeat(network, options.out, about | {"finished": False, "steps": steps})
+        save_aslfeat(network, options.out, notes | {"finished": False, "steps": steps})
 
     start = None
     if options.start is not None:
-        start = begun()
+        start = untrained()
         start.read(options.start)
     network, steps = train_aslfeat(
         pairs,
@@ -93,7 +78,7 @@ def main() -> None:
         log=say,
         keep=keep,
     )
-    save_aslfeat(network, options.out, about | {"finished": True, "steps": steps})
+    save_aslfeat(network, options.out, notes | {"finished": True, "steps": steps})
     say(f"{steps} steps; wrote {options.out}")
 
 

@@ -8,12 +8,10 @@ descriptors also learn to be HardTFeat's in the first half. These are not the au
 
 from __future__ import annotations
 
-import argparse
-from datetime import date
 from pathlib import Path
 
 import numpy as np
-import torch
+from trainers import about, begun, options_of, say
 
 from tiepoints.extraction.torch.base import build
 from tiepoints.images import find_images
@@ -21,40 +19,27 @@ from tiepoints.training.hardnet import patch_pairs, save_hardnet, train_hardnet
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__, minutes=60)
     parser.add_argument("photographs", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--most", type=int, default=450, help="take so many of the photographs")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--teacher", type=Path, help="HardTFeat.pth of its authors")
     parser.add_argument("--bfloat16", action="store_true", help="faster on CPUs with AVX-512 BF16 or AMX")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = begun(parser)
     paths = find_images([options.photographs])
     order = np.random.default_rng(options.seed).permutation(len(paths))[: options.most]
     pairs = patch_pairs([paths[i] for i in order], seed=options.seed)
-    print(f"{len(pairs)} pairs of patches from {len(order)} photographs", flush=True)
+    say(f"{len(pairs)} pairs of patches from {len(order)} photographs")
     teacher = None if options.teacher is None else build("patches", "hardtfeat", options.teacher, "cpu")
-    about = {
-        "name": "hardnet",
-        "note": "trained by tiepoints, not the authors' weights",
-        "licence": "Apache-2.0",
-        "minutes": options.minutes,
-        "threads": options.threads,
-        "pairs": len(pairs),
-        "photographs": len(order),
-        "batch": options.batch,
-        "teacher": "" if teacher is None else "HardTFeat (MIT)",
-        "seed": options.seed,
-        "date": date.today().isoformat(),
-    }
-
-    def say(line: str) -> None:
-        print(line, flush=True)
-
+    notes = about(
+        "hardnet",
+        options,
+        pairs=len(pairs),
+        photographs=len(order),
+        batch=options.batch,
+        teacher="" if teacher is None else "HardTFeat (MIT)",
+    )
     network, steps = train_hardnet(
         pairs,
         minutes=options.minutes,
@@ -63,10 +48,10 @@ def main() -> None:
         bfloat16=options.bfloat16,
         seed=options.seed,
         log=say,
-        keep=lambda so_far: save_hardnet(so_far, options.out, about | {"finished": False}),
+        keep=lambda so_far: save_hardnet(so_far, options.out, notes | {"finished": False}),
     )
-    save_hardnet(network, options.out, about | {"finished": True, "steps": steps})
-    print(f"{steps} steps; wrote {options.out}")
+    save_hardnet(network, options.out, notes | {"finished": True, "steps": steps})
+    say(f"{steps} steps; wrote {options.out}")
 
 
 if __name__ == "__main__":

@@ -10,18 +10,17 @@ These are not the authors' weights.
 
 from __future__ import annotations
 
-import argparse
-from datetime import date
 from pathlib import Path
 
 import numpy as np
-import torch
+from trainers import about, begun, options_of, say
 
 import tiepoints as tp
 from tiepoints.images import find_images, read, resize_to
 from tiepoints.training.judges import planar_figures
 from tiepoints.training.keypoint_pairs import warped_views
-from tiepoints.training.lift import orientation_pairs, save_orientation, shipped_hardnet, train_orientation
+from tiepoints.training.lift import orientation_pairs, train_orientation
+from tiepoints.training.patch_models import save_patch_model, shipped_hardnet
 
 SIFT = {"detector": {"contrast_threshold": 0.01}}
 METHODS = {
@@ -32,18 +31,14 @@ METHODS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__, minutes=3)
     parser.add_argument("photographs", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("lift-orientation.onnx"))
-    parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--most", type=int, default=180, help="take so many of the photographs")
     parser.add_argument("--held-out", type=int, default=8, help="so many others judge")
     parser.add_argument("--max-keypoints", type=int, default=512, help="when judging")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = begun(parser)
     paths = find_images(options.photographs)
     order = np.random.default_rng(options.seed).permutation(len(paths))
     if options.judge:
@@ -51,26 +46,17 @@ def main() -> None:
         return
     order = order[: min(options.most, len(order) - options.held_out)]
     pairs = orientation_pairs([paths[i] for i in order], seed=options.seed)
-    print(f"{len(pairs)} pairs of patches from {len(order)} photographs", flush=True)
-
-    def say(line: str) -> None:
-        print(line, flush=True)
-
-    about = {
-        "name": "lift-orientation",
-        "note": "trained by tiepoints, not the authors' weights",
-        "licence": "Apache-2.0",
-        "descriptor": "HardNet trained by tiepoints (Apache-2.0)",
-        "threads": options.threads,
-        "photographs": len(order),
-        "pairs": len(pairs),
-        "minutes": options.minutes,
-        "seed": options.seed,
-        "date": date.today().isoformat(),
-    }
+    say(f"{len(pairs)} pairs of patches from {len(order)} photographs")
+    notes = about(
+        "lift-orientation",
+        options,
+        pairs=len(pairs),
+        photographs=len(order),
+        descriptor="HardNet trained by tiepoints (Apache-2.0)",
+    )
     network, steps = train_orientation(pairs, shipped_hardnet(), minutes=options.minutes, seed=options.seed, log=say)
-    save_orientation(network, options.out, about | {"steps": steps})
-    print(f"{steps} steps; wrote {options.out}")
+    save_patch_model(network, options.out, notes | {"steps": steps})
+    say(f"{steps} steps; wrote {options.out}")
 
 
 def judge(paths: list[Path], count: int, threads: int) -> None:
@@ -83,7 +69,7 @@ def judge(paths: list[Path], count: int, threads: int) -> None:
         extractor = tp.load(name, max_keypoints=count, threads=threads, **extra)
         figures = [planar_figures(extractor(a), extractor(b), b_from_a) for (a, b), b_from_a in pairs]
         means = {key: np.mean([each[key] for each in figures]) for key in figures[0]}
-        print(f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in means.items()), flush=True)
+        say(f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in means.items()))
 
 
 if __name__ == "__main__":

@@ -16,15 +16,15 @@ from torch.nn import functional as F  # noqa: E402
 
 from tiepoints.training.aslfeat import aslfeat_loss, begun, save_aslfeat, train_aslfeat  # noqa: E402
 from tiepoints.training.cache import ArrayCache  # noqa: E402
-from tiepoints.training.lift import shipped_hardnet  # noqa: E402
 from tiepoints.training.pairs import Pairs  # noqa: E402
+from tiepoints.training.patch_models import shipped_hardnet  # noqa: E402
 from tiepoints.training.photographs import prepare  # noqa: E402
 from tiepoints.training.warps import Warps  # noqa: E402
 
 
 def test_it_begins_with_the_convolutions_of_hardnet_and_plain_ones() -> None:
     network = begun().eval()
-    first = shipped_hardnet().features[0]  # type: ignore[index]
+    first = shipped_hardnet().features[0]
     torch.testing.assert_close(network.convs["conv0"].weight, first.weight)  # type: ignore[union-attr]
     features = torch.randn(1, 128, 6, 7)
     layer = network.convs["conv6"]

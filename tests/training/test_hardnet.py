@@ -21,6 +21,7 @@ from tiepoints.training.hardnet import (  # noqa: E402
     save_hardnet,
     train_hardnet,
 )
+from tiepoints.training.patch_models import read_hardnet  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,9 @@ def test_a_short_training_and_its_model(pairs: PatchPairs, tmp_path: Path, monke
     path = tmp_path / "hardnet.onnx"
     save_hardnet(network, path, {"note": "a test"})
     model = PatchModel(path, threads=1)
+    with torch.inference_mode():
+        again = read_hardnet(path)(torch.from_numpy(pairs.a[:9, None].astype(np.float32))).numpy()
+    np.testing.assert_allclose(again, model(pairs.a[:9].astype(np.float32)), atol=1e-5)
     assert model.about["note"] == "a test" and model.side == 32
     patches = pairs.a[:9].astype(np.float32)
     with torch.inference_mode():

@@ -24,10 +24,9 @@ from tiepoints.training.lift import (  # noqa: E402
     OrientationPairs,
     hinging,
     orientation_pairs,
-    save_orientation,
-    shipped_hardnet,
     train_orientation,
 )
+from tiepoints.training.patch_models import save_patch_model, shipped_hardnet  # noqa: E402
 
 STEPS = 100
 
@@ -72,7 +71,7 @@ def test_the_shipped_hardnet_in_torch(pairs: OrientationPairs) -> None:
 
 def _turn_error(network: OrientationEstimator, pairs: OrientationPairs, folder: Path) -> float:
     """1 - cosine of the error of the turn between both views, of the exported network."""
-    save_orientation(network, folder / "network.onnx", {})
+    save_patch_model(network, folder / "network.onnx", {})
     model = PatchModel(folder / "network.onnx", 1)
     a, b = (model(each[:, 8:40, 8:40].astype(np.float32)) for each in (pairs.a, pairs.b))
     turn = np.arctan2(b[:, 1], b[:, 0]) - np.arctan2(a[:, 1], a[:, 0])

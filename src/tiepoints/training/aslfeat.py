@@ -12,7 +12,6 @@ places; these losses are MD-Net's.
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 from collections.abc import Callable
@@ -29,9 +28,10 @@ from ..errors import TrainingError
 from ..extraction.torch.aslfeat import DEFORMABLE, LEVELS, PLAIN, ASLFeat, ModulatedConv
 from ..files import write_whole
 from . import losses
-from .lift import shipped_hardnet
+from .average import average_of, follow
 from .objective import Lots, Objective, at_peaks, at_random, choose_anchors
 from .pairs import Batch, Pairs
+from .patch_models import shipped_hardnet
 
 __all__ = ["aslfeat_loss", "begun", "save_aslfeat", "train_aslfeat"]
 
@@ -46,7 +46,7 @@ _WEIGHTS = Objective()
 def begun() -> ASLFeat:
     """The network as a training begins."""
     network = ASLFeat()
-    first = [layer for layer in shipped_hardnet().features if isinstance(layer, nn.Conv2d)]  # type: ignore[union-attr]
+    first = [layer for layer in shipped_hardnet().features if isinstance(layer, nn.Conv2d)]
     for (name, *_), layer in zip(PLAIN, first, strict=False):
         network.convs[name].load_state_dict({"weight": layer.weight})
     for name in DEFORMABLE:
@@ -202,9 +202,9 @@ def train_aslfeat(
     TrainingError
         If the loss is not finite any more.
     """
-    network = begun() if start is None else start
+    network = (begun() if start is None else start).requires_grad_()
     _deform(network, False)
-    average = copy.deepcopy(network).eval()
+    average = average_of(network)
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload] # faster on CPUs
     unwatch = _watch_largest(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4, fused=True)
@@ -224,13 +224,7 @@ def train_aslfeat(
             raise TrainingError(f"step {step}: the loss is not finite; train again with a lower learning rate")
         optimiser.step()
         step, since = step + 1, since + 1
-        share = min(decay, step / (step + 10))
-        with torch.no_grad():
-            for slow, fast in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-                if slow.is_floating_point():
-                    slow.lerp_(fast, 1 - share)
-                else:
-                    slow.copy_(fast)
+        follow(average, network, decay, step)
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         now = time.monotonic()

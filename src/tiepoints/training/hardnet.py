@@ -9,7 +9,6 @@ first.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,10 +23,9 @@ from torch.nn import functional as F
 
 from ..extraction.patches import cut, frames_of
 from ..extraction.torch.patches import SIDE, HardNet, PatchNetwork
-from ..files import write_whole
-from ..optional import require
-from .export import sealed
+from .average import average_of, follow
 from .keypoint_pairs import check_enough, cut_pairs, found_again, sift_keypoints, warped_views
+from .patch_models import save_patch_model
 
 __all__ = [
     "PatchPairs",
@@ -181,7 +179,7 @@ def train_hardnet(
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.orthogonal_(module.weight, gain=0.6)  # as the paper's code does
-    average = copy.deepcopy(network).eval()
+    average = average_of(network)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # which is faster on CPUs
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
     rng = np.random.default_rng(seed)
@@ -211,13 +209,8 @@ def train_hardnet(
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        follow(average, network, decay, step)
         with torch.no_grad():
-            share = min(decay, step / (step + 10))
-            for slow, fast in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-                if slow.is_floating_point():
-                    slow.lerp_(fast, 1 - share)
-                else:
-                    slow.copy_(fast)
             nearest = float(((a @ b.T).argmax(dim=1) == torch.arange(batch)).float().mean())
         sums += (float(triplet.detach()), likeness, nearest)
         if log is not None and step % 50 == 0:
@@ -230,57 +223,5 @@ def train_hardnet(
 
 
 def save_hardnet(network: HardNet, path: Path, about: dict[str, Any]) -> None:
-    """Write the network as ONNX, its weights in float16, for `tiepoints.extraction.patch_model`.
-
-    Parameters
-    ----------
-    network : HardNet
-        In evaluation mode; its batch normalisations become part of the convolutions.
-    path : path
-    about : dict
-        Plain values: licence, how it was trained, figures.
-
-    Raises
-    ------
-    MissingDependencyError
-        If the package onnx is not installed.
-    StorageError
-        If the file cannot be written.
-    """
-    onnx = require("onnx", "export", "train")
-    nodes, constants, value = [], [], "patches"
-    layers = [module for module in network.features if not isinstance(module, nn.Identity)]
-    for number, module in enumerate(layers):
-        if isinstance(module, nn.ReLU):
-            nodes.append(onnx.helper.make_node("Relu", [value], [f"relu_{number}"]))
-            value = f"relu_{number}"
-        if not isinstance(module, nn.Conv2d):
-            continue
-        norm = layers[number + 1]
-        assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None and norm.running_mean is not None
-        scale = (norm.running_var + norm.eps).rsqrt()
-        weight = (module.weight * scale[:, None, None, None]).detach().numpy().astype(np.float16)
-        names = f"weight_{number}", f"bias_{number}", f"weight_{number}.float32"
-        bias = (-norm.running_mean * scale).numpy().astype(np.float32)
-        constants += [
-            onnx.numpy_helper.from_array(array, name) for array, name in zip((weight, bias), names[:2], strict=True)
-        ]
-        nodes.append(onnx.helper.make_node("Cast", [names[0]], [names[2]], to=onnx.TensorProto.FLOAT))
-        out = f"conv_{number}"
-        strides, pads = list(module.stride), [int(each) for each in module.padding] * 2
-        nodes.append(onnx.helper.make_node("Conv", [value, names[2], names[1]], [out], strides=strides, pads=pads))
-        value = out
-    nodes.append(onnx.helper.make_node("Flatten", [value], ["descriptors"]))
-    info, number_type = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
-    graph = onnx.helper.make_graph(
-        nodes,
-        "HardNet",
-        [info("patches", number_type, ["count", 1, SIDE, SIDE])],
-        [info("descriptors", number_type, ["count", 128])],
-        constants,
-    )
-    model = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9, producer_name="tiepoints"
-    )
-    onnx.checker.check_model(model, full_check=True)
-    write_whole(path, sealed(model, about | {"format": 1, "side": SIDE, "descriptor_size": 128}))
+    """Write the network for `tiepoints.extraction.patch_model`; see `save_patch_model`."""
+    save_patch_model(nn.Sequential(*network.features, nn.Flatten()), path, about | {"descriptor_size": 128})

@@ -12,12 +12,10 @@ descriptors together they learn the turn between the views, which is known here.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..extraction.onnx_file import OnnxFile
 from ..extraction.patches import cut, frames_of
-from ..extraction.torch.patches import SIDE, HardNet, normalised
-from ..files import read_bytes, replacing, write_whole
-from ..optional import require
-from .export import sealed
+from ..extraction.torch.patches import SIDE, normalised
 from .keypoint_pairs import carried, check_enough, cut_pairs, found_again, sift_keypoints, warped_views
 
 __all__ = [
@@ -38,8 +32,6 @@ __all__ = [
     "OrientationPairs",
     "hinging",
     "orientation_pairs",
-    "save_orientation",
-    "shipped_hardnet",
     "train_orientation",
 ]
 
@@ -127,27 +119,6 @@ def _of_photograph(
             _, _, turns = carried(upright, b_from_a)
     a, b = (np.rint(some).astype(np.uint8) for some in patches)
     return a, b, turns.astype(np.float32)
-
-
-def shipped_hardnet() -> nn.Module:
-    """The HardNet that comes with tiepoints as a network of torch; of patches (N, 1, 32, 32) in [0, 255]."""
-    from ..extraction.published import PARTS
-
-    path = PARTS["hardnet"].model
-    assert path is not None
-    weights = OnnxFile(read_bytes(path, remedy="install tiepoints again")).weights
-    network = HardNet()
-    layers = list(network.features)
-    for number, module in enumerate(layers):
-        if isinstance(module, nn.Conv2d):
-            # Its layers were numbered without the one that does nothing, and hold their normalisations.
-            name = number - sum(isinstance(each, nn.Identity) for each in layers[:number])
-            norm = layers[number + 1]
-            assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
-            module.weight.data = torch.from_numpy(weights[f"weight_{name}"].astype(np.float32))
-            norm.running_mean.copy_(-torch.from_numpy(weights[f"bias_{name}"].astype(np.float32)))
-            norm.running_var.fill_(1 - norm.eps)
-    return network.eval().requires_grad_(False)
 
 
 def train_orientation(
@@ -238,37 +209,3 @@ def _turned(patches: Tensor, directions: Tensor) -> Tensor:
     frames = torch.stack([c, -s, zero, s, c, zero], dim=1).view(-1, 2, 3)
     grid = F.affine_grid(frames, [len(patches), 1, SIDE, SIDE], align_corners=False)
     return F.grid_sample(patches, grid, padding_mode="border", align_corners=False)
-
-
-def save_orientation(network: OrientationEstimator, path: Path, about: dict[str, Any]) -> None:
-    """Write the network as ONNX, for `tiepoints.extraction.patch_model`.
-
-    Parameters
-    ----------
-    network : OrientationEstimator
-    path : path
-    about : dict
-        Plain values: licence, how it was trained, figures.
-
-    Raises
-    ------
-    MissingDependencyError
-        If the package onnx is not installed.
-    StorageError
-        If the file cannot be written.
-    """
-    onnx = require("onnx", "export", "train")
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
-        torch.onnx.export(
-            network.eval(),
-            (torch.zeros(2, 1, SIDE, SIDE),),
-            str(temporary),
-            input_names=["patches"],
-            output_names=["descriptors"],
-            dynamic_axes={"patches": {0: "count"}, "descriptors": {0: "count"}},
-            opset_version=17,
-            dynamo=False,
-        )
-        model = onnx.load(str(temporary))
-    write_whole(path, sealed(model, about | {"format": 1, "side": SIDE}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import math
 from dataclasses import replace
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import StorageError, TrainingError
 from ..files import read_bytes, write_whole
+from .average import average_of, follow
 from .distributed import World, share_statistics
 from .network import MDNet
 from .objective import objective
@@ -34,7 +34,7 @@ class State:
         for parameter in network.parameters():
             if parameter.dim() == 4:  # the convolutions' weights; what goes through them is laid out the same way
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        self.average = copy.deepcopy(network).eval().requires_grad_(False)
+        self.average = average_of(network)
         self.network = share_statistics(network, where.device) if where.size > 1 else network
         heads = list(self.network.detect.parameters())
         trunk = [p for name, p in self.network.named_parameters() if not name.startswith("detect.")]
@@ -89,18 +89,8 @@ class State:
                 "is kept: train again with a lower --learning-rate"
             )
         self.optimiser.step()
-        # The average follows the weights closely at first, when they change most.
-        decay = min(recipe.ema, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            means, values = [], []
-            for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
-                if mean.is_floating_point():
-                    means.append(mean)
-                    values.append(value)
-                else:
-                    mean.copy_(value)
-            torch._foreach_lerp_(means, values, 1 - decay)
         self.step += 1
+        follow(self.average, self.network, recipe.ema, self.step)
         return parts | {"total": total.detach()}
 
     def check(self) -> None:
