@@ -13,21 +13,22 @@ from typing import Any
 
 import torch
 
-from ..errors import ImageError, InvalidInputError, StorageError
+from ..errors import InvalidInputError, StorageError
 from ..files import one_line
+from .beginning import start_from, usable_photographs, with_teacher
 from .cache import ArrayCache
 from .development import Development, Figures
 from .distributed import World, agree, world
 from .export import read_model, save_model
-from .network import Config, MDNet
+from .network import MDNet
 from .pairs import Pairs
-from .photographs import LEAST_EDGE, Photographs, prepare, split
+from .photographs import split
 from .plans import static_groups
 from .recipe import Recipe, recipe_as_dict, recipe_from
 from .run_time import extractor_of
 from .scenes import LEAST_SHARED, covisible, find_scenes
 from .state import State, load_checkpoint
-from .teacher import Lessons, open_teacher, principal_directions, study
+from .teacher import Lessons, open_teacher, study
 
 __all__ = ["Progress", "train"]
 
@@ -171,7 +172,7 @@ def train(
         teachers = [open_teacher(name, where.device) for name in recipe.teachers]
 
         store = ArrayCache(out.absolute().parent / "training-cache" if cache is None else cache, cache_bytes)
-        photographs = _photographs([*images, *static, *viewed], store, where, tell)
+        photographs = usable_photographs([*images, *static, *viewed], store, where, tell)
         real = {*static, *(observed.path for scene in scenes for observed in scene.photographs)}
         seen, unseen = split([path for path in photographs.paths if path not in real])
         learned = photographs.chosen([*seen, *(path for path in photographs.paths if path in real)])
@@ -194,7 +195,7 @@ def train(
                 tell("the teacher's values so far are kept")
                 return False
             if saved is None and not prepare_only:
-                network = _with_teacher(network, recipe.teachers, lessons, begin, tell)
+                network = with_teacher(network, recipe.teachers, lessons, begin, tell)
         if prepare_only:
             return True
         if not teachers and saved is None and not recipe.heads_only:
@@ -203,7 +204,7 @@ def train(
         torch.manual_seed(recipe.seed)
         model = MDNet(network)
         if begin is not None and start is not None:
-            _start_from(model, begin[1], start)
+            start_from(model, begin[1], start)
         if lessons is not None and lessons.basis is not None:
             model.basis.copy_(lessons.basis)
         state = State(model, recipe, where, compiled=compiled)
@@ -253,37 +254,6 @@ def _check_size(recipe: Recipe) -> None:
             f"pairs of {recipe.warps.size} px are too small for windows of {window} px, which {most} sets need; give a "
             f"crop of at least {2 * window}"
         )
-
-
-def _photographs(images: list[Path], cache: ArrayCache, where: World, say: Callable[[str], None]) -> Photographs:
-    """All usable photographs."""
-    photographs, wrong = prepare(images, cache, where.device, rank=where.rank, world=where.size)
-    for message in wrong:
-        say(f"left out: {message}")
-    if not len(photographs):
-        raise ImageError(
-            f"{images[0].parent}: no usable photograph is left; they must be readable images of at least "
-            f"{LEAST_EDGE} pixels along the short edge"
-        )
-    return photographs
-
-
-def _with_teacher(
-    network: Config,
-    names: Sequence[str],
-    lessons: Lessons,
-    begin: tuple[Config, dict[str, torch.Tensor]] | None,
-    say: Callable[[str], None],
-) -> Config:
-    """The network's shape with its teacher; the lessons get the basis of the model to start with, or their own."""
-    teacher = "+".join(names)
-    if begin is not None and begin[0].teacher == teacher and begin[0].descriptor_size == network.descriptor_size:
-        basis = begin[1]["basis"].float()
-    else:
-        basis, held = principal_directions(lessons, network.descriptor_size)
-        say(f"{network.descriptor_size} directions hold {held:.3f} of what {teacher} says")
-    lessons.basis = basis
-    return replace(network, teacher=teacher, teacher_size=len(basis))
 
 
 def _steps(
@@ -374,25 +344,6 @@ def _devices(where: World) -> str:
     else:
         each = f"the CPU with {torch.get_num_threads()} threads"
     return each if where.size == 1 else f"{where.size} processes, each on {each}"
-
-
-def _start_from(network: MDNet, state: dict[str, torch.Tensor], path: Path) -> None:
-    """Take over all tensors but those of detection heads for other numbers of sets, which begin as the nearest head."""
-    own = network.state_dict()
-    for name, value in own.items():
-        part = name.split(".")
-        if part[0] == "basis" or (part[0] == "detect" and name not in state):
-            continue
-        if value.is_floating_point() and (name not in state or state[name].shape != value.shape):
-            raise InvalidInputError(f"{path}: its network has another shape ({name}); start with one of the same shape")
-    known = {name.split(".")[1] for name in state if name.startswith("detect.")}
-    for k in network.config.sets:
-        if str(k) not in known and known:
-            near = min(known, key=lambda other: abs(math.log(int(other) / k)))
-            layer = f"detect.{near}.0."  # the hidden layer does not depend on the number of sets
-            own.update({f"detect.{k}.0." + n[len(layer) :]: v for n, v in state.items() if n.startswith(layer)})
-    own.update({name: v for name, v in state.items() if name in own and own[name].shape == v.shape})
-    network.load_state_dict(own)
 
 
 @contextmanager
