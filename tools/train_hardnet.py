@@ -31,7 +31,9 @@ def main() -> None:
     order = np.random.default_rng(options.seed).permutation(len(paths))[: options.most]
     pairs = patch_pairs([paths[i] for i in order], seed=options.seed)
     say(f"{len(pairs)} pairs of patches from {len(order)} photographs")
-    teacher = None if options.teacher is None else build("patches", "hardtfeat", options.teacher, "cpu")
+    teacher = (
+        None if options.teacher is None else build("patches", "hardtfeat", options.teacher, "cpu", name="hardtfeat")
+    )
     notes = about(
         "hardnet",
         options,

@@ -109,7 +109,8 @@ def find(file: WeightFile) -> Path | None:
         if file.sha256 and _digest(path) != file.sha256:
             raise WeightsError(
                 f"{path}: another version of the weights, or a damaged one (its SHA-256 is {_digest(path)[:12]}..., "
-                f"{file.sha256[:12]}... was expected): remove it, or load it deliberately with weights={str(path)!r}"
+                f"{file.sha256[:12]}... was expected): remove it, and the known one is fetched; or, where the method "
+                f"takes weights, load it deliberately with weights={str(path)!r}"
             )
         return path
     path = cache_folder() / file.name
@@ -170,7 +171,7 @@ def _try(
 
 
 @contextmanager
-def reading_weights(path: Path, what: str) -> Iterator[None]:
+def reading_weights(path: Path, what: str, *, optional: bool = True) -> Iterator[None]:
     """Say in one line what is wrong with a file whose tensors are read and loaded in the ``with`` block.
 
     Parameters
@@ -178,24 +179,32 @@ def reading_weights(path: Path, what: str) -> Iterator[None]:
     path : Path
     what : str
         Whose weights they should be.
+    optional : bool
+        Whether the user may name another file, by the option `weights`.
 
     Raises
     ------
     WeightsError
         If the file is missing, cannot be read as weights, or holds those of another network.
     """
-    remedy = f"put a file of {what} there, or name another one with `weights`"
+    remedy = f"put a file of {what} there" + ", or name another one with `weights`" * optional
     try:
         yield
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file; {remedy}") from None
+    except IsADirectoryError:
+        raise WeightsError(f"{path}: is a folder; {remedy}") from None
+    except EOFError:
+        raise WeightsError(f"{path}: is empty or truncated; {remedy}") from None
     except Exception as error:  # whatever foreign bytes make torch's reader raise
         text = one_line(error)
         if "PytorchStreamReader" in text or "unexpected EOF" in text:
             problem = "is truncated or damaged"
         elif "Weights only load failed" in text:  # torch goes on to recommend reading it unsafely
             problem = "is no file of tensors, or holds more than tensors, which is not read"
-        elif isinstance(error, RuntimeError | KeyError | TypeError | AttributeError):
+        elif isinstance(error, KeyError):
+            problem = f"holds no weights of {what} (it has no entry {text})"
+        elif isinstance(error, RuntimeError | TypeError | AttributeError):
             problem = f"holds no weights of {what} ({text if len(text) < 160 else f'{text[:157]}...'})"
         else:
             problem = f"cannot be read as weights of {what} ({text if len(text) < 160 else f'{text[:157]}...'})"

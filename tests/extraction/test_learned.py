@@ -40,18 +40,33 @@ def test_weights_that_are_none_or_those_of_another_network(tmp_path: Path) -> No
     cut = tmp_path / "cut.pth"
     cut.write_bytes(metadata_path().read_bytes()[:-9])
     torch.save({"layer.weight": torch.zeros(3)}, other)
+    empty = tmp_path / "empty.pth"
+    empty.touch()
     with evil.open("wb") as stream:
         pickle.dump(subprocess.Popen, stream, protocol=2)
     for path, words in (
         (text, "is no file of tensors"),
-        (other, "holds no weights of aliked t16"),
+        (other, "holds no weights of aliked-t16"),
         (evil, "holds more than tensors"),
         (tmp_path / "absent.pth", "no such file"),
         (cut, "is truncated or damaged"),
+        (empty, "is empty or truncated"),
+        (tmp_path, "is a folder"),
     ):
         with pytest.raises(tp.WeightsError, match=words) as caught:
             tp.load(SMALL, weights=path)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_a_part_of_a_composition_names_no_option_that_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIEPOINTS_WEIGHTS", str(tmp_path))
+    path = tmp_path / "HardNet++.pth"
+    torch.save({"layer.weight": torch.zeros(3)}, path)
+    with pytest.raises(
+        tp.WeightsError, match=r"HardNet\+\+\.pth: holds no weights of hardnet.*; put a file of hardnet"
+    ) as caught:
+        tp.load("sift+hardnet++")
+    assert "`weights`" not in str(caught.value)
 
 
 def test_devices() -> None:

@@ -34,7 +34,7 @@ def network(module: str, variant: str, file: str) -> Any:
     path = find(WeightFile(file, "", ""))
     if path is None:
         pytest.skip(f"{file} is not in TIEPOINTS_WEIGHTS")
-    return base.build(module, variant, path, "cpu")
+    return base.build(module, variant, path, "cpu", name=module)
 
 
 def check_map(stored: Any, key: str, ours: Any, *, least: float = 1e-4) -> None:

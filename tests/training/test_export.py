@@ -211,9 +211,7 @@ def test_a_checkpoint_in_place_of_a_model_is_told_how_to_become_one(tmp_path: Pa
     torch.save({"network": {}, "average": torch.zeros(9)}, path)
     for content in (path.read_bytes(), path.read_bytes()[:300]):
         path.write_bytes(content)
-        with pytest.raises(
-            tp.StorageError, match=r"a training checkpoint; `tiepoints export .* --out FILE\.onnx` makes"
-        ):
+        with pytest.raises(tp.StorageError, match=r"a checkpoint of .*, `tiepoints export .* --out FILE\.onnx` makes"):
             tp.load("mdnet", weights=path)
 
 

@@ -125,7 +125,8 @@ class Composed(Extractor):
             require_consent(self.metadata.name, metadata.weights_licence)
         from .torch.base import build
 
-        return build(part.network, part.variant, obtain(metadata.weights[0]), self.device)
+        path = obtain(metadata.weights[0])
+        return build(part.network, part.variant, path, self.device, name=metadata.name, optional=False)
 
     @property
     def _turns(self) -> bool:

@@ -103,7 +103,7 @@ class Learned(Extractor):
             self._file = self.weights
         from .torch.base import build
 
-        self._network = build(self.network, self.variant, self._file, device)
+        self._network = build(self.network, self.variant, self._file, device, name=name)
         if self.runtime == "onnx":
             self._accelerate()
 

@@ -134,7 +134,8 @@ def load_model(path: Path, sets: int | None = None, threads: int | None = None, 
     data = read_bytes(path, remedy="give an .onnx file that `tiepoints export` wrote")
     if data.startswith(b"PK") and b"/data.pkl" in data[:256]:  # a zip archive that begins with a pickle: torch's own
         raise StorageError(
-            f"{path}: this is a training checkpoint; `tiepoints export {path} --out FILE.onnx` makes a model of it"
+            f"{path}: a file of PyTorch, not a model; if it is a checkpoint of `tiepoints train`, "
+            f"`tiepoints export {path} --out FILE.onnx` makes a model of it"
         )
     providers = _providers(device)
     try:

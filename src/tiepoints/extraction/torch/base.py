@@ -121,7 +121,7 @@ def read_tensors(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def build(module: str, variant: str, path: Path, device: str) -> Any:
+def build(module: str, variant: str, path: Path, device: str, *, name: str, optional: bool = True) -> Any:
     """A network with its weights, in evaluation mode, on a device.
 
     Parameters
@@ -133,6 +133,10 @@ def build(module: str, variant: str, path: Path, device: str) -> Any:
         The authors' file.
     device : str
         As `torch_device` has checked it.
+    name : str
+        Of the method, for messages.
+    optional : bool
+        Whether the user may name another file, by the option `weights`.
 
     Raises
     ------
@@ -140,7 +144,7 @@ def build(module: str, variant: str, path: Path, device: str) -> Any:
         If the file cannot be read as weights, or holds those of another network.
     """
     network = import_module(f"{__package__}.{module}").make(variant)
-    with reading_weights(path, f"{module} {variant}".strip()):
+    with reading_weights(path, name, optional=optional):
         network.read(path)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
