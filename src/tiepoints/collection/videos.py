@@ -64,7 +64,7 @@ def frame_size(path: Path) -> tuple[int, int]:
     >>> import numpy as np
     >>> from tiepoints.collection.videos import frame_size
     >>> video = cv2.VideoWriter("wide.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
-    >>> video.write(np.zeros((48, 64, 3), np.uint8))
+    >>> _ = video.write(np.zeros((48, 64, 3), np.uint8))
     >>> video.release()
     >>> frame_size(Path("wide.avi"))
     (64, 48)
