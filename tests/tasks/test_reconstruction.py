@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,6 +115,29 @@ def test_the_page_holds_the_scene_and_needs_nothing_else(scene: Reconstruction) 
     assert len(base64.b64decode(content["colours"])) == points.size
     assert page.count("<img ") == 8
     assert scene.missing["other.png"] in page
+
+
+def test_small_pictures_are_made_beside_other_work_and_once(
+    examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiepoints.tasks import page
+
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    photographs = Collection.from_paths({"box.png": examples / "box.png", "broken.jpg": tmp_path / "broken.jpg"})
+    made: list[str] = []
+    both = threading.Event()
+
+    def thumbnail(photographs: Collection, name: str, of: Any = page._thumbnail) -> Any:
+        made.append(name)
+        if len(made) == 2:
+            both.set()
+        return of(photographs, name)
+
+    monkeypatch.setattr(page, "_thumbnail", thumbnail)
+    with page.small_pictures(photographs) as picture_of:
+        assert both.wait(20)  # before anything asks for one
+        assert picture_of("box.png") == picture_of("box.png") != "" and picture_of("broken.jpg") == ""
+    assert made == ["box.png", "broken.jpg"]
 
 
 def test_names_of_files_are_text_on_the_page(examples: Path) -> None:

@@ -70,8 +70,9 @@ class ConsistentViews(Mapping[Pair, Verified]):
             if len(p) >= _LEAST:
                 error = symmetric_homography_error if view.geometry.kind == "homography" else sampson_error
                 assert view.geometry.matrix is not None
-                self._agreement[pair] = float((error(view.geometry.matrix, p, q) <= _TOLERANCE).mean())
-            if self[pair].verified:
+                agreement = float((error(view.geometry.matrix, p, q) <= _TOLERANCE).mean())
+                self._agreement[pair], view = agreement, replace(view, agreement=agreement)
+            if view:
                 tracks.add(*pair, view.inliers.indices)
 
     def __getitem__(self, pair: Pair) -> Verified:

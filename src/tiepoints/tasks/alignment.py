@@ -159,11 +159,12 @@ def point_patches(model: Any, read: Callable[[str], NDArray[np.uint8]]) -> Point
     usable = (surfaces.reference >= 0) & (surfaces.depth[surfaces.reference] > 0)
     usable &= np.abs(np.linalg.det(jacobian)) > _FLAT
     own = surfaces.image[surfaces.reference]
-    for place, image in enumerate(images):
-        rows = np.flatnonzero(usable & (own == place))
+
+    def cut(place: int, _: None) -> None:
+        image, rows = images[place], np.flatnonzero(usable & (own == place))
         picture = pictures[image.name] if len(rows) else None
         if picture is None:
-            continue
+            return
         xyz = np.array([model.point3D(number).xyz for number in numbers[rows]])
         pose = image.cam_from_world()
         seen = xyz @ pose.rotation.matrix().T + pose.translation
@@ -172,6 +173,8 @@ def point_patches(model: Any, read: Callable[[str], NDArray[np.uint8]]) -> Point
         low, high = values.min(axis=(1, 2), keepdims=True), values.max(axis=(1, 2), keepdims=True)
         kept.patches[rows] = np.rint((values - low) * (255 / np.maximum(high - low, 1e-6)))
         kept.frames[rows] = surfaces.plane[rows] @ np.linalg.inv(jacobian[rows]) / picture.scale
+
+    run_pieces([partial(cut, place) for place in range(len(images))], lambda _: None)
     return kept
 
 

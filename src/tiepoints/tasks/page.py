@@ -9,8 +9,12 @@ import base64
 import html
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from importlib.resources import files
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,7 +24,7 @@ from ..collection import Collection
 from ..errors import TiepointsError, counted
 from .reasons import outcome_lines
 
-__all__ = ["page_of", "points_of"]
+__all__ = ["page_of", "points_of", "small_pictures"]
 
 _POINTS = 30_000  # that are drawn; more make the page slow and large
 _PICTURES = 300  # small pictures of photographs, 5 kB each
@@ -28,7 +32,31 @@ _EDGE = 160  # their long edge in pixels
 _PAIRS = 500  # that are listed
 
 
-def page_of(model: Any, photographs: Collection, figures: Mapping[str, Any]) -> str:
+@contextmanager
+def small_pictures(photographs: Collection) -> Iterator[Callable[[str], str]]:
+    """What gives the small picture of a photograph by its name, as a JPEG in base64; empty where it cannot be read.
+
+    They are made by a thread of their own while the ``with`` block does other work.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Collection
+    >>> from tiepoints.tasks.page import small_pictures
+    >>> with small_pictures(Collection.from_folder("examples")) as picture_of:
+    ...     picture_of("box.png")[:4]  # how a JPEG begins
+    '/9j/'
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="tiepoints-pictures")
+    made = {name: pool.submit(_thumbnail, photographs, name) for name in islice(photographs, _PICTURES)}
+    try:
+        yield lambda name: made[name].result() if name in made else _thumbnail(photographs, name)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def page_of(
+    model: Any, photographs: Collection, figures: Mapping[str, Any], picture_of: Callable[[str], str] | None = None
+) -> str:
     """The page as HTML.
 
     Parameters
@@ -37,6 +65,8 @@ def page_of(model: Any, photographs: Collection, figures: Mapping[str, Any]) -> 
     photographs : Collection
     figures : mapping
         As `summary_of` gives them.
+    picture_of : callable, optional
+        Of `small_pictures`, where they are made already.
 
     Examples
     --------
@@ -68,7 +98,7 @@ def page_of(model: Any, photographs: Collection, figures: Mapping[str, Any]) -> 
     parts = {
         "ROWS": "".join(f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows),
         "PAIRS": _pairs(figures),
-        "PICTURES": _pictures(photographs, figures["missing"]),
+        "PICTURES": _pictures(photographs, figures["missing"], picture_of or partial(_thumbnail, photographs)),
         # "</" would end the script early
         "SCENE": json.dumps(scene).replace("</", "<\\/"),
     }
@@ -129,13 +159,13 @@ def _packed(values: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
-def _pictures(photographs: Collection, missing: Mapping[str, str]) -> str:
+def _pictures(photographs: Collection, missing: Mapping[str, str], picture_of: Callable[[str], str]) -> str:
     """A small picture of each photograph with its name; those that are missing first, with the reason."""
     shown = sorted(photographs, key=lambda name: name not in missing)[:_PICTURES]
     parts = []
     for name in shown:
         reason = missing.get(name, "")
-        picture = _thumbnail(photographs, name)
+        picture = picture_of(name)
         image = f'<img alt="" loading="lazy" src="data:image/jpeg;base64,{picture}">' if picture else ""
         note = f"<small>{html.escape(reason)}</small>" if reason else ""
         kind = "missing" if reason else "there"

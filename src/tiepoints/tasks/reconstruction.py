@@ -31,7 +31,7 @@ from ..storage.colmap_model import load_model as load_model
 from .given import with_given_cameras
 from .mapping import mapper_process, run_mapper
 from .nerfstudio import transforms_of
-from .page import page_of
+from .page import page_of, small_pictures
 from .reasons import PairReport
 from .verified import Report, verified_pairs
 
@@ -199,11 +199,13 @@ def reconstruct(
             )
             job = {"mapper": mapper, "database": str(database), "seed": seed}
             job |= {"refine_focal": not known, "refine_extra": not known, "align": align}
-            models = _map(job, photos, folder, len(found.features), progress, process) if report.verified() else []
-    result = _result(folder, photos, models, report, len(found.views), dict(found.failed), found.features)
-    figures = summary_of(result) | report.as_dict()
+            with small_pictures(photos) as picture_of:  # the mapper leaves cores idle
+                every = len(found.features)
+                models = _map(job, photos, folder, every, progress, process) if report.verified() else []
+                result = _result(folder, photos, models, report, len(found.views), dict(found.failed), found.features)
+                figures = summary_of(result) | report.as_dict()
+                page = page_of(models[0] if models else None, photos, figures, picture_of)
     write_whole(folder / "report.json", json.dumps(figures, indent=1).encode())
-    page = page_of(models[0] if models else None, photos, figures)
     write_whole(folder / "report.html", page.encode("utf-8", "replace"))
     return result
 
@@ -254,7 +256,7 @@ def images_folder(photographs: Collection, folder: Path) -> Path:
         else:
             from PIL import Image
 
-            Image.fromarray(one.read()).save(link, format="PNG")
+            Image.fromarray(one.read()).save(link, format="PNG", compress_level=1)  # for minutes: time counts
     return folder
 
 
