@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from trainers import about, begun, options_of, say
 
-from tiepoints.cli.train import _keep_memory
 from tiepoints.extraction.torch.aslfeat import ASLFeat
 from tiepoints.images import find_images
 from tiepoints.training.aslfeat import begun as untrained, save_aslfeat, train_aslfeat
 from tiepoints.training.cache import ArrayCache
 from tiepoints.training.distributed import World
+from tiepoints.training.memory import keep_memory
 from tiepoints.training.pairs import Pairs
 from tiepoints.training.photographs import prepare, split
 from tiepoints.training.teacher import open_teacher, study
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("training-cache"))
     parser.add_argument("--bfloat16", action="store_true", help="faster on CPUs with AVX-512 BF16 or AMX")
     options = begun(parser)
-    _keep_memory()
+    keep_memory()
     here = World(0, 1, torch.device("cpu"))
     found, wrong = prepare(find_images([options.photographs]), ArrayCache(options.cache, 40 * 2**30), here.device)
     for line in wrong:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +163,7 @@ def command(
     require("torch", "training", "train")
     from ..errors import TiepointsError
     from ..training.loop import train
+    from ..training.memory import keep_memory
 
     kinds: dict[str, list[str]] = {"static": [], "views": []}
     for source in sources:
@@ -185,7 +186,7 @@ def command(
         precision=precision,
         seed=seed,
     )
-    _keep_memory()
+    keep_memory()
     if resume and (out / "checkpoint.pt").exists():
         _refuse_another_recipe(out / "checkpoint.pt", recipe)
     elif resume:
@@ -281,17 +282,6 @@ def _refuse_another_recipe(checkpoint: Path, recipe: Recipe) -> None:
                 f"{option}: {checkpoint} was begun with another value{was}, and goes on with it; leave {option} out, "
                 "or start a new training in another --out"
             )
-
-
-def _keep_memory() -> None:
-    """Let glibc keep the big blocks that a step frees: faulting them in at every step takes a tenth of the time."""
-    import ctypes
-
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # of its malloc.h
-    with suppress(OSError, AttributeError):  # another system's C library
-        libc = ctypes.CDLL("libc.so.6")
-        for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**28)):
-            libc.mallopt(option, value)
 
 
 @contextmanager
