@@ -135,7 +135,7 @@ def obtain(file: WeightFile, *, progress: Callable[[int, int], None] | None = No
     if path is not None:
         return path
     folder = cache_folder()
-    by_hand = f"get {file.name} by other means, put it into a folder and name that in {FOLDER}"
+    by_hand = f"get it by other means, put it into a folder as {file.name}, and name that folder in {FOLDER}"
     addresses = [address for address in (file.url, *file.mirrors) if address] if file.sha256 else []
     if not addresses:
         if file.url:
