@@ -12,6 +12,7 @@ import poselib
 from numpy.typing import ArrayLike, NDArray
 
 from ..features import Features, Matches
+from .border import without_border
 from .inputs import check_options, correspondences, image_size, line_tolerance, on_a_line, supported, usable_pixels
 from .residuals import sampson_error, symmetric_homography_error, unit_matrix
 from .results import Geometry, Kind
@@ -257,7 +258,7 @@ def _two_view(task: _Task, a: Float64, b: Float64, size_a: Size | None, size_b: 
     model = _model(task, a, b, usable)
     overlay = on_a_watermark(a, b, model.inliers, size_a, size_b)
     if overlay is None:
-        return model
+        return without_border(model, a, b, size_a, size_b)
     rest = _model(task, a, b, usable & ~overlay)
     return replace(rest, watermark=overlay)
 
