@@ -229,3 +229,33 @@ def test_a_still_or_moving_scene_of_equal_things_is_none(estimate: Callable[...,
         result = run(estimate, a, there)
         assert result.watermark is None
     assert run(estimate, a, b).inliers.mean() > 0.85
+
+
+def lattice(rng: np.random.Generator, angle: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Matches from copies of a turned text to copies along one of its lines, hardly any to the same one."""
+    along = 120 * np.array([np.cos(angle), np.sin(angle)])
+    a = rng.uniform([0, 0], SIZE, (400, 2))
+    b = a + rng.choice([-2, -1, 1, 1, 1, 2], (400, 1)) * along + rng.normal(0, 0.4, a.shape)
+    inside = ((b > 0) & (b < SIZE)).all(axis=1)
+    return a[inside][:60], b[inside][:60]
+
+
+@pytest.mark.parametrize("angle", [0, 0.3, 1.2])
+def test_copies_in_disorder_are_no_scene(angle: float) -> None:
+    rng = np.random.default_rng(5)
+    a, b = lattice(rng, angle)
+    lies = len(a)
+    a, b = (np.vstack([p, rng.uniform([0, 0], SIZE, (120, 2))]) for p in (a, b))
+    result = run(tp.fundamental, a, b)
+    assert result.watermark is not None and result.watermark[:lies].mean() > 0.9
+    assert log_nfa(result, 1.0, SIZE) > -8
+
+
+def test_two_layers_that_move_by_themselves_are_a_scene() -> None:
+    """A near thing before a far ground, seen by a camera that was moved: two ways, each in its own place."""
+    rng = np.random.default_rng(6)
+    a = rng.uniform([0, 0], SIZE, (200, 2))
+    near = (np.abs(a - (320, 240)) < (120, 100)).all(axis=1)
+    b = a + np.where(near[:, None], (60.0, 0), (15.0, 0)) + rng.normal(0, 0.3, a.shape)
+    result = run(tp.fundamental, a, b)
+    assert result.watermark is None and result.inliers.mean() > 0.9

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .chance import VERIFIED, log_nfa
+from .chance import VERIFIED, log_nfa_of
 from .results import Geometry
 
 __all__ = ["without_border"]
@@ -43,8 +43,8 @@ def without_border(model: Geometry, a: Float64, b: Float64, size_a: Size | None,
     there = border & model.inliers
     if np.count_nonzero(there) < _MANY * model.num_inliers:
         return model
-    rest = Geometry(model.kind, model.matrix, model.inliers[~border])
-    if log_nfa(rest, model.threshold, size_b) <= VERIFIED or log_nfa(model, model.threshold, size_b) > VERIFIED:
+    n, k = np.count_nonzero(~border), model.num_inliers - np.count_nonzero(there)
+    if log_nfa_of(model.kind, n, k, model.threshold, size_b) <= VERIFIED:
         return model
     return replace(model, inliers=model.inliers & ~border)
 

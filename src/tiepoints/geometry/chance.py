@@ -6,7 +6,7 @@ import math
 
 from .. import checks
 from ..errors import InvalidInputError
-from .results import Geometry
+from .results import Geometry, Kind
 
 __all__ = ["is_verified", "log_nfa"]
 
@@ -64,9 +64,16 @@ def log_nfa(model: Geometry, threshold: float, image_size: tuple[int, int]) -> f
     threshold = checks.number(threshold, "threshold", above=0)
     if model.kind not in _SAMPLE:
         raise InvalidInputError(f"the number of false alarms is of two views in pixels, not of a {model.kind}")
-    sample, models, dimensions = _SAMPLE[model.kind]
-    n, k = len(model.inliers), model.num_inliers
-    if not model or k <= sample:
+    return (
+        log_nfa_of(model.kind, len(model.inliers), model.num_inliers, threshold, (width, height)) if model else math.inf
+    )
+
+
+def log_nfa_of(kind: Kind, n: int, k: int, threshold: float, image_size: tuple[int, int]) -> float:
+    """`log_nfa` of a model of that kind with k inliers among n matches."""
+    width, height = image_size
+    sample, models, dimensions = _SAMPLE[kind]
+    if k <= sample:
         return math.inf
     if dimensions == 1:
         # Sampson's distance spreads the error over both images: up to sqrt(2) of it lies between point and line in one.
