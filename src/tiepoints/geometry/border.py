@@ -43,7 +43,7 @@ def without_border(model: Geometry, a: Float64, b: Float64, size_a: Size | None,
     there = border & model.inliers
     if np.count_nonzero(there) < _MANY * model.num_inliers:
         return model
-    n, k = np.count_nonzero(~border), model.num_inliers - np.count_nonzero(there)
+    n, k = int((~border).sum()), int((model.inliers & ~border).sum())
     if log_nfa_of(model.kind, n, k, model.threshold, size_b) <= VERIFIED:
         return model
     return replace(model, inliers=model.inliers & ~border)
