@@ -85,6 +85,9 @@ def test_descriptor_kinds() -> None:
         ({"descriptors": np.full((5, 2), np.inf)}, "descriptors hold values"),
         ({"image_size": (10.5, 3)}, "image_size"),
         ({"image_size": (-1, 3)}, "image_size"),
+        ({"rotations": 3}, "rotations is 3, but must be 1 or 4"),
+        ({"rotations": True}, "rotations is True"),
+        ({"rotations": 4, "descriptors": np.ones((5, 6))}, "4 rotations cannot have 6 columns"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, object], message: str) -> None:
@@ -99,6 +102,25 @@ def test_select_and_top() -> None:
     assert len(some) == 2 and some.sets is not None and some.sets.tolist() == [1, 0] and some.angles is None
     assert len(features.select([])) == 0
     np.testing.assert_array_equal(features.select(slice(1, 3)).scores, features.scores[1:3])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.uint8])
+def test_the_descriptors_of_one_rotation(dtype: type) -> None:
+    """Four blocks, each the identity in another order; of unit length again where they are vectors."""
+    blocks = np.concatenate([np.roll(np.eye(8)[:5], k, axis=1) for k in range(4)], axis=1)
+    scale = {np.float32: 0.5, np.int8: 64, np.uint8: 255}[dtype]
+    features = make(descriptors=(blocks * scale).astype(dtype), rotations=4)
+    assert "4 x " in repr(features) and features[:2].rotations == 4 and features.of_rotation(3).rotations == 1
+    for turns in range(4):
+        one = features.of_rotation(turns)
+        assert one.descriptors.dtype == dtype
+        wanted = np.roll(np.eye(8)[:5], turns, axis=1) * {np.float32: 1, np.int8: 127, np.uint8: 255}[dtype]
+        np.testing.assert_array_equal(one.descriptors, wanted.astype(dtype))
+    with pytest.raises(tp.InvalidInputError, match="turns is 4"):
+        features.of_rotation(4)
+    assert make().of_rotation() is not None
+    with pytest.raises(tp.InvalidInputError, match="turns is 1"):
+        make().of_rotation(1)
 
 
 def test_descriptors_of_eight_bits_match_like_those_they_were_made_of() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -62,14 +62,17 @@ def test_wrong_arguments(examples: Path) -> None:
         tp.match_images(examples / "gone.png", box)
 
 
+@pytest.mark.parametrize("extractor", ["mdnet", "upright-rootsift"])
 @pytest.mark.parametrize("turns", [1, 2, 3])
-def test_a_rotated_photograph_is_matched_as_the_upright_one(examples: Path, turns: int) -> None:
+def test_a_rotated_photograph_is_matched_as_the_upright_one(examples: Path, turns: int, extractor: str) -> None:
+    options: Any = {"extractor": extractor, "max_keypoints": 1000}
     a, b = (tp.read(examples / f"desk_{i}.jpg") for i in (1, 2))
-    upright = tp.match_images(a, b, max_keypoints=1000)
+    upright, plain = (tp.match_images(a, b, **options, rotation=rotation) for rotation in ("any", "upright"))
+    assert len(upright.inliers) > 0.97 * len(plain.inliers)
     rotated = np.rot90(b, turns)
-    assert len(tp.match_images(a, rotated, max_keypoints=1000).inliers) < 0.3 * len(upright.inliers)
-    found = tp.match_images(a, rotated, max_keypoints=1000, rotation="any")
-    assert found and len(found.inliers) > 0.9 * len(upright.inliers)
+    assert len(tp.match_images(a, rotated, **options).inliers) < 0.3 * len(plain.inliers)
+    found = tp.match_images(a, rotated, **options, rotation="any")
+    assert found and len(found.inliers) > 0.97 * len(upright.inliers)
     assert found.b.image_size == rotated.shape[1::-1]
     # The same places, in the rotated photograph's own pixels.
     height, width = b.shape[:2]

@@ -68,7 +68,8 @@ def main() -> int:
         rest = None
         for ratio in arguments.ratio:
             for least in arguments.min_similarity:
-                title = method + (f", ratio {ratio}" if ratio else "") + (f", similarity {least}" if least else "")
+                title = " ".join([method, *(f"{name}={value}" for name, value in arguments.options)])
+                title += (f", ratio {ratio}" if ratio else "") + (f", similarity {least}" if least else "")
                 # only poses depend on the matcher's limits
                 found = judge(
                     features, judged if rest is None else judged.only("pose"), ratio=ratio, min_similarity=least

@@ -146,9 +146,9 @@ def match_images(
     threshold : float, optional
         Inlier threshold in pixels; by default 1 for "fundamental", 3 for "homography".
     rotation : {"upright", "any"}
-        "any" also tries image b rotated by 90, 180 and 270 degrees, and takes what gives the most inliers: for
-        photographs from above, scans, and cameras on their side, with extractors that tell up from down (MD-Net holds
-        for about 30 degrees). It takes four times as long for image b.
+        "any" for photographs from above, scans, and cameras on their side, with extractors that tell up from down
+        (MD-Net holds for about 30 degrees). MD-Net then looks at both images in four rotations, its option `rotation`;
+        of the others image b is tried rotated by 90, 180 and 270 degrees too, and what gives the most inliers is taken.
     seed : int
         Of RANSAC's random samples.
     masks : (mask, mask) or path, optional
@@ -205,6 +205,8 @@ def match_images(
         if not isinstance(made, Extractor):
             raise InvalidInputError(f"extractor is {shown(made)}, but a name or an Extractor is expected")
         extractor = made
+    turned = extractor.in_any_rotation() if rotation == "any" else None
+    extractor = turned or extractor
     matcher = as_matcher(matcher).for_extractor(extractor.metadata.name)
     lap("load")
     (pixels_a, shown_a), (pixels_b, shown_b) = with_mask(image_a), with_mask(image_b)
@@ -212,7 +214,7 @@ def match_images(
     lap("read")
     a = extractor(_picture(pixels_a, shown_a), mask_a)
     best: MatchedPair | None = None
-    for turns in range(4 if rotation == "any" else 1):
+    for turns in range(4 if rotation == "any" and turned is None else 1):
         own = None if mask_b is None else np.rot90(mask_b, turns)
         b = _unrotated(extractor(_picture(pixels_b, shown_b, turns), own), turns)
         lap("extract")

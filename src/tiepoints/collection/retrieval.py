@@ -220,8 +220,9 @@ def retrieval(vectors: Mapping[Any, Float32], top: int = 20) -> list[Pair]:
 
 
 def _numbers(features: Features) -> Float32:
-    """Descriptors as float32 of unit length; bits as 0 and 1 first."""
-    values = features.descriptors
+    """Descriptors as float32 of unit length, those of each rotation for itself; bits as 0 and 1 first."""
+    columns = features.descriptors.shape[1] // features.rotations
+    values = features.descriptors.reshape(-1, columns) if columns else features.descriptors
     if values.dtype == np.uint8:
         values = np.unpackbits(np.asarray(values, np.uint8), axis=1)
     numbers = np.asarray(values, np.float32)

@@ -55,6 +55,7 @@ class Detections(NamedTuple):
     angles: NDArray[np.float32] | None = None
     uncertainties: NDArray[np.float32] | None = None
     teacher_basis: NDArray[np.float32] | None = None
+    rotations: int = 1
 
 
 class Prepared(NamedTuple):
@@ -222,11 +223,16 @@ class Extractor(ABC):
             angles=pick(found.angles),
             uncertainties=pick(found.uncertainties, larger),
             teacher_basis=found.teacher_basis,
+            rotations=found.rotations,
         )
 
     def pixels_at_once(self, width: int, height: int) -> int:
         """How many pixels of such an image `_detect` works on together: all, unless it cuts it into tiles."""
         return width * height
+
+    def in_any_rotation(self) -> Extractor | None:
+        """The same extractor describing several rotations of the image, see `Features.rotations`; None if it cannot."""
+        return None
 
     def with_threads(self, count: int) -> Extractor:
         """The same extractor on so many threads, if it has threads of its own and was not told how many.

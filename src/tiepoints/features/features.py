@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,17 +14,17 @@ from .. import checks, drawing
 from ..checks import array, frozen, size
 from ..errors import InvalidInputError, counted
 from . import interop
-from .rows import index_of, is_number, locked
+from .descriptors import columns_of_one, of_rotation, refuse_quantised
+from .rows import Keypoint, index_of, is_number, locked
 
 if TYPE_CHECKING:
     import cv2
 
-__all__ = ["Features", "Keypoint"]
+__all__ = ["Features"]
 
 Float32 = NDArray[np.float32]
 
 _INT8_ONE = np.float32(127)  # what 1 becomes in descriptors of 8 bits
-
 
 # What the optional parts are: name, type, least value.
 _OPTIONAL: tuple[tuple[str, Any, float | None], ...] = (
@@ -33,26 +33,6 @@ _OPTIONAL: tuple[tuple[str, Any, float | None], ...] = (
     ("angles", np.float32, None),
     ("uncertainties", np.float32, 0),
 )
-
-
-class Keypoint(NamedTuple):
-    """One row of `Features`: what iterating over them and indexing them by a number gives.
-
-    Examples
-    --------
-    >>> import tiepoints as tp
-    >>> keypoint = tp.load("orb")("examples/box.png")[0]
-    >>> 0 <= keypoint.x <= 323, keypoint.set is None, keypoint.scale is None
-    (True, True, False)
-    """
-
-    x: float
-    y: float
-    score: float
-    set: int | None = None
-    scale: float | None = None
-    angle: float | None = None
-    uncertainty: float | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,6 +63,9 @@ class Features:
     teacher_basis : (E, D) float32, optional
         Where the descriptors are coordinates in the space of another extractor's, from which this one learned: the
         directions of these coordinates, see `to_teacher`. Files of features do not keep it.
+    rotations : int
+        4 where the descriptors hold four of D / 4 numbers side by side: of the image as it is, and rotated
+        counter-clockwise by 90, 180 and 270 degrees. Matchers find out by which of these two images differ.
 
     Raises
     ------
@@ -109,6 +92,7 @@ class Features:
     angles: Float32 | None = None
     uncertainties: Float32 | None = None
     teacher_basis: Float32 | None = None
+    rotations: int = 1
 
     def __post_init__(self) -> None:
         keypoints = array(self.keypoints, "keypoints", ("N", 2), np.float32)
@@ -123,13 +107,14 @@ class Features:
         for name, dtype, least in _OPTIONAL:
             value = getattr(self, name)
             checked[name] = None if value is None else array(value, name, (n,), dtype, least=least)
-        _refuse_quantised(checked["descriptors"])
+        refuse_quantised(checked["descriptors"])
+        columns = columns_of_one(checked["descriptors"], self.rotations)
         if self.teacher_basis is not None:
-            columns = checked["descriptors"].shape[1]
             checked["teacher_basis"] = array(self.teacher_basis, "teacher_basis", ("E", columns), np.float32)
         for name, value in checked.items():
             object.__setattr__(self, name, None if value is None else frozen(value))
         object.__setattr__(self, "image_size", size(self.image_size, least=0))
+        object.__setattr__(self, "rotations", int(self.rotations))
 
     @classmethod
     def empty(cls, image_size: tuple[int, int], columns: int, dtype: Any = np.float32) -> Features:
@@ -175,7 +160,9 @@ class Features:
         return map(Keypoint, *(column.tolist() for column in columns))
 
     def __repr__(self) -> str:
-        bits = f"{8 * self.descriptors.shape[1]} bits" if self.binary else f"{self.descriptors.shape[1]}-D"
+        size = self.descriptors.shape[1] // self.rotations
+        bits = f"{8 * size} bits" if self.binary else f"{size}-D"
+        bits = f"{self.rotations} x {bits}" if self.rotations > 1 else bits
         sets = "" if self.sets is None else f", {counted(len(np.unique(self.sets)), 'set')}"
         width, height = self.image_size
         return f"Features({counted(len(self), 'keypoint')}, {bits}{sets}, image {width}x{height})"
@@ -192,13 +179,34 @@ class Features:
         arrays: dict[str, Any] = {
             f.name: locked(getattr(self, f.name)[index])
             for f in fields(self)
-            if f.name not in ("image_size", "teacher_basis") and getattr(self, f.name) is not None
+            if f.name not in ("image_size", "teacher_basis", "rotations") and getattr(self, f.name) is not None
         }
         return replace(self, **arrays)
 
     def top(self, count: int) -> Features:
         """The `count` features with the highest scores, best first; ties keep their order."""
         return self.select(np.argsort(-self.scores, kind="stable")[: checks.count(count, "count")])
+
+    def of_rotation(self, turns: int = 0) -> Features:
+        """The same with the descriptors of one rotation alone: by default of the image as it is.
+
+        Parameters
+        ----------
+        turns : int
+            By so many quarter turns counter-clockwise the image is rotated; less than `rotations`. Keypoints stay in
+            the pixels of the image.
+
+        Examples
+        --------
+        >>> import tiepoints as tp
+        >>> features = tp.load("mdnet", rotation="any", max_keypoints=50)("examples/box.png")
+        >>> features, features.of_rotation(1)
+        (Features(50 keypoints, 4 x 64-D, 2 sets, image 324x223), Features(50 keypoints, 64-D, 2 sets, image 324x223))
+        """
+        first = checks.count(turns, "turns", most=self.rotations - 1)
+        if self.rotations == 1:
+            return self
+        return replace(self, descriptors=of_rotation(self.descriptors, self.rotations, first), rotations=1)
 
     def to_int8(self) -> Features:
         """The same with descriptors of 8 bits a value: a quarter of the memory and of the space on disk.
@@ -248,7 +256,8 @@ class Features:
                 "these features have no basis of a teacher: MD-Net's have it as the extractor gives them, and lose it "
                 "in a file; for those read from one use extractor.to_teacher(features)"
             )
-        return replace(self, descriptors=self.vectors() @ self.teacher_basis.T, teacher_basis=None)
+        one = self.of_rotation()
+        return replace(one, descriptors=one.vectors() @ self.teacher_basis.T, teacher_basis=None)
 
     def to_opencv(self) -> tuple[list[cv2.KeyPoint], NDArray[np.float32] | NDArray[np.uint8]]:
         """OpenCV's key points, and the descriptors as its matchers take them: uint8 for bits, else float32.
@@ -303,14 +312,15 @@ class Features:
         -------
         tensors : dict
             keypoints (N, 2), descriptors (N, D), scores (N,), image_size (2,), and sets, scales, angles,
-            uncertainties (N,).
+            uncertainties (N,); and rotations where they are more than one.
 
         Raises
         ------
         MissingDependencyError
             If torch is not installed.
         """
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "teacher_basis"}
+        left_out = {"teacher_basis"} | ({"rotations"} if self.rotations == 1 else set())
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
         return interop.tensors({name: value for name, value in values.items() if value is not None}, device)
 
     @classmethod
@@ -360,15 +370,19 @@ class Features:
         Returns
         -------
         tensors : dict
-            keypoints (1, N, 2), descriptors (1, N, D), keypoint_scores (1, N), image_size (1, 2), and scales and oris
-            (1, N) where there are any.
+            keypoints (1, N, 2), descriptors (1, N, D) of the image as it is, keypoint_scores (1, N), image_size (1, 2),
+            and scales and oris (1, N) where there are any.
 
         Raises
         ------
         MissingDependencyError
             If torch is not installed.
         """
-        values = {"keypoints": self.keypoints, "descriptors": self.vectors(), "keypoint_scores": self.scores}
+        values = {
+            "keypoints": self.keypoints,
+            "descriptors": self.of_rotation().vectors(),
+            "keypoint_scores": self.scores,
+        }
         values["image_size"] = np.array(self.image_size, np.float32)
         values |= {name: v for name, v in (("scales", self.scales), ("oris", self.angles)) if v is not None}
         return {name: tensor[None] for name, tensor in interop.tensors(values, device).items()}
@@ -404,16 +418,3 @@ class Features:
     def _repr_png_(self) -> bytes | None:
         """The keypoints on white, as a notebook shows them."""
         return drawing.png(drawing.scatter(self.keypoints, self.sets, self.image_size))
-
-
-def _refuse_quantised(descriptors: NDArray[Any]) -> None:
-    """Refuse SIFT's vectors of 128 bytes, which would be taken for 1,024 bits; OpenCV and COLMAP scale them to 512."""
-    if descriptors.dtype != np.uint8 or descriptors.shape[1] != 128:
-        return
-    lengths = np.linalg.norm(descriptors.astype(np.float32), axis=1)
-    lengths = lengths[lengths > 0]
-    if len(lengths) and (np.abs(lengths / 512 - 1) < 0.05).all():  # of random bits it is about 1670
-        raise InvalidInputError(
-            "descriptors are SIFT's of 128 bytes, but uint8 means bits: "
-            "use descriptors.astype('float32') / 512, or Features.from_opencv"
-        )

@@ -186,6 +186,7 @@ def from_tensors(given: Mapping[str, Any]) -> dict[str, Any]:
         "angles": 1,
         "uncertainties": 1,
         "image_size": 1,
+        "rotations": 0,
     }
     for name, dimensions in sizes.items():
         for theirs in (name, *_NAMES.get(name, ())):
@@ -198,6 +199,8 @@ def from_tensors(given: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         raise InvalidInputError(f"the dictionary has no {' and no '.join(missing)}, but {', '.join(map(str, given))}")
     found.setdefault("scores", np.ones(len(found["keypoints"]), np.float32))
+    if "rotations" in found:
+        found["rotations"] = found["rotations"].item()
     return found
 
 

@@ -1,8 +1,8 @@
-"""Picking rows, of features and of matches alike."""
+"""One row of features, and picking rows of features and of matches."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,27 @@ from numpy.typing import ArrayLike, NDArray
 from ..checks import array, numbers
 from ..errors import InvalidInputError
 
-__all__ = ["index_of", "is_number", "locked"]
+__all__ = ["Keypoint", "index_of", "is_number", "locked"]
+
+
+class Keypoint(NamedTuple):
+    """One row of `Features`: what iterating over them and indexing them by a number gives.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> keypoint = tp.load("orb")("examples/box.png")[0]
+    >>> 0 <= keypoint.x <= 323, keypoint.set is None, keypoint.scale is None
+    (True, True, False)
+    """
+
+    x: float
+    y: float
+    score: float
+    set: int | None = None
+    scale: float | None = None
+    angle: float | None = None
+    uncertainty: float | None = None
 
 
 def is_number(which: object) -> bool:

@@ -169,7 +169,7 @@ class LightGlue(Matcher):
         check_comparable(a, b)
         if a.binary:
             raise InvalidInputError("lightglue compares no binary descriptors: use the matcher nearest")
-        a, b = (each.to_teacher() if each.teacher_basis is not None else each for each in (a, b))
+        a, b = (each.to_teacher() if each.teacher_basis is not None else each.of_rotation() for each in (a, b))
         kind = self.features or _kind_of(a)
         size = MODELS[kind].descriptor_size
         if a.descriptors.shape[1] != size:

@@ -79,7 +79,7 @@ class FeatureReader(Reader[str, Features]):
             return None
 
     def _value(self, key: str, group: Any) -> Features:
-        names = ("keypoints", "descriptors", "scores", "image_size", *OPTIONAL)  # others are not ours to read
+        names = ("keypoints", "descriptors", "scores", "image_size", "rotations", *OPTIONAL)  # others are not ours
         arrays = {name: array_of(linked(group, name), name) for name in names if name in group}
         arrays["keypoints"] = points = arrays["keypoints"].astype(np.float32).reshape(-1, 2)
         descriptors = arrays.get("descriptors")

@@ -22,7 +22,8 @@ def save_features(path: PathLike, features: Features) -> None:
     """Write the features of one image to an .npz file, exactly; the old file stays whole until the new one is.
 
     The arrays are called as in `Features`: ``keypoints``, ``descriptors``, ``scores``, ``image_size`` [w, h], and where
-    present ``sets``, ``scales``, ``angles``; units and the pixel-centre convention are those of `Features`.
+    present ``sets``, ``scales``, ``angles``, ``uncertainties``, ``rotations``; units and the pixel-centre convention
+    are those of `Features`.
 
     Raises
     ------
@@ -148,6 +149,8 @@ def arrays_of(features: Features) -> dict[str, NDArray[Any]]:
         "image_size": np.array(features.image_size, dtype=np.int64),
     }
     arrays.update({name: value for name in OPTIONAL if (value := getattr(features, name)) is not None})
+    if features.rotations > 1:
+        arrays["rotations"] = np.array([features.rotations], dtype=np.int64)
     return arrays
 
 
@@ -156,11 +159,15 @@ def features_of(arrays: Mapping[str, NDArray[Any]]) -> Features:
     size = np.asarray(arrays["image_size"]).ravel()
     if size.shape != (2,) or size.dtype.kind not in "iuf" or not np.isfinite(size).all():
         raise InvalidInputError(f"image_size is {size.tolist()}, but [width, height] is expected")
+    rotations = np.asarray(arrays.get("rotations", 1)).ravel()
+    if len(rotations) != 1:
+        raise InvalidInputError(f"rotations are {rotations.tolist()}, but one number is expected")
     return Features(
         keypoints=arrays["keypoints"],
         descriptors=arrays["descriptors"],
         scores=arrays["scores"],
         image_size=(size[0].item(), size[1].item()),
+        rotations=rotations[0].item(),
         **{name: arrays[name] for name in OPTIONAL if name in arrays},
     )
 

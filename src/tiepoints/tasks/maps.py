@@ -141,6 +141,12 @@ class Map:
             found["sets"] = self._sets
         return found if self.patches is None else found | self.patches._asdict()
 
+    @property
+    def _rotations(self) -> int:
+        """Of how many rotations of an image the descriptors are: the vocabulary's words are of one."""
+        columns = self._descriptors.shape[1] * (8 if self._descriptors.dtype == np.uint8 else 1)
+        return max(1, int(columns // self.vocabulary.words.shape[1]))
+
     def rows(self, image: int) -> Rows:
         """The keypoints of an image that show points."""
         part = slice(int(self._offsets[image]), int(self._offsets[image + 1]))
@@ -152,6 +158,7 @@ class Map:
                 np.ones(count, np.float32),
                 (1, 1),
                 sets=None if self._sets is None else self._sets[part],
+                rotations=self._rotations,
             ),
             self._points[part],
         )
