@@ -11,11 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from trainers import about, begun, options_of, say
+from trainers import about, options_of, parsed, say
 
 from tiepoints.extraction.torch.aslfeat import ASLFeat
 from tiepoints.images import find_images
-from tiepoints.training.aslfeat import begun as untrained, save_aslfeat, train_aslfeat
+from tiepoints.training.aslfeat import begun, save_aslfeat, train_aslfeat
 from tiepoints.training.cache import ArrayCache
 from tiepoints.training.distributed import World
 from tiepoints.training.memory import keep_memory
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--teacher", help="an extractor with 128 numbers, such as aliked-n16")
     parser.add_argument("--cache", type=Path, default=Path("training-cache"))
     parser.add_argument("--bfloat16", action="store_true", help="faster on CPUs with AVX-512 BF16 or AMX")
-    options = begun(parser)
+    options = parsed(parser)
     keep_memory()
     here = World(0, 1, torch.device("cpu"))
     found, wrong = prepare(find_images([options.photographs]), ArrayCache(options.cache, 40 * 2**30), here.device)
@@ -66,7 +66,7 @@ def main() -> None:
 
     start = None
     if options.start is not None:
-        start = untrained()
+        start = begun()
         start.read(options.start)
     network, steps = train_aslfeat(
         pairs,

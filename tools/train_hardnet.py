@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from trainers import about, begun, options_of, say
+from trainers import about, options_of, parsed, say
 
 from tiepoints.extraction.torch.base import build
 from tiepoints.images import find_images
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--teacher", type=Path, help="HardTFeat.pth of its authors")
     parser.add_argument("--bfloat16", action="store_true", help="faster on CPUs with AVX-512 BF16 or AMX")
-    options = begun(parser)
+    options = parsed(parser)
     paths = find_images([options.photographs])
     order = np.random.default_rng(options.seed).permutation(len(paths))[: options.most]
     pairs = patch_pairs([paths[i] for i in order], seed=options.seed)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from trainers import about, begun, options_of, say
+from trainers import about, options_of, parsed, say
 
 import tiepoints as tp
 from tiepoints.images import find_images, read, resize_to
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=8, help="so many others judge")
     parser.add_argument("--max-keypoints", type=int, default=512, help="when judging")
     parser.add_argument("--judge", action="store_true")
-    options = begun(parser)
+    options = parsed(parser)
     paths = find_images(options.photographs)
     order = np.random.default_rng(options.seed).permutation(len(paths))
     if options.judge:

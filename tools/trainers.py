@@ -10,7 +10,7 @@ import torch
 
 
 def options_of(doc: str | None, *, minutes: float) -> argparse.ArgumentParser:
-    """A parser with the options that all trainings have; `begun` reads them."""
+    """A parser with the options that all trainings have; `parsed` reads them."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--threads", type=int, default=1)
@@ -18,7 +18,7 @@ def options_of(doc: str | None, *, minutes: float) -> argparse.ArgumentParser:
     return parser
 
 
-def begun(parser: argparse.ArgumentParser) -> argparse.Namespace:
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The options that were given; torch has its threads and its seed from them."""
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
