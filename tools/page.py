@@ -20,7 +20,6 @@ for name, value in variables(2).items():
 
 import argparse
 import csv
-import re
 import statistics
 import sys
 import time
@@ -30,6 +29,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from sections import ROOT, method_table, remarks, share, told, write_section
 
 import tiepoints as tp
 from tiepoints.benchmarks import Report, default_store, evaluate_hpatches, evaluate_speed, method
@@ -37,16 +37,12 @@ from tiepoints.benchmarks.timing import opencv_sift, scene
 from tiepoints.benchmarks.writers import markdown_table
 from tiepoints.collection import Collection, Extract, Processes, Step, Store, Threads, run
 from tiepoints.extraction import is_ready
-from tiepoints.files import write_whole
 from tiepoints.geometry import homography_error
 from tiepoints.matching import Nearest
 from tiepoints.metrics.depth import CalibratedPose
 from tiepoints.metrics.planar import share_within
 from tiepoints.metrics.poses import mean_average_accuracy
 from tiepoints.training.judges import find_judged, pose_figures
-
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "benchmarks.md"
 
 MDNET = ("mdnet", "mdnet:sets=1", "mdnet:sets=4", "mdnet:sets=8")  # without a number: 2 sets
 SIFT = (
@@ -151,7 +147,7 @@ def methods(settings: Settings) -> str:
             numbers = [f"{row.values[key]:.0f}" if key in keys[-2:] else share(row.values[key]) for key in keys]
             numbers += [share(ELSEWHERE.get(row.method.partition(" ")[0])), share(wxbs_of.get(row.method))]
             found[row.method] = numbers
-    return with_others(settings, "methods", heads, found, keys.index("mma3"), rising=False)
+    return method_table("methods", heads, found, keys.index("mma3"), rising=False, keep=bool(settings.wanted))
 
 
 def ready_of(several: Sequence[str]) -> list[str]:
@@ -196,14 +192,14 @@ def poses(settings: Settings) -> str:
             numbers.insert(0, statistics.mean(numbers))
             rows[one.label] = [str(ratio or "-"), *map(share, numbers)]
             print(one.label, *rows[one.label], file=sys.stderr, flush=True)
-    return with_others(settings, "poses", ["ratio test", "mean", *names], rows, 1, rising=False)
+    return method_table("poses", ["ratio test", "mean", *names], rows, 1, rising=False, keep=bool(settings.wanted))
 
 
 def core(settings: Settings) -> str:
     """Core times to extract, beside OpenCV's SIFT."""
     times = core_times(settings.of(ALL))
     rows = {name: [f"{value:.2g}"] for name, value in times.items()}
-    return with_others(settings, "core", ["core time / SIFT's"], rows, 0, rising=True)
+    return method_table("core", ["core time / SIFT's"], rows, 0, rising=True, keep=bool(settings.wanted))
 
 
 def core_times(specs: Sequence[str], runs: int = 3) -> dict[str, float]:
@@ -232,29 +228,6 @@ def core_time(what: Callable[[], object]) -> float:
     began = time.process_time()
     what()
     return time.process_time() - began
-
-
-def with_others(
-    settings: Settings,
-    section: str,
-    heads: Sequence[str],
-    rows: dict[str, list[str]],
-    column: int,
-    *,
-    rising: bool,
-) -> str:
-    """A table of methods in the order of a column; where only some were wanted, the others keep their rows."""
-    if settings.wanted:
-        there = PAGE.read_text(encoding="utf-8").partition(f"<!-- begin: {section} -->")[2].partition("<!-- end:")[0]
-        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in there.splitlines() if "`" in line]
-        rows = {name.strip("`"): values for name, *values in cells} | rows
-    order = sorted(rows, key=lambda name: float(rows[name][column]), reverse=not rising)
-    lines = [f"| `{name}` | {' | '.join(rows[name])} |" for name in order]
-    return "\n".join([f"| method | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|", *lines])
-
-
-def share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}".removeprefix("0")
 
 
 def wxbs(settings: Settings) -> str:
@@ -347,14 +320,6 @@ def multiview(settings: Settings) -> str:
     return told(report, markdown_table(report.tables[0], columns))
 
 
-def told(report: Report, *parts: str) -> str:
-    """Tables between the protocol and the remarks."""
-    about = "Made with " + ", ".join(f"{key} {value}" for key, value in report.about.items()) + "."
-    notes = "\n".join(f"- {note}" for note in report.notes)
-    several = (f"Protocol `{report.protocol}`. {report.description}", *parts, notes, about)
-    return "\n\n".join(part.strip() for part in several)
-
-
 SECTIONS: dict[str, Callable[[Settings], str]] = {
     "hpatches": hpatches,
     "profiles": profiles,
@@ -368,13 +333,6 @@ SECTIONS: dict[str, Callable[[Settings], str]] = {
     "stereo": stereo,
     "multiview": multiview,
 }
-
-
-def remarks(report: Report) -> str:
-    """The report's notes as a list, without this machine's folders, and without lists that would fill the page."""
-    notes = [re.sub(r"(/[\w.-]+)+/", "", note) for note in report.notes]
-    notes = [note if len(note) < 300 else note.rpartition(": ")[0] for note in notes]
-    return "".join(f"\n- {note}" for note in notes) + ("\n" if notes else "")
 
 
 def tell(what: str, done: int, total: int) -> None:
@@ -398,20 +356,7 @@ def main() -> None:
     settings = Settings(data, options.store, tuple(options.extractor), options.jobs)
 
     for name in options.only or SECTIONS:
-        content = SECTIONS[name](settings)
-        page = PAGE.read_text(encoding="utf-8")
-        # Section by section: an interruption keeps those that are done.
-        write_whole(PAGE, with_section(page, name, content).encode())
-        print(f"wrote section {name} of {PAGE.relative_to(ROOT)}")
-
-
-def with_section(page: str, name: str, content: str) -> str:
-    """The page with new content between the markers of a section."""
-    begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    if len(pattern.findall(page)) != 1:
-        raise SystemExit(f"{PAGE} must have one {begin} with one {end}")
-    return pattern.sub(lambda _: f"{begin}\n{content.strip()}\n{end}", page)
+        write_section(name, SECTIONS[name](settings))  # one by one: an interruption keeps those that are done
 
 
 if __name__ == "__main__":
