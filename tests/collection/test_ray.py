@@ -48,6 +48,24 @@ class Slow(Step):
         return value * value
 
 
+def test_a_cluster_that_asks_for_a_token_or_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "RPC error: InvalidAuthToken: Authentication token is missing or incorrect"
+
+    def refuse(**options: Any) -> None:  # as Ray 2.60 does
+        try:
+            raise RuntimeError(f"Failed to connect to GCS. Last connection error: {said}")
+        except RuntimeError as error:
+            raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379") from error
+
+    monkeypatch.setattr(ray, "init", refuse)
+    engine = Ray("10.0.0.1:6379")
+    with pytest.raises(tp.TiepointsError, match=r"10\.0\.0\.1:6379 asks for its token: .* set RAY_AUTH_MODE=token"):
+        list(engine.map(lambda task, threads: task, [1]))
+    said = "timed out"
+    with pytest.raises(tp.TiepointsError, match=r"no Ray cluster at 10\.0\.0\.1:6379 .* start one"):
+        list(engine.map(lambda task, threads: task, [1]))
+
+
 # What Ray's own processes wait for each other; its defaults of some ten seconds are too short on a busy machine.
 PATIENT = {
     "RAY_agent_register_timeout_ms": "300000",

@@ -139,9 +139,15 @@ class Ray(Engine):
             try:
                 ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
             except Exception as error:  # whatever Ray raises where an address is wrong or a head is gone
+                where = self.address or "this machine"
+                if _wants_token(error):
+                    raise TiepointsError(
+                        f"the Ray cluster at {where} asks for its token: copy ~/.ray/auth_token from its first machine "
+                        "to this one, and set RAY_AUTH_MODE=token"
+                    ) from error
                 raise TiepointsError(
-                    f"no Ray cluster at {self.address or 'this machine'} ({one_line(error)}); start one with "
-                    "`ray start --head`, and give the address that it prints"
+                    f"no Ray cluster at {where} ({one_line(error)}); start one with `ray start --head`, and give the "
+                    "address that it prints"
                 ) from error
         return ray
 
@@ -204,6 +210,11 @@ class _Room:
         most = int(max(one.get("memory", 0) for one in self._now()))
         asked = 0 if size < _MEMORY else 1 << (size - 1).bit_length()
         return min(asked, most)
+
+
+def _wants_token(error: BaseException | None) -> bool:
+    """Whether a cluster refused the connection for want of its token, which the error behind Ray's error tells."""
+    return error is not None and ("AuthToken" in str(error) or _wants_token(error.__cause__ or error.__context__))
 
 
 def _died(error: Exception) -> str:
