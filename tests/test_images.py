@@ -305,3 +305,34 @@ def test_a_truncated_photograph_is_not_called_a_video(kind: str, tmp_path: Path)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ImageError, match="damaged or truncated"):
         tp.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.jpg", b"<!DOCTYPE html><html>404 Not Found</html>", "a page of the web or a drawing"),
+        ("a.png", b"\xef\xbb\xbf\n  <svg xmlns='http://www.w3.org/2000/svg'/>", "a page of the web or a drawing"),
+        ("a.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        ("a.tif", b"%PDF-1.7\n", "a PDF; convert its pages"),
+    ],
+)
+def test_what_is_no_image_is_called_what_it_is(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(tp.ImageError, match=says):
+        tp.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("https://example.org/a.jpg", "an address of the web: download it first"),
+        ("~/a.jpg", "~ is not replaced here"),
+        ("examples/desk1.jpg", r"no such file; did you mean 'desk_1.jpg'\?"),
+    ],
+)
+def test_what_helps_where_there_is_no_such_file(
+    monkeypatch: pytest.MonkeyPatch, examples: Path, path: str, says: str
+) -> None:
+    monkeypatch.chdir(examples.parent)
+    with pytest.raises(tp.ImageError, match=says):
+        tp.read(path)

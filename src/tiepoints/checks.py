@@ -10,6 +10,7 @@ import ast
 import math
 import os
 import reprlib
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ __all__ = [
     "setting",
     "shown",
     "size",
+    "spelled",
 ]
 
 Kind = TypeVar("Kind")
@@ -172,7 +174,7 @@ def choice(value: object, what: str, known: Sequence[str]) -> str:
 
 
 def path(value: object, what: str) -> Path:
-    """A path of the file system.
+    """A path of the file system, see `spelled`.
 
     Raises
     ------
@@ -184,7 +186,22 @@ def path(value: object, what: str) -> Path:
     text = os.fsdecode(value)
     if not text or "\0" in text:
         raise InvalidInputError(f"{what} is {shown(text)}, but must be the path of a file")
-    return Path(text)
+    return Path(spelled(text))
+
+
+def spelled(path: str) -> str:
+    """A path as its files and folders are called, where they are there under another Unicode form of these names.
+
+    macOS writes names decomposed, a keyboard writes them composed: they look the same, and Linux takes them for others.
+    """
+    if path.isascii() or os.path.lexists(path):
+        return path
+    whole = Path(path)
+    found = Path(whole.anchor)
+    for part in whole.relative_to(whole.anchor).parts:
+        others = (unicodedata.normalize(form, part) for form in ("NFC", "NFD"))
+        found = next((found / name for name in (part, *others) if os.path.lexists(found / name)), found / part)
+    return str(found)
 
 
 def size(value: object, what: str = "image_size", *, least: int = 1) -> tuple[int, int]:

@@ -10,7 +10,8 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ MAX_PIXELS = 2**28
 
 _ORIENTATION, _BITS, _PLANES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _NODATA, _DNG = 0x0112, 258, 284, 338, 339, 42113, 50706
 _MOST_PACKED = 1100  # times that a compressed file may grow: deflate allows 1,032
+_FEW = 1000  # files of a folder among which the nearest name is looked for
 _open_lock = threading.Lock()
 
 
@@ -90,7 +92,7 @@ def opened(path: str | os.PathLike[str], max_pixels: int | None = None) -> Itera
     except (ImageError, InvalidInputError):
         raise
     except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
+        raise ImageError(f"{path}: no such file{_why_not_there(path)}") from None
     except IsADirectoryError:
         raise ImageError(f"{path}: this is a folder, not an image") from None
     except PermissionError:
@@ -103,6 +105,19 @@ def opened(path: str | os.PathLike[str], max_pixels: int | None = None) -> Itera
         if isinstance(error, OSError) and error.errno:
             raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
         raise ImageError(f"{path}: the image is damaged or truncated ({one_line(error)})") from None
+
+
+def _why_not_there(path: Path) -> str:
+    """What helps where there is no such file: an address, a ~ that no shell replaced, one of nearly that name."""
+    if path.parts[0] in ("http:", "https:"):
+        return "; it is an address of the web: download it first"
+    if path.parts[0].startswith("~"):
+        return "; ~ is not replaced here: write the whole path"
+    with suppress(OSError):
+        names = [each.name for each in os.scandir(path.parent)]
+        near = get_close_matches(path.name, names, n=1, cutoff=0.8) if len(names) <= _FEW else []
+        return f"; did you mean {near[0]!r}?" if near else ""
+    return ""
 
 
 def _open(path: Path) -> Image.Image:
@@ -179,6 +194,12 @@ def _why_unknown(path: Path) -> str:
                 return "a TIFF that is damaged at its beginning"
     if head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3"):
         return "a video, or another container that holds no picture; take single frames out of it first"
+    if head.startswith(b"version https://"):
+        return "a pointer of Git LFS, not the image itself: git lfs pull"
+    if head.startswith(b"%PDF"):
+        return "a PDF; convert its pages to PNG first"
+    if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
+        return "a page of the web or a drawing (HTML, SVG), no photograph; was it downloaded from the right address?"
     return "not an image of a known kind, or damaged at its beginning; convert it to JPEG, PNG or TIFF"
 
 

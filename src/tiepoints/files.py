@@ -68,7 +68,7 @@ def read_bytes(path: PathLike, size: int = -1, *, remedy: str = "") -> bytes:
         If there is no such file, which the message follows by `remedy`, or it cannot be read.
     """
     try:
-        with Path(path).open("rb") as stream:
+        with checks.path(path, "path").open("rb") as stream:
             return stream.read(size)
     except FileNotFoundError:
         raise StorageError(f"{path}: no such file" + (f"; {remedy}" if remedy else "")) from None

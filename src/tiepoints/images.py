@@ -214,7 +214,7 @@ def find_images(sources: Iterable[PathLike]) -> list[Path]:
 
 
 def _images_of(source: PathLike) -> list[Path]:
-    path = Path(source)
+    path = checks.path(source, "source")
     if path.is_dir():
 
         def refuse(error: OSError) -> None:  # os.walk would leave the folder out without a word

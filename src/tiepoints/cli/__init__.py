@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from .. import __version__
+from ..checks import spelled
 from ..errors import InvalidInputError, TiepointsError, UnknownExtractorError, one_line, printable
 from .lazy import LazyGroup
 from .options import examples
@@ -47,7 +48,7 @@ class _Commands(LazyGroup):
     """The whole command line: an error of tiepoints ends it with one line, and with --json with JSON too."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
-        given = list(sys.argv[1:] if args is None else args)
+        given = [spelled(text) for text in (sys.argv[1:] if args is None else args)]
         if "--json" not in given:
             return super().main(given, *rest, **extra)
         try:

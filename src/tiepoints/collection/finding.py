@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..checks import count
+from .. import checks
+from ..checks import count, spelled
 from ..errors import ImageError, InvalidInputError, TiepointsError
 from ..extraction.inputs import find_mask, no_mask
 from ..files import PathLike, check_name, one_line
@@ -39,7 +40,9 @@ def find(sources: Iterable[PathLike], *, masks: PathLike | None = None, every: i
     ['desk_1.jpg', 'desk_2.jpg']
     """
     count(every, "every", least=1)
-    listed = [Path(source) for source in sources]
+    if isinstance(sources, str | os.PathLike):  # one, whose characters would be taken for several
+        sources = [sources]
+    listed = [checks.path(source, "source") for source in sources]
     failed: dict[str, str] = {}
     left_out: list[Path] = []
     found: dict[_Found, None] = {}
@@ -52,7 +55,7 @@ def find(sources: Iterable[PathLike], *, masks: PathLike | None = None, every: i
     top = tops[0] if tops else Path.cwd()
     if len(listed) > 1 or not all(path.is_relative_to(top) for path in whole.values()):
         top = Path(os.path.commonpath([path.parent for path in whole.values()])) if whole else Path.cwd()
-    folder = None if masks is None else Path(masks)
+    folder = None if masks is None else checks.path(masks, "masks")
     if folder is not None and not folder.exists():
         raise ImageError(f"{folder}: no such mask, or folder of masks")
     photographs: dict[str, Photograph] = {}
@@ -175,5 +178,5 @@ def _in_list(source: Path, every: int, failed: dict[str, str]) -> tuple[list[_Fo
     if not named:
         raise ImageError(f"{source}: the list names no image")
     own = Path(os.path.abspath(source)).parent  # noqa: PTH100
-    top = own if any(os.path.lexists(own / name) for name in named) else Path.cwd()
-    return [one for name in named for one in _of_file(top / name, every, failed)], top
+    top = own if any(os.path.lexists(spelled(str(own / name))) for name in named) else Path.cwd()
+    return [one for name in named for one in _of_file(Path(spelled(str(top / name))), every, failed)], top

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
-from ..checks import did_you_mean, number
+from ..checks import did_you_mean, number, path as as_path
 from ..decode import turned
 from ..errors import ImageError, InvalidInputError, StorageError, counted
 from ..extraction.inputs import mask_of
@@ -253,7 +253,7 @@ class Collection(Mapping[str, Photograph]):
         photographs, failed = [], {}
         for name, path in paths.items():
             try:
-                photographs.append(Photograph(check_name(name), Path(path)))
+                photographs.append(Photograph(check_name(name), as_path(path, "path")))
             except InvalidInputError as error:  # noqa: PERF203 - one bad name must not cost the others
                 failed[name] = str(error)
         return cls(photographs, failed=failed)
