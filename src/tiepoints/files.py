@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import re
@@ -74,6 +75,24 @@ def read_bytes(path: PathLike, size: int = -1, *, remedy: str = "") -> bytes:
         raise StorageError(f"{path}: no such file" + (f"; {remedy}" if remedy else "")) from None
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+
+
+def read_text(path: PathLike, what: str) -> str:
+    """A text that a person or an editor wrote: UTF-8, or UTF-16 as PowerShell writes it, with its mark.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read.
+    InvalidInputError
+        If it is no text; `what` says what it ought to be.
+    """
+    content = read_bytes(path)
+    utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if utf_16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{path}: not {what} in UTF-8") from None
 
 
 def write_whole(path: PathLike, content: bytes | memoryview) -> None:

@@ -211,3 +211,23 @@ def test_a_name_that_is_not_there_comes_with_the_nearest(tmp_path: Path) -> None
     (tmp_path / "pairs.txt").write_text("desk_1.jpg desk2.jpg")
     with pytest.raises(tp.InvalidInputError, match=r"line 1: there is no image 'desk2.jpg': did you mean 'desk_2.jpg'"):
         from_file(tmp_path / "pairs.txt", ["desk_1.jpg", "desk_2.jpg"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lists_as_any_editor_writes_them(tmp_path: Path, examples: Path, encoding: str, end: str) -> None:
+    path = tmp_path / "list.txt"
+    lines = ("# Köln", "", "box.png desk_1.jpg", "box.png\tdesk_2.jpg ")
+    path.write_bytes(end.join(lines).encode(encoding))
+    assert from_file(path, Collection.from_folder(examples)) == [("box.png", "desk_1.jpg"), ("box.png", "desk_2.jpg")]
+    path.write_bytes(end.join(["# a list", str(examples / "box.png"), ""]).encode(encoding))
+    assert list(Collection.from_sources([path])) == ["box.png"]
+
+
+def test_a_list_without_a_pair_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text("# nothing yet\n\n")
+    with pytest.raises(tp.InvalidInputError, match=r"pairs.txt: the list names no pair"):
+        from_file(tmp_path / "pairs.txt", ["a"])
+    (tmp_path / "pairs.txt").write_bytes(b"\xff\xfea\0b")
+    with pytest.raises(tp.InvalidInputError, match=r"not a list of pairs in UTF-8"):
+        from_file(tmp_path / "pairs.txt", ["a"])

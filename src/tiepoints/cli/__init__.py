@@ -14,7 +14,6 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..checks import spelled
 from ..errors import InvalidInputError, TiepointsError, UnknownExtractorError, one_line, printable
 from .lazy import LazyGroup
 from .options import examples
@@ -48,7 +47,11 @@ class _Commands(LazyGroup):
     """The whole command line: an error of tiepoints ends it with one line, and with --json with JSON too."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
-        given = [spelled(text) for text in (sys.argv[1:] if args is None else args)]
+        given = list(sys.argv[1:] if args is None else args)
+        if not all(text.isascii() for text in given):
+            from ..checks import spelled  # brings NumPy, which --help does without
+
+            given = [spelled(text) for text in given]
         if "--json" not in given:
             return super().main(given, *rest, **extra)
         try:

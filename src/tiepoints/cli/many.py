@@ -194,11 +194,10 @@ def read_cameras(path: Path) -> dict[str, Camera]:
     """
     from ..camera import Camera
     from ..errors import InvalidInputError
-    from ..files import read_bytes
+    from ..files import read_text
 
     found: dict[str, Camera] = {}
-    text = read_bytes(path).decode("utf-8-sig", "replace")
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "a list of cameras").splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, *rest = line.split("\t") if "\t" in line else line.split()

@@ -216,19 +216,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 def print_rows(
     header: Sequence[str], rows: Iterable[Sequence[str]], marked: Callable[[int, int], bool] = lambda row, column: False
 ) -> None:
-    """A table on a terminal, with cells in bold; in a pipe or a file a line for each row, tabs between its columns."""
-    if not sys.stdout.isatty():
-        for row in (header, *rows):
-            click.echo("\t".join(" ".join(cell.split()) for cell in row))
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    """A table on a terminal, with cells in bold; a line for each row, tabs between its columns, in a pipe or a file,
+    and on a terminal that is too narrow.
+    """
+    rows = [list(row) for row in rows]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
 
-    table = Table(*header, box=None, pad_edge=False)
-    for i, row in enumerate(rows):
-        table.add_row(*(f"[bold]{escape(cell)}[/bold]" if marked(i, j) else escape(cell) for j, cell in enumerate(row)))
-    Console().print(table)
+        table = Table(*header, box=None, pad_edge=False)
+        for i, row in enumerate(rows):
+            cells = (f"[bold]{escape(cell)}[/bold]" if marked(i, j) else escape(cell) for j, cell in enumerate(row))
+            table.add_row(*cells)
+        if Console(width=10_000).measure(table).minimum <= Console().width:
+            Console().print(table)
+            return
+    for row in (list(header), *rows):
+        click.echo("\t".join(" ".join(cell.split()) for cell in row))
 
 
 def print_json(content: Mapping[str, Any] | list[Any]) -> None:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from .. import checks
 from ..checks import count, spelled
-from ..errors import ImageError, InvalidInputError, TiepointsError
+from ..errors import ImageError, TiepointsError
 from ..extraction.inputs import find_mask, no_mask
-from ..files import PathLike, check_name, one_line
+from ..files import PathLike, check_name, one_line, read_text
 from ..images import SUFFIXES, VIDEOS
 from .photographs import Collection, Photograph
 
@@ -168,12 +168,7 @@ def _is_list(source: Path) -> bool:
 
 def _in_list(source: Path, every: int, failed: dict[str, str]) -> tuple[list[_Found], Path]:
     """The lines of a list: paths below its folder or, where there are none, below the current one; # is a comment."""
-    try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise InvalidInputError(f"{source}: not a list of images in UTF-8") from None
-    except OSError as error:
-        raise ImageError(f"{source}: cannot be read ({error.strerror})") from None
+    lines = read_text(source, "a list of images").splitlines()
     named = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not named:
         raise ImageError(f"{source}: the list names no image")

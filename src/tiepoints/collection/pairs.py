@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ..checks import count, did_you_mean
 from ..errors import InvalidInputError
-from ..files import PathLike, composed, read_bytes
+from ..files import PathLike, composed, read_text
 from .photographs import natural_order
 
 __all__ = ["Pair", "exhaustive", "from_file", "sequential", "union"]
@@ -81,7 +81,7 @@ def from_file(path: PathLike, names: Iterable[str]) -> list[Pair]:
     StorageError
         If the file cannot be read.
     InvalidInputError
-        If a line is no pair, or names an image that is not there.
+        If a line is no pair, or names an image that is not there, or there is no line.
 
     Examples
     --------
@@ -92,17 +92,15 @@ def from_file(path: PathLike, names: Iterable[str]) -> list[Pair]:
     [('a.jpg', 'b.jpg')]
     """
     known = {composed(name): name for name in names}
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InvalidInputError(f"{path}: not a list of pairs in UTF-8") from None
     pairs = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "a list of pairs").splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         parts = line.strip().split("\t") if "\t" in line else line.split()
         if len(parts) != 2:
-            raise InvalidInputError(f"{path}, line {number}: not two names; separate names with spaces by a tab")
+            raise InvalidInputError(
+                f"{path}, line {number}: not two names with a space between them, or a tab where names hold spaces"
+            )
         for name in parts:
             if composed(name.strip()) not in known:
                 raise InvalidInputError(
@@ -111,6 +109,8 @@ def from_file(path: PathLike, names: Iterable[str]) -> list[Pair]:
                 )
         a, b = (known[composed(part.strip())] for part in parts)
         pairs.append((a, b))
+    if not pairs:
+        raise InvalidInputError(f"{path}: the list names no pair")
     return union(pairs)
 
 
