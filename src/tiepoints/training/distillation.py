@@ -1,0 +1,247 @@
+"""A network learns from the mean over eight views of each image: rotated by quarter turns, and mirrored.
+
+What a network says of a place depends a little on how the image is rotated and mirrored, though what is to be found
+does not. The mean of its heatmaps over the eight views is therefore better than each of them. Here the network learns
+to predict that mean from the image as it is, so that it costs nothing when it is used (the distillation of an ensemble
+into one network: Hinton, Vinyals and Dean 2015, arXiv 1503.02531). Descriptors stay as they are: of the image as it is.
+
+All constants are ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import TrainingError
+from .average import average_of, follow
+from .network import MDNet
+from .photographs import Photographs
+
+__all__ = ["Lesson", "distil", "distillation_loss", "mean_of_views"]
+
+_SMALLEST = 0.35  # of the photograph: crops are seen at this to its whole size
+_BORDER = 12  # pixels of a crop whose heatmap depends most on what is not in it
+_SLOPES, _DESCRIPTORS = 4.0, 10.0  # weights beside the heights' 1
+_LEAST, _OFFSET = 0.05, 2.0  # of the weight of a pixel, and of the logit by which it grows
+_SEVERAL = 64  # crops that are there before the first step
+
+
+class Lesson(NamedTuple):
+    """What a teacher says of images.
+
+    Parameters
+    ----------
+    logits : (B, K, H, W)
+        The mean over the views, of the heatmaps of all heads that student and teacher have.
+    descriptors, mirrored : (B, D, H / 4, W / 4)
+        Of unit length: of the images as they are, and of their mirror images.
+    """
+
+    logits: Tensor
+    descriptors: Tensor
+    mirrored: Tensor
+
+
+def mean_of_views(network: MDNet, images: Tensor, heads: list[int]) -> Lesson:
+    """What a network says of square images (B, 1, S, S) in the mean over their eight views."""
+    total, described = torch.zeros(()), []
+    with torch.no_grad():
+        for mirrored in (False, True):
+            seen = images.flip(3) if mirrored else images
+            for turns in range(4):
+                view = torch.rot90(seen, turns, (2, 3)).contiguous(memory_format=torch.channels_last)
+                logits, descriptors = _outputs(network, view, heads)
+                if turns == 0:
+                    described.append(descriptors)
+                upright = torch.rot90(logits, -turns, (2, 3))
+                total = total + (upright.flip(3) if mirrored else upright)
+    return Lesson(total / 8, *described)
+
+
+def distillation_loss(logits: Tensor, descriptors: Tensor, lesson: Lesson) -> dict[str, Tensor]:
+    """How far a network's logits and descriptors are from a lesson.
+
+    Parameters
+    ----------
+    logits, descriptors
+        As in `Lesson`; of the images as they are.
+    lesson : Lesson
+
+    Returns
+    -------
+    parts : dict
+        heights, the squared differences of the logits, and slopes, those of their differences between neighbouring
+        pixels, both weighted by how high the lesson's heatmap is; descriptors, 1 less the cosine.
+    """
+    inner = slice(_BORDER, -_BORDER)
+    found, wanted = logits[:, :, inner, inner], lesson.logits[:, :, inner, inner]
+    weight = _LEAST + torch.sigmoid(wanted + _OFFSET)
+    slopes = torch.zeros(())
+    for axis in (2, 3):
+        steps, wanted_steps = found.diff(dim=axis), wanted.diff(dim=axis)
+        slopes = slopes + _mean((steps - wanted_steps) ** 2, weight.narrow(axis, 1, steps.shape[axis]))
+    return {
+        "heights": _mean((found - wanted) ** 2, weight),
+        "slopes": slopes,
+        "descriptors": (1 - (descriptors * lesson.descriptors).sum(dim=1)).mean(),
+    }
+
+
+def distil(
+    start: MDNet,
+    teacher: MDNet,
+    photographs: Photographs,
+    *,
+    minutes: float,
+    crop: int = 192,
+    batch: int = 8,
+    learning_rate: float = 5e-4,
+    seed: int = 0,
+    decay: float = 0.995,
+    log: Callable[[str], None] | None = None,
+    keep: Callable[[MDNet, int], None] | None = None,
+    keep_minutes: float = 3.0,
+) -> tuple[MDNet, int]:
+    """Train a network on the mean of a teacher over eight views.
+
+    Parameters
+    ----------
+    start : MDNet
+        What to begin with; its batch normalisation stays as it is.
+    teacher : MDNet
+        The same network, or a larger one whose descriptors are in the same space.
+    photographs : Photographs
+    minutes : float
+        How long; the learning rate falls to nearly 0 by a cosine.
+    crop : int
+        Edge of the crops in pixels, a multiple of 32.
+    batch : int
+        Crops a step. Each is used about four times: as it is or mirrored, in other light.
+    learning_rate : float
+        Of AdamW.
+    seed : int
+        Of the crops.
+    decay : float
+        Of the moving average of the weights, which is the result.
+    log : callable, optional
+        Called with a line of figures now and then.
+    keep : callable, optional
+        Called with the network so far and the number of steps, every `keep_minutes`.
+    keep_minutes : float
+
+    Returns
+    -------
+    network : MDNet
+        The moving average, in evaluation mode.
+    steps : int
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite any more.
+    """
+    heads = [k for k in start.config.sets if k in teacher.config.sets]
+    average = average_of(start)
+    network = average_of(start).requires_grad_().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    wise = average_of(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0, fused=True)
+    batches = _batches(wise, photographs, heads, crop, batch, np.random.default_rng(seed))
+    started = kept = told = time.monotonic()
+    sums: dict[str, float] = {}
+    step = since = 0
+    while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
+        fall = max(0.5 * (1 + np.cos(np.pi * done)), 0.02)
+        optimiser.param_groups[0]["lr"] = learning_rate * min((step + 1) / 50, 1) * fall
+        images, lesson = next(batches)
+        parts = distillation_loss(*_outputs(network, images, heads), lesson)
+        total = parts["heights"] + _SLOPES * parts["slopes"] + _DESCRIPTORS * parts["descriptors"]
+        optimiser.zero_grad()
+        torch.autograd.backward(total)
+        if not torch.isfinite(nn.utils.clip_grad_norm_(network.parameters(), 5.0)):
+            raise TrainingError(f"step {step}: the loss is not finite; train again with a lower learning rate")
+        optimiser.step()
+        step, since = step + 1, since + 1
+        follow(average, network, decay, step)
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        now = time.monotonic()
+        if log is not None and now - told > 20:
+            log(f"step {step}: " + " ".join(f"{name} {value / since:.4f}" for name, value in sums.items()))
+            sums, since, told = {}, 0, now
+        if keep is not None and now - kept > 60 * keep_minutes:
+            keep(average, step)
+            kept = now
+    return average, step
+
+
+def _batches(
+    teacher: MDNet, photographs: Photographs, heads: list[int], edge: int, size: int, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, Lesson]]:
+    """Images and what is to be said of them, for ever: from a pool of crops, of which a quarter of a batch is new."""
+    pool: list[tuple[Tensor, Lesson]] = []
+    most, oldest = 32 * size, 0
+    while True:
+        new = size if len(pool) < _SEVERAL else max(1, size // 4)
+        numbers = rng.integers(len(photographs), size=new)
+        crops = torch.stack([_crop(photographs.pixels(int(number)), edge, rng) for number in numbers])
+        lesson = mean_of_views(teacher, crops, heads)
+        for row in range(new):
+            item = crops[row], Lesson(*(part[row] for part in lesson))
+            if len(pool) < most:
+                pool.append(item)
+            else:
+                pool[oldest] = item
+                oldest = (oldest + 1) % most
+        if len(pool) < min(_SEVERAL, most):
+            continue
+        images, lessons = [], []
+        for which in rng.choice(len(pool), size, replace=False):
+            image, known = pool[which]
+            if rng.random() < 0.5:
+                image, known = image.flip(2), Lesson(known.logits.flip(2), known.mirrored, known.descriptors)
+            images.append(_other_light(image, rng) if rng.random() < 0.5 else image)
+            lessons.append(known)
+        together = Lesson(*(torch.stack(list(part)) for part in zip(*lessons, strict=True)))
+        yield torch.stack(images).contiguous(memory_format=torch.channels_last), together
+
+
+def _crop(pixels: NDArray[np.generic], edge: int, rng: np.random.Generator) -> Tensor:
+    """A square of a photograph (3, H, W) at some scale: grey (1, edge, edge) in [0, 1]."""
+    grey = np.asarray(cv2.cvtColor(np.asarray(pixels, np.uint8).transpose(1, 2, 0), cv2.COLOR_RGB2GRAY))
+    least = max((edge + 1) / min(grey.shape), _SMALLEST)
+    scale = float(np.exp(rng.uniform(min(np.log(least), 0), 0))) if least < 1 else least
+    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    top, left = (int(rng.integers(length - edge + 1)) for length in small.shape)
+    return torch.from_numpy(small[top : top + edge, left : left + edge].astype(np.float32) / 255)[None]
+
+
+def _other_light(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Gamma, brightness and noise; the lesson stays that of the image as it was."""
+    changed = image.clamp(min=1e-4) ** float(np.exp(rng.uniform(-0.5, 0.5))) * float(rng.uniform(0.6, 1.2))
+    noise = rng.normal(size=tuple(image.shape)).astype(np.float32) * rng.uniform(0, 0.02)
+    return (changed + torch.from_numpy(np.asarray(noise, np.float32))).clamp(0, 1)
+
+
+def _outputs(network: MDNet, images: Tensor, heads: list[int]) -> tuple[Tensor, Tensor]:
+    """Logits of all heads (B, K, H, W) and unit descriptors, computed with 16 bits where that is faster."""
+    with _reduced(images):
+        logits, described = network(images)
+    return torch.cat([logits[k] for k in heads], dim=1).float(), F.normalize(described.float(), dim=1)
+
+
+def _reduced(images: Tensor) -> AbstractContextManager[None]:
+    return torch.autocast(images.device.type, torch.bfloat16)
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    return (weight * values).sum() / weight.sum()

@@ -1,0 +1,95 @@
+"""The mean over eight views is what the views have in common, and a network learns it."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import tiepoints as tp
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+
+from tiepoints.training.cache import ArrayCache  # noqa: E402
+from tiepoints.training.distillation import distil, distillation_loss, mean_of_views  # noqa: E402
+from tiepoints.training.export import read_network  # noqa: E402
+from tiepoints.training.network import MDNet  # noqa: E402
+from tiepoints.training.photographs import Photographs, prepare  # noqa: E402
+
+HEADS = [2]
+
+
+@pytest.fixture(scope="module")
+def network() -> MDNet:
+    return read_network(Path("mdnet-small"), HEADS)[0]
+
+
+@pytest.fixture(scope="module")
+def seen(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Photographs:
+    cache = ArrayCache(tmp_path_factory.mktemp("cache"), 2**30)
+    return prepare(sorted(photographs.iterdir()), cache, torch.device("cpu"))[0]
+
+
+def test_the_mean_is_rotated_and_mirrored_as_the_image_is(network: MDNet) -> None:
+    image = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    lesson = mean_of_views(network, image, HEADS)
+    assert lesson.logits.shape == (2, 2, 64, 64) and lesson.descriptors.shape == (2, 64, 16, 16)
+    scale = float(lesson.logits.std())
+    for turns, mirrored in itertools.product(range(4), (False, True)):
+        other = torch.rot90(image.flip(3) if mirrored else image, turns, (2, 3))
+        expected = torch.rot90(lesson.logits.flip(3) if mirrored else lesson.logits, turns, (2, 3))
+        again = mean_of_views(network, other, HEADS)
+        assert float((again.logits - expected).abs().mean()) < 0.02 * scale
+    mirror = mean_of_views(network, image.flip(3), HEADS)
+    torch.testing.assert_close(lesson.mirrored, mirror.descriptors, atol=0.05, rtol=0)
+    with torch.no_grad():
+        logits, _ = network(image)
+    assert float((logits[2] - lesson.logits).abs().mean()) > 0.2 * scale, "one view is not the mean"
+
+
+def test_the_loss_is_0_for_the_lesson_itself(network: MDNet) -> None:
+    image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    lesson = mean_of_views(network, image, HEADS)
+    same = distillation_loss(lesson.logits, lesson.descriptors, lesson)
+    assert all(abs(float(value)) < 1e-5 for value in same.values())
+    higher = distillation_loss(lesson.logits + 1, -lesson.descriptors, lesson)
+    assert float(higher["heights"]) == pytest.approx(1, abs=1e-4)
+    assert float(higher["slopes"]) == pytest.approx(0, abs=1e-4)
+    assert float(higher["descriptors"]) == pytest.approx(2, abs=1e-4)
+
+
+def test_a_network_learns_the_mean(
+    network: MDNet, seen: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A clock on which every step takes a second: on a busy machine the same steps are made.
+    monkeypatch.setattr("tiepoints.training.distillation.time", SimpleNamespace(monotonic=itertools.count().__next__))
+    kept: list[int] = []
+    told: list[str] = []
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    found, steps = distil(
+        network, network, seen, minutes=1, crop=64, batch=4, learning_rate=2e-3, decay=0.9,
+        log=told.append, keep=lambda _, step: kept.append(step), keep_minutes=0.5,
+    )  # fmt: skip
+    assert 20 < steps < 60 and kept and "heights" in told[0]
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items()), "it is a copy's work"
+    image = torch.from_numpy(seen.pixels(3)[1, :128, :128].astype("float32") / 255)[None, None]
+    lesson = mean_of_views(network, image, HEADS)
+    losses = []
+    for each in (network, found):
+        with torch.no_grad():
+            logits, described = each(image)
+        together = torch.cat([logits[k] for k in HEADS], dim=1)
+        unit = torch.nn.functional.normalize(described, dim=1)
+        losses.append(distillation_loss(together, unit, lesson))
+    assert float(losses[1]["heights"]) < 0.7 * float(losses[0]["heights"])
+    assert float(losses[1]["slopes"]) < 0.9 * float(losses[0]["slopes"])
+    assert float(losses[1]["descriptors"]) < 0.05
+
+
+def test_a_loss_that_is_not_finite_ends_it(network: MDNet, seen: Photographs) -> None:
+    broken = MDNet(network.config).eval()
+    broken.load_state_dict({name: value * float("nan") for name, value in network.state_dict().items()})
+    with pytest.raises(tp.TrainingError, match="not finite"):
+        distil(broken, network, seen, minutes=1, crop=64, batch=2)
