@@ -98,6 +98,7 @@ def main() -> None:
         help="reconstructions, of which errors are the median; and maps, each without other photographs (3: each is a "
         "query once)",
     )  # fmt: skip
+    parser.add_argument("--no-localization", action="store_true", help="the first table alone")
     options = parser.parse_args()
     tables: tuple[list[tuple[str, ...]], ...] = ([RECONSTRUCTION], [LOCALIZATION])
     for folder in options.scenes:
@@ -123,7 +124,8 @@ def main() -> None:
                     middle([middle(one) for one in several])
                     for several in zip(*((found.shares, found.degrees) for _, found, _ in made), strict=True)
                 )
-                asked = localize(out, photographs, views, extractor, RATIO.get(name), options.seeds)
+                maps = 0 if options.no_localization else options.seeds
+                asked = localize(out, photographs, views, extractor, RATIO.get(name), maps)
             cells = (
                 f"{whole.registered} of {whole.images}", f"{whole.points}", f"{whole.track_length:.2f}",
                 f"{shares * 100:.3f}", f"{degrees:.3f}",
@@ -131,7 +133,7 @@ def main() -> None:
             for table, row in zip(tables, (cells, asked), strict=True):
                 table.append((scene.name, name, *row))
             print(scene.name, name, *cells, f"{seconds:.1f} s; queries", *asked, file=sys.stderr, flush=True)
-    for table in tables:
+    for table in tables[: 1 if options.no_localization else 2]:
         table.insert(1, ("---",) * len(table[0]))
         print("\n".join(f"| {' | '.join(row)} |" for row in table), end="\n\n")
 
