@@ -107,7 +107,10 @@ class _Images(Mapping[str, tuple[Features, Camera]]):
             camera = Camera.from_focal(1.2 * max(found.image_size), found.image_size, known=False)
         else:
             camera = Camera.from_exif(one.path)
-        return stored_features(found, orientation), stored_camera(camera, orientation)
+        try:
+            return stored_features(found, orientation), stored_camera(camera, orientation)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{one.path}: {error}") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

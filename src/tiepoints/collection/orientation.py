@@ -27,9 +27,14 @@ _RADIAL = (
     "SIMPLE_RADIAL_FISHEYE",
     "RADIAL_FISHEYE",
     "FOV",
+    "SIMPLE_DIVISION",
+    "DIVISION",
+    "SIMPLE_FISHEYE",
+    "FISHEYE",
+    "EUCM",
 )
 _TANGENTIAL = {"OPENCV": (6, 7), "FULL_OPENCV": (6, 7)}
-_TWO_FOCALS = ("PINHOLE", "OPENCV", "OPENCV_FISHEYE", "FULL_OPENCV", "FOV")
+_TWO_FOCALS = (*_TANGENTIAL, "PINHOLE", "OPENCV_FISHEYE", "FOV", "DIVISION", "FISHEYE", "EUCM")
 
 
 def opposite(orientation: int) -> int:
