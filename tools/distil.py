@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from trainers import begun, options_of, say
+from trainers import options_of, parsed, say
 
 from tiepoints.images import find_images
 from tiepoints.training.cache import ArrayCache
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=192, help="edge of the crops, pixels")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--cache", type=Path, default=Path("training-cache"))
-    options = begun(parser)
+    options = parsed(parser)
     keep_memory()
     network, about = read_network(options.start)
     teacher, _ = read_network(options.teacher or options.start)
