@@ -77,8 +77,7 @@ class MDNet(Extractor):
     rotation : {"upright", "any"}
         "any" looks at the image in four rotations, by quarter turns: its keypoints are those of all four together, and
         its descriptors are four times as long, so that matchers find out how two images are rotated to each other.
-        Extraction takes four times as long, matching about twice; also images that are not rotated have more correct
-        matches.
+        Extraction and matching take four times as long; also images that are not rotated have more correct matches.
     precision : {"float32", "int8"}
         The released weights with convolutions of 8 bits are faster on CPUs that multiply bytes (AVX-512 VNNI, ARM dot
         products), and a little less accurate: docs/performance.md. `mdnet-small` has none.

@@ -14,7 +14,7 @@ from ..features import Features, Matches
 
 __all__ = ["Matcher", "aligned", "check_comparable"]
 
-_COMPARED = 1024  # ours: of the best features; to find the rotation then costs a quarter of matching 2,048
+_COMPARED = 1024  # ours: of the best features; to find the rotation then costs as much as matching 2,048 of one
 
 
 class Matcher(ABC):
