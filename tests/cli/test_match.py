@@ -94,7 +94,7 @@ def test_what_is_not_verified_fails_and_has_no_inliers(run: Command, examples: P
         assert not stored["inliers"].any() and "model" not in stored
     blank = run("match", *pair, "-n", 20, "--ratio", 0.5)
     assert (
-        blank.returncode == 1 and "NOT VERIFIED" in blank.stdout and "or -e rootsift if one is rotated" in blank.stdout
+        blank.returncode == 1 and "NOT VERIFIED" in blank.stdout and "--rotation any if one is rotated" in blank.stdout
     )
     other = run("match", *pair, "-e", "orb", "-n", 20, "--ratio", 0.5)
     assert "NOT VERIFIED" in other.stdout and "rootsift" not in other.stdout

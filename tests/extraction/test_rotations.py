@@ -144,6 +144,24 @@ def test_a_folder_of_rotated_photographs(examples: Path, tmp_path: Path) -> None
     assert refused.exit_code == 2 and "mdnet" in refused.output
 
 
+def test_a_map_knows_of_how_many_rotations_its_descriptors_are(found: list[tp.Features], tmp_path: Path) -> None:
+    pycolmap = pytest.importorskip("pycolmap", reason="maps need pycolmap")
+    from tiepoints.tasks.maps import read_map, write_map
+
+    options = pycolmap.SyntheticDatasetOptions(num_points3D=len(found[0]), num_points2D_without_point3D=0)
+    model = pycolmap.synthesize_dataset(options)
+    names = [image.name for image in model.images.values()]
+    vocabulary = shipped_vocabulary("mdnet")
+    assert vocabulary is not None
+    features = {name: found[0][: model.find_image_with_name(name).num_points2D()] for name in names}
+    vectors = {name: vocabulary(one) for name, one in features.items()}
+    write_map(tmp_path / "map", model, features, vectors, vocabulary, "mdnet", {"rotation": "any"}, {})
+    there = read_map(tmp_path / "map").rows(0).features
+    assert there.rotations == 4
+    matches = tp.match(there, found[3])
+    assert len(matches) > 0.9 * len(there) and matches.scores.min() > 0.9
+
+
 def test_what_rotation_may_be() -> None:
     with pytest.raises(tp.InvalidInputError, match="rotation is 'all'"):
         tp.load("mdnet", rotation="all")

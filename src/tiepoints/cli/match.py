@@ -285,8 +285,8 @@ def _print(result: dict[str, Any], name: str, to_error: bool) -> None:
     elif result["verified"] is False and (blank := [one["path"] for one in result["images"] if not one["keypoints"]]):
         tell(f"NOT VERIFIED: {' and '.join(blank)} has no keypoints: is it blank, or all hidden by a mask?")
     elif result["verified"] is False:
-        # MD-Net knows about 30 degrees of rotation and one scale: docs/models.md.
-        hint = ", or -e rootsift if one is rotated or of another scale" if name == "mdnet" else ""
+        # MD-Net knows about 30 degrees of rotation, and changes of scale up to 3: docs/models.md.
+        hint = ", --rotation any if one is rotated, -e rootsift if it is of another scale" if name == "mdnet" else ""
         tell(
             f"NOT VERIFIED: one {model} explains {counted(result['agreeing'], 'match')}, no more than chance gives; "
             f"the images may not show the same (try --ratio 0.8{hint})"
