@@ -65,10 +65,11 @@ def pixel_limit(max_pixels: int | None) -> int:
     setting = os.environ.get("TIEPOINTS_MAX_PIXELS", "")
     if not setting:
         return MAX_PIXELS
-    try:
-        return int(setting)
-    except ValueError:
-        raise InvalidInputError(f"TIEPOINTS_MAX_PIXELS is {setting!r}, but must be a whole number of pixels") from None
+    if not setting.strip().isdecimal() or not int(setting):
+        raise InvalidInputError(
+            f"TIEPOINTS_MAX_PIXELS is {setting!r}, but must be a whole number of pixels, at least 1"
+        )
+    return int(setting)
 
 
 @contextmanager

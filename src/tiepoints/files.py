@@ -47,6 +47,9 @@ def replacing(path: PathLike) -> Iterator[Path]:
     target = real(path)
     with _reported(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not target.is_file():  # which a file would take the place of, or could not
+            what = "a folder" if target.is_dir() else "a pipe or a device"
+            raise StorageError(f"{target}: cannot be written: there is {what} of this name")
     temporary = target.with_name(f"{_temporary_prefix(target)}{os.getpid()}-{os.urandom(4).hex()}")
     try:
         yield temporary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,33 @@ def test_suffixes_may_be_in_upper_case(examples: Path, tmp_path: Path) -> None:
     for name in ("f.H5", "m-features.HDF5", "n-features.H5"):
         with FeatureReader(tmp_path / name) as reader:
             assert sorted(reader) == ["box.png", "box_in_scene.png"]
+
+
+@pytest.mark.parametrize("name", ["c.db", "m.h5"])
+def test_a_file_of_another_kind_is_not_replaced(examples: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    out.write_text("something else")
+    result = CliRunner().invoke(cli, ["match", str(examples), "-e", "orb", "--out", str(out)])
+    assert result.exit_code == 1 and "write to another file" in result.output
+    assert out.read_text() == "something else" and list(tmp_path.iterdir()) == [out]
+
+
+def test_an_output_is_never_a_pipe_and_may_be_a_link_to_itself(examples: Path, tmp_path: Path) -> None:
+    box = str(examples / "box.png")
+    os.mkfifo(tmp_path / "pipe.csv")
+    result = CliRunner().invoke(cli, ["match", box, box, "-e", "orb", "--out", str(tmp_path / "pipe.csv")])
+    assert result.exit_code == 1 and "there is a pipe or a device of this name" in result.output
+    assert (tmp_path / "pipe.csv").is_fifo()
+    (tmp_path / "loop.h5").symlink_to("loop.h5")  # there is no file that it could stand for
+    result = CliRunner().invoke(cli, ["extract", box, "-e", "orb", "--out", str(tmp_path / "loop.h5")])
+    assert result.exit_code == 0 and (tmp_path / "loop.h5").is_file()
+
+
+def test_the_current_folder_may_be_gone(examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = CliRunner().invoke(cli, ["extract", "a.png"])
+    os.chdir(tmp_path)
+    assert result.exit_code == 1 and "the current folder is not there any more" in result.output

@@ -250,7 +250,9 @@ def test_bad_files_are_one_line(tmp_path, features, reader):
     }.items():
         path = tmp_path / name
         path.write_bytes(data)
-        with pytest.raises(StorageError, match=rf"{name}: not an HDF5 file, or truncated.+write it again") as error:
+        ours = name in ("half.h5", "tail.h5", "head.h5")  # what may be deleted
+        says = "not an HDF5 file, or truncated.+write it again" if ours else "not an HDF5 file, which features.+are in$"
+        with pytest.raises(StorageError, match=rf"{name}: {says}") as error:
             reader(path)
         assert "\n" not in str(error.value)
     with pytest.raises(StorageError, match=r"none\.h5: no such file"):

@@ -74,6 +74,8 @@ class _Commands(LazyGroup):
         except BrokenPipeError:  # `| head` has read enough: click ends quietly
             raise
         except OSError as error:  # most often of standard output itself, on a full disk
+            if isinstance(error, FileNotFoundError) and not error.filename:
+                _fail(ctx, "the current folder is not there any more; change to another", 1)
             about = printable(error.filename) if error.filename else "standard output"
             _fail(ctx, f"{about}: {error.strerror or one_line(error)}", 1)
         except MemoryError:

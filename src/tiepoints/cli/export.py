@@ -52,7 +52,9 @@ def command(
     """
     if out.suffix.lower() != ".onnx":
         raise click.BadParameter(f"{out} must end in .onnx", param_hint="--out")
-    if photographs is not None and out.resolve() == checkpoint.resolve():
+    from ..files import real
+
+    if photographs is not None and real(out) == real(checkpoint):
         raise click.UsageError(f"{out} is the model itself, which 8 bits cannot give back; give another --out")
     from ..optional import require
 

@@ -283,7 +283,8 @@ def _print(result: dict[str, Any], name: str, to_error: bool) -> None:
         share = 100 * result["inliers"] / max(result["matches"], 1)
         tell(f"{counted(result['inliers'], 'inlier', 6)} ({share:.0f} %) of one {model}")
     elif result["verified"] is False and (blank := [one["path"] for one in result["images"] if not one["keypoints"]]):
-        tell(f"NOT VERIFIED: {' and '.join(blank)} has no keypoints: is it blank, or all hidden by a mask?")
+        has, is_it = ("has", "is it") if len(blank) == 1 else ("have", "are they")
+        tell(f"NOT VERIFIED: {' and '.join(blank)} {has} no keypoints: {is_it} blank, or all hidden by a mask?")
     elif result["verified"] is False:
         # MD-Net knows about 30 degrees of rotation, and changes of scale up to 3: docs/models.md.
         hint = ", --rotation any if one is rotated, -e rootsift if it is of another scale" if name == "mdnet" else ""

@@ -127,6 +127,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
     started = time.perf_counter()
     photographs = found(wanted.sources, wanted.mask, wanted.every, wanted.as_json)
     check_not_an_input((wanted.out,), (one.path for one in photographs.values()))
+    _check_replaced(_outputs(wanted.out))
     listed = _pairs(wanted.pairs, photographs)
     extractor = make()
     matcher = wanted.matcher.for_extractor(extractor.metadata.name)
@@ -292,6 +293,17 @@ def _say_changes(out: Path, store: Store, steps: tuple[Step, ...]) -> None:
 def _outputs(out: Path) -> list[Path]:
     """Matches mean nothing without the keypoints that they refer to: an HDF5 file of matches has one of features."""
     return [out] if out.suffix.lower() == ".db" else [out, out.with_name(f"{out.stem}-features{out.suffix}")]
+
+
+def _check_replaced(outputs: Sequence[Path]) -> None:
+    """Refuse to replace a file that is none of the kind that is written, so nothing of ours."""
+    from ..errors import StorageError
+    from ..files import read_bytes
+
+    for path in outputs:
+        kind, begins = ("database", b"SQLite") if path.suffix.lower() == ".db" else ("HDF5 file", b"\x89HDF")
+        if path.is_file() and path.stat().st_size and read_bytes(path, len(begins)) != begins:
+            raise StorageError(f"{path}: is there, but is no {kind}: write to another file")
 
 
 def _write(wanted: Wanted, photographs: Collection, features: Results, views: ConsistentViews) -> dict[Any, str]:

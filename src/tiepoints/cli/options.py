@@ -183,9 +183,11 @@ def _check_picture(context: click.Context, option: click.Parameter, path: Path |
 
 def check_not_an_input(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
     """Refuse to write over a photograph that is being read."""
-    photographs = {path.resolve() for path in inputs}
+    from ..files import real  # a path's own `resolve` fails on a link to itself
+
+    photographs = {real(path) for path in inputs}
     for path in outputs:
-        if path is not None and path.resolve() in photographs:
+        if path is not None and real(path) in photographs:
             raise click.UsageError(f"{path} is one of the images; write to another file")
 
 

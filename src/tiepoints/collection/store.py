@@ -87,7 +87,8 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"{folder}: cannot be made ({error.strerror or one_line(error)})") from error
+            why = "it is a file, and a folder is kept there" if folder.is_file() else error.strerror or one_line(error)
+            raise StorageError(f"{folder}: cannot be made ({why})") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopened, (self.folder, self.shard, self.also)

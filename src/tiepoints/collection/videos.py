@@ -131,5 +131,10 @@ def _state(path: Path) -> tuple[Any, ...]:
 def _opened(path: Path) -> Any:
     video = cv2.VideoCapture(str(path))
     if not video.isOpened():
-        raise ImageError(f"{path}: cannot be opened as a video; convert it to MP4 (H.264)")
+        if not path.stat().st_size:
+            raise ImageError(f"{path}: the file is empty (0 bytes)")
+        raise ImageError(
+            f"{path}: cannot be opened as a video: it is damaged, or of a kind that OpenCV does not know; convert "
+            "it to MP4 (H.264)"
+        )
     return video

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..errors import MissingDependencyError, StorageError, one_line
-from ..files import PathLike
+from ..files import PathLike, read_bytes
 
 __all__ = [
     "array_of",
@@ -32,6 +32,8 @@ __all__ = [
 Kind = TypeVar("Kind")
 
 _PACKAGE = __name__.partition(".")[0]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # with which its files begin
 
 #: No compression that HDF5 and zip files have (deflate is the best) makes less of anything: RFC 1951 allows 1,032.
 _MOST_PACKED = 1100
@@ -140,9 +142,12 @@ def open_hdf5(path: Path) -> Any:
     try:
         return h5py.File(path, "r")
     except Exception as error:
-        raise StorageError(
-            f"{path}: not an HDF5 file, or truncated ({one_line(error)}); delete it and write it again"
-        ) from error
+        if read_bytes(path, len(_HDF5)) == _HDF5:
+            raise StorageError(
+                f"{path}: not an HDF5 file, or truncated ({one_line(error)}); delete it and write it again"
+            ) from error
+        # nothing of ours that may be deleted
+        raise StorageError(f"{path}: not an HDF5 file, which features and matches are in") from error
 
 
 def linked(group: Any, name: str) -> Any:
