@@ -87,7 +87,11 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            why = "it is a file, and a folder is kept there" if folder.is_file() else error.strerror or one_line(error)
+            why = (
+                "it is a file, and a folder is kept there"
+                if self.folder.is_file()
+                else error.strerror or one_line(error)
+            )
             raise StorageError(f"{folder}: cannot be made ({why})") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
