@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import tiepoints as tp
+from tiepoints.collection import Collection, run
 
 
 class Rude:
@@ -134,3 +135,38 @@ def test_errors_are_ours(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 function(*given, **named)
             except tp.TiepointsError as error:
                 assert len(str(error).splitlines()) == 1, (place, str(error))
+
+
+def test_arguments_of_storage_and_collections_are_checked(tmp_path: Path, examples: Path) -> None:
+    features, matches = tp.load("orb", max_keypoints=5)(examples / "box.png"), tp.Matches.empty()
+    photographs = Collection.from_folder(examples)
+
+    def write(name: object, value: object = features) -> None:
+        with tp.storage.FeatureWriter(tmp_path / "f.h5") as writer:
+            writer.write(name, value)  # type: ignore[arg-type]
+
+    def write_matches(value: object) -> None:
+        with tp.storage.MatchWriter(tmp_path / "m.h5") as writer:
+            writer.write(("a", "b"), value, (5, 5))  # type: ignore[arg-type]
+
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: tp.storage.save_features(None, features), "path is None"),  # type: ignore[arg-type]
+        (lambda: tp.storage.save_features("x.npz", matches), "call an extractor first"),  # type: ignore[arg-type]
+        (lambda: tp.storage.save_matches("x.npz", features), "Matches is expected"),  # type: ignore[arg-type]
+        (lambda: tp.storage.FeatureWriter(3), "path is 3"),  # type: ignore[arg-type]
+        (lambda: tp.storage.FeatureWriter(tmp_path / "f.h5").write("a", features), "use it in a with block"),
+        (lambda: write(3), "an image's name is 3, but must be a text"),
+        (lambda: write(Path("a.jpg")), "an image's name is .*a.jpg.*, but must be a text"),
+        (lambda: write("a", matches), "Features is expected"),
+        (lambda: write_matches(features), "Matches is expected"),
+        (lambda: photographs.with_cameras({"box.png": 3}), "Camera is expected"),  # type: ignore[dict-item]
+        (lambda: photographs.with_cameras(None), "Camera is expected"),  # type: ignore[arg-type]
+        (lambda: photographs.with_cameras(np.eye(3)), r"by Camera.from_matrix\(K"),  # type: ignore[arg-type]
+        (lambda: Collection.from_paths(["a"]), "a mapping from names to paths is expected"),  # type: ignore[arg-type]
+        (lambda: run(None, photographs), "Step is expected: such as Extract"),  # type: ignore[arg-type]
+    ]
+    for call, says in calls:
+        with pytest.raises(tp.InvalidInputError, match=says):
+            call()
+    assert list(photographs.select("box.png")) == ["box.png"], "a text is one name"
+    assert not [*tmp_path.glob("*.npz")]

@@ -201,6 +201,8 @@ def check_name(name: str) -> str:
     InvalidInputError
         If the name is empty, absolute, has empty, '.' or '..' parts or a NUL, or is not valid Unicode.
     """
+    if not isinstance(name, str):
+        raise InvalidInputError(f"an image's name is {checks.shown(name)}, but must be a text")
     parts = name.split("/")
     if not name or "\0" in name or any(part in ("", ".", "..") for part in parts):
         raise InvalidInputError(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
-from ..checks import did_you_mean, number, path as as_path
+from ..checks import did_you_mean, instance, number, path as as_path, shown
 from ..decode import turned
 from ..errors import ImageError, InvalidInputError, StorageError, counted
 from ..extraction.inputs import mask_of
@@ -250,6 +250,8 @@ class Collection(Mapping[str, Photograph]):
     @classmethod
     def from_paths(cls, paths: Mapping[str, PathLike]) -> Collection:
         """Photographs by names of the caller's own."""
+        if not isinstance(paths, Mapping):
+            raise InvalidInputError(f"paths is {shown(paths)}, but a mapping from names to paths is expected")
         photographs, failed = [], {}
         for name, path in paths.items():
             try:
@@ -289,7 +291,7 @@ class Collection(Mapping[str, Photograph]):
         InvalidInputError
             If there is no photograph of one of them.
         """
-        names = list(names)
+        names = [names] if isinstance(names, str) else list(names)
         for name in names:
             if name not in self:
                 raise InvalidInputError(f"there is no photograph {name!r}: {did_you_mean(str(name), list(self))}")
@@ -305,6 +307,8 @@ class Collection(Mapping[str, Photograph]):
         shared : bool
             Whether all were taken with one camera.
         """
+        for camera in cameras.values() if isinstance(cameras, Mapping) else (cameras,):
+            instance(camera, "the camera", Camera, "make one of a matrix by Camera.from_matrix(K, (width, height))")
         several = (
             named_as(cameras, self._items, "the cameras")
             if isinstance(cameras, Mapping)

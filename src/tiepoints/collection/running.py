@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from .. import checks
 from ..errors import ImageError, InvalidInputError, printable
 from ..files import composed
 from ..threads import cores, limited
@@ -281,6 +282,7 @@ def run(
     >>> views["box.png", "box_in_scene.png"].verified
     True
     """
+    checks.instance(step, "the step", Step, "such as Extract(extractor)")
     where: Stored = Memory() if store is None else store
     results = Results(step, where, {})
     tasks = _tasks(step, items, where, sources, results)

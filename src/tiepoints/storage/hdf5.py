@@ -161,7 +161,7 @@ class Writer(ABC, Generic[K]):
     what: str  # for the messages
 
     def __init__(self, path: PathLike, *, made_with: str = "", overwrite: bool = False) -> None:
-        self.path = real(path)
+        self.path = real(checks.path(path, "path"))
         self.made_with = made_with
         self.overwrite = overwrite
         self._stack = ExitStack()
@@ -208,6 +208,8 @@ class Writer(ABC, Generic[K]):
     def _open(self) -> None:
         import h5py
 
+        if not hasattr(self, "_keep_old"):
+            raise InvalidInputError(f"{self.path}: the writer is not open; use it in a with block")
         if self._file is not None:
             return
         temporary = self._stack.enter_context(replacing(self.path))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import InvalidInputError
 from ..features import Features
 from ..files import PathLike, check_name, forms
@@ -162,6 +163,7 @@ class FeatureWriter(Writer[str]):
             If the disk is full or not writable.
         """
         check_name(name)
+        checks.instance(features, "features", Features, "call an extractor first")
         if name not in self._names:
             inside = next((folder for folder in _folders_of(name) if folder in self._names), None)
             if name in self._folders or inside is not None:

@@ -142,7 +142,7 @@ class MatchWriter(Writer[Pair]):
             If the disk is full or not writable.
         """
         first, second = (check_name(name) for name in pair)
-        indices = matches.indices
+        indices = checks.instance(matches, "matches", Matches).indices
         if self._stored.get(_group_of((second, first)), ()) in (None, (second, first)):
             first, second, counts, indices = second, first, counts[::-1], indices[:, ::-1]
         pair = first, second

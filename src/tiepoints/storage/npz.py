@@ -38,7 +38,7 @@ def save_features(path: PathLike, features: Features) -> None:
     >>> tp.storage.load_features("box.npz")
     Features(10 keypoints, 256 bits, image 324x223)
     """
-    _save(path, arrays_of(features))
+    _save(path, arrays_of(checks.instance(features, "features", Features, "call an extractor first")))
 
 
 def load_features(path: PathLike) -> Features:
@@ -101,6 +101,7 @@ def save_matches(
     >>> tp.storage.load_matches("pair.npz")
     Matches(2)
     """
+    checks.instance(matches, "matches", Matches)
     arrays: dict[str, NDArray[Any]] = {"indices": matches.indices, "scores": matches.scores}
     count = len(matches)
     for name, value, dtype, shape in (
@@ -179,7 +180,7 @@ def write_arrays(stream: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _save(path: PathLike, arrays: Mapping[str, NDArray[Any]]) -> None:
-    with replacing(path) as temporary:
+    with replacing(checks.path(path, "path")) as temporary:
         try:
             with temporary.open("xb") as stream:
                 write_arrays(stream, arrays)
