@@ -282,7 +282,8 @@ def run(
     >>> views["box.png", "box_in_scene.png"].verified
     True
     """
-    checks.instance(step, "the step", Step, "such as Extract(extractor)")
+    if not isinstance(step, Step):
+        raise InvalidInputError(f"the step is {checks.shown(step)}, but a Step is expected, such as Extract(extractor)")
     where: Stored = Memory() if store is None else store
     results = Results(step, where, {})
     tasks = _tasks(step, items, where, sources, results)
