@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import tiepoints as tp
-from tiepoints.collection import Collection, run
+from tiepoints.collection import Collection
 
 
 class Rude:
@@ -163,7 +163,6 @@ def test_arguments_of_storage_and_collections_are_checked(tmp_path: Path, exampl
         (lambda: photographs.with_cameras(None), "Camera is expected"),  # type: ignore[arg-type]
         (lambda: photographs.with_cameras(np.eye(3)), r"by Camera.from_matrix\(K"),  # type: ignore[arg-type]
         (lambda: Collection.from_paths(["a"]), "a mapping from names to paths is expected"),  # type: ignore[arg-type]
-        (lambda: run(None, photographs), "a Step is expected, such as Extract"),  # type: ignore[arg-type]
     ]
     for call, says in calls:
         with pytest.raises(tp.InvalidInputError, match=says):

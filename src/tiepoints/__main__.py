@@ -1,6 +1,16 @@
-"""`python -m tiepoints` is the command `tiepoints`."""
+"""The command `tiepoints`, which `python -m tiepoints` is too."""
 
-from .cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C while its parts are imported ends it with one word, as it does later."""
+    try:
+        from .cli import main as run
+    except KeyboardInterrupt:
+        sys.exit("Aborted!")
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,19 @@ def test_the_current_folder_may_be_gone(examples: Path, tmp_path: Path, monkeypa
     result = CliRunner().invoke(cli, ["extract", "a.png"])
     os.chdir(tmp_path)
     assert result.exit_code == 1 and "the current folder is not there any more" in result.output
+
+
+def test_ctrl_c_while_the_parts_are_imported_is_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiepoints.__main__ import main
+
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "tiepoints.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    for name in [name for name in sys.modules if name.startswith("tiepoints.cli")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("tiepoints.cli", raising=False)
+    with pytest.raises(SystemExit, match=r"^Aborted!$"):
+        main()

@@ -128,4 +128,7 @@ def main() -> None:
             shown(message, category, filename, *rest, **options)
 
     warnings.showwarning = one_line
-    cli(prog_name="tiepoints")
+    try:
+        cli(prog_name="tiepoints")
+    except KeyboardInterrupt:  # before click looks after it
+        sys.exit("Aborted!")

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from .. import checks
 from ..errors import ImageError, InvalidInputError, printable
 from ..files import composed
 from ..threads import cores, limited
@@ -282,8 +281,6 @@ def run(
     >>> views["box.png", "box_in_scene.png"].verified
     True
     """
-    if not isinstance(step, Step):
-        raise InvalidInputError(f"the step is {checks.shown(step)}, but a Step is expected, such as Extract(extractor)")
     where: Stored = Memory() if store is None else store
     results = Results(step, where, {})
     tasks = _tasks(step, items, where, sources, results)
