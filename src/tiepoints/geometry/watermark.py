@@ -24,6 +24,7 @@ _STANDS, _GOES, _PITCH, _ALIKE, _SAME, _OPPOSITE = 0.2, 0.15, 10.0, 3.0, 4, 2
 # 120 pairs of scenes those of which half go the same way have 0.24 at most there, of 10 pairs with a repeated overlay
 # 0.37 at least.
 _REPEATED, _NEAREST, _STRETCH, _ELSEWHERE, _ASKED = 0.5, 9, 0.5, 0.3, 128
+_MOST = 0.5  # of the matches: where they agree with one model, they are no copies of something on other pictures
 # An overlay covers few cells of a grid on the image, a frame around it more; a scene that stands still, many.
 _CELLS, _MOST_CELLS, _MOST_OF_A_FRAME = 16, 0.15, 0.35
 
@@ -55,7 +56,8 @@ def on_a_watermark(a: Float64, b: Float64, inliers: Mask, size_a: Size | None, s
     for number, there in enumerate(places):
         still = np.hypot(*(b - there).T) < _STILL
         ours = still & inliers
-        disordered = number in (0, len(places) - 1) and _disordered(a[inliers], (b - there)[inliers])
+        few = np.count_nonzero(inliers) < _MOST * len(inliers)
+        disordered = few and number in (0, len(places) - 1) and _disordered(a[inliers], (b - there)[inliers])
         if disordered or _tiled(b - there, still, inliers):
             return np.asarray(inliers | still | _copied(b - there), bool)
         if np.count_nonzero(ours) < _SHARE * np.count_nonzero(inliers):
