@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from page import ROOT, with_section
+from sections import ROOT, with_section
 
 from tiepoints.files import write_whole
 

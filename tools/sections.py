@@ -1,4 +1,4 @@
-"""How tools/page.py writes docs/benchmarks.md: sections between markers, tables, remarks."""
+"""How scripts write pages of docs/: sections between markers, tables, remarks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 
 
 def write_section(name: str, content: str) -> None:
-    """Write the page with new content between the markers of a section."""
+    """Write the page of benchmarks with new content between the markers of a section."""
+    write_whole(PAGE, with_section(PAGE.read_text(encoding="utf-8"), name, content).encode())
+    print(f"wrote section {name} of {PAGE.name}")
+
+
+def with_section(page: str, name: str, content: str) -> str:
+    """A page with new content between the markers of a section."""
     begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    page = PAGE.read_text(encoding="utf-8")
     if len(pattern.findall(page)) != 1:
-        raise SystemExit(f"{PAGE} must have one {begin} with one {end}")
-    write_whole(PAGE, pattern.sub(lambda _: f"{begin}\n{content.strip()}\n{end}", page).encode())
-    print(f"wrote section {name} of {PAGE.relative_to(ROOT)}")
+        raise SystemExit(f"the page must have one {begin} with one {end}")
+    return pattern.sub(lambda _: f"{begin}\n{content.strip()}\n{end}", page)
 
 
 def method_table(

@@ -292,7 +292,10 @@ def test_an_extractor_can_be_sent_to_another_process(photograph: NDArray[np.uint
         ({"device": 0}, "device is 0, but must be a name"),
         ({"device": "abacus"}, "device is 'abacus', but the ONNX Runtime installed here has .*cpu"),
         ({"device": "cpu:x"}, "device is 'cpu:x', but"),
-        ({"nms": 4}, "mdnet has no option nms; it takes sets, weights, balanced, scales, nms_radius"),
+        (
+            {"nms": 4},
+            r"mdnet has no option nms \(did you mean 'nms_radius'\?\); it takes sets, weights, balanced, scales",
+        ),
         ({"balanced": 3}, "balanced is 3, but must be True or False"),
         ({"sets": "two"}, "sets is 'two', but must be a whole number"),
         ({"precision": "int4"}, "precision is 'int4': did you mean 'int8'"),

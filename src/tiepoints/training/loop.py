@@ -306,10 +306,11 @@ def _steps(
     share = 0.0
     while True:
         state.seconds = before + time.monotonic() - begun
-        share, stop = agree([_share(state.step, state.seconds, hours, steps), float(stopped())], where)
-        now = time.monotonic()
-        if benchmark is not None and count and now - told > every[2]:
+        share = _share(state.step, state.seconds, hours, steps)
+        if benchmark is not None and count and time.monotonic() - told > every[2]:
             tell({}, False)
+        share, stop = agree([share, float(stopped())], where)
+        now = time.monotonic()
         if benchmark is not None:
             over = share >= 1
             if now - judged > every[1] or over:
