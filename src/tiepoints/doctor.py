@@ -108,7 +108,7 @@ def _package(name: str) -> Finding:
     except PackageNotFoundError:
         return Finding(name, "not installed", f"{_pip()} install {name}")
     try:
-        import_module({"pillow": "PIL.Image"}.get(name, name))
+        import_module({"pillow": "PIL.Image", "pillow-heif": "pillow_heif"}.get(name, name))
     except ImportError as error:
         problem = f"{there}, which cannot be imported: {one_line(error)}"
         return Finding(name, problem, f"{_pip()} install --force-reinstall --no-deps {name}")

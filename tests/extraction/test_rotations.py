@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,13 @@ def _arrays(features: tp.Features) -> dict[str, Any]:
     return {name: getattr(features, name) for name in names} | {
         "image_size": np.array(features.image_size), "rotations": np.array(4)
     }  # fmt: skip
+
+
+def test_opencv_gets_the_descriptors_of_the_image_as_it_is(found: list[tp.Features]) -> None:
+    points, descriptors = found[0].to_opencv()
+    np.testing.assert_array_equal(descriptors, found[0].of_rotation().descriptors)
+    again = tp.Features.from_opencv(points, descriptors, found[0].image_size)
+    assert len(tp.match(replace(again, sets=found[0].sets), found[3])) > 400
 
 
 def test_the_vector_of_an_image_is_that_of_the_rotated_image(found: list[tp.Features]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,7 +40,7 @@ def test_the_mean_is_rotated_and_mirrored_as_the_image_is(network: MDNet) -> Non
     scale = float(lesson.logits.std())
     for turns, mirrored in itertools.product(range(4), (False, True)):
         other = torch.rot90(image.flip(3) if mirrored else image, turns, (2, 3))
-        expected = torch.rot90(lesson.logits.flip(3) if mirrored else lesson.logits, turns, (2, 3))
+        expected = torch.rot90(lesson.mirrored_logits if mirrored else lesson.logits, turns, (2, 3))
         again = mean_of_views(network, other, HEADS)
         assert float((again.logits - expected).abs().mean()) < 0.02 * scale
     mirror = mean_of_views(network, image.flip(3), HEADS)
@@ -47,6 +48,20 @@ def test_the_mean_is_rotated_and_mirrored_as_the_image_is(network: MDNet) -> Non
     with torch.no_grad():
         logits, _ = network(image)
     assert float((logits[2] - lesson.logits).abs().mean()) > 0.2 * scale, "one view is not the mean"
+
+
+def test_heads_of_many_sets_are_not_averaged() -> None:
+    """Which of four sets a place belongs to depends on how the image is rotated."""
+    network, _ = read_network(Path("mdnet-small"), (2, 4))
+    image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    lesson = mean_of_views(network, image, [2, 4])
+    mirror = lesson.of_mirror_images()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        plain, mirrored = network(image)[0], network(image.flip(3))[0]
+    torch.testing.assert_close(lesson.logits[:, 2:], plain[4].float(), atol=0.1, rtol=0.02)
+    torch.testing.assert_close(mirror.logits[:, 2:], mirrored[4].float(), atol=0.1, rtol=0.02)
+    torch.testing.assert_close(mirror.logits[:, :2], lesson.logits[:, :2].flip(3))
+    assert float((lesson.logits[:, :2] - plain[2].float()).abs().mean()) > 0.1
 
 
 def test_the_loss_is_0_for_the_lesson_itself(network: MDNet) -> None:
@@ -67,24 +82,27 @@ def test_a_network_learns_the_mean(
     monkeypatch.setattr("tiepoints.training.distillation.time", SimpleNamespace(monotonic=itertools.count().__next__))
     kept: list[int] = []
     told: list[str] = []
-    before = {name: value.clone() for name, value in network.state_dict().items()}
+    start = copy.deepcopy(network)
+    with torch.no_grad():
+        start.detect["2"][-1].weight *= 1.4  # so that there is much to learn
+    before = {name: value.clone() for name, value in start.state_dict().items()}
     found, steps = distil(
-        network, network, seen, minutes=1, crop=64, batch=4, learning_rate=2e-3, decay=0.9,
+        start, network, seen, minutes=1, crop=64, batch=4, learning_rate=2e-3, decay=0.9,
         log=told.append, keep=lambda _, step: kept.append(step), keep_minutes=0.5,
     )  # fmt: skip
     assert 20 < steps < 60 and kept and "heights" in told[0]
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items()), "it is a copy's work"
+    assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items()), "it is a copy's work"
     image = torch.from_numpy(seen.pixels(3)[1, :128, :128].astype("float32") / 255)[None, None]
     lesson = mean_of_views(network, image, HEADS)
     losses = []
-    for each in (network, found):
+    for each in (start, found):
         with torch.no_grad():
             logits, described = each(image)
         together = torch.cat([logits[k] for k in HEADS], dim=1)
         unit = torch.nn.functional.normalize(described, dim=1)
         losses.append(distillation_loss(together, unit, lesson))
-    assert float(losses[1]["heights"]) < 0.7 * float(losses[0]["heights"])
-    assert float(losses[1]["slopes"]) < 0.9 * float(losses[0]["slopes"])
+    assert float(losses[1]["heights"]) < 0.5 * float(losses[0]["heights"])
+    assert float(losses[1]["slopes"]) < 0.8 * float(losses[0]["slopes"])
     assert float(losses[1]["descriptors"]) < 0.05
 
 

@@ -73,8 +73,8 @@ if TYPE_CHECKING:
     type=click.Choice(("upright", "any")),
     default="upright",
     show_default=True,
-    help="any: photographs may be rotated to each other by any angle. MD-Net looks at each in four rotations, which "
-    "takes four times as long; with other methods IMAGE_B is tried in four.",
+    help="any: photographs may be rotated to each other, best by nearly quarter turns. MD-Net looks at each in four "
+    "rotations, which takes four times as long; with other methods IMAGE_B is tried in four.",
 )
 @folder_options
 @json_option
@@ -165,7 +165,7 @@ def _rotated(extractor: Extractor, rotation: str) -> Extractor:
     found = extractor.in_any_rotation() if rotation == "any" else extractor
     if found is None:
         raise click.UsageError(
-            f"--rotation any: of a folder with mdnet and its kin only, not {extractor.metadata.name}"
+            f"--rotation any: of a folder with mdnet, mdnet-large and mdnet-small only, not {extractor.metadata.name}"
         )
     return found
 

@@ -26,7 +26,6 @@ Float32 = NDArray[np.float32]
 
 _INT8_ONE = np.float32(127)  # what 1 becomes in descriptors of 8 bits
 
-# What the optional parts are: name, type, least value.
 _OPTIONAL: tuple[tuple[str, Any, float | None], ...] = (
     ("sets", np.uint8, None),
     ("scales", np.float32, 0),
@@ -262,7 +261,8 @@ class Features:
     def to_opencv(self) -> tuple[list[cv2.KeyPoint], NDArray[np.float32] | NDArray[np.uint8]]:
         """OpenCV's key points, and the descriptors as its matchers take them: uint8 for bits, else float32.
 
-        A key point's `response` is the score, its `class_id` the set; where there are no scales its size is 1.
+        A key point's `response` is the score, its `class_id` the set, its size 1 where there are no scales. Of several
+        rotations the descriptors are those of the image as it is.
 
         Examples
         --------
@@ -274,7 +274,7 @@ class Features:
         (5, (5, 32))
         """
         points = interop.to_opencv(self.keypoints, self.scores, self.sets, self.scales, self.angles)
-        return points, np.array(self.descriptors, np.uint8) if self.binary else np.array(self.vectors())
+        return points, np.array(self.of_rotation().descriptors if self.binary else self.of_rotation().vectors())
 
     @classmethod
     def from_opencv(
@@ -311,16 +311,16 @@ class Features:
         Returns
         -------
         tensors : dict
-            keypoints (N, 2), descriptors (N, D), scores (N,), image_size (2,), and sets, scales, angles,
-            uncertainties (N,); and rotations where they are more than one.
+            keypoints (N, 2), descriptors (N, D), scores (N,), image_size (2,); sets, scales, angles, uncertainties (N,)
+            and rotations, where there are any.
 
         Raises
         ------
         MissingDependencyError
             If torch is not installed.
         """
-        left_out = {"teacher_basis"} | ({"rotations"} if self.rotations == 1 else set())
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "teacher_basis"}
+        values["rotations"] = self.rotations if self.rotations > 1 else None
         return interop.tensors({name: value for name, value in values.items() if value is not None}, device)
 
     @classmethod

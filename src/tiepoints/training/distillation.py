@@ -4,6 +4,8 @@ What a network says of a place depends a little on how the image is rotated and 
 does not. The mean of its heatmaps over the eight views is therefore better than each of them. Here the network learns
 to predict that mean from the image as it is, so that it costs nothing when it is used (the distillation of an ensemble
 into one network: Hinton, Vinyals and Dean 2015, arXiv 1503.02531). Descriptors stay as they are: of the image as it is.
+So do the heatmaps of heads of more than two sets: which set of many a place belongs to depends on how the image is
+rotated, so that their mean is none of them.
 
 All constants are ours.
 """
@@ -34,6 +36,7 @@ _BORDER = 12  # pixels of a crop whose heatmap depends most on what is not in it
 _SLOPES, _DESCRIPTORS = 4.0, 10.0  # weights beside the heights' 1
 _LEAST, _OFFSET = 0.05, 2.0  # of the weight of a pixel, and of the logit by which it grows
 _SEVERAL = 64  # crops that are there before the first step
+_FEW = 2  # sets: of heads with more, nothing is averaged
 
 
 class Lesson(NamedTuple):
@@ -41,20 +44,27 @@ class Lesson(NamedTuple):
 
     Parameters
     ----------
-    logits : (B, K, H, W)
-        The mean over the views, of the heatmaps of all heads that student and teacher have.
+    logits, mirrored_logits : (B, K, H, W)
+        Of all heads that student and teacher have, for the images and for their mirror images: the mean over the views
+        of heads of one or two sets, of the others the heatmaps themselves.
     descriptors, mirrored : (B, D, H / 4, W / 4)
-        Of unit length: of the images as they are, and of their mirror images.
+        Of unit length: of the images, and of their mirror images.
     """
 
     logits: Tensor
+    mirrored_logits: Tensor
     descriptors: Tensor
     mirrored: Tensor
+
+    def of_mirror_images(self) -> Lesson:
+        """What is said of the mirror images."""
+        return Lesson(self.mirrored_logits, self.logits, self.mirrored, self.descriptors)
 
 
 def mean_of_views(network: MDNet, images: Tensor, heads: list[int]) -> Lesson:
     """What a network says of square images (B, 1, S, S) in the mean over their eight views."""
-    total, described = torch.zeros(()), []
+    averaged = torch.tensor([k <= _FEW for k in heads for _ in range(k)])[:, None, None]
+    total, own, described = torch.zeros(()), [], []
     with torch.no_grad():
         for mirrored in (False, True):
             seen = images.flip(3) if mirrored else images
@@ -62,10 +72,13 @@ def mean_of_views(network: MDNet, images: Tensor, heads: list[int]) -> Lesson:
                 view = torch.rot90(seen, turns, (2, 3)).contiguous(memory_format=torch.channels_last)
                 logits, descriptors = _outputs(network, view, heads)
                 if turns == 0:
+                    own.append(logits)
                     described.append(descriptors)
                 upright = torch.rot90(logits, -turns, (2, 3))
                 total = total + (upright.flip(3) if mirrored else upright)
-    return Lesson(total / 8, *described)
+    mean = total / 8
+    plain, mirror = (torch.where(averaged, m, o) for m, o in zip((mean, mean.flip(3)), own, strict=True))
+    return Lesson(plain, mirror, *described)
 
 
 def distillation_loss(logits: Tensor, descriptors: Tensor, lesson: Lesson) -> dict[str, Tensor]:
@@ -208,7 +221,7 @@ def _batches(
         for which in rng.choice(len(pool), size, replace=False):
             image, known = pool[which]
             if rng.random() < 0.5:
-                image, known = image.flip(2), Lesson(known.logits.flip(2), known.mirrored, known.descriptors)
+                image, known = image.flip(2), known.of_mirror_images()
             images.append(_other_light(image, rng) if rng.random() < 0.5 else image)
             lessons.append(known)
         together = Lesson(*(torch.stack(list(part)) for part in zip(*lessons, strict=True)))
