@@ -104,6 +104,7 @@ def test_doctor_tells_what_is_there() -> None:
     said = {finding["what"]: finding["value"] for finding in answer["findings"]}
     assert said["tiepoints"] == tp.__version__ and "CPU" in said["ONNX Runtime computes on"]
     assert {"free memory", "cores", "cache", "OpenCV"} <= set(said)
+    assert not any("cannot be imported" in value for value in said.values())
     assert (result.exit_code == 1) == (answer["faults"] > 0)
 
 

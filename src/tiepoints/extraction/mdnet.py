@@ -75,8 +75,8 @@ class MDNet(Extractor):
     detection_threshold : float
         Least score of a keypoint, in [0, 1): the heatmap's odds times the sharpness of its peak, as a probability.
     rotation : {"upright", "any"}
-        "any" looks at the image in four rotations, by quarter turns: its keypoints are the peaks of the four heatmaps' mean, and
-        its descriptors are four times as long, so that matchers find out how two images are rotated to each other.
+        "any" looks at the image in four rotations, by quarter turns: keypoints are the peaks of the four heatmaps'
+        mean, descriptors are four times as long, so that matchers find out how two images are rotated to each other.
         Extraction and matching take four times as long; also images that are not rotated have more correct matches.
     precision : {"float32", "int8"}
         The released weights with convolutions of 8 bits are faster on CPUs that multiply bytes (AVX-512 VNNI, ARM dot
