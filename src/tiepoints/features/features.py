@@ -192,8 +192,7 @@ class Features:
         Parameters
         ----------
         turns : int
-            By so many quarter turns counter-clockwise the image is rotated; less than `rotations`. Keypoints stay in
-            the pixels of the image.
+            By so many quarter turns counter-clockwise the image is rotated; keypoints stay in its own pixels.
 
         Examples
         --------
@@ -274,7 +273,8 @@ class Features:
         (5, (5, 32))
         """
         points = interop.to_opencv(self.keypoints, self.scores, self.sets, self.scales, self.angles)
-        return points, np.array(self.of_rotation().descriptors if self.binary else self.of_rotation().vectors())
+        one = self.of_rotation()
+        return points, np.array(one.descriptors, np.uint8) if self.binary else np.array(one.vectors())
 
     @classmethod
     def from_opencv(
@@ -319,8 +319,8 @@ class Features:
         MissingDependencyError
             If torch is not installed.
         """
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "teacher_basis"}
-        values["rotations"] = self.rotations if self.rotations > 1 else None
+        names = {f.name for f in fields(self)} - {"teacher_basis", *(["rotations"] if self.rotations == 1 else [])}
+        values = {name: getattr(self, name) for name in names}
         return interop.tensors({name: value for name, value in values.items() if value is not None}, device)
 
     @classmethod
