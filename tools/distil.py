@@ -2,6 +2,7 @@
 
     python tools/distil.py PHOTOGRAPHS runs/mine/best.onnx OUT.onnx --minutes 40
     python tools/distil.py PHOTOGRAPHS mdnet-small OUT.onnx --teacher mdnet --learning-rate 1e-3
+    python tools/distil.py PHOTOGRAPHS NEW.onnx OUT.onnx --teacher OLD.onnx --heads-of-many --learning-rate 2e-3
 
 PHOTOGRAPHS is a folder. A network is a model file, a checkpoint, or the name of a released one.
 `tiepoints.training.distillation` says what happens. OUT.onnx is written every three minutes; after an interruption
@@ -33,6 +34,11 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--crop", type=int, default=192, help="edge of the crops, pixels")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument(
+        "--heads-of-many",
+        action="store_true",
+        help="only those of more than two sets learn, to say what the teacher's say",
+    )
     parser.add_argument("--cache", type=Path, default=Path("training-cache"))
     options = parsed(parser)
     keep_memory()
@@ -58,6 +64,7 @@ def main() -> None:
         batch=options.batch,
         learning_rate=options.learning_rate,
         seed=options.seed,
+        heads_of_many=options.heads_of_many,
         log=say,
         keep=keep,
     )

@@ -106,6 +106,30 @@ def test_a_network_learns_the_mean(
     assert float(losses[1]["descriptors"]) < 0.05
 
 
+def test_only_heads_of_many_sets_learn_another_trunk(seen: Photographs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiepoints.training.distillation.time", SimpleNamespace(monotonic=itertools.count().__next__))
+    old, _ = read_network(Path("mdnet-small"), (2, 4))
+    new = copy.deepcopy(old)
+    with torch.no_grad():
+        new.detect_raise.bias += 0.05 * torch.randn(
+            len(new.detect_raise.bias), generator=torch.Generator().manual_seed(2)
+        )
+        new.detect["4"][-1].weight.zero_()
+    found, _ = distil(
+        new, old, seen, minutes=1, crop=64, batch=4, learning_rate=5e-3, decay=0.9, heads_of_many=True
+    )  # fmt: skip
+    for name, value in found.state_dict().items():
+        same = torch.equal(value, new.state_dict()[name])
+        assert same != (name.startswith("detect.4") and value.is_floating_point()), name
+    image = torch.from_numpy(seen.pixels(3)[1, :128, :128].astype("float32") / 255)[None, None]
+    with torch.no_grad():
+        wanted = old(image)[0][4]
+        begun = copy.deepcopy(new)
+        begun.detect["4"].load_state_dict(old.detect["4"].state_dict())
+        errors = [float((each(image)[0][4] - wanted).abs().mean()) for each in (begun, found)]
+    assert errors[1] < 0.9 * errors[0]
+
+
 def test_a_loss_that_is_not_finite_ends_it(network: MDNet, seen: Photographs) -> None:
     broken = MDNet(network.config).eval()
     broken.load_state_dict({name: value * float("nan") for name, value in network.state_dict().items()})

@@ -68,7 +68,7 @@ def mean_of_views(network: MDNet, images: Tensor, heads: list[int]) -> Lesson:
     with torch.no_grad():
         for mirrored in (False, True):
             seen = images.flip(3) if mirrored else images
-            for turns in range(4):
+            for turns in range(4 if averaged.any() else 1):
                 view = torch.rot90(seen, turns, (2, 3)).contiguous(memory_format=torch.channels_last)
                 logits, descriptors = _outputs(network, view, heads)
                 if turns == 0:
@@ -121,6 +121,7 @@ def distil(
     learning_rate: float = 5e-4,
     seed: int = 0,
     decay: float = 0.995,
+    heads_of_many: bool = False,
     log: Callable[[str], None] | None = None,
     keep: Callable[[MDNet, int], None] | None = None,
     keep_minutes: float = 3.0,
@@ -146,6 +147,9 @@ def distil(
         Of the crops.
     decay : float
         Of the moving average of the weights, which is the result.
+    heads_of_many : bool
+        Only heads of more than two sets learn, beginning as the teacher's, to say on the trunk as it is what the
+        teacher's say on its own: after a training that took no account of them.
     log : callable, optional
         Called with a line of figures now and then.
     keep : callable, optional
@@ -163,11 +167,17 @@ def distil(
     TrainingError
         If the loss is not finite any more.
     """
-    heads = [k for k in start.config.sets if k in teacher.config.sets]
+    heads = [k for k in start.config.sets if k in teacher.config.sets and (k > _FEW or not heads_of_many)]
     average = average_of(start)
-    network = average_of(start).requires_grad_().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if heads_of_many:
+        for k in heads:
+            average.detect[str(k)].load_state_dict(teacher.detect[str(k)].state_dict())
+    network = average_of(average).requires_grad_(not heads_of_many).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for k in heads:
+        network.detect[str(k)].requires_grad_()
     wise = average_of(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0, fused=True)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(learning, lr=learning_rate, weight_decay=0, fused=True)
     batches = _batches(wise, photographs, heads, crop, batch, np.random.default_rng(seed))
     started = kept = told = time.monotonic()
     sums: dict[str, float] = {}
@@ -180,7 +190,7 @@ def distil(
         total = parts["heights"] + _SLOPES * parts["slopes"] + _DESCRIPTORS * parts["descriptors"]
         optimiser.zero_grad()
         torch.autograd.backward(total)
-        if not torch.isfinite(nn.utils.clip_grad_norm_(network.parameters(), 5.0)):
+        if not torch.isfinite(nn.utils.clip_grad_norm_(learning, 5.0)):
             raise TrainingError(f"step {step}: the loss is not finite; train again with a lower learning rate")
         optimiser.step()
         step, since = step + 1, since + 1
