@@ -32,6 +32,7 @@ from .average import average_of, follow
 from .objective import Lots, Objective, at_peaks, at_random, choose_anchors
 from .pairs import Batch, Pairs
 from .patch_models import shipped_hardnet
+from .reports import Reports
 
 __all__ = ["aslfeat_loss", "begun", "save_aslfeat", "train_aslfeat"]
 
@@ -208,9 +209,9 @@ def train_aslfeat(
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload] # faster on CPUs
     unwatch = _watch_largest(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4, fused=True)
-    started = kept = told = time.monotonic()
-    sums: dict[str, float] = {}
-    step = since = 0
+    started = time.monotonic()
+    reports = Reports(started, log, keep, keep_minutes, digits=3)
+    step = 0
     while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
         if done >= _PLAIN:
             _deform(network)
@@ -223,17 +224,9 @@ def train_aslfeat(
         if not torch.isfinite(norm):
             raise TrainingError(f"step {step}: the loss is not finite; train again with a lower learning rate")
         optimiser.step()
-        step, since = step + 1, since + 1
+        step += 1
         follow(average, network, decay, step)
-        for name, value in parts.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        now = time.monotonic()
-        if log is not None and now - told > 20:
-            log(f"step {step}: " + " ".join(f"{name} {value / since:.3f}" for name, value in sums.items()))
-            sums, since, told = {}, 0, now
-        if keep is not None and now - kept > 60 * keep_minutes:
-            keep(average, step)
-            kept = now
+        reports.after(step, parts, average, time.monotonic())
     unwatch()
     _deform(average)
     return average, step

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import cv2
@@ -25,9 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import TrainingError
+from ..images import to_grey
 from .average import average_of, follow
 from .network import MDNet
 from .photographs import Photographs
+from .reports import Reports
 
 __all__ = ["Lesson", "distil", "distillation_loss", "mean_of_views"]
 
@@ -179,9 +180,9 @@ def distil(
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=learning_rate, weight_decay=0, fused=True)
     batches = _batches(wise, photographs, heads, crop, batch, np.random.default_rng(seed))
-    started = kept = told = time.monotonic()
-    sums: dict[str, float] = {}
-    step = since = 0
+    started = time.monotonic()
+    reports = Reports(started, log, keep, keep_minutes, digits=4)
+    step = 0
     while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
         fall = max(0.5 * (1 + np.cos(np.pi * done)), 0.02)
         optimiser.param_groups[0]["lr"] = learning_rate * min((step + 1) / 50, 1) * fall
@@ -193,17 +194,9 @@ def distil(
         if not torch.isfinite(nn.utils.clip_grad_norm_(learning, 5.0)):
             raise TrainingError(f"step {step}: the loss is not finite; train again with a lower learning rate")
         optimiser.step()
-        step, since = step + 1, since + 1
+        step += 1
         follow(average, network, decay, step)
-        for name, value in parts.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        now = time.monotonic()
-        if log is not None and now - told > 20:
-            log(f"step {step}: " + " ".join(f"{name} {value / since:.4f}" for name, value in sums.items()))
-            sums, since, told = {}, 0, now
-        if keep is not None and now - kept > 60 * keep_minutes:
-            keep(average, step)
-            kept = now
+        reports.after(step, parts, average, time.monotonic())
     return average, step
 
 
@@ -240,7 +233,7 @@ def _batches(
 
 def _crop(pixels: NDArray[np.generic], edge: int, rng: np.random.Generator) -> Tensor:
     """A square of a photograph (3, H, W) at some scale: grey (1, edge, edge) in [0, 1]."""
-    grey = np.asarray(cv2.cvtColor(np.asarray(pixels, np.uint8).transpose(1, 2, 0), cv2.COLOR_RGB2GRAY))
+    grey = to_grey(np.asarray(pixels, np.uint8).transpose(1, 2, 0))
     least = max((edge + 1) / min(grey.shape), _SMALLEST)
     scale = float(np.exp(rng.uniform(min(np.log(least), 0), 0))) if least < 1 else least
     small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
@@ -257,13 +250,9 @@ def _other_light(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 def _outputs(network: MDNet, images: Tensor, heads: list[int]) -> tuple[Tensor, Tensor]:
     """Logits of all heads (B, K, H, W) and unit descriptors, computed with 16 bits where that is faster."""
-    with _reduced(images):
+    with torch.autocast(images.device.type, torch.bfloat16):
         logits, described = network(images)
     return torch.cat([logits[k] for k in heads], dim=1).float(), F.normalize(described.float(), dim=1)
-
-
-def _reduced(images: Tensor) -> AbstractContextManager[None]:
-    return torch.autocast(images.device.type, torch.bfloat16)
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
