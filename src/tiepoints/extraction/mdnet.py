@@ -241,8 +241,8 @@ class MDNet(Extractor):
         grey = np.arange(256, dtype=np.float32)
         normalised = (grey - np.float32(mean)) / np.float32(np.sqrt(deviation**2 + _VARIANCE))
         for tile in tiles(*image.shape, edge=_TILE, margin=_MARGIN, stride=STRIDE):
-            maps = []
-            total: Float32 = np.empty(0, np.float32)
+            maps: list[Float32] = []
+            total: Float32 = np.zeros((), np.float32)
             for turns in range(self._rotations):
                 part = np.ascontiguousarray(np.rot90(image[tile.outer], turns))
                 height, width = part.shape
@@ -251,14 +251,10 @@ class MDNet(Extractor):
                     part = np.asarray(cv2.copyMakeBorder(part, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
                 seen = np.asarray(cv2.LUT(part, normalised, dst=scratch("normalised", part.shape)), np.float32)
                 logits, described = self._network(seen[None, None])
-                maps.append(described[0].copy() if self._rotations > 1 else described[0])
+                maps.append(described[0])
                 upright = np.rot90(logits[0, :, :height, :width], -turns, axes=(1, 2))
-                if turns:
-                    total += upright
-                else:
-                    total = upright.copy() if self._rotations > 1 else upright
-            if self._rotations > 1:
-                total /= self._rotations
+                # A sum is new memory, which the network's next call leaves alone; a single rotation needs none.
+                total = upright if self._rotations == 1 else total + upright / self._rotations
             yield tile, total, maps
 
     def pixels_at_once(self, width: int, height: int) -> int:
