@@ -6,6 +6,7 @@ import math
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,7 @@ def test_mdnet_goes_through_its_teachers_space(folder: Path, monkeypatch: pytest
         found = tp.match_images("examples/desk_1.jpg", "examples/desk_2.jpg", matcher="lightglue", max_keypoints=64)
         expected = load_matcher("lightglue", features="aliked")(a, b)
         np.testing.assert_array_equal(found.matches.indices, expected.indices)
+        np.testing.assert_array_equal(tp.match(a, b, matcher="lightglue").indices, expected.indices)
         arguments = [
             "match",
             "examples/desk_1.jpg",
@@ -264,6 +266,7 @@ def test_what_cannot_be_matched_is_said_in_a_line(folder: Path) -> None:
         (lambda: load_matcher("lightglue")(a, a), "may be those of aliked or of disk: say which"),
         (lambda: load_matcher("lightglue")(other, other), "no weights for descriptors of 64 columns"),
         (lambda: matcher(folder)(features(3, 0, 256), features(3, 0, 256)), "have 256 columns, but .* takes 128"),
+        (lambda: matcher(folder)(replace(other, teacher_basis=np.eye(128, 64)), other), "have 64 columns.*to_teacher"),  # type: ignore[arg-type]
         (lambda: load_matcher("lightglue").for_extractor("rootsift"), "no weights for rootsift"),  # type: ignore[attr-defined]
         (lambda: load_matcher("lightglue", features="sift"), "features"),
         (lambda: load_matcher("lightglue", depth_confidence=2), "depth_confidence is 2"),

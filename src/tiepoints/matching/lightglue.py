@@ -61,6 +61,10 @@ MODELS: dict[str, LightGlueModel] = {
 }
 
 
+#: Whose descriptors MD-Net's released weights learned: of two kinds of 128 floats it is this one.
+_TEACHER = "aliked"
+
+
 class LightGlue(Matcher):
     """LightGlue (Lindenberger et al. 2023) with its authors' weights for ALIKED, DISK or SuperPoint.
 
@@ -72,7 +76,8 @@ class LightGlue(Matcher):
     ----------
     features : {"aliked", "disk", "superpoint"}, optional
         What made the features. By default known from the extractor, where a command or `match_images` runs it, or from
-        the descriptors: those of 128 floats may be ALIKED's or DISK's, so that it must be said.
+        the features: MD-Net's bring the basis of their teacher's space, whose 128 floats are taken for ALIKED's. Other
+        descriptors of 128 floats may be ALIKED's or DISK's, so that it must be said.
     min_similarity : float
         Keep a match only if its score, a probability, is above this.
     depth_confidence : float, optional
@@ -109,8 +114,9 @@ class LightGlue(Matcher):
     Examples
     --------
     >>> import tiepoints as tp
-    >>> aliked = tp.load("aliked-n16")                                            # doctest: +SKIP
-    >>> a, b = aliked(["examples/desk_1.jpg", "examples/desk_2.jpg"])             # doctest: +SKIP
+    >>> a, b = tp.load("mdnet")(["examples/desk_1.jpg", "examples/desk_2.jpg"])
+    >>> matches = tp.match(a, b, matcher="lightglue")                             # doctest: +SKIP
+    >>> a, b = tp.load("aliked-n16")(["examples/desk_1.jpg", "examples/desk_2.jpg"])  # doctest: +SKIP
     >>> matches = tp.match(a, b, matcher="lightglue", features="aliked")          # doctest: +SKIP
     """
 
@@ -161,7 +167,7 @@ class LightGlue(Matcher):
                 "and mdnet; use the matcher nearest"
             )
         other = copy.copy(self)
-        other.features, other._networks = found or "aliked", {}
+        other.features, other._networks = found or _TEACHER, {}
         other._network(other.features)
         return other
 
@@ -169,14 +175,16 @@ class LightGlue(Matcher):
         check_comparable(a, b)
         if a.binary:
             raise InvalidInputError("lightglue compares no binary descriptors: use the matcher nearest")
-        a, b = (each.to_teacher() if each.teacher_basis is not None else each.of_rotation() for each in (a, b))
         kind = self.features or _kind_of(a)
+        a, b = (each.to_teacher() if each.teacher_basis is not None else each.of_rotation() for each in (a, b))
         size = MODELS[kind].descriptor_size
-        if a.descriptors.shape[1] != size:
-            raise InvalidInputError(
-                f"descriptors have {a.descriptors.shape[1]} columns, but lightglue with weights for {kind} takes "
-                f"{size}: use features of {kind}, or the matcher nearest"
-            )
+        for each in (a, b):
+            if each.descriptors.shape[1] != size:
+                raise InvalidInputError(
+                    f"descriptors have {each.descriptors.shape[1]} columns, but lightglue with weights for {kind} "
+                    f"takes {size}: use features of {kind}, or the matcher nearest; mdnet's read from a file go "
+                    "through extractor.to_teacher(features)"
+                )
         if not len(a) or not len(b):
             return Matches.empty()
         network = self._network(kind)
@@ -238,11 +246,14 @@ def _share(value: float | None, what: str) -> float | None:
 
 
 def _kind_of(features: Features) -> str:
-    """Whose features these are, by the size of their descriptors."""
-    size = features.descriptors.shape[1]
+    """Whose features these are, by the size of their descriptors, or of their teacher's."""
+    basis = features.teacher_basis
+    size = features.of_rotation().descriptors.shape[1] if basis is None else len(basis)
     fitting = [name for name, model in MODELS.items() if model.descriptor_size == size]
     if len(fitting) == 1:
         return fitting[0]
+    if fitting and basis is not None:
+        return _TEACHER
     if fitting:
         raise InvalidInputError(
             f"descriptors of {size} columns may be those of {' or of '.join(fitting)}: say which, such as "
