@@ -38,7 +38,7 @@ from .alignment import PointPatches, no_patches
 
 __all__ = ["Map", "Rows", "read_map", "write_map", "write_version"]
 
-FORMAT = 2
+FORMAT = 3
 _ARRAYS = ("words", "vectors", "xyz", "descriptors", "points", "offsets")
 
 
@@ -90,6 +90,8 @@ class Map:
         What the points look like, for the alignment of queries.
     added : tuple of str
         The images that `add_to_map` brought.
+    rotations : int
+        Of how many rotations of an image the descriptors are, see `Features.rotations`.
 
     Examples
     --------
@@ -115,6 +117,7 @@ class Map:
     _offsets: NDArray[np.int64]
     added: tuple[str, ...] = ()
     patches: PointPatches | None = None
+    rotations: int = 1
 
     def __len__(self) -> int:
         return len(self.names)
@@ -128,7 +131,7 @@ class Map:
         return {
             "extractor": self.extractor, "options": self.options, "matching": self.matching,
             "names": list(self.names), "cameras": [camera.as_dict() for camera in self.cameras.values()],
-            "added": list(self.added),
+            "added": list(self.added), "rotations": self.rotations,
         }  # fmt: skip
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -141,12 +144,6 @@ class Map:
             found["sets"] = self._sets
         return found if self.patches is None else found | self.patches._asdict()
 
-    @property
-    def _rotations(self) -> int:
-        """Of how many rotations of an image the descriptors are: the vocabulary's words are of one."""
-        columns = self._descriptors.shape[1] * (8 if self._descriptors.dtype == np.uint8 else 1)
-        return max(1, int(columns // self.vocabulary.words.shape[1]))
-
     def rows(self, image: int) -> Rows:
         """The keypoints of an image that show points."""
         part = slice(int(self._offsets[image]), int(self._offsets[image + 1]))
@@ -158,7 +155,7 @@ class Map:
                 np.ones(count, np.float32),
                 (1, 1),
                 sets=None if self._sets is None else self._sets[part],
-                rotations=self._rotations,
+                rotations=self.rotations,
             ),
             self._points[part],
         )
@@ -251,6 +248,7 @@ def write_map(
         "matching": dict(matching),
         "names": [image.name for image in images],
         "cameras": _cameras(model),
+        "rotations": max((features[image.name].rotations for image in images), default=1),
     }
     return write_version(target, content, arrays)
 
@@ -315,7 +313,7 @@ def read_map(folder: PathLike) -> Map:
     Raises
     ------
     StorageError
-        If there is no map, or it is damaged or of a newer version.
+        If there is no map, or it is damaged or of another version.
 
     Examples
     --------
@@ -339,8 +337,8 @@ def read_map(folder: PathLike) -> Map:
 def _opened(path: Path, about: Path) -> Map:
     try:
         content = json.loads(about.read_text(encoding="utf-8"))
-        if content["format"] > FORMAT:
-            raise StorageError(f"{path}: made by a newer version of tiepoints; install that one, or make the map anew")
+        if content["format"] != FORMAT:
+            raise StorageError(f"{path}: made by another version of tiepoints: make it anew with `tiepoints map`")
         folder = path / str(content["version"])
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
         more = {
@@ -363,6 +361,7 @@ def _opened(path: Path, about: Path) -> Map:
             arrays["descriptors"], arrays["points"], more.get("sets"), np.asarray(arrays["offsets"]),
             tuple(map(str, content.get("added", ()))),
             PointPatches(more["patches"], more["frames"]) if pictured else None,
+            int(content.get("rotations", 1)),
         )  # fmt: skip
         _check(found)
     except (StorageError, MemoryError):
@@ -384,6 +383,8 @@ def _check(found: Map) -> None:
         and found.xyz.shape[1:] == (3,)
         and (count == 0 or (int(found._points.min()) >= 0 and int(found._points.max()) < len(found.xyz)))
         and (found._sets is None or len(found._sets) == count)
+        and found.rotations in (1, 4)
+        and found._descriptors.shape[1] % found.rotations == 0
         and (found.patches is None or [one.shape for one in found.patches] == [one.shape for one in none])
     )
     if not fits:
