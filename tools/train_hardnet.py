@@ -50,7 +50,7 @@ def main() -> None:
         bfloat16=options.bfloat16,
         seed=options.seed,
         log=say,
-        keep=lambda so_far: save_hardnet(so_far, options.out, notes | {"finished": False}),
+        keep=lambda so_far, _: save_hardnet(so_far, options.out, notes | {"finished": False}),
     )
     save_hardnet(network, options.out, notes | {"finished": True, "steps": steps})
     say(f"{steps} steps; wrote {options.out}")

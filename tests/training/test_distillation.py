@@ -79,7 +79,7 @@ def test_a_network_learns_the_mean(
     network: MDNet, seen: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A clock on which every step takes a second: on a busy machine the same steps are made.
-    monkeypatch.setattr("tiepoints.training.distillation.time", SimpleNamespace(monotonic=itertools.count().__next__))
+    monkeypatch.setattr("tiepoints.training.timed.time", SimpleNamespace(monotonic=itertools.count().__next__))
     kept: list[int] = []
     told: list[str] = []
     start = copy.deepcopy(network)
@@ -107,7 +107,7 @@ def test_a_network_learns_the_mean(
 
 
 def test_only_heads_of_many_sets_learn_another_trunk(seen: Photographs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiepoints.training.distillation.time", SimpleNamespace(monotonic=itertools.count().__next__))
+    monkeypatch.setattr("tiepoints.training.timed.time", SimpleNamespace(monotonic=itertools.count().__next__))
     old, _ = read_network(Path("mdnet-small"), (2, 4))
     new = copy.deepcopy(old)
     with torch.no_grad():

@@ -69,7 +69,7 @@ def test_the_loss_takes_the_hardest_negative_that_is_another_point() -> None:
 def test_a_short_training_and_its_model(pairs: PatchPairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     # A clock on which every look takes a second: on any machine the same steps are made.
-    monkeypatch.setattr("tiepoints.training.hardnet.time", SimpleNamespace(monotonic=itertools.count().__next__))
+    monkeypatch.setattr("tiepoints.training.timed.time", SimpleNamespace(monotonic=itertools.count().__next__))
     network, steps = train_hardnet(pairs, minutes=0.1, batch=32, log=lines.append)
     assert steps >= 1 and not network.training
     path = tmp_path / "hardnet.onnx"

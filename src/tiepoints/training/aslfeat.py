@@ -13,7 +13,6 @@ places; these losses are MD-Net's.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -24,15 +23,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import TrainingError
 from ..extraction.torch.aslfeat import DEFORMABLE, LEVELS, PLAIN, ASLFeat, ModulatedConv
 from ..files import write_whole
 from . import losses
-from .average import average_of, follow
 from .objective import Lots, Objective, at_peaks, at_random, choose_anchors
 from .pairs import Batch, Pairs
 from .patch_models import shipped_hardnet
-from .reports import Reports
+from .timed import train_for
 
 __all__ = ["aslfeat_loss", "begun", "save_aslfeat", "train_aslfeat"]
 
@@ -205,31 +202,22 @@ def train_aslfeat(
     """
     network = (begun() if start is None else start).requires_grad_()
     _deform(network, False)
-    average = average_of(network)
-    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload] # faster on CPUs
-    unwatch = _watch_largest(network)
+    unwatch = _watch_largest(network.train())
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4, fused=True)
-    started = time.monotonic()
-    reports = Reports(started, log, keep, keep_minutes, digits=3)
-    step = 0
-    while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
+
+    def of_step(step: int, done: float) -> tuple[Tensor, dict[str, Tensor]]:
         if done >= _PLAIN:
             _deform(network)
-        optimiser.param_groups[0]["lr"] = learning_rate * min((step + 1) / 100, 1) * min((1 - done) / 0.4, 1)
         parts = _losses(network, pairs.batch(range(step * batch, (step + 1) * batch)), bfloat16)
-        total = torch.stack([getattr(_WEIGHTS, name, 1.0) * value for name, value in parts.items()]).sum()
-        optimiser.zero_grad()
-        torch.autograd.backward(total)
-        norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        if not torch.isfinite(norm):
-            raise TrainingError(f"step {step}: the loss is not finite; train again with a lower learning rate")
-        optimiser.step()
-        step += 1
-        follow(average, network, decay, step)
-        reports.after(step, parts, average, time.monotonic())
+        return torch.stack([getattr(_WEIGHTS, name, 1.0) * value for name, value in parts.items()]).sum(), parts
+
+    average, steps = train_for(
+        minutes, network, optimiser, of_step, schedule=lambda done: min((1 - done) / 0.4, 1), warmup=100, clip=1.0,
+        decay=decay, log=log, keep=keep, keep_minutes=keep_minutes,
+    )  # fmt: skip
     unwatch()
     _deform(average)
-    return average, step
+    return average, steps
 
 
 def save_aslfeat(network: ASLFeat, path: Path, about: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ All constants are ours.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -20,15 +19,14 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import TrainingError
 from ..images import to_grey
-from .average import average_of, follow
+from .average import average_of
 from .network import MDNet
 from .photographs import Photographs
-from .reports import Reports
+from .timed import train_for
 
 __all__ = ["Lesson", "distil", "distillation_loss", "mean_of_views"]
 
@@ -169,35 +167,25 @@ def distil(
         If the loss is not finite any more.
     """
     heads = [k for k in start.config.sets if k in teacher.config.sets and (k > _FEW or not heads_of_many)]
-    average = average_of(start)
+    network = average_of(start)
     if heads_of_many:
         for k in heads:
-            average.detect[str(k)].load_state_dict(teacher.detect[str(k)].state_dict())
-    network = average_of(average).requires_grad_(not heads_of_many).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for k in heads:
-        network.detect[str(k)].requires_grad_()
-    wise = average_of(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(learning, lr=learning_rate, weight_decay=0, fused=True)
+            network.detect[str(k)].load_state_dict(teacher.detect[str(k)].state_dict())
+    learning = [network.detect[str(k)] for k in heads] if heads_of_many else [network]
+    parameters = [parameter for module in learning for parameter in module.requires_grad_().parameters()]
+    wise = average_of(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # faster on CPUs
+    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0, fused=True)
     batches = _batches(wise, photographs, heads, crop, batch, np.random.default_rng(seed))
-    started = time.monotonic()
-    reports = Reports(started, log, keep, keep_minutes, digits=4)
-    step = 0
-    while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
-        fall = max(0.5 * (1 + np.cos(np.pi * done)), 0.02)
-        optimiser.param_groups[0]["lr"] = learning_rate * min((step + 1) / 50, 1) * fall
+
+    def of_step(step: int, done: float) -> tuple[Tensor, dict[str, Tensor]]:
         images, lesson = next(batches)
         parts = distillation_loss(*_outputs(network, images, heads), lesson)
-        total = parts["heights"] + _SLOPES * parts["slopes"] + _DESCRIPTORS * parts["descriptors"]
-        optimiser.zero_grad()
-        torch.autograd.backward(total)
-        if not torch.isfinite(nn.utils.clip_grad_norm_(learning, 5.0)):
-            raise TrainingError(f"step {step}: the loss is not finite; train again with a lower learning rate")
-        optimiser.step()
-        step += 1
-        follow(average, network, decay, step)
-        reports.after(step, parts, average, time.monotonic())
-    return average, step
+        return parts["heights"] + _SLOPES * parts["slopes"] + _DESCRIPTORS * parts["descriptors"], parts
+
+    return train_for(
+        minutes, network, optimiser, of_step, schedule=lambda done: max(0.5 * (1 + np.cos(np.pi * done)), 0.02),
+        clip=5.0, decay=decay, log=log, keep=keep, keep_minutes=keep_minutes,
+    )  # fmt: skip
 
 
 def _batches(

@@ -9,7 +9,6 @@ first.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,9 @@ from torch.nn import functional as F
 
 from ..extraction.patches import cut, frames_of
 from ..extraction.torch.patches import SIDE, HardNet, PatchNetwork
-from .average import average_of, follow
 from .keypoint_pairs import check_enough, cut_pairs, found_again, sift_keypoints, warped_views
 from .patch_models import save_patch_model
+from .timed import train_for
 
 __all__ = [
     "PatchPairs",
@@ -137,7 +136,8 @@ def train_hardnet(
     decay: float = 0.995,
     seed: int = _SEED,
     log: Callable[[str], None] | None = None,
-    keep: Callable[[HardNet], None] | None = None,
+    keep: Callable[[HardNet, int], None] | None = None,
+    keep_minutes: float = 5.0,
 ) -> tuple[HardNet, int]:
     """Train the network.
 
@@ -160,7 +160,8 @@ def train_hardnet(
     log : callable, optional
         Called with a line of figures now and then.
     keep : callable, optional
-        Called with the network so far, every five minutes.
+        Called with the network so far and the number of steps, every `keep_minutes`.
+    keep_minutes : float
 
     Returns
     -------
@@ -171,7 +172,7 @@ def train_hardnet(
     Raises
     ------
     TrainingError
-        If there are fewer pairs than a batch has.
+        If there are fewer pairs than a batch has, or the loss is not finite any more.
     """
     check_enough(pairs, batch)
     torch.manual_seed(seed)
@@ -179,47 +180,32 @@ def train_hardnet(
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.orthogonal_(module.weight, gain=0.6)  # as the paper's code does
-    average = average_of(network)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # which is faster on CPUs
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
-    rng = np.random.default_rng(seed)
-    started = kept = time.monotonic()
-    sums, step = np.zeros(3), 0
-    for step, rows in enumerate(_batches(pairs, batch, seed), 1):
-        done = (time.monotonic() - started) / (60 * minutes)
-        if done >= 1:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * min(step / 50, 1) * (1 - done)
+    rng, batches = np.random.default_rng(seed), _batches(pairs, batch, seed)
+
+    def of_step(step: int, done: float) -> tuple[Tensor, dict[str, Tensor]]:
+        rows = next(batches)
         images = torch.from_numpy(np.concatenate([pairs.a[rows], pairs.b[rows]])[:, None].astype(np.float32))
         images = _turned(images, int(rng.integers(4)), bool(rng.random() < 0.5))
-        network.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             vectors = network(images)
         vectors = F.normalize(vectors.float(), dim=1)
         a, b = vectors[:batch], vectors[batch:]
-        triplet = hardnet_loss(a, b, _apart(pairs, rows))
+        loss = hardnet_loss(a, b, _apart(pairs, rows))
+        nearest = (a @ b.T).detach().argmax(dim=1)
+        parts = {"triplet": loss, "right": (nearest == torch.arange(batch)).float().mean()}
         weight = max(0.0, 1 - 2 * done)
-        loss, likeness = triplet, 0.0
         if teacher is not None and weight > 0:
             with torch.no_grad():
                 wanted = teacher(images)
-            unlike = (1 - (vectors * wanted).sum(dim=1)).mean()
-            loss, likeness = triplet + 2 * weight * unlike, 1 - float(unlike.detach())
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        follow(average, network, decay, step)
-        with torch.no_grad():
-            nearest = float(((a @ b.T).argmax(dim=1) == torch.arange(batch)).float().mean())
-        sums += (float(triplet.detach()), likeness, nearest)
-        if log is not None and step % 50 == 0:
-            log(f"step {step}: triplet {sums[0] / 50:.3f}, to the teacher {sums[1] / 50:.3f}, right {sums[2] / 50:.3f}")
-            sums[:] = 0
-        if keep is not None and time.monotonic() - kept > 300:
-            keep(average)
-            kept = time.monotonic()
-    return average, step
+            parts["teacher"] = (1 - (vectors * wanted).sum(dim=1)).mean()
+            loss = loss + 2 * weight * parts["teacher"]
+        return loss, parts
+
+    return train_for(
+        minutes, network, optimiser, of_step, schedule=lambda done: 1 - done,
+        decay=decay, log=log, keep=keep, keep_minutes=keep_minutes,
+    )  # fmt: skip
 
 
 def save_hardnet(network: HardNet, path: Path, about: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ descriptors together they learn the turn between the views, which is known here.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -26,6 +25,7 @@ from torch.nn import functional as F
 from ..extraction.patches import cut, frames_of
 from ..extraction.torch.patches import SIDE, normalised
 from .keypoint_pairs import carried, check_enough, cut_pairs, found_again, sift_keypoints, warped_views
+from .timed import train_for
 
 __all__ = [
     "OrientationEstimator",
@@ -160,16 +160,15 @@ def train_orientation(
     Raises
     ------
     TrainingError
-        If there are fewer pairs than a batch has.
+        If there are fewer pairs than a batch has, or the loss is not finite any more.
     """
     check_enough(pairs, batch)
     torch.manual_seed(seed)
     network = OrientationEstimator()
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
     order, angles = np.random.default_rng(seed), np.random.default_rng(seed)
-    started, step = time.monotonic(), 0
-    while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
-        optimiser.param_groups[0]["lr"] = learning_rate * min((step + 1) / 50, 1) * (1 - done)
+
+    def of_step(step: int, done: float) -> tuple[Tensor, dict[str, Tensor]]:
         rows = order.choice(len(pairs), batch, replace=False)
         start = torch.from_numpy(angles.uniform(-np.pi, np.pi, (2, batch)).astype(np.float32))
         patches = [torch.from_numpy(each[rows][:, None].astype(np.float32)) for each in (pairs.a, pairs.b)]
@@ -179,16 +178,12 @@ def train_orientation(
         )
         if done < _TURN:
             loss = 1 - (_rotated(a, torch.from_numpy(pairs.turns[rows])) * b).sum(dim=1).mean()
-        else:
-            one, other = (descriptor(_turned(some, to)) for some, to in zip(patches, (a, b), strict=True))
-            loss = (one - other).square().sum(dim=1).mean()
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        step += 1
-        if log is not None and step % 25 == 0:
-            log(f"step {step}: {'turn' if done < _TURN else 'distance'} {float(loss.detach()):.3f}")
-    return network.eval(), step
+            return loss, {"turn": loss}
+        one, other = (descriptor(_turned(some, to)) for some, to in zip(patches, (a, b), strict=True))
+        loss = (one - other).square().sum(dim=1).mean()
+        return loss, {"distance": loss}
+
+    return train_for(minutes, network, optimiser, of_step, schedule=lambda done: 1 - done, decay=0.0, log=log)
 
 
 def _direction(angles: Tensor) -> Tensor:
