@@ -254,7 +254,7 @@ class MDNet(Extractor):
                 maps.append(described[0])
                 upright = np.rot90(logits[0, :, :height, :width], -turns, axes=(1, 2))
                 # A sum is new memory, which the network's next call leaves alone; a single rotation needs none.
-                total = upright if self._rotations == 1 else total + upright / self._rotations
+                total = upright if self._rotations == 1 else total + upright / np.float32(self._rotations)
             yield tile, total, maps
 
     def pixels_at_once(self, width: int, height: int) -> int:
