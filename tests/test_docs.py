@@ -17,6 +17,7 @@ from tiepoints import benchmarks, camera, collection, exif, images, metrics, tas
 from tiepoints.benchmarks import methods, trajectories, writers
 from tiepoints.collection import finding, memory, orientation, records, retrieval, running, salvage, steps, videos
 from tiepoints.datasets import archives, catalogue, hdf5, planar, scenes, trajectories as recorded
+from tiepoints.storage import notes
 from tiepoints.tasks import mapping, maps, nerfstudio, page, reconstruction, triangulation, verified, viewer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +29,7 @@ CODE = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```)?", re.DOTALL |
 # What users import: its public functions and classes each have an example, which is run.
 MODULES = [tp, tp.extraction, tp.features, tp.geometry, tp.matching, tp.storage, camera, exif, images]
 MODULES += [collection, finding, memory, orientation, records, retrieval, running, salvage, steps, videos]
-MODULES += [archives, catalogue, hdf5, planar, scenes, recorded]
+MODULES += [notes, archives, catalogue, hdf5, planar, scenes, recorded]
 MODULES += [metrics.correspondences, metrics.depth, metrics.planar, metrics.poses, metrics.trajectories]
 MODULES += [tasks, mapping, maps, nerfstudio, page, reconstruction, triangulation, verified, viewer]
 MODULES += [benchmarks, trajectories, methods, writers]

@@ -256,6 +256,19 @@ def named_as(values: Mapping[str, Value], names: Iterable[str], what: str = "") 
     return {name if own[name] in values else own[name]: value for name, value in values.items()}
 
 
+def not_among(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """The names that are not among others, which may have further folders before them.
+
+    Examples
+    --------
+    >>> from tiepoints.files import not_among
+    >>> not_among(["a.jpg", "b.jpg"], ["photos/a.jpg"])
+    ['b.jpg']
+    """
+    known = {"/".join(parts[k:]) for parts in (composed(name).split("/") for name in others) for k in range(len(parts))}
+    return [name for name in names if composed(name) not in known]
+
+
 def sha256_of(path: PathLike) -> str:
     """The SHA-256 of a file's content, 64 hexadecimal digits."""
     digest = hashlib.sha256()

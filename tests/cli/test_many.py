@@ -295,7 +295,7 @@ def test_a_folder_becomes_hlocs_files_and_goes_on(frames: Path, tmp_path: Path) 
     second = json.loads(run(*arguments).stdout)
     assert second["computed"] == {"features": 0, "matches": 2, "geometry": 2}, "a copy and its pair are known"
     third = run("match", folder, "-e", "orb", "-n", 300, "--out", out)
-    assert third.exit_code == 0 and "was made with other options" in third.stderr
+    assert third.exit_code == 1 and "--max-keypoints 2048" in third.stderr and "--overwrite" in third.stderr
 
 
 def test_a_list_of_pairs_finds_names_in_either_form_of_unicode(frames: Path, tmp_path: Path) -> None:

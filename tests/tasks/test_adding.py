@@ -156,14 +156,15 @@ def test_a_map_made_again_loses_no_added_photograph_without_a_word(
     place: Path, photographs: Collection, names: list[str], scene: Reconstruction, extractor: tp.Extractor
 ) -> None:
     first = photographs.select(names[:5:2])
-    added = add_to_map(place, photographs.select([names[1]]))
-    assert read_map(place).added == added.map.added == (names[1],)
     model = scene.folder / "sparse" / "0"
     options = ["--model", str(model), "--max-size", "640", "-n", "800"]
     few, all_four = ([str(one.path) for one in (*first.values(), *more)] for more in ((), (photographs[names[1]],)))
+    assert CliRunner().invoke(cli, ["map", *few, str(place), *options, "--overwrite"]).exit_code == 0
+    added = add_to_map(place, photographs.select([names[1]]))
+    assert read_map(place).added == added.map.added == (names[1],)
     refused = CliRunner().invoke(cli, ["map", *few, str(place), *options])
     assert refused.exit_code == 1 and "would lose 1 photograph that `tiepoints add` brought" in refused.stderr
-    assert names[1] in refused.stderr and "--forget" in refused.stderr and len(refused.stderr.splitlines()) == 1
+    assert names[1] in refused.stderr and "--overwrite" in refused.stderr and len(refused.stderr.splitlines()) == 1
     assert read_map(place).version == added.map.version
     assert CliRunner().invoke(cli, ["map", *all_four, str(place), *options]).exit_code == 0
     assert len(read_map(place)) == 4 and read_map(place).added == ()
@@ -172,7 +173,7 @@ def test_a_map_made_again_loses_no_added_photograph_without_a_word(
     longer = Collection.from_paths({f"some/{name}": photographs[name].path for name in names[:4]})
     with pytest.raises(tp.TiepointsError):  # the model has none of these names, but none is lost
         build_map(longer, place, extractor=extractor, model=model)
-    assert CliRunner().invoke(cli, ["map", *few, str(place), *options, "--forget"]).exit_code == 0
+    assert CliRunner().invoke(cli, ["map", *few, str(place), *options, "--overwrite"]).exit_code == 0
     assert len(read_map(place)) == 3
 
 

@@ -83,7 +83,7 @@ def test_nothing_to_register_is_no_error_and_says_why(photographs: Collection, t
 def test_the_command_says_so_too(scene: Reconstruction, photographs: Collection) -> None:
     folder = photographs["other.png"].path.parent
     command = ["reconstruct", str(folder), str(scene.folder), "--max-size", "640", "-n", "800", "--json"]
-    result = CliRunner().invoke(cli, [*command, "--mapper", "global"])
+    result = CliRunner().invoke(cli, [*command, "--mapper", "global", "--overwrite"])
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert said["registered"] == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,22 @@ import click
 
 from ..errors import counted
 from .batch import found, shown
+from .earlier import overwrite_option, refused
 from .options import examples, json_option, print_json, quiet_option, say
 
 if TYPE_CHECKING:
     from ..storage import Exchange
 
 _KINDS = ("hloc", "colmap", "opensfm", "meshroom", "model", "model-text")
+# What each format writes, as a pattern below the folder OUT, or as a file's name by that of the file OUT.
+_WRITES = {
+    "hloc": ("{name}", "{stem}-features{suffix}"),
+    "colmap": ("{name}",),
+    "opensfm": ("features", "matches"),
+    "meshroom": ("*.feat", "*.matches.txt"),
+    "model": ("cameras.*",),
+    "model-text": ("cameras.*",),
+}
 _BY_SUFFIX = {".db": "colmap", ".h5": "hloc", ".hdf5": "hloc"}
 
 
@@ -35,9 +46,12 @@ _BY_SUFFIX = {".db": "colmap", ".h5": "hloc", ".hdf5": "hloc"}
 @click.option(
     "--images", type=click.Path(path_type=Path), help="Folder of the photographs, for cameras and sizes that lack."
 )
+@overwrite_option("OUT")
 @quiet_option
 @json_option
-def command(sources: tuple[Path, ...], out: Path, kind: str | None, images: Path | None, as_json: bool) -> None:
+def command(
+    sources: tuple[Path, ...], out: Path, kind: str | None, images: Path | None, overwrite: bool, as_json: bool
+) -> None:
     """Convert features and matches, or a COLMAP model, for another program.
 
     SOURCES are hloc's HDF5 files (features, and matches), a COLMAP database (its verified matches), a COLMAP model, an
@@ -52,6 +66,9 @@ def command(sources: tuple[Path, ...], out: Path, kind: str | None, images: Path
     kind = kind or _BY_SUFFIX.get(out.suffix.lower())
     if kind is None:
         raise click.UsageError(f"{out}: say what it is to be: --format {', '.join(_KINDS)}")
+    taken = next((path for pattern in _WRITES[kind] for path in _there(out, pattern)), None)
+    if taken is not None and not overwrite:
+        raise refused(taken, "is there")
     if kind.startswith("model"):
         if len(sources) != 1 or not is_model(sources[0]):
             raise click.UsageError(
@@ -77,6 +94,15 @@ def command(sources: tuple[Path, ...], out: Path, kind: str | None, images: Path
             say(f"wrote {shown(path)}")
     if content.get("failed"):  # a warning has named them
         raise SystemExit(1)
+
+
+def _there(out: Path, pattern: str) -> Iterator[Path]:
+    """What is there and would be replaced, or mixed with: files that are not empty, and folders."""
+    if out.is_dir():
+        yield from out.glob(pattern)
+    else:
+        beside = out.with_name(pattern.format(stem=out.stem, suffix=out.suffix, name=out.name))
+        yield from (path for path in [beside] if path.is_file() and path.stat().st_size)
 
 
 def _with_images(exchange: Exchange, folder: Path, quiet: bool) -> Exchange:

@@ -25,6 +25,7 @@ from .batch import (
     store_option,
     work_folder,
 )
+from .earlier import refused
 from .options import (
     check_not_an_input,
     examples,
@@ -258,7 +259,6 @@ def _read(out: Path, names: list[str]) -> dict[Any, Features]:
 
 def _held(out: Path, step: Extract) -> dict[str, str]:
     """What the file holds, by the keys of what it was made from; refused if it was made with something else."""
-    from ..errors import StorageError
     from ..storage import FeatureReader
     from ..storage.hdf5 import differences
 
@@ -268,9 +268,7 @@ def _held(out: Path, step: Extract) -> dict[str, str]:
             was = "something else" if not before else ", not ".join(differences(before, now))
             if before == now:
                 was = "other weights or versions of its packages"
-            raise StorageError(
-                f"{out}: was made with {was}; write to another file, or replace this one with --overwrite"
-            )
+            raise refused(out, f"was made with {was}")
         return old.made_from()
 
 

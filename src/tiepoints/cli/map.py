@@ -9,6 +9,7 @@ import click
 
 from ..errors import counted
 from .batch import explained_interrupt, shown, work_folder
+from .earlier import Earlier, check_earlier, folder_note, note_of, overwrite_option, write_folder_note
 from .many import Scene, reported, scene_options
 from .options import examples, print_json, say
 
@@ -28,26 +29,24 @@ from .options import examples, print_json, say
     type=click.Path(path_type=Path),
     help="A COLMAP model with known poses of the photographs; without one they are reconstructed.",
 )
-@click.option(
-    "--forget",
-    is_flag=True,
-    help="Make an old map there anew without photographs that `tiepoints add` brought into it.",
-)
+@overwrite_option("a map, with photographs that `tiepoints add` brought into it,")
 @scene_options
 def command(
     photos: tuple[str, ...],
     out: Path,
     model: Path | None,
-    forget: bool,
+    overwrite: bool,
     scene: Scene,
 ) -> None:
     """Make a map of a place from PHOTOS of it, in the folder OUT, for `tiepoints localize`.
 
     The map is only read afterwards. What it was made from is kept beside it, in OUT.work, and may be deleted; while it
-    is there, the same command with more photographs computes only what is new. A model of another program with its own
-    features (--model and --from) is a map without any photograph. With --from, name the extractor that made the
-    features (-e), or give `localize` the features of queries too. The map keeps a patch of 15 x 15 pixels of each
-    point, for the alignment of queries; with --no-align it does not.
+    is there, the same command with more photographs computes only what is new. A map that was made with other options,
+    or from photographs that are not given now, is replaced only with --overwrite.
+
+    A model of another program with its own features (--model and --from) is a map without any photograph. With --from,
+    name the extractor that made the features (-e), or give `localize` the features of queries too. The map keeps a
+    patch of 15 x 15 pixels of each point, for the alignment of queries; with --no-align it does not.
     """
     from click.core import ParameterSource
 
@@ -61,6 +60,11 @@ def command(
     name = scene.name
     if scene.given and click.get_current_context().get_parameter_source("name") is ParameterSource.DEFAULT:
         extractor = name = ""  # the features do not tell what made them
+    arguments = scene.arguments(photographs)
+    note = note_of()
+    if not overwrite:
+        check_earlier(out, _earlier(out), note, [*photographs, *photographs.failed] if photos else _names_in(out))
+    write_folder_note(out, note)
     with explained_interrupt(work_folder(out, None)), reported(scene.as_json) as progress:
         made, reconstruction = build_map(
             photographs if photos else None,
@@ -69,8 +73,8 @@ def command(
             model=model,
             ratio=scene.ratio,
             early_stop=scene.early_stop,
-            forget=forget,
-            **scene.arguments(photographs),
+            forget=overwrite,
+            **arguments,
             progress=progress,
         )
     missing = {} if reconstruction is None else reconstruction.missing
@@ -86,3 +90,21 @@ def command(
         say(f"wrote {shown(out)}")
     if photographs.failed:
         raise SystemExit(1)
+
+
+def _earlier(out: Path) -> Earlier | None:
+    """The map that is there, without what `tiepoints add` brought: `build_map` looks after that."""
+    if not (out / "map.json").exists():
+        return None
+    return Earlier(folder_note(out), _names_in(out))
+
+
+def _names_in(out: Path) -> list[str]:
+    from ..errors import StorageError
+    from ..tasks.maps import read_map
+
+    try:
+        place = read_map(out)
+    except StorageError:  # a damaged one
+        return []
+    return [name for name in place.names if name not in place.added]

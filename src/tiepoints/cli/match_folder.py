@@ -6,6 +6,7 @@ import glob
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,15 +27,17 @@ from .batch import (
     store_option,
     work_folder,
 )
+from .earlier import Earlier, check_earlier, note_of, overwrite_option
 from .many import CAMERA_MODES, early_option, placed_of
 from .options import check_not_an_input, print_json, say
 from .shards import Shard, shard_option
 
 _NAMED = 10  # pairs that are named, on the terminal
 _OUTPUTS = (".db", ".h5", ".hdf5")
+_NOTE = "made_with_options"  # HDF5's attribute
 
 if TYPE_CHECKING:
-    from ..collection import Collection, ConsistentViews, Results, Store
+    from ..collection import Collection, ConsistentViews, Results
     from ..collection.steps import Step
     from ..extraction import Extractor
 
@@ -58,6 +61,7 @@ class Wanted(NamedTuple):
     address: str | None
     store: Path | None
     shard: Shard | None
+    overwrite: bool
     early_stop: bool
     stored_pixels: bool
     as_json: bool
@@ -74,6 +78,7 @@ def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         early_option,
         shard_option,
+        overwrite_option("--out of a FOLDER"),
         store_option("--out with .work added"),
         photographs_options,
         click.option(
@@ -127,7 +132,9 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
     started = time.perf_counter()
     photographs = found(wanted.sources, wanted.mask, wanted.every, wanted.as_json)
     check_not_an_input((wanted.out,), (one.path for one in photographs.values()))
-    _check_replaced(_outputs(wanted.out))
+    note = note_of()
+    if wanted.shard is None:
+        _check_replaced(_outputs(wanted.out), note, [*photographs, *photographs.failed], wanted.overwrite)
     listed = _pairs(wanted.pairs, photographs)
     extractor = make()
     matcher = wanted.matcher.for_extractor(extractor.metadata.name)
@@ -143,7 +150,6 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
     if wanted.shard is not None:
         return _shard(wanted, wanted.shard, photographs, listed, steps, folder)
     with explained_interrupt(folder), write_lock(folder), Store(folder) as store:
-        _say_changes(wanted.out, store, steps)
         with progress_bar("extracting", quiet) as progress:
             features = run(steps[0], photographs, store, engine=engine, progress=progress)
         if not features:
@@ -159,7 +165,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
         views = ConsistentViews(judged, features)
         report = PairReport(views.items(), {**matches.failed, **judged.failed})
         verified, inliers = report.verified(), sum(len(view.inliers) for view in views.values())
-        failed |= _write(wanted, photographs, features, views)
+        failed |= _write(wanted, note, photographs, features, views)
     computed = [results.computed for results in (features, matches, judged)]
     content = {
         "extractor": extractor.metadata.name,
@@ -274,52 +280,58 @@ def _pairs(wanted: str, photographs: Collection) -> list[tuple[str, str]]:
     return from_file(wanted, photographs)
 
 
-def _say_changes(out: Path, store: Store, steps: tuple[Step, ...]) -> None:
-    """One line where the output was made with something else before: what is there is replaced."""
-    from ..files import write_whole
-
-    note, now = store.folder / "made-with.json", [step.fingerprint for step in steps]
-    try:
-        before = json.loads(note.read_text(encoding="utf-8")) if out.exists() else now
-    except (OSError, ValueError):
-        before = now
-    if before != now:
-        click.echo(
-            f"tiepoints: {shown(out)} was made with other options, weights or versions, and is made anew", err=True
-        )
-    write_whole(note, json.dumps(now).encode())
-
-
 def _outputs(out: Path) -> list[Path]:
     """Matches mean nothing without the keypoints that they refer to: an HDF5 file of matches has one of features."""
     return [out] if out.suffix.lower() == ".db" else [out, out.with_name(f"{out.stem}-features{out.suffix}")]
 
 
-def _check_replaced(outputs: Sequence[Path]) -> None:
-    """Refuse to replace a file that is none of the kind that is written, so nothing of ours."""
+def _check_replaced(outputs: Sequence[Path], note: dict[str, str], photographs: list[str], overwrite: bool) -> None:
+    """Refuse to replace a file of another kind, and unless that is asked for, what another command made."""
     from ..errors import StorageError
     from ..files import read_bytes
 
     for path in outputs:
         kind, begins = ("database", b"SQLite") if path.suffix.lower() == ".db" else ("HDF5 file", b"\x89HDF")
-        if path.is_file() and path.stat().st_size and read_bytes(path, len(begins)) != begins:
-            raise StorageError(f"{path}: is there, but is no {kind}: write to another file")
+        if path.is_file() and path.stat().st_size:
+            if read_bytes(path, len(begins)) != begins:
+                raise StorageError(f"{path}: is there, but is no {kind}: write to another file")
+            if not overwrite:
+                check_earlier(path, _earlier(path, features=path != outputs[0]), note, photographs)
 
 
-def _write(wanted: Wanted, photographs: Collection, features: Results, views: ConsistentViews) -> dict[Any, str]:
+def _earlier(path: Path, features: bool) -> Earlier:
+    """What a file of ours was made with, and the images in it."""
+    from ..errors import StorageError
+    from ..storage import FeatureReader, MatchReader
+    from ..storage.notes import read_note
+
+    if path.suffix.lower() == ".db":
+        return Earlier(*read_note(path))
+    with suppress(StorageError, ValueError, AttributeError), (FeatureReader if features else MatchReader)(path) as held:
+        note = json.loads(held.attribute(_NOTE) or "{}")
+        return Earlier(dict(note), held.names() if isinstance(held, FeatureReader) and note else [])
+    return Earlier({}, [])
+
+
+def _write(
+    wanted: Wanted, note: dict[str, str], photographs: Collection, features: Results, views: ConsistentViews
+) -> dict[Any, str]:
     from ..collection import export_colmap, export_features, export_matches
 
     if wanted.out.suffix.lower() == ".db":
-        export_colmap(wanted.out, photographs, features, views, camera_mode=wanted.camera_mode, focal=wanted.focal)
+        export_colmap(
+            wanted.out, photographs, features, views, camera_mode=wanted.camera_mode, focal=wanted.focal, note=note
+        )
         return {}
     if not wanted.stored_pixels:
         say_turned(photographs, features)
     matches, keypoints = _outputs(wanted.out)
     stored_in = photographs if wanted.stored_pixels else None
+    made_with = {_NOTE: json.dumps(note)}
     failed: dict[Any, str] = {
-        **export_features(keypoints, features, made_with=repr(features.step), stored_in=stored_in)
+        **export_features(keypoints, features, made_with=repr(features.step), stored_in=stored_in, attributes=made_with)
     }
-    return failed | export_matches(matches, views, features)
+    return failed | export_matches(matches, views, features, attributes=made_with)
 
 
 def _pair(one: dict[str, Any]) -> str:

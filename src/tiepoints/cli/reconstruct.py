@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from ..errors import counted
 from .batch import explained_interrupt, say_memory, shown, sizes_of, store_option
+from .earlier import Earlier, check_earlier, folder_note, note_of, overwrite_option, write_folder_note
 from .many import Scene, reported, scene_options
 from .options import examples, print_json, say
 
@@ -30,12 +32,14 @@ _LISTED = 10  # photographs that are not registered, of which a line says why
     show_default=True,
     help="COLMAP's: incremental is the more robust, global the faster.",
 )
+@overwrite_option("a reconstruction")
 @store_option("OUT/work")
 @scene_options
 def command(
     photos: tuple[str, ...],
     out: Path,
     mapper: str,
+    overwrite: bool,
     store: Path | None,
     scene: Scene,
 ) -> None:
@@ -43,7 +47,8 @@ def command(
 
     OUT gets sparse/0 (COLMAP's model; sparse/1 and so on where the photographs fall apart), points.ply,
     transforms.json (nerfstudio, Gaussian splatting), report.html, report.json and database.db. What is finished is
-    kept in OUT/work: the same command goes on after an interruption, and computes only what is new. Exit code 1 where
+    kept in OUT/work: the same command goes on after an interruption, and computes only what is new. What was made with
+    other options, or from photographs that are not given now, is replaced only with --overwrite. Exit code 1 where
     no camera was found or a photograph could not be read.
     """
     from ..collection import Match, MatchVerified
@@ -52,6 +57,11 @@ def command(
 
     photographs = scene.photographs(photos)
     extractor = scene.extractor()
+    arguments = scene.arguments(photographs)
+    note = note_of()
+    if not overwrite:
+        check_earlier(out, _earlier(out), note, [*photographs, *photographs.failed])
+    write_folder_note(out, note)
     say_memory(extractor, sizes_of(photographs))
     with explained_interrupt(store or out / "work"), reported(scene.as_json) as progress:
         result = reconstruct(
@@ -61,7 +71,7 @@ def command(
             mapper=mapper,
             match=MatchVerified(ratio=scene.ratio) if scene.early_stop else Match(ratio=scene.ratio),
             store=store,
-            **scene.arguments(photographs),
+            **arguments,
             progress=progress,
         )
     if scene.as_json:
@@ -82,3 +92,18 @@ def command(
         say(f"wrote {shown(out)}")
     if not result or photographs.failed:
         raise SystemExit(1)
+
+
+def _earlier(out: Path) -> Earlier | None:
+    """The reconstruction that is there, or a project of COLMAP's; None where no model is finished."""
+    import json
+
+    from ..storage.notes import read_note
+
+    note = folder_note(out)
+    if not (out / "sparse" / "0").exists() and (note or not (out / "database.db").exists()):
+        return None
+    missing: dict[str, str] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        missing = json.loads((out / "report.json").read_text(encoding="utf-8"))["missing"]
+    return Earlier(note, [name for name in read_note(out / "database.db").images if name not in missing])

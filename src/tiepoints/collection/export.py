@@ -32,6 +32,7 @@ def export_colmap(
     *,
     camera_mode: CameraMode = "equal",
     focal: float | None = None,
+    note: Mapping[str, str] | None = None,
 ) -> int:
     """Write a COLMAP database with the verified pairs, ready for its mappers.
 
@@ -53,6 +54,8 @@ def export_colmap(
         refines.
     focal : float, optional
         Focal length in pixels of all photographs.
+    note : mapping, optional
+        As for `storage.write_colmap`.
 
     Returns
     -------
@@ -85,6 +88,7 @@ def export_colmap(
         camera_mode=camera_mode,
         positions=positions_of(photographs, images),
         gravity=from_exif(photographs, images, gravity_from_exif),
+        note=note,
     )
     return len(verified)
 
@@ -199,7 +203,11 @@ def export_features(
 
 
 def export_matches(
-    path: PathLike, views: Mapping[Any, Verified] | Mapping[Any, Matches], features: Mapping[Any, Features]
+    path: PathLike,
+    views: Mapping[Any, Verified] | Mapping[Any, Matches],
+    features: Mapping[Any, Features],
+    *,
+    attributes: Mapping[str, str] | None = None,
 ) -> dict[Any, str]:
     """Write matches into an HDF5 file as hloc reads it: the inliers of verified pairs, or all of plain `Matches`.
 
@@ -210,6 +218,8 @@ def export_matches(
     views : Results of `Verify` or `Match`
         Pairs that are not verified are left out.
     features : Results of `Extract`
+    attributes : mapping, optional
+        Texts that the file keeps, by their names.
 
     Returns
     -------
@@ -243,6 +253,7 @@ def export_matches(
                     counts[name] = len(features[name])
             writer.write(pair, found, (counts[pair[0]], counts[pair[1]]))
 
+        writer.attributes(**(attributes or {}))
         return _each(views, write)
 
 

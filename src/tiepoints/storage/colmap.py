@@ -1,4 +1,4 @@
-"""COLMAP databases; the only module of tiepoints that touches ``pycolmap.Database``, and never by SQL.
+"""COLMAP databases; the only module of tiepoints that touches ``pycolmap.Database``, and never by SQL; `notes` does.
 
 What differs from our conventions: COLMAP has the centre of the top-left pixel at (0.5, 0.5), so that keypoints,
 principal points, fundamental matrices and homographies move by half a pixel on the way; its scale of a keypoint is half
@@ -36,6 +36,7 @@ from .colmap_checks import (
     shared_by,
     why_not,
 )
+from .notes import write_note
 from .reading import check_regular
 from .two_view import MATRIX, ColmapDatabase, Kind, Pair, TwoView
 
@@ -50,6 +51,7 @@ def write_colmap(
     camera_mode: CameraMode = "per-image",
     positions: Mapping[str, Position] | None = None,
     gravity: Mapping[str, tuple[float, float, float]] | None = None,
+    note: Mapping[str, str] | None = None,
 ) -> None:
     """Write a new COLMAP database; the old file stays whole until the new one is, and is then replaced.
 
@@ -76,6 +78,8 @@ def write_colmap(
     gravity : mapping of str to (3,) float, optional
         Where down is in the camera's frame (x right, y down, z forwards), for COLMAP's priors, see
         `exif.gravity_from_exif`.
+    note : mapping of str to str, optional
+        What the database was made with; it is kept in a table of its own, which COLMAP does not look at.
 
     Raises
     ------
@@ -124,6 +128,8 @@ def write_colmap(
                 plain = found if isinstance(found, Matches) else found.putative or found.matches
                 space.take(8 * len(plain) + (0 if isinstance(found, Matches) else 8 * len(found.matches)))
                 _write_pair(pycolmap, database, ids[pair[0]], ids[pair[1]], found)
+        if note:
+            write_note(temporary, note)
         _settle(pycolmap, path)
 
 

@@ -11,7 +11,7 @@ from ..collection.pairs import Pair
 from ..collection.retrieval import Describe, Vocabulary
 from ..errors import InvalidInputError, StorageError, TiepointsError, counted
 from ..extraction import Extractor, load
-from ..files import PathLike, work_beside
+from ..files import PathLike, not_among, work_beside
 from ..storage import Exchange
 from ..storage.colmap_model import load_model
 from .alignment import point_patches
@@ -151,13 +151,11 @@ def _check_added(target: Path, names: set[str]) -> None:
         added = read_map(target).added
     except StorageError:  # none there, or a damaged one
         return
-    # Those below several folders have the folders in their names.
-    ends = {"/".join(parts[k:]) for parts in (name.split("/") for name in names) for k in range(len(parts))}
-    lost = [name for name in added if name not in ends]
+    lost = not_among(added, names)
     if lost:
         raise StorageError(
             f"{target}: this map would lose {counted(len(lost), 'photograph')} that `tiepoints add` brought, for "
-            f"instance {lost[0]!r}: give all of its photographs, or say --forget (in Python: forget=True)"
+            f"instance {lost[0]!r}: give all of its photographs, or say --overwrite (in Python: forget=True)"
         )
 
 
