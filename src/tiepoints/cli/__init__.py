@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -132,3 +134,22 @@ def main() -> None:
         cli(prog_name="tiepoints")
     except KeyboardInterrupt:  # before click looks after it
         sys.exit("Aborted!")
+    except SystemExit as end:
+        _leave(end.code)
+        raise
+
+
+def _leave(code: object) -> None:
+    """End the process at once, where nothing is left to do.
+
+    To take apart networks and loaded libraries piece by piece takes longer than many a command.
+    """
+    if not (code is None or isinstance(code, int)) or threading.active_count() > 1:
+        return
+    atexit._run_exitfuncs()  # as the children of multiprocessing end too
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):  # Python's own way says what is wrong
+        return
+    os._exit(code or 0)

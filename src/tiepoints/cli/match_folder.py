@@ -124,6 +124,10 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
     if options["geometry"] == "none":
         raise click.UsageError("the matches of many pairs are verified: --geometry is fundamental or homography")
     wanted = Wanted(list(sources), **options)
+    if out.suffix.lower() == ".db" and wanted.shard is None:
+        from ..optional import require
+
+        require("pycolmap", "COLMAP's database", "sfm")  # not after an hour of work
     from ..collection import ConsistentViews, Extract, Match, MatchVerified, Store, Verify, run
     from ..errors import ImageError
     from ..files import write_lock

@@ -107,7 +107,8 @@ class _Tracks:
     def add(self, a: Any, b: Any, matches: NDArray[np.integer[Any]]) -> None:
         """Let matches (N, 2) of a and b start tracks, prolong and join them, where no image comes to be there twice."""
         in_a, in_b = self._of[a], self._of[b]
-        for i, j in matches.tolist():
+        x, y = in_a[matches[:, 0]], in_b[matches[:, 1]]
+        for i, j in matches[(x < 0) | (x != y)].tolist():  # most are of one track already, once there are many images
             x, y = int(in_a[i]), int(in_b[j])
             if x < 0 and y < 0:
                 in_a[i] = in_b[j] = len(self._members)
