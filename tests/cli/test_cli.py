@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -223,6 +224,17 @@ def test_help_and_version(run: Command, start: Command) -> None:
     assert result.returncode == 0 and all(command in result.stdout for command in COMMANDS)
     assert "Traceback" not in run().stderr
     assert tp.__version__ in run("--version").stdout
+
+
+def test_the_end_leaves_nothing_undone() -> None:
+    script = (
+        "import atexit, sys; atexit.register(print, 'last'); sys.argv[0] = 'tiepoints';"
+        "from tiepoints.cli import main; main()"
+    )
+    for arguments, code in ((["extractors", "--json"], 0), (["extractors", "sfit", "--json"], 2)):
+        result = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+        assert result.returncode == code
+        assert json.loads(result.stdout.removesuffix("last\n")) and result.stdout.endswith("\nlast\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -17,6 +17,7 @@ from ..extraction import Extractor, load
 from ..features import Features, Matches
 from ..geometry import fundamental, homography, log_nfa
 from ..geometry.chance import SAMPLES, VERIFIED
+from ..geometry.inputs import median
 from ..geometry.residuals import symmetric_homography_error
 from ..geometry.results import Geometry
 from ..matching import Matcher, load_matcher
@@ -258,7 +259,7 @@ class Verify(Step):
     3.0
     """
 
-    version = 5
+    version = 6
     packages = ("numpy", "opencv", "poselib")
 
     def __init__(
@@ -295,7 +296,7 @@ class Verify(Step):
         if not view:
             return view
         p, q = view.inliers.points(a, b)
-        if a.image_size == b.image_size and float(np.median(np.hypot(*(p - q).T))) < _STILL:
+        if a.image_size == b.image_size and median(np.hypot(*(p - q).T)) < _STILL:
             return replace(view, motion="none")
         return replace(view, motion="planar") if view.geometry.kind == "fundamental" and _is_planar(p, q) else view
 

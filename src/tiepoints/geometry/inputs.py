@@ -17,6 +17,7 @@ __all__ = [
     "finite_points",
     "image_size",
     "line_tolerance",
+    "median",
     "on_a_line",
     "supported",
     "usable_pixels",
@@ -116,10 +117,10 @@ def line_tolerance(errors: Float64, threshold: float) -> float:
     Three times their noise, which the median tells, and never more than the threshold: a wide one must not make a
     line of a strip.
     """
-    return min(threshold, max(0.5, 3 * 1.4826 * _median(errors))) if len(errors) else threshold
+    return min(threshold, max(0.5, 3 * 1.4826 * median(errors))) if len(errors) else threshold
 
 
-def _median(values: Float64) -> float:
+def median(values: Float64) -> float:
     """As np.median, which would import NumPy's masked arrays."""
     middle = (len(values) - 1) // 2, len(values) // 2
     return float(np.partition(values, middle)[list(middle)].mean())
