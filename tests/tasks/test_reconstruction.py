@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 import tiepoints as tp
 from tiepoints.cli import cli
@@ -88,6 +88,31 @@ def test_the_command_says_so_too(scene: Reconstruction, photographs: Collection)
     said = json.loads(result.stdout)
     assert said["registered"] == 7
     assert "other.png" in said["missing"]
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "map"])
+def test_most_photographs_missing_is_a_failure_and_the_last_lines_say_why(
+    photographs: Collection, examples: Path, tmp_path: Path, command: str
+) -> None:
+    door = [str(one.path) for name, one in photographs.items() if name != "other.png"][:3]
+    others = [str(examples / name) for name in ("box.png", "desk_1.jpg", "box_in_scene.png", "desk_2.jpg")]
+    options = ["-e", "sift", "-n", "600", "--max-size", "480"]
+
+    def made(photos: list[str], *more: str) -> Result:
+        return CliRunner().invoke(cli, [command, *photos, str(tmp_path / "out"), *options, *more])
+
+    half = made(door + others[:3])
+    assert half.exit_code == 0, half.output
+    lines = half.stderr.splitlines()[-2:]
+    assert lines[0].startswith("3 of 6 photographs missing from the m")
+    assert lines[1].startswith("most often: no depth (2 of 3): add photographs taken from other places")
+    less = made(door + others)
+    assert less.exit_code == 1 and "4 of 7 photographs missing from the m" in less.stderr
+    quiet = made(door + others, "-q")
+    assert quiet.exit_code == 1 and quiet.output == ""
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    unread = made([*door, *others[:1], str(tmp_path / "bad.jpg")], "--overwrite")
+    assert unread.exit_code == 1 and "bad.jpg" in unread.stderr and "2 of 5 photographs missing" in unread.stderr
 
 
 @pytest.mark.parametrize("wrong", [["--pairs", "nonsense"], ["--mapper", "nonsense"], ["--focal", "-1"]])

@@ -12,7 +12,7 @@ import click
 
 from ..errors import counted
 from .batch import engine_of, found, photographs_options, progress_bar, shown
-from .options import extractor_options, json_option, make_extractor, quiet_option
+from .options import extractor_options, json_option, make_extractor, quiet_option, say
 
 if TYPE_CHECKING:
     from ..camera import Camera
@@ -151,6 +151,33 @@ def scene_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def say_missing(missing: Mapping[str, str], every: int, where: str) -> None:
+    """Lines about the photographs that are missing from a result; the last ones say how many, why, and what helps.
+
+    Parameters
+    ----------
+    missing : mapping
+        From their names to the reasons.
+    every : int
+        How many photographs were given.
+    where : str
+        The result, such as "the map".
+    """
+    from ..tasks.reasons import why_most_are_missing
+
+    for photograph, reason in list(missing.items())[:_NAMED]:
+        say(f"not in {where}: {shown(photograph)}: {shown(reason)}", err=True)
+    if missing:
+        more = f"; {len(missing) - _NAMED} more than are listed" if len(missing) > _NAMED else ""
+        say(f"{len(missing)} of {counted(every, 'photograph')} missing from {where}{more}", err=True)
+        say(f"most often: {why_most_are_missing(missing)}", err=True)
+
+
+def enough(found: int, every: int) -> bool:
+    """Whether a result holds at least half of the photographs: with less the exit code is 1."""
+    return found > 0 and 2 * found >= every
 
 
 def pairs_of(wanted: str, photographs: Collection) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 from ..errors import counted
 from .batch import explained_interrupt, shown, work_folder
 from .earlier import Earlier, check_earlier, folder_note, note_of, overwrite_option, write_folder_note
-from .many import Scene, reported, scene_options
+from .many import Scene, enough, reported, say_missing, scene_options
 from .options import examples, print_json, say
 
 
@@ -47,10 +48,13 @@ def command(
     A model of another program with its own features (--model and --from) is a map without any photograph. With --from,
     name the extractor that made the features (-e), or give `localize` the features of queries too. The map keeps a
     patch of 15 x 15 pixels of each point, for the alignment of queries; with --no-align it does not.
+
+    Exit code 1 where fewer than half of the photographs are in the map, or one could not be read.
     """
     from click.core import ParameterSource
 
     from ..collection import Collection
+    from ..files import composed
     from ..tasks import build_map
 
     if not photos and not (model and scene.given):
@@ -77,18 +81,24 @@ def command(
             **arguments,
             progress=progress,
         )
-    missing = {} if reconstruction is None else reconstruction.missing
+    every = len(photographs) + len(photographs.failed)
+    if reconstruction is None:  # the poses were given
+        known = {composed(name) for name in made.names}
+        missing = {name: "no pose in --model" for name in photographs if composed(name) not in known}
+        unread: Mapping[Any, str] = photographs.failed
+    else:
+        missing = reconstruction.missing
+        unread = photographs.failed or (reconstruction.features and reconstruction.features.failed) or {}
     if scene.as_json:
         print_json(
             {"map": str(out), "images": len(made), "points": len(made.xyz), "extractor": name, "missing": missing}
         )
     else:
-        say(f"{len(made):6d} of {counted(len(photographs) or len(made), 'photograph')} in the map")
+        say(f"{len(made):6d} of {counted(every or len(made), 'photograph')} in the map")
         say(counted(len(made.xyz), "point", 6))
-        for photograph, reason in list(missing.items())[:10]:
-            click.echo(f"not in the map: {shown(photograph)}: {shown(reason)}", err=True)
+        say_missing(missing, every, "the map")
         say(f"wrote {shown(out)}")
-    if photographs.failed:
+    if unread or not enough(len(made), every):
         raise SystemExit(1)
 
 

@@ -10,10 +10,8 @@ import click
 from ..errors import counted
 from .batch import explained_interrupt, say_memory, shown, sizes_of, store_option
 from .earlier import Earlier, check_earlier, folder_note, note_of, overwrite_option, write_folder_note
-from .many import Scene, reported, scene_options
+from .many import Scene, enough, reported, say_missing, scene_options
 from .options import examples, print_json, say
-
-_LISTED = 10  # photographs that are not registered, of which a line says why
 
 
 @click.command(
@@ -45,11 +43,11 @@ def command(
 ) -> None:
     """Reconstruct a scene from PHOTOS of it into the folder OUT: cameras and 3D points, by COLMAP.
 
-    OUT gets sparse/0 (COLMAP's model; sparse/1 and so on where the photographs fall apart), points.ply,
+    OUT gets sparse/0 (COLMAP's model; sparse/1 and so on where no matches connect the photographs), points.ply,
     transforms.json (nerfstudio, Gaussian splatting), report.html, report.json and database.db. What is finished is
     kept in OUT/work: the same command goes on after an interruption, and computes only what is new. What was made with
     other options, or from photographs that are not given now, is replaced only with --overwrite. Exit code 1 where
-    no camera was found or a photograph could not be read.
+    fewer than half of the photographs are registered, or one could not be read.
     """
     from ..collection import Match, MatchVerified
     from ..tasks import reconstruct
@@ -79,18 +77,17 @@ def command(
     else:
         say(f"{result.registered:6d} of {counted(result.images, 'photograph')} registered")
         if result.models > 1:
-            say(f"{result.models:6d} models: the photographs fall apart; the largest one is meant here")
+            about = "what follows is of sparse/0, the largest"
+            say(f"{result.models:6d} separate models, which no matches connect; {about}")
         if result:
             points = counted(result.points, "point", 6)
             say(f"{points}, seen by {result.track_length:.1f} photographs each (track length)")
             say(f"{result.reprojection_error:6.2f} px mean reprojection error")
         say(f"{result.verified:6d} of {counted(result.pairs, 'pair')} verified")
-        for photograph, reason in list(result.missing.items())[:_LISTED]:
-            click.echo(f"not registered: {shown(photograph)}: {shown(reason)}", err=True)
-        if len(result.missing) > _LISTED:
-            click.echo(f"and {len(result.missing) - _LISTED} more; report.json lists all", err=True)
+        say_missing(result.missing, result.images, "the model")
         say(f"wrote {shown(out)}")
-    if not result or photographs.failed:
+    unread = photographs.failed or (result.features is not None and result.features.failed)
+    if unread or not enough(result.registered, result.images):
         raise SystemExit(1)
 
 

@@ -17,6 +17,7 @@ from ..storage.colmap_model import load_model
 from .alignment import point_patches
 from .given import renamed
 from .maps import Map, read_map, write_map
+from .reasons import why_most_are_missing
 from .reconstruction import Reconstruction, reconstruct
 from .verified import Report, vocabulary_of
 
@@ -123,8 +124,8 @@ def build_map(
             engine=engine, progress=progress,
         )  # fmt: skip
         if not made:
-            first = next(iter(made.missing.values()), "there are none")
-            raise TiepointsError(f"no camera was found, so there is no map; the first photograph: {first}")
+            why = "most often " + (why_most_are_missing(made.missing) or "there are no photographs")
+            raise TiepointsError(f"no camera was found, so there is no map; {why}")
         assert made.features is not None
         sparse, features = work / "sparse" / "0", made.features
     else:

@@ -9,7 +9,7 @@ from typing import Any
 from ..collection import Verified
 from ..collection.pairs import Pair
 
-__all__ = ["OUTCOMES", "PairReport", "outcome_lines"]
+__all__ = ["OUTCOMES", "PairReport", "outcome_lines", "why_most_are_missing"]
 
 #: What becomes of pairs, in a word (`Verified.outcome`, and failed), and what it means.
 OUTCOMES = {
@@ -24,10 +24,43 @@ OUTCOMES = {
 }
 _VERIFIED = ("verified", "planar", "still")
 _FLAT = {
-    "planar": "show a plane, or come from a camera that only rotated",
-    "still": "show the same picture, or come from a camera that stood still",
+    "planar": "a plane, or the camera only rotated",
+    "still": "the same picture, or the camera stood still",
 }
 _MOST = 10_000  # pairs that a report lists
+# Reasons why a photograph is missing, as `PairReport.why` and `reconstruct` begin or end them, and what helps.
+_UNCONNECTED = "add photographs taken between those that do not match, or try a larger --max-size"
+_REMEDIES = {
+    "no verified pair": _UNCONNECTED,
+    "too few points seen three times": "add photographs, so that each point is seen from three places",
+    "no depth": "add photographs taken from other places, for a camera that only turns sees no depth",
+    "in a smaller model": _UNCONNECTED,
+    "no pose in --model": "their names are not those of the model's images",
+    "no pair": "choose more pairs, for instance by --pairs exhaustive",
+}
+_UNREADABLE = ("could not be read or processed", "replace or remove these files")
+
+
+def why_most_are_missing(missing: Mapping[str, str]) -> str:
+    """The most common reason of photographs that are missing, of how many, and what helps.
+
+    Parameters
+    ----------
+    missing : mapping
+        From the names to the reasons, as `Reconstruction.missing`.
+
+    Examples
+    --------
+    >>> from tiepoints.tasks.reasons import why_most_are_missing
+    >>> why_most_are_missing({"a.jpg": "no pair: it was matched with no other photograph"})
+    'no pair (1 of 1): choose more pairs, for instance by --pairs exhaustive'
+    """
+    kinds = Counter(next((kind for kind in _REMEDIES if kind in why), "") for why in missing.values())
+    if not kinds:
+        return ""
+    kind, count = kinds.most_common(1)[0]
+    reason, remedy = (kind, _REMEDIES[kind]) if kind else _UNREADABLE
+    return f"{reason} ({count} of {len(missing)}): {remedy}"
 
 
 def outcome_lines(outcomes: Mapping[str, int]) -> list[tuple[int, str]]:
@@ -118,7 +151,8 @@ class PairReport:
             return f"no verified pair ({', '.join(parts)})"
         if not counts["verified"]:
             flat = max(_FLAT, key=lambda outcome: counts[outcome])
-            return f"no depth: its {verified} verified pairs {_FLAT[flat]}"
+            pairs = "verified pair shows" if verified == 1 else f"{verified} verified pairs show"
+            return f"no depth: its {pairs} {_FLAT[flat]}"
         pairs = "one verified pair" if verified == 1 else f"{verified} verified pairs"
         return f"{pairs}, but too few points seen three times"
 
