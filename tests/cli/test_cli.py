@@ -70,6 +70,44 @@ def test_what_is_spelled_wrong_is_named_right(run: Command, examples: Path, argu
     assert result.returncode == 2 and hint in result.stderr
 
 
+def _paths(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The names of all commands, those of groups with them: ("bench", "speed")."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from _paths(command, (*path, name))
+
+
+@pytest.mark.parametrize("words", list(_paths(cli)), ids=" ".join)
+def test_wrong_usage_is_one_line_of_one_kind(run: Command, words: tuple[str, ...]) -> None:
+    result = run(*words, "--no-such-option")
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 2 and result.stdout == ""
+    assert line.startswith("tiepoints: no such option '--no-such-option'")
+    assert line.endswith(f"(see `tiepoints {' '.join(words)} --help`)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "begin"),
+    [
+        (("match",), "missing argument 'IMAGE_A IMAGE_B | FOLDER...' (see"),
+        (
+            ("match", "a.jpg", "b.jpg", "--ratio", "7"),
+            "invalid value for '--ratio': 7.0 is not in the range 0<x<=1 (see",
+        ),
+        (("match", "a.jpg", "b.jpg", "-n"), "option '-n' requires an argument (see"),
+        (("pairs", "photos"), "missing option '--kind'. Choose from: exhaustive, sequential, retrieval, spatial (see"),
+        (("extract", "a.jpg", "--out", "x.foo"), "invalid value for --out: x.foo must end in .h5 or .npz (see"),
+        (("match", "a.jpg", "b.jpg", "--jobs", "2"), "--jobs: for a FOLDER, not for two images (see"),
+    ],
+)
+def test_wrong_usage_of_click_reads_as_our_own_errors(run: Command, arguments: tuple[str, ...], begin: str) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2 and result.stderr.startswith(f"tiepoints: {begin}") and result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["pairs", "extract", "match", "localize"])
 def test_no_command_writes_over_a_photograph(run: Command, examples: Path, tmp_path: Path, command: str) -> None:
     """Also one that is not read."""
@@ -198,16 +236,6 @@ def test_extractors_name_lists_what_a_method_takes(run: Command) -> None:
     assert run("extractors", "sift", "--commercial").returncode == 2
     for command in ("match", "extract"):
         assert "`tiepoints extractors NAME`" in " ".join(run(command, "--help").stdout.split())
-
-
-def _paths(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The names of all commands, those of groups with them: ("bench", "speed")."""
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        yield (*path, name)
-        if isinstance(command, click.Group):
-            yield from _paths(command, (*path, name))
 
 
 @pytest.mark.parametrize("path", list(_paths(cli)), ids=" ".join)

@@ -54,16 +54,23 @@ class _Commands(LazyGroup):
             from ..checks import spelled  # brings NumPy, which --help does without
 
             given = [spelled(text) for text in given]
-        if "--json" not in given:
+        if not extra.get("standalone_mode", True):
             return super().main(given, *rest, **extra)
+        as_json = "--json" in given
         try:
-            code = super().main(given, *rest, **extra | {"standalone_mode": False, "obj": "json"})
+            code = super().main(given, *rest, **extra | {"standalone_mode": False, "obj": "json" if as_json else None})
         except click.ClickException as error:  # wrong usage
-            _print_error(error.format_message(), error.exit_code)
-            error.show()
+            if as_json:
+                _print_error(_usage_line(error), error.exit_code)
+            if isinstance(error, click.exceptions.NoArgsIsHelpError):
+                error.show()
+            else:
+                print(f"tiepoints: {_usage_line(error)}", file=sys.stderr)
             code = error.exit_code
         except click.Abort:
-            _print_error("interrupted", 1)
+            if as_json:
+                _print_error("interrupted", 1)
+            print("Aborted!", file=sys.stderr)
             code = 1
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -84,6 +91,16 @@ class _Commands(LazyGroup):
             _fail(ctx, "there is not enough memory; try a smaller --max-size, fewer --jobs, or end other programs", 1)
         except ImportError as error:
             _fail(ctx, f"a package cannot be loaded ({one_line(error)}); `tiepoints doctor` checks the installation", 1)
+
+
+def _usage_line(error: click.ClickException) -> str:
+    """What click says about wrong usage, on one line as our own errors, and where the right usage is told."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    message = message.replace(". (Did you mean", " (did you mean").replace(". Did you mean", ": did you mean")
+    if message[1:2].islower():
+        message = message[0].lower() + message[1:]
+    context = getattr(error, "ctx", None)
+    return f"{message} (see `{'tiepoints' if context is None else context.command_path} --help`)"
 
 
 def _fail(ctx: click.Context, message: str, code: int) -> None:
