@@ -248,7 +248,9 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if orientation_of(image) >= 5 and image.format != "TIFF" else (width, height)
 
 
-def decode(image: Image.Image, where: str, value_range: tuple[float, float] | None = None) -> Decoded:
+def decode(
+    image: Image.Image, where: str, value_range: tuple[float, float] | None = None, *, as_mask: bool = False
+) -> Decoded:
     """The pixels of an opened image as 8 bits, as they are stored: not yet turned upright.
 
     Parameters
@@ -258,6 +260,9 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
         Its name, for messages.
     value_range : (float, float), optional
         What becomes black and white in images of more than 8 bits; by default their own range: see `to_8_bits`.
+    as_mask : bool
+        The values are a mask's or labels: no number is called no data, and more than 8 bits become 0, or 255 where they
+        are not 0.
 
     Raises
     ------
@@ -301,8 +306,11 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
         deep = _stored(deep, turn)  # OpenCV turns a TIFF too
     if deep is not None:
         colours, alpha = (deep[:, :, :3], deep[:, :, 3]) if deep.ndim == 3 and deep.shape[2] == 4 else (deep, None)
-        mask = measured_where(colours, _number(nodata))
         visible = None if alpha is None or 0 in extra else _visible((alpha >> 8).astype(np.uint8))
+        if as_mask:
+            kept = np.where(np.nan_to_num(colours) != 0, 255, 0).astype(np.uint8)
+            return Decoded(*_laid(kept, visible, None, premultiplied), orientation)
+        mask = measured_where(colours, _number(nodata))
         if not mask.any():
             raise ImageError(f"{where}: no pixel holds a finite number")
         measured = None if mask.all() else mask
@@ -318,7 +326,7 @@ def decode(image: Image.Image, where: str, value_range: tuple[float, float] | No
         colours = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
     colours = np.asarray(_stored(colours, turn), np.uint8)
     visible = None if visible is None else np.asarray(_stored(visible, turn), np.uint8)
-    value = _number(nodata)
+    value = None if as_mask else _number(nodata)
     mask = measured_where(colours, value) if value is not None else np.ones(1, bool)
     mask_or_none = None if mask.all() or not mask.any() else mask
     return Decoded(*_laid(colours, visible, mask_or_none, premultiplied), orientation)

@@ -262,8 +262,15 @@ def as_image(image: Any) -> UInt8:
     return with_mask(image)[0]
 
 
-def with_mask(image: Any) -> tuple[UInt8, Mask | None]:
+def with_mask(image: Any, *, as_mask: bool = False) -> tuple[UInt8, Mask | None]:
     """An image as `as_image` takes it, or the path of one, and where it shows something.
+
+    Parameters
+    ----------
+    image : path, array, PIL image or torch tensor
+    as_mask : bool
+        Whether a file or a PIL image is a mask or holds labels, of which none stands for no data, and all but 0 count
+        alike where there are more than 8 bits.
 
     Returns
     -------
@@ -289,10 +296,12 @@ def with_mask(image: Any) -> tuple[UInt8, Mask | None]:
     ((48, 64, 3), 0.5)
     """
     if isinstance(image, str | os.PathLike):
-        return read(image, with_mask=True)
+        with opened(image) as file:
+            pixels, mask, turn = decode(file, str(image), as_mask=as_mask)
+        return _finished(pixels, mask, turn, grey=False)
     if isinstance(image, Image.Image):
         try:
-            pixels, mask, turn = decode(image, "the PIL image")
+            pixels, mask, turn = decode(image, "the PIL image", as_mask=as_mask)
         except ImageError:
             raise
         except Exception as error:  # a lazy one's file may be damaged, or closed

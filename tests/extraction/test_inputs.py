@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 import tiepoints as tp
-from tiepoints.extraction.inputs import find_mask, no_mask
+from tiepoints.extraction.inputs import find_mask, mask_of, no_mask
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +247,34 @@ def test_names_and_devices() -> None:
 def test_a_missing_mask_comes_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "desk_1_mask.png").touch()
     assert str(no_mask("desk_1.jpg", tmp_path)).endswith("; did you mean 'desk_1_mask.png'?")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.uint16([1, 1, 1, 1]),  # nothing is hidden
+        np.uint16([65535, 65535, 65535, 65535]),
+        np.uint16([0, 1, 26001, 40000]),  # labels of objects
+        np.uint16([0, 30000, 30001, 65535]),
+        np.float32([0, 1, 7, 9]),
+        np.float32([1, 1, 1, 1]),
+        np.int32([0, 1, 70000, -9999]),
+    ],
+)
+def test_a_mask_of_more_than_8_bits_hides_where_it_is_0(values: NDArray[Any], tmp_path: Path) -> None:
+    """Whatever the other numbers are: none stands for no data, and none is too small beside the others."""
+    mask = np.kron(values.reshape(2, 2), np.ones((40, 50), values.dtype))
+    names = ["m.tif", "m.png"] if values.dtype == np.uint16 else ["m.tif"]
+    for name in names:
+        assert cv2.imwrite(str(tmp_path / name), mask)
+        np.testing.assert_array_equal(mask_of(tmp_path / name, mask.shape), mask != 0)
+        with Image.open(tmp_path / name) as image:
+            np.testing.assert_array_equal(mask_of(image, mask.shape), mask != 0)
+
+
+def test_what_a_mask_calls_no_data_is_a_number_like_others(tmp_path: Path) -> None:
+    mask = np.repeat(np.uint8([0, 255]), 800).reshape(40, 40)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[42113], tags.tagtype[42113] = "255", 2  # GDAL_NODATA
+    Image.fromarray(mask).save(tmp_path / "m.tif", tiffinfo=tags)
+    np.testing.assert_array_equal(mask_of(tmp_path / "m.tif", mask.shape), mask > 0)

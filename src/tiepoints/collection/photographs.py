@@ -35,6 +35,8 @@ __all__ = ["Collection", "Photograph", "natural_order"]
 
 # A file that was changed less than this many nanoseconds ago may change again without its times showing it.
 _SETTLED = 2_000_000_000
+# Part of the key of what has a mask: another one since those of more than 8 bits hide only where they are 0.
+_MASKS = " 2"
 
 
 def natural_order(name: str) -> tuple[Any, ...]:
@@ -103,7 +105,7 @@ class Photograph:
     def _key(self, hash_of: Callable[[Path], str]) -> str:
         parts = [hash_of(self.path), "" if self.frame is None else str(self.frame)]
         stretched = () if self.value_range is None else (repr(self.value_range),)
-        return key_of(*parts, "" if self.mask is None else hash_of(self.mask), *stretched)
+        return key_of(*parts, "" if self.mask is None else hash_of(self.mask) + _MASKS, *stretched)
 
     def load(self) -> Photograph:
         """The photograph itself: what steps are called with."""

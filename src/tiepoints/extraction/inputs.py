@@ -16,7 +16,7 @@ from PIL import Image
 from ..checks import has, shown
 from ..errors import ImageError, InvalidInputError, counted
 from ..files import forms
-from ..images import SUFFIXES, read, with_mask
+from ..images import SUFFIXES, with_mask
 
 __all__ = ["find_mask", "is_batch", "mask_for", "mask_of", "no_mask", "paired"]
 
@@ -145,9 +145,9 @@ def mask_of(mask: Any, shape: tuple[int, int]) -> Mask | None:
     if isinstance(mask, str | os.PathLike):
         name = f"the mask {mask}"
         least = 127 if Path(mask).suffix.lower() in _LOSSY else 0
-        pixels, visible = read(mask, with_mask=True)
+        pixels, visible = with_mask(mask, as_mask=True)
     elif isinstance(mask, Image.Image):
-        pixels, visible = with_mask(mask)
+        pixels, visible = with_mask(mask, as_mask=True)
     else:
         pixels, visible = _numbers(mask), None
     if visible is not None:
