@@ -130,6 +130,16 @@ def test_odd_arrays_are_no_pictures(tmp_path: Path, suffix: str) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize(("suffix", "most"), [(".jpg", 65500), (".webp", 16383), (".gif", 65535), (".avif", 65536)])
+def test_a_picture_that_is_too_long_for_its_file_says_what_is_not(tmp_path: Path, suffix: str, most: int) -> None:
+    with pytest.raises(tp.StorageError, match=f"1x70000 pixels are more than .* room for, {most} .*use .png"):
+        tp.save_image(tmp_path / f"x{suffix}", np.zeros((70000, 1, 3), np.uint8))
+    tp.save_image(tmp_path / f"x{suffix}", np.zeros((200, 1, 3), np.uint8))
+    with pytest.raises(tp.StorageError, match=r"x\.tga: cannot be written"):  # an encoder's own limit
+        tp.save_image(tmp_path / "x.tga", np.zeros((70000, 1, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == [f"x{suffix}"]
+
+
 def test_pictures_show_in_notebooks() -> None:
     shown = tp.plot_keypoints(GREY, at((20, 20)))._repr_png_()
     assert shown is not None and shown.startswith(b"\x89PNG")

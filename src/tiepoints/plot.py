@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ Float32 = NDArray[np.float32]
 
 _GAP = 8  # white pixels between the two images
 _GREEN, _RED, _YELLOW, _BLACK = (0, 190, 60), (230, 40, 40), (255, 200, 0), (30, 30, 30)
+_LONGEST = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "AVIF": 65536}  # pixels along an edge, by kind of file
 _THROUGH = 0.45  # how much of a line's colour covers the photograph
 
 
@@ -346,12 +348,17 @@ def save_image(path: str | os.PathLike[str], picture: UInt8) -> None:
             f"picture is {checks.shown(picture)}, but (H, W) or (H, W, 3) uint8 is expected; "
             "floats in [0, 1] become that by (255 * picture).round().astype('uint8')"
         )
+    if max(pixels.shape[:2]) > _LONGEST.get(kind, math.inf):
+        raise StorageError(
+            f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels are more than a {path.suffix} file has room for, "
+            f"{_LONGEST[kind]} along an edge; use .png, or make the picture smaller"
+        )
     options: dict[str, Any] = {"quality": 92} if kind in ("JPEG", "WEBP") else {}
     with replacing(path) as temporary:
         try:
             whole = pixels[:, :, 0] if pixels.ndim == 3 and channels == 1 else pixels
             Image.fromarray(np.ascontiguousarray(whole)).save(temporary, format=kind, **options)
-        except (OSError, ValueError) as error:  # Pillow's encoders have limits of their own
+        except Exception as error:  # Pillow's encoders have limits of their own, and raise nearly everything
             reason = getattr(error, "strerror", None) or one_line(error)
             raise StorageError(f"{path}: cannot be written ({reason})") from None
 
