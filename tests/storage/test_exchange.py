@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 import tiepoints as tp
 from tiepoints.cli import cli
+from tiepoints.errors import StorageError
 from tiepoints.storage import Exchange, load_meshroom, load_opensfm, read_exchange, save_meshroom, write_exchange
 from tiepoints.storage.colmap_model import save_model
 
@@ -202,6 +203,7 @@ def test_several_types_of_meshroom_stand_one_after_the_other(tmp_path: Path) -> 
 
 def test_models_binary_and_text_are_the_same(tmp_path: Path) -> None:
     pycolmap = pytest.importorskip("pycolmap")
+    pycolmap = pytest.importorskip("pycolmap")
     options = pycolmap.SyntheticDatasetOptions(num_points3D=60, num_points2D_without_point3D=5)
     model = pycolmap.synthesize_dataset(options)
     (tmp_path / "bin").mkdir()
@@ -302,3 +304,30 @@ def test_what_cannot_be_converted_is_one_line(real: Exchange, tmp_path: Path, ex
     write_exchange(tmp_path / "2.h5", fewer, "hloc")
     result = convert(tmp_path / "1-features.h5", tmp_path / "2-features.h5", tmp_path / "x.h5")
     assert result.exit_code == 2 and "made from different features" in result.stderr
+
+
+def test_numbers_that_are_none_name_their_file(real: Exchange, tmp_path: Path) -> None:
+    write_exchange(tmp_path / "nodes", real, "meshroom")
+    table = tmp_path / "nodes" / "1.sift.feat"
+    good = table.read_text()
+    for odd, reason in (("nan", "not finite"), ("-1e400", "not finite"), ("1e300", "too large")):
+        table.write_text(f"{odd} {good.partition(' ')[2]}")
+        with pytest.raises(StorageError, match=rf"1\.sift\.feat: it is damaged.*{reason}"):
+            read_exchange(tmp_path / "nodes")
+
+
+def test_an_image_of_a_model_with_impossible_places_costs_no_other(tmp_path: Path) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_points3D = 20
+    save_model(tmp_path / "m", pycolmap.synthesize_dataset(options), text=True)
+    path = tmp_path / "m" / "images.txt"
+    lines = path.read_text().split("\n")
+    first = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
+    name, places = lines[first].split()[-1], lines[first + 1].split()
+    lines[first + 1] = " ".join(["1e300", *places[1:]])
+    path.write_text("\n".join(lines))
+    with pytest.warns(UserWarning, match=f"m: {name} is left out: keypoints hold values that are too large"):
+        found = read_exchange(tmp_path / "m")
+    assert list(found.failed) == [name] and found.features and name not in found.features
+    assert found.matches and not any(name in pair for pair in found.matches)

@@ -237,17 +237,16 @@ def _of_model(folder: Path) -> Exchange:
     failed: dict[str, str] = {}
     for number in model.reg_image_ids():
         image = model.image(number)
+        points = np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2) - 0.5
         try:
             camera = Camera.from_pycolmap(model.camera(image.camera_id))
+            features[image.name] = Features(
+                points, np.zeros((len(points), 0)), np.ones(len(points)), (camera.width, camera.height)
+            )
         except InvalidInputError as error:  # one image costs no other
             failed[image.name] = why_not(error)
             continue
-        points = np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2) - 0.5
         names[number], cameras[image.name] = image.name, camera
-        features[image.name] = Features(
-            points.astype(np.float32), np.zeros((len(points), 0), np.float32), np.ones(len(points), np.float32),
-            (camera.width, camera.height),
-        )  # fmt: skip
     rows: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for number in model.point3D_ids():
         track = [(one.image_id, one.point2D_idx) for one in model.point3D(number).track.elements]
@@ -261,6 +260,9 @@ def _of_model(folder: Path) -> Exchange:
         for (a, b), found in rows.items()
         if a in names and b in names
     }
+    if failed and not features:
+        name, reason = next(iter(failed.items()))
+        raise StorageError(f"{folder}: none of its images can be used: {name}: {reason}")
     if failed:
         warnings.warn(left_out(folder, failed), stacklevel=2)
     return Exchange(features, matches, cameras, failed=failed)

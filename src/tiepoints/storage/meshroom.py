@@ -175,10 +175,10 @@ def _features_of(types: Mapping[str, Path], size: tuple[int, int]) -> tuple[Feat
     values = np.zeros((count, 0), np.float32)
     if len(descriptors) == 1 and descriptors[0] is not None:
         values = descriptors[0]
-    found = Features(
-        table[:, :2].astype(np.float32), values, np.ones(count, np.float32), size,
-        scales=(2 * table[:, 2]).astype(np.float32), angles=table[:, 3].astype(np.float32),
-    )  # fmt: skip
+    with reading(next(iter(types.values())), layout="no features of Meshroom's"):
+        found = Features(
+            table[:, :2], values, np.ones(count, np.float32), size, scales=2 * table[:, 2], angles=table[:, 3]
+        )
     return found, begins
 
 

@@ -189,10 +189,10 @@ def _size_of(folder: Path, name: str) -> Size:
             return whole_of(content["width"]), whole_of(content["height"])
     image = folder / "images" / name
     if image.is_file():
-        from PIL import Image
+        from ..images import header_of
 
-        with reading(image, "this image is"), Image.open(image) as opened:
-            return opened.size
+        (width, height), orientation = header_of(image)
+        return (height, width) if orientation >= 5 else (width, height)  # as it is stored
     raise StorageError(
         f"{folder}: the size of {name} is not known: there is neither exif/{name}.exif nor images/{name}; give the "
         "folder of the images"
