@@ -98,6 +98,31 @@ def read_text(path: PathLike, what: str) -> str:
         raise InvalidInputError(f"{path}: not {what} in UTF-8") from None
 
 
+def read_lines(path: PathLike, what: str) -> list[str]:
+    """The lines of such a text, without their ends.
+
+    Names of files hold anything: so only line feeds and carriage returns end a line, not Unicode's other separators.
+
+    Raises
+    ------
+    StorageError, InvalidInputError
+        As for `read_text`.
+    """
+    return re.split("\r\n|\r|\n", read_text(path, what))
+
+
+def fits_a_line(name: str) -> bool:
+    r"""Whether a text with a line for each image, where a tab may end the name, can hold a name.
+
+    Examples
+    --------
+    >>> from tiepoints.files import fits_a_line
+    >>> fits_a_line("my photographs/1.jpg"), fits_a_line("1\n2.jpg")
+    (True, False)
+    """
+    return not any(character in name for character in "\n\r\t")
+
+
 def write_whole(path: PathLike, content: bytes | memoryview) -> None:
     """Write a file that is whole or not there; see `replacing`.
 

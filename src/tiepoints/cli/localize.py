@@ -88,7 +88,7 @@ def command(
     results: dict[str, Localization] = {str(name): found_poses[name] for name in found_poses}
     failed = {**photographs.failed, **lost, **{str(name): why for name, why in found_poses.failed.items()}}
     if out is not None:
-        write_poses(out, results)
+        failed |= write_poses(out, results)
     localized = sum(map(bool, results.values()))
     if as_json:
         print_json({"map": str(folder), "queries": [_told(q, r) for q, r in results.items()], "failed": failed})

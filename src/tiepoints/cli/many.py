@@ -221,10 +221,10 @@ def read_cameras(path: Path) -> dict[str, Camera]:
     """
     from ..camera import Camera
     from ..errors import InvalidInputError
-    from ..files import read_text
+    from ..files import read_lines
 
     found: dict[str, Camera] = {}
-    for number, line in enumerate(read_text(path, "a list of cameras").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path, "a list of cameras"), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, *rest = line.split("\t") if "\t" in line else line.split()

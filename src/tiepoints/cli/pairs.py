@@ -97,7 +97,7 @@ def command(
     """
     from ..collection import Extract, Store, run, union
     from ..collection.retrieval import Describe
-    from ..files import write_whole
+    from ..files import fits_a_line, write_whole
     from ..tasks.verified import choose_pairs, vocabulary_of
 
     photographs = found(photos, None, every, as_json)
@@ -123,7 +123,9 @@ def command(
             for kind in kinds
         )
     )  # fmt: skip
-    separator = "\t" if any(" " in one for one in names) else " "
+    failed |= {one: f"{one}: {out} cannot hold this name: rename it" for one in names if not fits_a_line(one)}
+    listed = [pair for pair in listed if all(map(fits_a_line, pair))]
+    separator = "\t" if any(any(map(str.isspace, one)) for one in names) else " "
     write_whole(out, "".join(f"{a}{separator}{b}\n" for a, b in listed).encode("utf-8", "surrogateescape"))
     for message in failed.values():
         click.echo(f"tiepoints: {shown(message)}", err=True)

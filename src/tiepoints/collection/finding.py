@@ -13,7 +13,7 @@ from .. import checks
 from ..checks import count, spelled
 from ..errors import ImageError, TiepointsError
 from ..extraction.inputs import find_mask, no_mask
-from ..files import PathLike, check_name, one_line, read_text
+from ..files import PathLike, check_name, one_line, read_lines
 from ..images import SUFFIXES, VIDEOS
 from .photographs import Collection, Photograph
 
@@ -168,10 +168,21 @@ def _is_list(source: Path) -> bool:
 
 def _in_list(source: Path, every: int, failed: dict[str, str]) -> tuple[list[_Found], Path]:
     """The lines of a list: paths below its folder or, where there are none, below the current one; # is a comment."""
-    lines = read_text(source, "a list of images").splitlines()
-    named = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not named:
-        raise ImageError(f"{source}: the list names no image")
     own = Path(os.path.abspath(source)).parent  # noqa: PTH100
-    top = own if any(os.path.lexists(spelled(str(own / name))) for name in named) else Path.cwd()
-    return [one for name in named for one in _of_file(Path(spelled(str(top / name))), every, failed)], top
+    lines = [line for line in read_lines(source, "a list of images") if line.strip()]
+    top = own if any(_listed(own, line) for line in lines) else Path.cwd()
+    found = [_listed(top, line) or Path(spelled(str(top / line.strip()))) for line in lines if _is_name(top, line)]
+    if not found:
+        raise ImageError(f"{source}: the list names no image")
+    return [one for path in found for one in _of_file(path, every, failed)], top
+
+
+def _listed(top: Path, line: str) -> Path | None:
+    """The file that a line names, which may begin or end with spaces as the line may; None if there is none."""
+    paths = (Path(spelled(str(top / name))) for name in (line, line.strip()))
+    return next((path for path in paths if "\0" not in line and os.path.lexists(path)), None)
+
+
+def _is_name(top: Path, line: str) -> bool:
+    """Whether a line is no comment: a file may be called so, too."""
+    return not line.lstrip().startswith("#") or _listed(top, line) is not None

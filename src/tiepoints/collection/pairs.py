@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ..checks import count, did_you_mean
 from ..errors import InvalidInputError
-from ..files import PathLike, composed, read_text
+from ..files import PathLike, composed, read_lines
 from .photographs import natural_order
 
 __all__ = ["Pair", "exhaustive", "from_file", "sequential", "union"]
@@ -93,21 +93,22 @@ def from_file(path: PathLike, names: Iterable[str]) -> list[Pair]:
     """
     known = {composed(name): name for name in names}
     pairs = []
-    for number, line in enumerate(read_text(path, "a list of pairs").splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
+    for number, line in enumerate(read_lines(path, "a list of pairs"), start=1):
+        if not line.strip():
             continue
-        parts = line.strip().split("\t") if "\t" in line else line.split()
+        parts = line.split("\t") if "\t" in line.strip() else line.split()
+        parts = [part if composed(part) in known else part.strip() for part in parts]
+        unknown = [name for name in parts if composed(name) not in known]
+        if line.lstrip().startswith("#") and (unknown or len(parts) != 2):  # a comment: files may be called so, too
+            continue
         if len(parts) != 2:
             raise InvalidInputError(
                 f"{path}, line {number}: not two names with a space between them, or a tab where names hold spaces"
             )
-        for name in parts:
-            if composed(name.strip()) not in known:
-                raise InvalidInputError(
-                    f"{path}, line {number}: there is no image {name.strip()!r}: "
-                    f"{did_you_mean(name.strip(), list(known.values()))}"
-                )
-        a, b = (known[composed(part.strip())] for part in parts)
+        if unknown:
+            hint = did_you_mean(unknown[0], list(known.values()))
+            raise InvalidInputError(f"{path}, line {number}: there is no image {unknown[0]!r}: {hint}")
+        a, b = (known[composed(part)] for part in parts)
         pairs.append((a, b))
     if not pairs:
         raise InvalidInputError(f"{path}: the list names no pair")

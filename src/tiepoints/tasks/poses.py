@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..camera import Camera
 from ..collection import register
 from ..errors import InvalidInputError, counted
-from ..files import PathLike, write_whole
+from ..files import PathLike, fits_a_line, write_whole
 from ..geometry import Geometry
 
 __all__ = ["Localization", "write_poses"]
@@ -102,17 +102,25 @@ def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, flo
     return float(q[0]), float(q[1]), float(q[2]), float(q[3])
 
 
-def write_poses(path: PathLike, found: Mapping[str, Localization]) -> None:
+def write_poses(path: PathLike, found: Mapping[str, Localization]) -> dict[str, str]:
     """Write the poses of what is localized as hloc does: name qw qx qy qz tx ty tz, from world to camera.
+
+    Returns
+    -------
+    left_out : dict of str to str
+        Names that such a file cannot hold, such as with a line break, and what helps.
 
     Raises
     ------
     StorageError
         If the file cannot be written.
     """
-    lines = []
+    lines, left_out = [], {}
     for name, one in found.items():
-        if one and one.pose.translation is not None:
+        if one and not fits_a_line(name):
+            left_out[name] = f"{name}: {path} cannot hold this name: rename it"
+        elif one and one.pose.translation is not None:
             numbers = (*one.quaternion, *one.pose.translation.tolist())
             lines.append(" ".join([name, *(f"{value:.17g}" for value in numbers)]))
     write_whole(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+    return left_out
