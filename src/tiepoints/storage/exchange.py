@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..camera import Camera
-from ..checks import choice
+from ..checks import array, choice
 from ..errors import InvalidInputError, StorageError, counted
 from ..exif import Position
 from ..features import Features, Matches
@@ -241,8 +241,9 @@ def _of_model(folder: Path) -> Exchange:
         try:
             camera = Camera.from_pycolmap(model.camera(image.camera_id))
             features[image.name] = Features(
-                points, np.zeros((len(points), 0)), np.ones(len(points)), (camera.width, camera.height)
-            )
+                array(points, "keypoints", ("N", 2), np.float32), np.zeros((len(points), 0), np.float32),
+                np.ones(len(points), np.float32), (camera.width, camera.height),
+            )  # fmt: skip
         except InvalidInputError as error:  # one image costs no other
             failed[image.name] = why_not(error)
             continue

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import array
 from ..errors import InvalidInputError, StorageError
 from ..features import Features, Matches
 from ..files import PathLike, check_name, read_bytes, real, write_lock, write_whole
@@ -176,9 +177,8 @@ def _features_of(types: Mapping[str, Path], size: tuple[int, int]) -> tuple[Feat
     if len(descriptors) == 1 and descriptors[0] is not None:
         values = descriptors[0]
     with reading(next(iter(types.values())), layout="no features of Meshroom's"):
-        found = Features(
-            table[:, :2], values, np.ones(count, np.float32), size, scales=2 * table[:, 2], angles=table[:, 3]
-        )
+        rows = array(table * (1, 1, 2, 1), "keypoints", ("N", 4), np.float32)  # the scale is twice the radius
+        found = Features(rows[:, :2], values, np.ones(count, np.float32), size, scales=rows[:, 2], angles=rows[:, 3])
     return found, begins
 
 
