@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import tiepoints as tp
+from tiepoints import progress
 from tiepoints.progress import progress_bar, shown_progress
 
 FRAMES = [np.zeros((32, 32), np.uint8)] * 4
@@ -66,9 +70,9 @@ def test_a_notebook_gets_a_line_without_a_package(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     assert extracted() == 8
     assert shown.getvalue().count("extracting: 4 of 4") == 2 and "\n" not in shown.getvalue()
-    with progress_bar("matching") as progress:
-        assert progress is not None
-        progress(2, None)
+    with progress_bar("matching") as update:
+        assert update is not None
+        update(2, None)
     assert shown.getvalue().endswith("\rmatching: 2\n")
 
 
@@ -97,3 +101,53 @@ def test_one_inside_another_is_not_shown_and_early_stops_end_it(monkeypatch: pyt
     assert "inner" not in shown.getvalue() and "outer: 1 of 3" in shown.getvalue()
     list(shown_progress(range(5), range(5), "after"))
     assert "after: 5 of 5" in shown.getvalue()
+
+
+@pytest.mark.parametrize("options", [(), ("-q",), ("--json",)])
+def test_the_log_of_a_long_command_gets_lines(
+    options: tuple[str, ...], examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes longer than the interval, also on a single photograph."""
+    from click.testing import CliRunner
+
+    from tiepoints.cli import cli
+    from tiepoints.collection import Extract
+
+    monkeypatch.setattr(progress, "_INTERVAL", 0.2)
+    monkeypatch.setattr(progress, "_last_line", None)
+    real = Extract.__call__
+
+    def slow(self: Extract, photograph: Any) -> tp.Features:
+        time.sleep(0.5)
+        return real(self, photograph)
+
+    monkeypatch.setattr(Extract, "__call__", slow)
+    command = ["extract", str(examples), "-e", "orb", "-n", "50", "--jobs", "1", "--out", str(tmp_path / "f.h5")]
+    lines = CliRunner().invoke(cli, [*command, *options]).stderr.splitlines()
+    if options:
+        assert lines == []
+        return
+    assert 5 <= len(lines) <= 11, "some two seconds, a line every fifth of one"
+    assert all(re.fullmatch(r"extracting: \d of 4 after \d+ s(, about \d+ s left)?", line) for line in lines)
+    assert lines[0].startswith("extracting: 0 of 4") and lines[-1].startswith("extracting: 3 of 4")
+
+
+def test_short_work_and_odd_names_do_not_disturb_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setattr(progress, "_last_line", None)
+    with progress_bar("quick", lines=True) as update:
+        assert update is not None
+        update(1, 2)
+    assert log.getvalue() == ""
+    monkeypatch.setattr(progress, "_INTERVAL", 0.05)
+    with progress.progress_lines() as tell:
+        tell("a\033[31m\nb", 1, None)
+        time.sleep(0.3)
+    assert "\033" not in log.getvalue() and set(log.getvalue().splitlines()) == {"a\\x1b[31m\\nb: 1 after 0 s"}
+    monkeypatch.setenv("TIEPOINTS_PROGRESS", "0")
+    before = log.getvalue()
+    with progress.progress_lines() as tell:
+        tell("more", 1, 2)
+        time.sleep(0.2)
+    assert log.getvalue() == before

@@ -1,19 +1,24 @@
-"""Progress of long work: a bar on a terminal, a line of text in a notebook, and nothing anywhere else."""
+"""Progress of long work: a bar on a terminal, a line of text in a notebook, and for commands whose messages go to a file
+a line from time to time.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["progress_bar", "shown_progress"]
+__all__ = ["progress_bar", "progress_lines", "shown_progress"]
 
 Item = TypeVar("Item")
 
 _PAUSE = 0.2  # seconds between two states of a line of text
+_INTERVAL = 30.0  # seconds between two lines in a file
+_last_line: float | None = None  # when the last one was written, or the first work began
 _shown = False  # whether one is there now: a second one below it would draw over it
 
 
@@ -22,8 +27,67 @@ def _in_notebook() -> bool:
     return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)
 
 
+def _unwanted() -> bool:
+    return os.environ.get("TIEPOINTS_PROGRESS") == "0"
+
+
 @contextmanager
-def progress_bar(what: str, *, transient: bool = False) -> Iterator[Callable[[int, int | None], None] | None]:
+def progress_lines() -> Iterator[Callable[[str, int, int | None], None]]:
+    """For logs of long jobs: at most every 30 seconds a line on standard error that says how far the work is.
+
+    A line also comes where one item takes longer than that. Unless the environment's TIEPOINTS_PROGRESS is 0.
+
+    Yields
+    ------
+    update : callable
+        Called with what is done, how much of it, and how much there is (None or 0: nobody knows).
+
+    Examples
+    --------
+    >>> from tiepoints.progress import progress_lines
+    >>> with progress_lines() as update:  # no line: it is done at once
+    ...     update("counting", 3, 3)
+    """
+    global _last_line
+    if _last_line is None:
+        _last_line = time.monotonic()
+    began = time.monotonic()
+    state: tuple[str, int, int | None] | None = None
+    ended = threading.Event()
+
+    def update(what: str, done: int, every: int | None) -> None:
+        nonlocal state, began
+        if state is None or state[0] != what:
+            began = time.monotonic()
+        state = what, done, every
+
+    def write() -> None:
+        global _last_line
+        while not ended.wait(max(0.0, (_last_line or 0.0) + _INTERVAL - time.monotonic())):
+            _last_line = time.monotonic()
+            if state is not None:
+                what, done, every = state
+                taken = _last_line - began
+                left = f", about {taken / done * (every - done):.0f} s left" if every and 0 < done < every else ""
+                text = f"{what}: {done}" + (f" of {every}" if every else "") + f" after {taken:.0f} s{left}"
+                print(text.encode("unicode_escape").decode("ascii"), file=sys.stderr, flush=True)
+
+    if _unwanted():
+        yield update
+        return
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    try:
+        yield update
+    finally:
+        ended.set()
+        writer.join()
+
+
+@contextmanager
+def progress_bar(
+    what: str, *, transient: bool = False, lines: bool = False
+) -> Iterator[Callable[[int, int | None], None] | None]:
     """What to call with how much is done, and how much there is (None: nobody knows); None where nobody looks.
 
     Someone looks at a terminal (standard error) and at a notebook, unless the environment's TIEPOINTS_PROGRESS is 0.
@@ -34,6 +98,8 @@ def progress_bar(what: str, *, transient: bool = False) -> Iterator[Callable[[in
         What is done, such as "extracting".
     transient : bool
         Whether it goes when all is done.
+    lines : bool
+        Whether `progress_lines` are written where nobody looks.
 
     Examples
     --------
@@ -45,7 +111,11 @@ def progress_bar(what: str, *, transient: bool = False) -> Iterator[Callable[[in
     """
     global _shown
     notebook = _in_notebook()
-    if _shown or os.environ.get("TIEPOINTS_PROGRESS") == "0" or not (notebook or sys.stderr.isatty()):
+    if lines and not _shown and not (notebook or sys.stderr.isatty()):
+        with progress_lines() as write:
+            yield lambda done, every: write(what, done, every)
+        return
+    if _shown or _unwanted() or not (notebook or sys.stderr.isatty()):
         yield None
         return
     _shown = True
@@ -95,7 +165,7 @@ def _line(what: str, transient: bool) -> Iterator[Callable[[int, int | None], No
         show("", "\r") if transient else sys.stderr.write("\n")
 
 
-def shown_progress(items: Iterable[Item], of: Any, what: str) -> Iterator[Item]:
+def shown_progress(items: Iterable[Item], of: Any, what: str, *, lines: bool = False) -> Iterator[Item]:
     """The same items, counted by a bar where someone looks, see `progress_bar`.
 
     Parameters
@@ -105,12 +175,14 @@ def shown_progress(items: Iterable[Item], of: Any, what: str) -> Iterator[Item]:
         Its length is the number of items, if it has one; of a single one there is no bar.
     what : str
         What is done with them.
+    lines : bool
+        As for `progress_bar`.
     """
     total = len(of) if isinstance(of, Sized) else None
     if total == 1:
         yield from items
         return
-    with progress_bar(what, transient=True) as progress:
+    with progress_bar(what, transient=True, lines=lines) as progress:
         for done, item in enumerate(items, 1):
             if progress is not None:
                 progress(done, total)

@@ -196,8 +196,8 @@ def explained_interrupt(kept: Path | None) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on the terminal; nothing for machines, or where standard error is a file."""
+    """A progress bar on the terminal, a line now and then where standard error is a file; nothing for machines."""
     from ..progress import progress_bar as shown_bar
 
-    with nullcontext() if quiet or is_quiet() else shown_bar(what) as progress:
+    with nullcontext() if quiet or is_quiet() else shown_bar(what, lines=True) as progress:
         yield progress

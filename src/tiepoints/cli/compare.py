@@ -91,7 +91,8 @@ def command(
     made = {one.label: one.extractor for one in make_methods(specs, max_keypoints, max_size)}
     steps = compare(list(photographs.values()), made, matcher=Nearest(ratio=ratio), geometry=geometry, most_pairs=pairs)
     result = None
-    for step in shown_progress(steps, range(min(pairs, len(photographs) - 1)), "comparing"):
+    told = not as_json and not is_quiet()
+    for step in shown_progress(steps, range(min(pairs, len(photographs) - 1)), "comparing", lines=told):
         result = step if isinstance(step, Comparison) else result
     assert result is not None
     for message in result.failed.values():

@@ -129,15 +129,21 @@ def deliver(report: Report, outs: Sequence[Path], details: Path | None, as_json:
 def progress_bar(
     quiet: bool, kept: str = "what is finished is kept, run the same command again", *, in_bytes: bool = False
 ) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on the terminal, moved by ``(what, done, all)``; nothing for machines, or where standard error is a file.
+    """A bar on the terminal, moved by ``(what, done, all)``; where standard error is a file a line now and then; nothing
+    for machines.
 
     All is 0 where nobody knows. Ctrl-C ends with one line that says what is `kept` of the work.
     """
     from ...errors import TiepointsError, printable
+    from ...progress import progress_lines
 
     try:
-        if quiet or is_quiet() or not sys.stderr.isatty():
+        if quiet or is_quiet():
             yield lambda what, done, total: None
+            return
+        if not sys.stderr.isatty():
+            with progress_lines() as write:
+                yield write
             return
         from rich.console import Console
         from rich.progress import (
