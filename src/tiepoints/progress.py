@@ -1,6 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line of text in a notebook, and for commands whose messages go to a file
-a line from time to time.
-"""
+"""Progress of long work: a bar on a terminal, a line of text in a notebook, a line now and then in a command's log."""
 
 from __future__ import annotations
 
@@ -11,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from .errors import printable
 
 __all__ = ["progress_bar", "progress_lines", "shown_progress"]
 
@@ -70,7 +70,8 @@ def progress_lines() -> Iterator[Callable[[str, int, int | None], None]]:
                 taken = _last_line - began
                 left = f", about {taken / done * (every - done):.0f} s left" if every and 0 < done < every else ""
                 text = f"{what}: {done}" + (f" of {every}" if every else "") + f" after {taken:.0f} s{left}"
-                print(text.encode("unicode_escape").decode("ascii"), file=sys.stderr, flush=True)
+                sys.stderr.write(f"{printable(text)}\n")
+                sys.stderr.flush()
 
     if _unwanted():
         yield update

@@ -20,7 +20,16 @@ from .batch import (
     work_folder,
 )
 from .many import placed_of
-from .options import examples, extractor_options, json_option, make_extractor, output_option, print_json, say
+from .options import (
+    examples,
+    extractor_options,
+    json_option,
+    make_extractor,
+    output_option,
+    print_json,
+    quiet_option,
+    say,
+)
 
 KINDS = ("exhaustive", "sequential", "retrieval", "spatial")
 
@@ -68,6 +77,7 @@ KINDS = ("exhaustive", "sequential", "retrieval", "spatial")
 @every_option
 @engine_options
 @store_option("--out with .work added")
+@quiet_option
 @json_option
 def command(
     photos: tuple[str, ...],

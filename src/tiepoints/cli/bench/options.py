@@ -129,8 +129,7 @@ def deliver(report: Report, outs: Sequence[Path], details: Path | None, as_json:
 def progress_bar(
     quiet: bool, kept: str = "what is finished is kept, run the same command again", *, in_bytes: bool = False
 ) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on the terminal, moved by ``(what, done, all)``; where standard error is a file a line now and then; nothing
-    for machines.
+    """A bar on the terminal, or lines in a log, moved by ``(what, done, all)``; nothing for machines.
 
     All is 0 where nobody knows. Ctrl-C ends with one line that says what is `kept` of the work.
     """
