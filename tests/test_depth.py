@@ -213,6 +213,18 @@ def test_a_real_mask_hides(tmp_path: Path, scene: NDArray[np.float64]) -> None:
     assert tp.read(tmp_path / "a.png", with_mask=True, upright=False)[1] is not None
 
 
+def test_premultiplied_colours_are_laid_on_white(tmp_path: Path) -> None:
+    """Of colours that are larger than their alpha, which no program should write, white is all that is left."""
+    pixels = np.full((40, 50, 4), 255, np.uint8)
+    pixels[:, :20] = 0
+    pixels[:, 20] = (60, 30, 0, 60)
+    pixels[:, 21] = (255, 255, 255, 128)
+    image, mask = tp.read(tiff(tmp_path / "a.tif", pixels, (338, 3, [1])), with_mask=True)
+    assert mask is not None and not mask[:, :21].any() and mask[:, 21:].all()
+    assert (image[:, :20] == 255).all() and (image[:, 21:] == 255).all()
+    np.testing.assert_array_equal(image[0, 20], [255, 225, 195])
+
+
 @pytest.mark.parametrize(
     ("array", "named"),
     [

@@ -407,7 +407,8 @@ def _laid(pixels: UInt8, alpha: UInt8 | None, mask: Mask | None, premultiplied: 
     share = alpha.astype(np.uint16)
     if pixels.ndim == 3:
         share = share[:, :, None]
-    coloured = pixels * np.uint16(255) if premultiplied else pixels * share
-    laid = np.asarray(np.minimum(coloured + 255 * (255 - share) + 127, 65535) // 255, dtype=np.uint8)
+    # Colours that are premultiplied are at most their alpha; where a file says otherwise, 16 bits would overflow.
+    coloured = np.minimum(pixels, share) * np.uint16(255) if premultiplied else pixels * share
+    laid = np.asarray((coloured + 255 * (255 - share) + 127) // 255, dtype=np.uint8)
     shown = shown_where(alpha)
     return laid, shown if mask is None else shown & mask

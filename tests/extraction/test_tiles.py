@@ -78,6 +78,17 @@ def test_sift_finds_the_same_in_tiles(name: str, photograph: np.ndarray, monkeyp
     assert (mask[row, column] == 1).all()
 
 
+def test_the_mask_of_the_small_image_is_taken_at_its_pixels_middles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large blob is found up to the mask's edge: its middle lies in pixel 80 of the image of a quarter."""
+    y, x = np.mgrid[:640, :640]
+    image = np.rint(60 + 150 * np.exp(-((x - 321.5) ** 2 + (y - 321.5) ** 2) / (2 * 30**2))).astype(np.uint8)
+    monkeypatch.setattr(sift, "WHOLE", 1000)
+    extractor = tp.load("sift")
+    for kept in (x >= 321, y >= 321):
+        found = extractor._detect(image, kept.astype(np.uint8))
+        assert np.abs(found.keypoints - 321.5).max(axis=1).min() < 1
+
+
 def test_akaze_finds_the_same_in_tiles(photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     mask = np.ones(photograph.shape, np.uint8)
     mask[100:200, 300:350] = 0

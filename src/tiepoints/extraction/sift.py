@@ -46,7 +46,7 @@ class SIFT(Extractor):
         code_licence="Apache-2.0",  # OpenCV's
         descriptor_size=128,
     )
-    version: ClassVar[int] = 2  # 2: large images in tiles, as many keypoints as wanted within a mask
+    version: ClassVar[int] = 3  # 3: the mask of large keypoints in large images lay 1.5 pixels off
     bytes_per_pixel: ClassVar[int] = 235
     #: Hellinger kernel: square roots of the L1-normalised descriptor (Arandjelovic and Zisserman 2012, section 3).
     root: ClassVar[bool] = False
@@ -83,7 +83,9 @@ class SIFT(Extractor):
             least = float(responses[-self.max_keypoints]) if len(responses) >= self.max_keypoints else 0.0
         size = (round(image.shape[1] / _QUARTER), round(image.shape[0] / _QUARTER))
         small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        own = None if mask is None else np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+        # Not INTER_NEAREST, which takes the corner of each block instead of its middle.
+        exact = cv2.INTER_NEAREST_EXACT
+        own = None if mask is None else np.asarray(cv2.resize(mask, size, interpolation=exact), np.uint8)
         rows, raw = self._whole(small, own)
         scale = np.divide(image.shape[1::-1], size).astype(np.float32)
         rows[:, :2] = (rows[:, :2] + 0.5) * scale - 0.5
