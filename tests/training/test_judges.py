@@ -51,6 +51,9 @@ def test_each_kind_is_known_by_its_layout(sets: Path) -> None:
     judged = find_judged([sets])
     assert str(judged) == "1 planar pairs, 1 wide pairs, 3 pose pairs, 2 static pairs"
     assert {name for name in judged.images if "webcam" in name} == {f"{sets.name}/webcam/{k}" for k in (1, 2, 3)}
+    picture(sets / "webcam" / "0.png")  # each picture is compared with picture 1, and none with itself
+    others = [pair.b.rpartition("/")[2] for pair in find_judged([sets / "webcam"]).pairs]
+    assert others == ["0", "2", "3"]
     (sets / "empty").mkdir()
     for folder, message in (("empty", "nothing to judge by"), ("gone", "no such folder")):
         with pytest.raises(tp.StorageError, match=message):

@@ -148,7 +148,7 @@ def _add_static(folder: Path, name: str, images: dict[str, Path], pairs: list[Pa
     found = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and p.stem.isdigit()}
     if "1" in found and len(found) > 1:
         images.update({f"{name}/{stem}": path for stem, path in found.items()})
-        others = sorted(found, key=int)[1:]
+        others = (stem for stem in sorted(found, key=int) if stem != "1")
         pairs.extend(Pair("static", name, f"{name}/1", f"{name}/{other}", np.eye(3)) for other in others)
 
 
