@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -30,6 +33,29 @@ def test_matches_along_an_edge_are_no_evidence(edge: str) -> None:
     found = run(tp.fundamental, a, b)
     assert is_verified(tp.fundamental(a, b), SIZE), "without the images' sizes they look like evidence"
     assert found and not is_verified(found, SIZE) and not found.inliers[:70].mean() > 0.5
+
+
+CAMERA = tp.Camera.from_focal(500, SIZE)
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("estimate", [tp.relative_pose, tp.essential])
+def test_nor_are_they_for_calibrated_cameras(edge: str, estimate: Any) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (np.vstack([p, rng.uniform([0, 0], SIZE, (400, 2))]) for p in along(edge, 120, rng))
+    assert is_verified(estimate(a, b, None, CAMERA, CAMERA), SIZE), "without the images' sizes they look like evidence"
+    found = run(partial(estimate, camera_a=CAMERA, camera_b=CAMERA), a, b)
+    assert not is_verified(found, SIZE) and not found.inliers[:120].mean() > 0.5
+
+
+def test_a_scene_of_calibrated_cameras_stays() -> None:
+    rng = np.random.default_rng(3)
+    world = np.column_stack([rng.uniform(-3, 3, 200), rng.uniform(-2, 2, 200), rng.uniform(3, 8, 200)])
+    a, b = (500 * seen[:, :2] / seen[:, 2:] + np.subtract(SIZE, 1) / 2 for seen in (world, world - (0.4, 0.1, 0.2)))
+    there = ((a > 0) & (b > 0) & (a < SIZE) & (b < SIZE)).all(axis=1)
+    low = there & (a[:, 1] > SIZE[1] - 60) | (there & (rng.uniform(0, 1, 200) < 0.2))
+    assert low.sum() > 20
+    assert run(partial(tp.relative_pose, camera_a=CAMERA, camera_b=CAMERA), a[low], b[low]).inliers.all()
 
 
 def test_inliers_of_a_scene_along_an_edge_stay() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..camera import Camera, as_camera
 from ..errors import InvalidInputError
 from ..features import Features, Matches
+from .border import without_border
 from .inputs import (
     check_options,
     correspondences,
@@ -116,10 +117,12 @@ def relative_pose(
         return _relative(rays_a, rays_b, points_a, points_b, usable, options, threshold, min_inliers)
 
     pose, inliers = estimate(usable)
-    overlay = on_a_watermark(points_a, points_b, inliers, image_size(a), image_size(b))
+    sizes = image_size(a), image_size(b)
+    overlay = on_a_watermark(points_a, points_b, inliers, *sizes)
     if overlay is not None:
         pose, inliers = estimate(usable & ~overlay)
-    return Geometry("relative_pose", pose, inliers, watermark=overlay, focal_is_known=known, threshold=threshold)
+    model = Geometry("relative_pose", pose, inliers, watermark=overlay, focal_is_known=known, threshold=threshold)
+    return without_border(model, points_a, points_b, *sizes) if overlay is None else model
 
 
 def _relative(
