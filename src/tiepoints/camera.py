@@ -101,6 +101,17 @@ class Camera:
 
         Skew, K[0, 1], has no place in COLMAP's models: it is left out, with a warning.
 
+        Parameters
+        ----------
+        K : (3, 3) array
+            In pixels; the centre of the top-left pixel is (0, 0).
+        image_size : (int, int)
+            (width, height) in pixels.
+
+        Returns
+        -------
+        camera : Camera
+
         Raises
         ------
         InvalidInputError
@@ -129,7 +140,21 @@ class Camera:
 
     @classmethod
     def from_focal(cls, focal: float, image_size: tuple[int, int], known: bool = True) -> Camera:
-        """A SIMPLE_RADIAL camera without distortion, its principal point in the middle; `focal` in pixels."""
+        """A SIMPLE_RADIAL camera without distortion, its principal point in the middle.
+
+        Parameters
+        ----------
+        focal : float
+            In pixels.
+        image_size : (int, int)
+            (width, height) in pixels.
+        known : bool
+            Whether the focal length was measured rather than guessed.
+
+        Returns
+        -------
+        camera : Camera
+        """
         width, height = checks.size(image_size)
         focal = checks.number(focal, "focal", above=0)
         return cls("SIMPLE_RADIAL", width, height, (focal, (width - 1) / 2, (height - 1) / 2, 0.0), known)
@@ -206,14 +231,35 @@ class Camera:
         return np.array([[fx, 0, self.params[center[0]]], [0, fy, self.params[center[1]]], [0, 0, 1.0]])
 
     def shifted(self, offset: float) -> Camera:
-        """The same camera with its principal point moved by `offset` pixels in x and y (+0.5: to COLMAP's corners)."""
+        """The same camera with its principal point moved.
+
+        Parameters
+        ----------
+        offset : float
+            In pixels, of x and y; 0.5 leads to COLMAP's frame, whose corner of the top-left pixel is (0, 0).
+
+        Returns
+        -------
+        camera : Camera
+        """
         params = list(self.params)
         for i in _MODELS[self.model][2]:
             params[i] += offset
         return Camera(self.model, self.width, self.height, tuple(params), self.focal_is_known)
 
     def resized(self, image_size: tuple[int, int]) -> Camera:
-        """The same camera for its images at another size, (width, height) in pixels; distortion stays as it is."""
+        """The same camera for its images at another size.
+
+        Parameters
+        ----------
+        image_size : (int, int)
+            (width, height) in pixels.
+
+        Returns
+        -------
+        camera : Camera
+            The focal length and the principal point are scaled; distortion stays as it is.
+        """
         width, height = checks.size(image_size)
         scale = width / self.width, height / self.height
         _, focal, center = _MODELS[self.model]

@@ -117,6 +117,14 @@ def orientation_from_exif(path: PathLike) -> int:
     1 as it is, 3 by 180 degrees, 6 by 90 degrees clockwise, 8 by 90 degrees the other way; 2, 4, 5 and 7 mirror as
     well. 1 where EXIF has none.
 
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    orientation : int
+
     Raises
     ------
     ImageError
@@ -136,6 +144,10 @@ def gravity_from_exif(path: PathLike) -> tuple[float, float, float] | None:
     """Where down is in the frame of the stored picture (x right, y down, z forwards), by EXIF's orientation.
 
     A camera knows to a quarter turn how it is held. COLMAP takes the same from the tag for a prior.
+
+    Parameters
+    ----------
+    path : str or path
 
     Returns
     -------

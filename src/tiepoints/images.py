@@ -144,7 +144,16 @@ def _finished(pixels: UInt8, mask: Mask | None, turn: int, grey: bool) -> tuple[
 
 
 def to_grey(image: UInt8) -> UInt8:
-    """The luma of an RGB image (H, W, 3), by ITU-R BT.601; a grey image (H, W) comes back as it is.
+    """The luma of an RGB image, by ITU-R BT.601; a grey image comes back as it is.
+
+    Parameters
+    ----------
+    image : (H, W, 3) or (H, W) uint8
+        RGB, or grey.
+
+    Returns
+    -------
+    grey : (H, W) uint8
 
     Examples
     --------
@@ -160,6 +169,12 @@ def to_grey(image: UInt8) -> UInt8:
 
 def resize_to(image: UInt8, max_size: int | None) -> tuple[UInt8, tuple[float, float]]:
     """Shrink an image so that its long edge has at most `max_size` pixels; smaller ones stay as they are.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, 3) uint8
+    max_size : int, optional
+        In pixels; None leaves the image as it is.
 
     Returns
     -------
@@ -187,6 +202,10 @@ def resize_to(image: UInt8, max_size: int | None) -> tuple[UInt8, tuple[float, f
 
 def find_images(sources: Iterable[PathLike]) -> list[Path]:
     """The image files that the given files, folders (with all below them) and glob patterns stand for.
+
+    Parameters
+    ----------
+    sources : iterable of path
 
     Returns
     -------
@@ -245,6 +264,10 @@ def as_image(image: Any) -> UInt8:
         An array or a tensor is (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels (grey, RGB, RGBA) of uint8,
         truth values or floats in [0, 1]; a tensor may be on any device. A PIL image of any mode is decoded as `read`
         does, its EXIF orientation applied.
+
+    Returns
+    -------
+    image : (H, W) or (H, W, 3) uint8
 
     Raises
     ------

@@ -72,6 +72,10 @@ def method(spec: str | Extractor | Method, **common: Any) -> Method:
     **common
         Options for every method, such as `max_keypoints`; those in `spec` win. They do not show in the label.
 
+    Returns
+    -------
+    method : Method
+
     Raises
     ------
     InvalidInputError

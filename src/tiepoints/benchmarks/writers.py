@@ -25,6 +25,12 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
     Tables that are wider than the terminal run over its edge rather than lose figures.
 
+    Parameters
+    ----------
+    report : Report
+    console : rich.console.Console, optional
+        By default one of standard output.
+
     Examples
     --------
     >>> from tiepoints.benchmarks import Column, Row
@@ -113,6 +119,11 @@ def save_report(report: Report, path: PathLike) -> None:
 
 def save_details(report: Report, path: PathLike) -> None:
     """Write the records of every pair and method as CSV.
+
+    Parameters
+    ----------
+    report : Report
+    path : str or path
 
     Raises
     ------

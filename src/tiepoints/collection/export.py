@@ -260,6 +260,12 @@ def export_matches(
 def export_npz(folder: PathLike, features: Mapping[Any, Features]) -> None:
     """Write each image's features into a file of its own, called as the image with ``.npz`` added.
 
+    Parameters
+    ----------
+    folder : path
+        Made if missing.
+    features : Results of `Extract`, or mapping from names to Features
+
     Raises
     ------
     StorageError

@@ -22,6 +22,10 @@ def exhaustive(names: Iterable[str]) -> list[Pair]:
     names : iterable of str
         Names, or a Collection; taken in natural order.
 
+    Returns
+    -------
+    pairs : list of (str, str)
+
     Examples
     --------
     >>> from tiepoints.collection import exhaustive
@@ -43,6 +47,10 @@ def sequential(names: Iterable[str], window: int = 10, *, loops: bool = False) -
     loops : bool
         Also with those that are 2, 4, 8, ... windows later, so that a camera that comes back is noticed; COLMAP's
         quadratic overlap is the same idea. Adds about log2(n / window) pairs for each image.
+
+    Returns
+    -------
+    pairs : list of (str, str)
 
     Raises
     ------
@@ -75,6 +83,10 @@ def from_file(path: PathLike, names: Iterable[str]) -> list[Pair]:
         Names that hold spaces are separated by a tab. Empty lines and those that begin with # are skipped.
     names : iterable of str
         The images that there are, or a Collection.
+
+    Returns
+    -------
+    pairs : list of (str, str)
 
     Raises
     ------
@@ -117,6 +129,14 @@ def from_file(path: PathLike, names: Iterable[str]) -> list[Pair]:
 
 def union(*several: Sequence[Pair]) -> list[Pair]:
     """All pairs of several lists, each once, in whichever direction it came first; none of an image with itself.
+
+    Parameters
+    ----------
+    *several : sequence of (str, str)
+
+    Returns
+    -------
+    pairs : list of (str, str)
 
     Examples
     --------

@@ -251,7 +251,17 @@ class Collection(Mapping[str, Photograph]):
 
     @classmethod
     def from_paths(cls, paths: Mapping[str, PathLike]) -> Collection:
-        """Photographs by names of the caller's own."""
+        """Photographs by names of the caller's own.
+
+        Parameters
+        ----------
+        paths : mapping from str to path
+            Files by the names that the photographs get.
+
+        Returns
+        -------
+        photographs : Collection
+        """
         if not isinstance(paths, Mapping):
             raise InvalidInputError(f"paths is {shown(paths)}, but a mapping from names to paths is expected")
         photographs, failed = [], {}
@@ -287,6 +297,14 @@ class Collection(Mapping[str, Photograph]):
 
     def select(self, names: Iterable[str]) -> Collection:
         """Those of these names.
+
+        Parameters
+        ----------
+        names : iterable of str
+
+        Returns
+        -------
+        photographs : Collection
 
         Raises
         ------

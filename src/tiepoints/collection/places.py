@@ -35,6 +35,10 @@ def positions_of(photographs: Collection, names: Iterable[str] | None = None) ->
     names : iterable of str, optional
         Of these only.
 
+    Returns
+    -------
+    positions : dict from str to Position
+
     Examples
     --------
     >>> from tiepoints.collection import Collection, positions_of
@@ -118,6 +122,10 @@ def spatial(
         seen.
     altitude : bool
         Whether the difference in altitude counts, as for a drone. Altitudes of receivers are less certain than places.
+
+    Returns
+    -------
+    pairs : list of (str, str)
 
     Raises
     ------

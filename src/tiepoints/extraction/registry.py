@@ -113,6 +113,10 @@ def options_of(name: str) -> list[Option]:
     name : str
         One of `extractors()`.
 
+    Returns
+    -------
+    options : list of Option
+
     Raises
     ------
     UnknownExtractorError
@@ -162,6 +166,10 @@ def extractors(*, commercial: bool | None = None, licence: str | None = None) ->
         Only those with a licence, of the code or of the weights, that contains this text, for instance "Apache"; case
         does not matter.
 
+    Returns
+    -------
+    metadata : list of Metadata
+
     Examples
     --------
     >>> import tiepoints as tp
@@ -189,6 +197,15 @@ def extractors(*, commercial: bool | None = None, licence: str | None = None) ->
 def metadata_of(name: str) -> Metadata:
     """The metadata of one extractor.
 
+    Parameters
+    ----------
+    name : str
+        Whatever `load` takes.
+
+    Returns
+    -------
+    metadata : Metadata
+
     Raises
     ------
     UnknownExtractorError
@@ -206,6 +223,14 @@ def metadata_of(name: str) -> Metadata:
 def is_installed(metadata: Metadata) -> bool:
     """Whether every package that the method needs is there.
 
+    Parameters
+    ----------
+    metadata : Metadata
+
+    Returns
+    -------
+    there : bool
+
     Examples
     --------
     >>> from tiepoints.extraction import is_installed, metadata_of
@@ -217,6 +242,14 @@ def is_installed(metadata: Metadata) -> bool:
 
 def is_ready(metadata: Metadata) -> bool:
     """Whether `load` needs nothing more: packages and weights are on this machine, and the licence is accepted.
+
+    Parameters
+    ----------
+    metadata : Metadata
+
+    Returns
+    -------
+    ready : bool
 
     Examples
     --------

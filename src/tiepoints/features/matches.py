@@ -112,7 +112,17 @@ class Matches:
         return f"{head}<table><tr><th>a</th><th>b</th><th>score</th></tr>{rows}</table>{more}"
 
     def select(self, which: ArrayLike | slice) -> Matches:
-        """Those matches that a boolean mask (M,), an array of indices or a slice picks.
+        """Those matches that numbers, a mask or a slice pick.
+
+        Parameters
+        ----------
+        which : array or slice
+            Numbers (K,), a boolean mask (M,), or a slice.
+
+        Returns
+        -------
+        matches : Matches
+            In the order of the numbers.
 
         Raises
         ------
@@ -124,6 +134,11 @@ class Matches:
 
     def points(self, a: Features, b: Features) -> tuple[Float32, Float32]:
         """The matched keypoints of both images, row by row.
+
+        Parameters
+        ----------
+        a, b : Features
+            Of the two images.
 
         Returns
         -------
@@ -155,6 +170,10 @@ class Matches:
         a : Features, optional
             The first image's. Where its descriptors are bits, a match's `distance` is Hamming's, a whole number;
             otherwise it is Euclidean, of unit vectors.
+
+        Returns
+        -------
+        matches : list of cv2.DMatch
         """
         if a is not None:
             instance(a, "a", Features)
@@ -175,6 +194,10 @@ class Matches:
             Of the query image and of the train image: with them the scores are the similarities of the descriptors, as
             `match` gives them. What a distance means depends on the descriptors; without them the scores are
             1 / (1 + distance), of which only the order has a meaning.
+
+        Returns
+        -------
+        matches : Matches
 
         Raises
         ------
@@ -205,7 +228,17 @@ class Matches:
         return cls(matched.indices, scores)
 
     def to_torch(self, device: str | None = None) -> dict[str, Any]:
-        """Tensors ``indices`` (M, 2) int32 and ``scores`` (M,) float32.
+        """A dictionary of torch tensors.
+
+        Parameters
+        ----------
+        device : str, optional
+            Where they go, for instance "cuda".
+
+        Returns
+        -------
+        tensors : dict
+            indices (M, 2) int32 and scores (M,) float32.
 
         Raises
         ------
@@ -217,6 +250,16 @@ class Matches:
     @classmethod
     def from_torch(cls, tensors: Mapping[str, Any]) -> Matches:
         """Matches from a dictionary of tensors: `to_torch`'s, or what LightGlue (its own, or kornia's) returns.
+
+        Parameters
+        ----------
+        tensors : mapping
+            With indices or matches (M, 2), and scores (M,) where there are any; or with matches0 (N,), the
+            row in the second image or -1. A batch of one pair.
+
+        Returns
+        -------
+        matches : Matches
 
         Raises
         ------
@@ -234,6 +277,10 @@ class Matches:
         result : mapping, or (scores, indices)
             The dictionary of LightGlue, its own or kornia's: ``matches`` and ``scores``, or ``matches0`` and
             ``matching_scores0``. Or kornia's ``LightGlueMatcher``'s (M, 1) scores and (M, 2) indices.
+
+        Returns
+        -------
+        matches : Matches
 
         Raises
         ------
@@ -255,6 +302,13 @@ class Matches:
 
     def to_lightglue(self, a: Features, b: Features, device: str | None = None) -> dict[str, Any]:
         """What LightGlue returns, with a batch of 1.
+
+        Parameters
+        ----------
+        a, b : Features
+            Of the two images.
+        device : str, optional
+            Where the tensors go.
 
         Returns
         -------

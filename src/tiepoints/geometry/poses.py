@@ -180,6 +180,11 @@ def essential(
 ) -> Geometry:
     """Find the essential matrix of two calibrated images: `relative_pose`, which see, written as E = [t]x R.
 
+    Parameters
+    ----------
+    a, b, matches, camera_a, camera_b, threshold, confidence, max_iterations, min_inliers, seed
+        As for `relative_pose`.
+
     Returns
     -------
     model : Geometry
@@ -201,17 +206,9 @@ def essential(
     ('essential', (3, 3))
     """
     pose = relative_pose(
-        a,
-        b,
-        matches,
-        camera_a,
-        camera_b,
-        threshold=threshold,
-        confidence=confidence,
-        max_iterations=max_iterations,
-        min_inliers=min_inliers,
-        seed=seed,
-    )
+        a, b, matches, camera_a, camera_b, threshold=threshold, confidence=confidence,
+        max_iterations=max_iterations, min_inliers=min_inliers, seed=seed,
+    )  # fmt: skip
     matrix = None
     if pose.rotation is not None and pose.translation is not None:
         matrix = essential_from_pose(pose.rotation, pose.translation)

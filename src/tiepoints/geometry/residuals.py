@@ -288,7 +288,18 @@ def essential_from_fundamental(F: ArrayLike, Ka: ArrayLike, Kb: ArrayLike) -> Fl
 
 
 def essential_from_pose(R: ArrayLike, t: ArrayLike) -> Float64:
-    """E = [t]x R of the pose b_from_a: R (3, 3), t (3,); Frobenius norm 1, entry of the largest magnitude positive.
+    """E = [t]x R of the pose b_from_a.
+
+    Parameters
+    ----------
+    R : (3, 3) array
+    t : (3,) array
+        x_b = R @ x_a + t; t of any length but 0.
+
+    Returns
+    -------
+    E : (3, 3) float64
+        b^T E a = 0 for normalised coordinates; Frobenius norm 1, entry of the largest magnitude positive.
 
     Examples
     --------

@@ -76,14 +76,29 @@ class Matcher(ABC):
         return found
 
     def for_extractor(self, name: str) -> Matcher:
-        """The same matcher for the features of one extractor, given by its name, where it depends on that.
+        """The same matcher for the features of one extractor.
 
         Who knows the extractor calls it: `match_images`, and the commands.
+
+        Parameters
+        ----------
+        name : str
+            The extractor's.
+
+        Returns
+        -------
+        matcher : Matcher
+            Itself where that makes no difference.
         """
         return self
 
     def options(self) -> dict[str, Any]:
-        """The options that it was made with, by name."""
+        """The options that it was made with, by name.
+
+        Returns
+        -------
+        options : dict
+        """
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def __repr__(self) -> str:

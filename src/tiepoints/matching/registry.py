@@ -26,6 +26,10 @@ _OURS: dict[str, tuple[str, str]] = {"nearest": ("nearest", "Nearest"), "lightgl
 def matchers() -> list[str]:
     """The names that `match` and `load_matcher` take, ours first.
 
+    Returns
+    -------
+    names : list of str
+
     Examples
     --------
     >>> from tiepoints.matching import matchers
@@ -44,6 +48,10 @@ def load_matcher(name: str, **options: Any) -> Matcher:
         One of `matchers()`; case does not matter.
     **options
         Those of its class.
+
+    Returns
+    -------
+    matcher : Matcher
 
     Raises
     ------

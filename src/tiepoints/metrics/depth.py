@@ -23,13 +23,18 @@ THRESHOLDS = tuple(range(1, 11))
 
 
 def depth_at(depth: Float32, keypoints: ArrayLike) -> Float64:
-    """The depth of keypoints, (N,) float64; 0 outside the map and where it is not known.
+    """The depth of keypoints.
 
     Parameters
     ----------
     depth : (H, W) float32
     keypoints : (N, 2) array
         [x, y] in pixels, pixel-centre convention.
+
+    Returns
+    -------
+    depths : (N,) float64
+        0 outside the map and where it is not known.
 
     Examples
     --------

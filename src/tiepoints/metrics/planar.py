@@ -317,7 +317,19 @@ def repeatability(
 
 
 def corner_error(estimate: ArrayLike | None, truth: ArrayLike, image_size: tuple[int, int]) -> float:
-    """Mean distance between the four corners of the first image, mapped by two homographies; infinite for None.
+    """Mean distance between the first image's corners, mapped by two homographies; infinite for None.
+
+    Parameters
+    ----------
+    estimate, truth : (3, 3) array
+        Homographies; the estimate may be None.
+    image_size : (int, int)
+        (width, height) of the first image.
+
+    Returns
+    -------
+    error : float
+        Pixels of the second image.
 
     Examples
     --------
@@ -337,6 +349,10 @@ def corner_error(estimate: ArrayLike | None, truth: ArrayLike, image_size: tuple
 
 def matching_cost(a: Features, b: Features) -> tuple[float, float]:
     """How many descriptors meet: the sum over the sets of N0s N1s, relative to N0 N1 and as a number.
+
+    Parameters
+    ----------
+    a, b : Features
 
     Returns
     -------

@@ -121,7 +121,16 @@ def relative_errors(estimate: ArrayLike, truth: ArrayLike, delta: int = 1) -> tu
 
 
 def statistics(errors: ArrayLike) -> dict[str, float]:
-    """The "rmse", "mean", "median" and "max" of errors.
+    """Root mean square, mean, median and maximum of errors.
+
+    Parameters
+    ----------
+    errors : (N,) array
+
+    Returns
+    -------
+    statistics : dict
+        "rmse", "mean", "median" and "max".
 
     Examples
     --------
@@ -189,7 +198,17 @@ def robust_ate(estimated: ArrayLike, truth: ArrayLike, seed: int = 0) -> float |
 
 
 def rms_after_alignment(estimated: ArrayLike, truth: ArrayLike) -> float | None:
-    """Root mean square distance of camera centres after the best similarity; None with fewer than three centres.
+    """Root mean square distance of camera centres after the best similarity.
+
+    Parameters
+    ----------
+    estimated, truth : (N, 3) array
+        Centres, row by row.
+
+    Returns
+    -------
+    rms : float or None
+        In the truth's unit; None with fewer than three centres.
 
     Examples
     --------

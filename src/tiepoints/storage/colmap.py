@@ -140,6 +140,15 @@ def read_colmap(path: PathLike) -> ColmapDatabase:
     where there are none they are (N, 0). Every score is 1, the image size is the camera's. Pairs are in the order of
     the images' ids. COLMAP updates a database of an older version when it is opened, here as well.
 
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    database : ColmapDatabase
+        In pixels of the stored images, the centre of the top-left one at (0, 0).
+
     Raises
     ------
     MissingDependencyError

@@ -79,6 +79,10 @@ def read_exchange(sources: PathLike | Iterable[PathLike]) -> Exchange:
         have no descriptors: give a file of features too) and whose tracks are the matches; the folder of an OpenSfM
         dataset; a folder of Meshroom's.
 
+    Returns
+    -------
+    exchange : Exchange
+
     Raises
     ------
     StorageError

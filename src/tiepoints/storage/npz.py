@@ -25,6 +25,12 @@ def save_features(path: PathLike, features: Features) -> None:
     present ``sets``, ``scales``, ``angles``, ``uncertainties``, ``rotations``; units and the pixel-centre convention
     are those of `Features`.
 
+    Parameters
+    ----------
+    path : str or path
+        Folders above it are made.
+    features : Features
+
     Raises
     ------
     StorageError
@@ -43,6 +49,14 @@ def save_features(path: PathLike, features: Features) -> None:
 
 def load_features(path: PathLike) -> Features:
     """Read what `save_features` wrote.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    features : Features
 
     Raises
     ------
@@ -121,6 +135,14 @@ def save_matches(
 
 def load_matches(path: PathLike) -> Matches:
     """Read the matches that `save_matches` wrote; ``numpy.load`` gives the other arrays of the file.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    matches : Matches
 
     Raises
     ------

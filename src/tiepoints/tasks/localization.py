@@ -118,6 +118,11 @@ class Localizer:
         mask : optional
             As extractors take it.
 
+        Returns
+        -------
+        found : Localization
+            Falsy where it is not localized; it says why.
+
         Raises
         ------
         InvalidInputError
@@ -155,6 +160,10 @@ class Localizer:
         camera : Camera or (3, 3) array, optional
         grey : callable, optional
             Gives the grey image (H, W) uint8 that the features are of; it is asked for where there is a pose.
+
+        Returns
+        -------
+        found : Localization
         """
         width, height = features.image_size
         given = None if camera is None else as_camera(camera, "the camera", features.image_size)

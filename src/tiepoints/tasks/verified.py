@@ -212,6 +212,10 @@ def choose_pairs(
     within, altitude
         Of "spatial": see there.
 
+    Returns
+    -------
+    pairs : list of (str, str)
+
     Raises
     ------
     ImageError
