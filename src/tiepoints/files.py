@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -187,6 +188,16 @@ def write_lock(path: PathLike) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def folder_beside(path: PathLike) -> Iterator[Path]:
+    """A temporary folder beside `path`, for the one who holds its `write_lock`: which removes what killed ones left."""
+    target = real(path)
+    with _reported(target):
+        whole = tempfile.TemporaryDirectory(dir=target.parent, prefix=_temporary_prefix(target))
+    with whole as folder:
+        yield Path(folder)
+
+
 def work_beside(path: PathLike) -> Path:
     """Where work for a file or a folder is kept: beside it, under its name with .work added.
 
@@ -321,7 +332,10 @@ def _temporary_prefix(target: Path) -> str:
 
 
 def _remove_temporaries(folder: Path, prefix: str) -> None:
-    """Remove the files whose names begin with `prefix`."""
+    """Remove the files and folders whose names begin with `prefix`."""
     for path in folder.iterdir():
         if path.name.startswith(prefix):
-            path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)

@@ -80,6 +80,18 @@ def test_nothing_to_register_is_no_error_and_says_why(photographs: Collection, t
     assert json.loads((tmp_path / "out" / "report.json").read_text())["registered"] == 0
 
 
+def test_models_of_an_earlier_run_and_what_a_killed_one_left_do_not_stay(
+    photographs: Collection, tmp_path: Path
+) -> None:
+    """A report of no camera beside another run's model would be of another scene."""
+    for old in ("sparse/0/cameras.bin", ".sparse.tmp-killed/images/a.jpg", "points.ply", "transforms.json"):
+        (tmp_path / old).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / old).touch()
+    few = photographs.select(["other.png", next(iter(photographs))])
+    assert not reconstruct(few, tmp_path, extractor="orb")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["database.db", "report.html", "report.json", "work"]
+
+
 def test_the_command_says_so_too(scene: Reconstruction, photographs: Collection) -> None:
     folder = photographs["other.png"].path.parent
     command = ["reconstruct", str(folder), str(scene.folder), "--max-size", "640", "-n", "800", "--json"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..collection import (
 from ..collection.pairs import Pair
 from ..errors import counted
 from ..extraction import Extractor, load
-from ..files import PathLike, write_lock, write_whole
+from ..files import PathLike, folder_beside, write_lock, write_whole
 from ..optional import require
 from ..storage.colmap_model import load_model as load_model
 from .given import with_given_cameras
@@ -202,6 +201,8 @@ def reconstruct(
             with small_pictures(photos) as picture_of:  # the mapper leaves cores idle
                 every = len(found.features)
                 models = _map(job, photos, folder, every, progress, process) if report.verified() else []
+                if not models:
+                    _remove_models(folder)
                 result = _result(folder, photos, models, report, len(found.views), dict(found.failed), found.features)
                 figures = summary_of(result) | report.as_dict()
                 page = page_of(models[0] if models else None, photos, figures, picture_of)
@@ -217,10 +218,10 @@ def _map(
     import pycolmap
 
     told = None if progress is None else (lambda registered: progress("mapping", min(registered, count), count))
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".mapping-") as temporary:
-        images = images_folder(photographs, Path(temporary) / "images")
-        run_mapper(job | {"images": str(images), "out": str(Path(temporary) / "sparse")}, told, process)
-        parts = sorted(path for path in (Path(temporary) / "sparse").iterdir() if path.is_dir())
+    with folder_beside(folder / "sparse") as temporary:
+        images = images_folder(photographs, temporary / "images")
+        run_mapper(job | {"images": str(images), "out": str(temporary / "sparse")}, told, process)
+        parts = sorted(path for path in (temporary / "sparse").iterdir() if path.is_dir())
         models = [(path, pycolmap.Reconstruction(path)) for path in parts]
         models.sort(key=lambda item: (-item[1].num_reg_images(), -item[1].num_points3D()))
         sparse = folder / "sparse"
@@ -234,6 +235,13 @@ def _map(
         best.export_PLY(folder / "points.ply")
         write_whole(folder / "transforms.json", json.dumps(transforms_of(best, photographs, folder), indent=1).encode())
     return reconstructions
+
+
+def _remove_models(folder: Path) -> None:
+    """Remove the models of an earlier run, of which the report of this one says nothing."""
+    shutil.rmtree(folder / "sparse", ignore_errors=True)
+    for name in ("points.ply", "transforms.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def images_folder(photographs: Collection, folder: Path) -> Path:

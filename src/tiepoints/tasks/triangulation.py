@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from ..collection import Collection, ConsistentViews, Engine, Match, MatchVerifi
 from ..collection.pairs import Pair
 from ..errors import InvalidInputError, TiepointsError
 from ..extraction import Extractor
+from ..files import folder_beside, write_lock
 from ..optional import require
 from .mapping import run_mapper
 from .reconstruction import images_folder
@@ -83,21 +83,22 @@ def triangulate(
             f"{next(iter(photographs), '(none)')!r} and so on"
         )
     given = photographs.select(common)
-    with Store(store) as kept:
-        found = verified_pairs(given, kept, extractor, pairs=pairs, match=match, engine=engine, progress=progress)
-        database = work / "database.db"
-        views = ConsistentViews(found.views, found.features)
-        export_colmap(database, given, found.features, views, camera_mode="per-image")
-    with tempfile.TemporaryDirectory(dir=work, prefix=".triangulation-") as temporary:
-        posed = _posed(pycolmap, database, model, known, Path(temporary) / "posed")
-        images = images_folder(given, Path(temporary) / "images")
-        out = Path(temporary) / "sparse"
-        job = {"mapper": "triangulate", "database": str(database), "images": str(images), "out": str(out)}
-        (out / "0").mkdir(parents=True)
-        if run_mapper(job | {"model": str(posed), "two_views": two_views, "align": align}) < 1:
-            raise TiepointsError("COLMAP could not triangulate any point")
-        shutil.rmtree(work / "sparse", ignore_errors=True)
-        shutil.move(str(out), str(work / "sparse"))
+    with write_lock(work / "sparse"):
+        with Store(store) as kept:
+            found = verified_pairs(given, kept, extractor, pairs=pairs, match=match, engine=engine, progress=progress)
+            database = work / "database.db"
+            views = ConsistentViews(found.views, found.features)
+            export_colmap(database, given, found.features, views, camera_mode="per-image")
+        with folder_beside(work / "sparse") as temporary:
+            posed = _posed(pycolmap, database, model, known, temporary / "posed")
+            images = images_folder(given, temporary / "images")
+            out = temporary / "sparse"
+            job = {"mapper": "triangulate", "database": str(database), "images": str(images), "out": str(out)}
+            (out / "0").mkdir(parents=True)
+            if run_mapper(job | {"model": str(posed), "two_views": two_views, "align": align}) < 1:
+                raise TiepointsError("COLMAP could not triangulate any point")
+            shutil.rmtree(work / "sparse", ignore_errors=True)
+            shutil.move(str(out), str(work / "sparse"))
     return work / "sparse" / "0", found.features
 
 
