@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -199,3 +201,14 @@ def test_a_mapper_that_fails_or_is_not_wanted_leaves_no_process(tmp_path: Path) 
     job = {"mapper": "incremental", "database": str(tmp_path / "none.db"), "images": "", "out": str(tmp_path / "out")}
     with pytest.raises(tp.TiepointsError, match="incremental mapper failed"):
         run_mapper(job)
+
+
+def test_a_mapper_may_complain_at_length() -> None:
+    """More than a pipe holds, before it says anything else."""
+    code = "import sys; sys.stdin.read(); sys.stderr.write('bad\\n' * 100_000); print('{\"models\": 2}')"
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:
+        ends = threading.Timer(30, process.kill)  # instead of a test that hangs
+        ends.start()
+        assert run_mapper({"mapper": "incremental"}, process=process) == 2
+        ends.cancel()

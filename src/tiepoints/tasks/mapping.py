@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -111,7 +112,15 @@ def run_mapper(
         with mapper_process() as own:
             return run_mapper(job, progress, own)
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-    models = -1
+    models, complaints, errors = -1, [""], process.stderr
+
+    def listen() -> None:
+        with suppress(OSError, ValueError):  # whoever interrupts the job closes the pipe
+            complaints[0] = errors.read()
+
+    # All the while: once a pipe of 64 kB was full, the mapper would wait for ever.
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
     with suppress(BrokenPipeError):  # it has ended; why is what it said
         process.stdin.write(json.dumps(dict(job)))
         process.stdin.close()
@@ -125,7 +134,8 @@ def run_mapper(
         if progress is not None and "registered" in said:
             progress(int(said["registered"]))
         models = int(said.get("models", models))
-    words = process.stderr.read().strip().splitlines()
+    listener.join()
+    words = complaints[0].strip().splitlines()
     process.wait()
     if models < 0:
         last = words[-1] if words else f"it ended with code {process.returncode}"
