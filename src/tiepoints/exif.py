@@ -15,7 +15,7 @@ from PIL import Image, TiffImagePlugin
 from .decode import opened, orientation_of, upright_size
 from .optional import require
 
-__all__ = ["Position", "gravity_from_exif", "orientation_from_exif", "position_from_exif"]
+__all__ = ["Position", "gravity_from_exif", "position_from_exif"]
 
 PathLike = str | os.PathLike[str]
 
@@ -109,35 +109,6 @@ def _altitude(tags: Any) -> float | None:
     except Exception:  # missing or damaged
         return None
     return (-value if below else value) if math.isfinite(value) and abs(value) < 1e5 else None
-
-
-def orientation_from_exif(path: PathLike) -> int:
-    """How the stored picture has to be turned to be upright: EXIF's orientation, 1 to 8.
-
-    1 as it is, 3 by 180 degrees, 6 by 90 degrees clockwise, 8 by 90 degrees the other way; 2, 4, 5 and 7 mirror as
-    well. 1 where EXIF has none.
-
-    Parameters
-    ----------
-    path : str or path
-
-    Returns
-    -------
-    orientation : int
-
-    Raises
-    ------
-    ImageError
-        If the file cannot be opened as an image.
-
-    Examples
-    --------
-    >>> from tiepoints.exif import orientation_from_exif
-    >>> orientation_from_exif("examples/desk_1.jpg")
-    1
-    """
-    with opened(path) as image:
-        return orientation_of(image)
 
 
 def gravity_from_exif(path: PathLike) -> tuple[float, float, float] | None:
