@@ -17,7 +17,7 @@ from tiepoints.cli import cli
 from tiepoints.collection import Collection, Extract, Match, MatchVerified, Store, Verify, run
 from tiepoints.collection.retrieval import shipped_vocabulary
 from tiepoints.matching import Nearest
-from tiepoints.storage import FeatureReader, FeatureWriter
+from tiepoints.storage import FeatureReader, FeatureWriter, load_imb, load_opensfm, save_imb, save_opensfm
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +127,26 @@ def test_opencv_gets_the_descriptors_of_the_image_as_it_is(found: list[tp.Featur
     assert len(tp.match(replace(again, sets=found[0].sets), found[3])) > 400
 
 
+def test_opencvs_matches_are_scored_by_what_it_compared(found: list[tp.Features]) -> None:
+    a, b = found[0], found[1]
+    theirs = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True).match(a.to_opencv()[1], b.to_opencv()[1])
+    scores = tp.Matches.from_opencv(theirs, a, b).scores
+    np.testing.assert_allclose(scores, [1 - match.distance**2 / 2 for match in theirs], atol=1e-4)
+
+
+def test_files_of_other_programs_have_the_descriptors_of_the_image_as_it_is(
+    found: list[tp.Features], tmp_path: Path
+) -> None:
+    features = {"a.png": found[0]}
+    save_imb(tmp_path / "imb", features)
+    save_opensfm(tmp_path / "opensfm", features, {})
+    for read in (
+        load_imb(tmp_path / "imb")[0]["a"],
+        load_opensfm(tmp_path / "opensfm", lambda _: (640, 480))[0]["a.png"],
+    ):
+        np.testing.assert_allclose(read.descriptors, found[0].of_rotation().descriptors, atol=1e-6)
+
+
 def test_the_vector_of_an_image_is_that_of_the_rotated_image(found: list[tp.Features]) -> None:
     vocabulary = shipped_vocabulary("mdnet")
     assert vocabulary is not None
@@ -147,7 +167,7 @@ def test_a_folder_of_rotated_photographs(examples: Path, tmp_path: Path) -> None
         cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), image[:, :, ::-1])
     arguments = ["match", str(tmp_path / "photos"), "-n", "500", "--out", str(tmp_path / "pairs.h5"), "-q"]
     assert CliRunner().invoke(cli, arguments).exit_code == 1, "not verified"
-    assert CliRunner().invoke(cli, [*arguments, "--rotation", "any"]).exit_code == 0
+    assert CliRunner().invoke(cli, [*arguments, "--rotation", "any", "--overwrite"]).exit_code == 0
     refused = CliRunner().invoke(cli, [*arguments, "--rotation", "any", "-e", "orb"])
     assert refused.exit_code == 2 and "mdnet" in refused.output
 
