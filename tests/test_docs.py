@@ -18,7 +18,7 @@ from tiepoints.benchmarks import methods, trajectories, writers
 from tiepoints.collection import finding, memory, orientation, records, retrieval, running, salvage, steps, videos
 from tiepoints.datasets import archives, catalogue, hdf5, planar, scenes, trajectories as recorded
 from tiepoints.storage import notes
-from tiepoints.tasks import mapping, maps, nerfstudio, page, reconstruction, triangulation, verified, viewer
+from tiepoints.tasks import mapping, maps, nerfstudio, page, reconstruction, rotated, triangulation, verified, viewer
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
@@ -31,7 +31,7 @@ MODULES = [tp, tp.extraction, tp.features, tp.geometry, tp.matching, tp.storage,
 MODULES += [collection, finding, memory, orientation, records, retrieval, running, salvage, steps, videos]
 MODULES += [notes, archives, catalogue, hdf5, planar, scenes, recorded]
 MODULES += [metrics.correspondences, metrics.depth, metrics.planar, metrics.poses, metrics.trajectories]
-MODULES += [tasks, mapping, maps, nerfstudio, page, reconstruction, triangulation, verified, viewer]
+MODULES += [tasks, mapping, maps, nerfstudio, page, reconstruction, rotated, triangulation, verified, viewer]
 MODULES += [benchmarks, trajectories, methods, writers]
 
 

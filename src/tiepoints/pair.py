@@ -29,6 +29,8 @@ __all__ = ["MatchedPair", "match_images"]
 
 #: Inlier threshold in pixels where none is given.
 THRESHOLDS = {"fundamental": 1.0, "homography": 3.0}
+#: Quarter turns against the clock, those of a camera on its side first, and in words.
+TURNS = {1: "90 degrees to the left", 3: "90 degrees to the right", 2: "by 180 degrees"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -149,6 +151,7 @@ def match_images(
         "any" for photographs from above, scans, and cameras on their side, with extractors that tell up from down
         (MD-Net holds for about 30 degrees). MD-Net then looks at both images in four rotations, its option `rotation`;
         of the others image b is tried rotated by 90, 180 and 270 degrees too, and what gives the most inliers is taken.
+        Methods that are invariant to rotation, such as RootSIFT, need none of this, and take no longer.
     seed : int
         Of RANSAC's random samples.
     masks : (mask, mask) or path, optional
@@ -244,6 +247,44 @@ def _model(kind: str, a: Features, b: Features, matches: Matches, threshold: flo
     if is_verified(model, b.image_size):
         return model
     return (homography if kind == "homography" else fundamental)(a, b, matches, **options)
+
+
+def rotation_that_matches(pair: MatchedPair, extractor: Extractor, matcher: str | Matcher = "nearest") -> str:
+    """How image b has to be rotated for a pair that is not verified to be so, in words; empty if that does not help.
+
+    Parameters
+    ----------
+    pair : MatchedPair
+    extractor : Extractor
+        What found its features.
+    matcher : str or Matcher
+
+    Examples
+    --------
+    >>> import numpy as np, tiepoints as tp
+    >>> from tiepoints.pair import rotation_that_matches
+    >>> extractor = tp.load("upright-rootsift")
+    >>> desk = tp.read("examples/desk_1.jpg")
+    >>> pair = tp.match_images(desk, np.rot90(desk, -1), extractor=extractor)
+    >>> pair.verified, rotation_that_matches(pair, extractor)
+    (False, '90 degrees to the left')
+    """
+    if pair.geometry is None or extractor.in_any_rotation() is extractor:
+        return ""
+    kind, threshold = pair.geometry.kind, pair.geometry.threshold
+    chosen = as_matcher(matcher).for_extractor(extractor.metadata.name)
+    best, how = 0, ""
+    for turns, words in TURNS.items():
+        b = extractor(_picture(pair.image_b, None, turns))
+        matches = chosen(pair.a, b)
+        if kind == "homography":
+            model = homography(pair.a, b, matches, threshold=threshold or 3.0, max_iterations=SAMPLES)
+        else:
+            options: dict[str, Any] = {"max_iterations": SAMPLES, "best_first": True}
+            model = fundamental(pair.a, b, matches, threshold=threshold or 1.0, **options)
+        if is_verified(model, b.image_size) and model.num_inliers > best:
+            best, how = model.num_inliers, words
+    return how
 
 
 def _strength(pair: MatchedPair) -> int:

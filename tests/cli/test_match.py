@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 from PIL import Image
 
@@ -93,9 +94,8 @@ def test_what_is_not_verified_fails_and_has_no_inliers(run: Command, examples: P
     with np.load(arrays) as stored:
         assert not stored["inliers"].any() and "model" not in stored
     blank = run("match", *pair, "-n", 20, "--ratio", 0.5)
-    assert (
-        blank.returncode == 1 and "NOT VERIFIED" in blank.stdout and "--rotation any if one is rotated" in blank.stdout
-    )
+    assert blank.returncode == 1 and "try --ratio 0.8 or -e rootsift if one is of another scale" in blank.stdout
+    assert "rotat" not in blank.stdout, "it was tried, and does not help"
     other = run("match", *pair, "-e", "orb", "-n", 20, "--ratio", 0.5)
     assert "NOT VERIFIED" in other.stdout and "rootsift" not in other.stdout
 
@@ -127,3 +127,48 @@ def test_a_blank_photograph_is_named(tmp_path: Path) -> None:
         cli, ["match", str(tmp_path / "blank.png"), "examples/box.png", "-e", "orb", "-n", "50"]
     )
     assert result.exit_code == 1 and f"NOT VERIFIED: {tmp_path / 'blank.png'} has no keypoints" in result.stdout
+
+
+@pytest.mark.parametrize("geometry", ["fundamental", "homography"])
+def test_a_photograph_on_its_side_is_told(run: Command, examples: Path, tmp_path: Path, geometry: str) -> None:
+    Image.open(examples / "desk_2.jpg").transpose(Image.Transpose.ROTATE_90).save(tmp_path / "b.png")
+    pair = ("match", examples / "desk_1.jpg", tmp_path / "b.png", "--geometry", geometry)
+    missed = run(*pair)
+    hint = f"they match if {tmp_path / 'b.png'} is rotated 90 degrees to the right: try --rotation any"
+    assert missed.returncode == 1 and hint in missed.stdout
+    assert run(*pair, "--rotation", "any").returncode == run(*pair, "-O", "rotation=any").returncode == 0
+
+
+def test_any_rotation_costs_nothing_where_the_method_is_invariant(
+    run: Command, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiepoints.extraction.sift import SIFT
+
+    found: list[tuple[int, ...]] = []
+    real = SIFT._detect
+    monkeypatch.setattr(SIFT, "_detect", lambda self, image, mask: found.append(image.shape) or real(self, image, mask))
+    pair = ("match", examples / "desk_1.jpg", examples / "desk_2.jpg", "-n", 500, "--rotation", "any")
+    assert run(*pair, "-e", "rootsift").returncode == 0
+    assert found == [(480, 640), (480, 640)]
+    found.clear()
+    assert run(*pair, "-e", "upright-rootsift").returncode == 0
+    assert found == [(480, 640), (480, 640), (640, 480), (480, 640), (640, 480)], "all four rotations of the second"
+
+
+@pytest.mark.parametrize("command", ["extract", "match", "pairs", "reconstruct", "map"])
+def test_every_command_that_extracts_takes_any_rotation(
+    run: Command, examples: Path, tmp_path: Path, command: str
+) -> None:
+    assert "--rotation" in run(command, "--help").stdout
+    out = {"pairs": ["--kind", "retrieval", "--out", tmp_path / "p"], "extract": ["--out", tmp_path / "f.h5"],
+           "match": ["--out", tmp_path / "m.h5"]}.get(command, [tmp_path / "out"])  # fmt: skip
+    wrong = run(command, examples, *out, "-e", "upright-sift", "--rotation", "any")
+    assert wrong.returncode == 2 and "upright-sift tells up from down; take -e mdnet, or -e rootsift" in wrong.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_invariant_to_rotation_says_so() -> None:
+    invariant = {one.name for one in tp.extractors() if one.rotation_invariant}
+    assert {"sift", "rootsift", "orb", "akaze", "surf"} <= invariant
+    assert invariant.isdisjoint({"mdnet", "upright-sift", "upright-rootsift", "upright-surf"})
+    assert tp.load("sift+hardnet").metadata.rotation_invariant

@@ -41,8 +41,9 @@ def command(
     by the old version until the new one is whole, and then takes its place in one step. Photographs that are not
     localized are named, and the exit code is then 1.
     """
-    from ..tasks import add_to_map
+    from ..tasks import Localizer, add_to_map
     from ..tasks.maps import read_map
+    from ..tasks.rotated import rotated_query
 
     photographs = found(photos, mask, every, as_json)
     given = {} if cameras is None else read_cameras(cameras)
@@ -56,6 +57,8 @@ def command(
             engine=engine_of(jobs, engine, address),
             progress=progress,
         )
+    missed = [name for name in map(str, added.failed) if name in photographs]
+    hint = rotated_query(Localizer(folder), photographs, missed) if missed else ""
     if as_json:
         about = {
             "map": str(folder),
@@ -63,7 +66,9 @@ def command(
             "images": len(added.map),
             "points": len(added.map.xyz),
         }
-        print_json(about | {"added": list(added.localized), "new_points": added.points, "failed": added.failed})
+        print_json(
+            about | {"added": list(added.localized), "new_points": added.points, "failed": added.failed, "hint": hint}
+        )
     else:
         total = counted(len(photographs) + len(photographs.failed), "photograph")
         say(f"{len(added.localized):6d} of {total} added")
@@ -71,5 +76,7 @@ def command(
         say(f"{known} in the map, {added.points} of them new")
         for message in added.failed.values():
             click.echo(f"not added: {shown(message)}", err=True)
+        if hint:
+            say(shown(hint), err=True)
     if added.failed:
         raise SystemExit(1)

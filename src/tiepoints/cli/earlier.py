@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from ..errors import StorageError, counted
+from .options import rotation
 
 __all__ = ["Earlier", "check_earlier", "folder_note", "note_of", "overwrite_option", "refused", "write_folder_note"]
 
@@ -46,6 +47,11 @@ def note_of() -> dict[str, str]:
     for option in context.command.params:
         if isinstance(option, click.Option) and option.name in context.params and option.name not in _SAME_RESULT:
             note[option.name] = _typed(option, context.params[option.name])
+    if rotation() == "any" or "-O rotation=any" in note.get("settings", ""):  # the same, said in two ways
+        note["settings"] = " ".join(note["settings"].replace("-O rotation=any", "").split()) or "no -O"
+        note["rotation"] = "--rotation any"
+    else:
+        note["rotation"] = "no --rotation"
     limits = context.find_root().meta.get("tiepoints.value_range")
     note["value_range"] = "no --value-range" if limits is None else "--value-range {:g} {:g}".format(*limits)
     return note

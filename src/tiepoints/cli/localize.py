@@ -70,6 +70,7 @@ def command(
     from ..tasks import Localize, Localizer
     from ..tasks.given import given_features
     from ..tasks.poses import write_poses
+    from ..tasks.rotated import rotated_query
 
     photographs = found(queries, mask, every, as_json)
     localizer = Localizer(folder, top=top, threshold=threshold, align=align)
@@ -90,13 +91,19 @@ def command(
     if out is not None:
         failed |= write_poses(out, results)
     localized = sum(map(bool, results.values()))
+    lost_ones = [name for name, result in results.items() if not result]
+    hint = "" if exchange is not None else rotated_query(localizer, photographs, lost_ones)
     if as_json:
-        print_json({"map": str(folder), "queries": [_told(q, r) for q, r in results.items()], "failed": failed})
+        print_json(
+            {"map": str(folder), "queries": [_told(q, r) for q, r in results.items()], "failed": failed, "hint": hint}
+        )
     else:
         for query, result in results.items():
             say(f"{shown(query)}: {_line(result)}")
         for message in failed.values():
             click.echo(f"tiepoints: {shown(message)}", err=True)
+        if hint:
+            say(shown(hint), err=True)
         say(f"{localized} of {len(photographs) + len(photographs.failed)} localized")
         if out is not None:
             say(f"wrote {shown(out)}")

@@ -153,7 +153,7 @@ def scene_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def say_missing(missing: Mapping[str, str], every: int, where: str) -> None:
+def say_missing(missing: Mapping[str, str], every: int, where: str, hint: str = "") -> None:
     """Lines about the photographs that are missing from a result; the last ones say how many, why, and what helps.
 
     Parameters
@@ -164,6 +164,8 @@ def say_missing(missing: Mapping[str, str], every: int, where: str) -> None:
         How many photographs were given.
     where : str
         The result, such as "the map".
+    hint : str
+        What may help besides, see `Reconstruction.hint`.
     """
     from ..tasks.reasons import why_most_are_missing
 
@@ -173,6 +175,8 @@ def say_missing(missing: Mapping[str, str], every: int, where: str) -> None:
         more = f"; {len(missing) - _NAMED} more than are listed" if len(missing) > _NAMED else ""
         say(f"{len(missing)} of {counted(every, 'photograph')} missing from {where}{more}", err=True)
         say(f"most often: {why_most_are_missing(missing)}", err=True)
+    if hint:
+        say(shown(hint), err=True)
 
 
 def enough(found: int, every: int) -> bool:

@@ -96,7 +96,7 @@ def command(
     else:
         say(f"{len(made):6d} of {counted(every or len(made), 'photograph')} in the map")
         say(counted(len(made.xyz), "point", 6))
-        say_missing(missing, every, "the map")
+        say_missing(missing, every, "the map", "" if reconstruction is None else reconstruction.hint)
         say(f"wrote {shown(out)}")
     if unread or not enough(len(made), every):
         raise SystemExit(1)

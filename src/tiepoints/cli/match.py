@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from .options import (
     check_not_an_input,
     examples,
     extractor_options,
+    is_quiet,
     json_option,
     make_extractor,
     make_matcher,
@@ -22,11 +24,11 @@ from .options import (
     picture_option,
     print_json,
     quiet_option,
+    rotation,
     say,
 )
 
 if TYPE_CHECKING:
-    from ..extraction import Extractor
     from ..pair import MatchedPair
 
 
@@ -68,14 +70,6 @@ if TYPE_CHECKING:
     what="Write the matches: .npz (arrays), .csv (a row each: xa, ya, xb, yb, score, inlier), or - for CSV to standard "
     "output; of a FOLDER: .db or .h5.",
 )
-@click.option(
-    "--rotation",
-    type=click.Choice(("upright", "any")),
-    default="upright",
-    show_default=True,
-    help="any: photographs may be rotated to each other, best by nearly quarter turns. MD-Net looks at each in four "
-    "rotations, which takes four times as long; with other methods IMAGE_B is tried in four.",
-)
 @folder_options
 @json_option
 @quiet_option
@@ -90,7 +84,6 @@ def command(
     min_similarity: float | None,
     geometry: str,
     threshold: float | None,
-    rotation: str,
     seed: int,
     plot: Path | None,
     outliers: bool,
@@ -114,7 +107,7 @@ def command(
         if plot is not None or overlay is not None or outliers:
             raise click.UsageError(f"--plot, --overlay and --outliers take two images, not {several}")
         if not match_folder(
-            lambda: _rotated(make_extractor(name, max_keypoints, max_size, settings), rotation),
+            lambda: make_extractor(name, max_keypoints, max_size, settings),
             images,
             several,
             {"out": out, "matcher": make_matcher(matcher, ratio, min_similarity), "geometry": geometry}
@@ -135,39 +128,32 @@ def command(
     check_not_an_input((plot, overlay, None if stream else out), (image_a, image_b))
 
     from ..images import read
-    from ..pair import match_images
+    from ..pair import match_images, rotation_that_matches
 
     limits = value_range()
     a, b = ((path if limits is None else read(path, value_range=limits)) for path in (image_a, image_b))
+    make = cache(lambda: make_extractor(name, max_keypoints, max_size, settings, rotated=False))
+    chosen = make_matcher(matcher, ratio, min_similarity)
     pair = match_images(
         a,
         b,
         masks=_masks(many["mask"], image_a.name, image_b.name),
-        extractor=lambda: make_extractor(name, max_keypoints, max_size, settings),
-        matcher=make_matcher(matcher, ratio, min_similarity),
+        extractor=make,
+        matcher=chosen,
         geometry=geometry,
         threshold=threshold,
-        rotation=rotation,
+        rotation=rotation(),
         seed=seed,
     )
     written = _write(pair, plot, outliers, overlay, out)
     result = _as_dict(pair, (image_a, image_b), name, matcher, geometry) | written
     if as_json:
         print_json(result)
-    else:
-        _print(result, name, to_error=stream)
+    elif not is_quiet():
+        missed = pair.verified is False and rotation() == "upright"
+        _print(result, name, rotation_that_matches(pair, make(), chosen) if missed else "", to_error=stream)
     if pair.verified is False:
         raise SystemExit(1)
-
-
-def _rotated(extractor: Extractor, rotation: str) -> Extractor:
-    """The extractor for photographs in any rotation, where that is asked for."""
-    found = extractor.in_any_rotation() if rotation == "any" else extractor
-    if found is None:
-        raise click.UsageError(
-            f"--rotation any: of a folder with mdnet, mdnet-large and mdnet-small only, not {extractor.metadata.name}"
-        )
-    return found
 
 
 def _refuse_folder_options(many: dict[str, Any]) -> None:
@@ -268,7 +254,9 @@ def _write_matches(out: Path, pair: MatchedPair) -> None:
     write_whole(out, text.getvalue().encode())
 
 
-def _print(result: dict[str, Any], name: str, to_error: bool) -> None:
+def _print(result: dict[str, Any], name: str, rotated: str, to_error: bool) -> None:
+    """The result in words; `rotated` says how the second image would have to be rotated to match."""
+
     def tell(text: str) -> None:
         say(text, err=to_error)
 
@@ -286,11 +274,15 @@ def _print(result: dict[str, Any], name: str, to_error: bool) -> None:
         has, is_it = ("has", "is it") if len(blank) == 1 else ("have", "are they")
         tell(f"NOT VERIFIED: {' and '.join(blank)} {has} no keypoints: {is_it} blank, or all hidden by a mask?")
     elif result["verified"] is False:
-        # MD-Net knows about 30 degrees of rotation, and changes of scale up to 3: docs/models.md.
-        hint = ", --rotation any if one is rotated, -e rootsift if it is of another scale" if name == "mdnet" else ""
+        # MD-Net knows changes of scale up to 3: docs/models.md.
+        hint = " or -e rootsift if one is of another scale" if name.startswith("mdnet") else ""
         tell(
             f"NOT VERIFIED: one {model} explains {counted(result['agreeing'], 'match')}, no more than chance gives; "
-            f"the images may not show the same (try --ratio 0.8{hint})"
+            + (
+                f"they match if {result['images'][1]['path']} is rotated {rotated}: try --rotation any"
+                if rotated
+                else f"the images may not show the same (try --ratio 0.8{hint})"
+            )
         )
     if result["geometry"] == "homography" and result["model"] is not None:
         for row in result["model"]:

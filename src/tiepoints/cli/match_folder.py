@@ -132,6 +132,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
     from ..errors import ImageError
     from ..files import write_lock
     from ..tasks.reasons import PairReport
+    from ..tasks.rotated import rotated_photograph, strength_by
 
     started = time.perf_counter()
     photographs = found(wanted.sources, wanted.mask, wanted.every, wanted.as_json)
@@ -169,6 +170,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
         views = ConsistentViews(judged, features)
         report = PairReport(views.items(), {**matches.failed, **judged.failed})
         verified, inliers = report.verified(), sum(len(view.inliers) for view in views.values())
+        hint = rotated_photograph(photographs, features, report, extractor, strength_by(*pair_steps))
         failed |= _write(wanted, note, photographs, features, views)
     computed = [results.computed for results in (features, matches, judged)]
     content = {
@@ -183,6 +185,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
         "left_out": [str(path) for path in photographs.left_out],
         "out": [str(path) for path in _outputs(wanted.out)],
         "store": str(folder),
+        "hint": hint,
         "seconds": time.perf_counter() - started,
     }
     say_failures(failed)
@@ -364,6 +367,8 @@ def _print(content: dict[str, Any]) -> None:
         say(f"images or pairs that failed and are left out: {len(content['failed'])}", err=True)
     if not content["verified"]:
         say("       NOT VERIFIED: no pair has more inliers than chance would give", err=True)
+    if content["hint"]:
+        say(f"       {shown(content['hint'])}", err=True)
     for path in content["out"]:
         say(f"wrote {shown(path)}")
     say(f"finished work is kept in {shown(content['store'])} (may be deleted), {content['seconds']:.1f} s")

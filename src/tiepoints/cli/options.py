@@ -64,6 +64,28 @@ def max_keypoints_option(what: str) -> Callable[[Callable[..., Any]], Callable[.
     return click.option("-n", "--max-keypoints", type=click.IntRange(min=1), default=2048, show_default=True, help=what)
 
 
+def _keep_rotation(context: click.Context, option: click.Parameter, value: str) -> None:
+    context.find_root().meta["tiepoints.rotation"] = value
+
+
+def rotation() -> str:
+    """What --rotation was given."""
+    return str(click.get_current_context().find_root().meta.get("tiepoints.rotation", "upright"))
+
+
+rotation_option = click.option(
+    "--rotation",
+    type=click.Choice(("upright", "any")),
+    default="upright",
+    show_default=True,
+    expose_value=False,
+    callback=_keep_rotation,
+    help="any: photographs may be rotated to each other, as a drone's, scans, and those of a phone on its side. MD-Net "
+    "then looks at each in four rotations, which takes four times as long (its option -O rotation=any). rootsift, "
+    "sift, orb and akaze match them in any case, and take no longer.",
+)
+
+
 def extractor_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that choose and set up an extractor: name, count, size, and those of the method itself."""
     for option in (
@@ -76,6 +98,7 @@ def extractor_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="An option of the method itself, for instance contrast_threshold=0.01; repeatable. "
             "`tiepoints extractors NAME` lists them.",
         ),
+        rotation_option,
         max_size_option,
         max_keypoints_option("Max. number of keypoints, the best by score."),
         click.option(
@@ -93,15 +116,31 @@ def extractor_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make_extractor(
-    name: str, max_keypoints: int, max_size: int | None, settings: tuple[tuple[str, Any], ...]
+    name: str,
+    max_keypoints: int,
+    max_size: int | None,
+    settings: tuple[tuple[str, Any], ...],
+    *,
+    rotated: bool = True,
 ) -> Extractor:
-    """The extractor that the shared options ask for; an option that the method lacks is wrong usage."""
+    """The extractor that the shared options ask for; an option that the method lacks is wrong usage.
+
+    `rotated` says whether --rotation is this function's matter.
+    """
     from ..extraction import load
 
     try:
-        return load(name, **{"max_keypoints": max_keypoints, "max_size": max_size, **dict(settings)})
+        extractor = load(name, **{"max_keypoints": max_keypoints, "max_size": max_size, **dict(settings)})
     except TypeError as error:
         raise click.UsageError(f"{name}: {error}") from None
+    if not rotated or rotation() == "upright":
+        return extractor
+    able = extractor.in_any_rotation()
+    if able is None:
+        raise click.UsageError(
+            f"--rotation any: {extractor.metadata.name} tells up from down; take -e mdnet, or -e rootsift"
+        )
+    return able
 
 
 class MatcherName(click.ParamType):  # type: ignore[type-arg]

@@ -84,7 +84,7 @@ def command(
             say(f"{points}, seen by {result.track_length:.1f} photographs each (track length)")
             say(f"{result.reprojection_error:6.2f} px mean reprojection error")
         say(f"{result.verified:6d} of {counted(result.pairs, 'pair')} verified")
-        say_missing(result.missing, result.images, "the model")
+        say_missing(result.missing, result.images, "the model", result.hint)
         say(f"wrote {shown(out)}")
     unread = photographs.failed or (result.features is not None and result.features.failed)
     if unread or not enough(result.registered, result.images):

@@ -43,6 +43,7 @@ class AKAZE(Extractor):
         paper="Alcantarilla, Nuevo and Bartoli, Fast Explicit Diffusion for Accelerated Features, BMVC 2013",
         code_licence="Apache-2.0",  # OpenCV's
         descriptor_size=486,
+        rotation_invariant=True,
         descriptor_type="binary",
     )
 

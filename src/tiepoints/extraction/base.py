@@ -231,8 +231,12 @@ class Extractor(ABC):
         return width * height
 
     def in_any_rotation(self) -> Extractor | None:
-        """The same extractor describing several rotations of the image, see `Features.rotations`; None if it cannot."""
-        return None
+        """The extractor whose features match however images are rotated to each other; None if there is none.
+
+        MDNet then describes four rotations of the image, see `Features.rotations`. What is invariant to rotation is
+        returned as it is.
+        """
+        return self if self.metadata.rotation_invariant else None
 
     def with_threads(self, count: int) -> Extractor:
         """The same extractor on so many threads, if it has threads of its own and was not told how many.

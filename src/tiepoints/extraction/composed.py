@@ -290,6 +290,7 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
         weights=tuple(file for one in everything for file in one.weights),
         requires=tuple(packages),
         extra="learned" if packages else "",
+        rotation_invariant=detector.rotation_invariant or not _TURNING.isdisjoint(between),
         patents="; ".join(dict.fromkeys(one.patents for one in everything if one.patents)),
     )
     return type(

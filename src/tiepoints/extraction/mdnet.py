@@ -168,6 +168,8 @@ class MDNet(Extractor):
         return 4 if self.rotation == "any" else 1
 
     def in_any_rotation(self) -> MDNet:
+        if self.rotation == "any":
+            return self
         other = copy.copy(self)
         other.rotation = "any"
         return other

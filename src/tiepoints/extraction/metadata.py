@@ -61,6 +61,8 @@ class Metadata:
         Packages beyond the core install that the method imports.
     extra : str
         The extra of tiepoints that installs them.
+    rotation_invariant : bool
+        Whether images match however they are rotated to each other, because each keypoint has an orientation.
     patents : str
         Patents on the method that may be in force, and until when; empty where none are known. What we know, no advice.
 
@@ -89,6 +91,7 @@ class Metadata:
     weights: tuple[WeightFile, ...] = ()
     requires: tuple[str, ...] = ()
     extra: str = ""
+    rotation_invariant: bool = False
     patents: str = ""
 
     def __post_init__(self) -> None:

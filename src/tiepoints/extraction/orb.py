@@ -41,6 +41,7 @@ class ORB(Extractor):
         paper="Rublee et al., ORB: An Efficient Alternative to SIFT or SURF, ICCV 2011",
         code_licence="Apache-2.0",  # OpenCV's
         descriptor_size=256,
+        rotation_invariant=True,
         descriptor_type="binary",
         subpixel=False,
     )

@@ -45,6 +45,7 @@ class SIFT(Extractor):
         paper=_LOWE,
         code_licence="Apache-2.0",  # OpenCV's
         descriptor_size=128,
+        rotation_invariant=True,
     )
     version: ClassVar[int] = 3  # 3: the mask of large keypoints in large images lay 1.5 pixels off
     bytes_per_pixel: ClassVar[int] = 235
@@ -125,6 +126,7 @@ class RootSIFT(SIFT):
         paper=_ROOT,
         code_licence=SIFT.metadata.code_licence,
         descriptor_size=128,
+        rotation_invariant=True,
     )
     root = True
 

@@ -50,6 +50,7 @@ class SURF(Extractor):
         paper=_PAPER,
         code_licence="Apache-2.0",
         descriptor_size=64,
+        rotation_invariant=True,
         patents=_PATENTS,
     )
     bytes_per_pixel: ClassVar[int] = 55

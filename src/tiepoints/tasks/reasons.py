@@ -114,6 +114,7 @@ class PairReport:
         self._outcome: dict[Pair, str] = {}
         self._of_image: dict[str, Counter[str]] = {}
         self._overlays: dict[Pair, int] = {}
+        self._group: dict[str, str] = {}  # from a photograph to another of its group, see `_head`
         for pair, view in views:
             self._count(pair, view.outcome, view.reason)
             if view.geometry.watermark is not None:
@@ -128,6 +129,36 @@ class PairReport:
             self.reasons[pair], self._outcome[pair] = reason, outcome
         for name in pair:
             self._of_image.setdefault(name, Counter())[outcome] += 1
+        if outcome in _VERIFIED:
+            self._group[self._head(pair[0])] = self._head(pair[1])
+
+    def _head(self, name: str) -> str:
+        """The photograph that stands for the group of another one."""
+        head = name
+        while (further := self._group.get(head, head)) != head:
+            head = further
+        while (further := self._group.get(name, name)) != name:  # so that the way is short the next time
+            self._group[name], name = head, further
+        return head
+
+    def groups(self, names: Iterable[str]) -> list[list[str]]:
+        """The photographs, in groups that verified pairs hold together; the largest first."""
+        found: dict[str, list[str]] = {}
+        for name in names:
+            found.setdefault(self._head(name), []).append(name)
+        return sorted(found.values(), key=lambda group: -len(group))
+
+    def hopeful(self, group: Iterable[str]) -> tuple[str, list[str]]:
+        """The photograph of a group with the most verified pairs, and those outside with which it is not verified, for
+        lack of matches or by chance: those with the most verified pairs first.
+        """
+        name = max(group, key=self.verified)
+        others = [
+            b if a == name else a
+            for (a, b), outcome in self._outcome.items()
+            if name in (a, b) and outcome in ("few", "chance")
+        ]
+        return name, sorted(others, key=lambda other: -self.verified(other))
 
     @property
     def overlays(self) -> dict[Pair, int]:

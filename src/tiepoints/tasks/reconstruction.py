@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from .mapping import mapper_process, run_mapper
 from .nerfstudio import transforms_of
 from .page import page_of, small_pictures
 from .reasons import PairReport
+from .rotated import rotated_photograph, strength_by
 from .verified import Report, verified_pairs
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Reconstruction:
         Photographs that are not registered, and why.
     features : Results of `Extract`, optional
         Of every photograph, read from the store where they are asked for.
+    hint : str
+        A photograph that would match others if it were rotated, and what helps; empty if none is known.
 
     Examples
     --------
@@ -92,6 +95,7 @@ class Reconstruction:
     verified: int
     missing: dict[str, str] = field(default_factory=dict)
     features: Results | None = field(default=None, repr=False)
+    hint: str = ""
 
     def __bool__(self) -> bool:
         return self.registered > 0
@@ -204,6 +208,10 @@ def reconstruct(
                 if not models:
                     _remove_models(folder)
                 result = _result(folder, photos, models, report, len(found.views), dict(found.failed), found.features)
+                if result.missing and given is None:
+                    strength = strength_by(match or Match(), verify)
+                    hint = rotated_photograph(photos, found.features, report, method, strength)
+                    result = replace(result, hint=hint)
                 figures = summary_of(result) | report.as_dict()
                 page = page_of(models[0] if models else None, photos, figures, picture_of)
     write_whole(folder / "report.json", json.dumps(figures, indent=1).encode())
@@ -325,4 +333,5 @@ def summary_of(result: Reconstruction) -> dict[str, Any]:
         "pairs": result.pairs,
         "verified": result.verified,
         "missing": result.missing,
+        "hint": result.hint,
     }
