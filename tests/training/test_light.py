@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="training needs the extra train")
 
-from tiepoints.training.light import LIGHT_LOTS, draw_lights, jpeg, relit  # noqa: E402
+from tiepoints.training.light import LIGHT_UNIFORMS, draw_lights, jpeg, relit  # noqa: E402
 
 
 def images(texture: NDArray[np.uint8], count: int = 2) -> torch.Tensor:
@@ -61,10 +61,10 @@ def test_a_shadow_has_a_bright_and_a_dark_side() -> None:
 
 
 def test_light_is_drawn_as_often_as_it_says_and_blurs_keep_brightness() -> None:
-    drawn = draw_lights(1.0, np.random.default_rng(0).random((400, LIGHT_LOTS)))
+    drawn = draw_lights(1.0, np.random.default_rng(0).random((400, LIGHT_UNIFORMS)))
     shares = [len(rows) / 400 for rows, _ in drawn]
     np.testing.assert_allclose(shares, [0.3, 0.5, 0.8, 0.4, 0.5, 0.25], atol=0.09)
     assert all(len(rows) == len(values) for rows, values in drawn)
     np.testing.assert_allclose(drawn.blur[1].sum(axis=(1, 2)), 1, atol=1e-5)
     assert drawn.blur[1].min() >= 0
-    assert all(len(rows) == 0 for rows, _ in draw_lights(0.0, np.zeros((5, LIGHT_LOTS))))
+    assert all(len(rows) == 0 for rows, _ in draw_lights(0.0, np.zeros((5, LIGHT_UNIFORMS))))

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra train")
 
 from tiepoints.training.objective import LOSSES, Objective, objective, sample  # noqa: E402
-from tiepoints.training.pairs import Batch, lots_of  # noqa: E402
+from tiepoints.training.pairs import Batch, uniforms_of  # noqa: E402
 from tiepoints.training.places import Places, ScoreMaps  # noqa: E402
 from tiepoints.training.warps import View  # noqa: E402
 
@@ -26,7 +26,7 @@ def identity_batch(seed: int = 0) -> Batch:
     grid = (torch.stack([x, y], dim=2).float() * (2 / (S - 1)) - 1).expand(B, S, S, 2)
     view = View(torch.eye(3).repeat(B, 1, 1), torch.eye(3).repeat(B, 1, 1))
     valid = torch.ones(2 * B, S, S, dtype=torch.bool)
-    return Batch(image.repeat(2, 1, 1, 1), grid, valid, torch.rand(B, lots_of(S), generator=generator), view, view)
+    return Batch(image.repeat(2, 1, 1, 1), grid, valid, torch.rand(B, uniforms_of(S), generator=generator), view, view)
 
 
 def taught_batch(scores: int = 100) -> Batch:

@@ -19,7 +19,7 @@ from tiepoints.training.pairs import Batch, Pairs  # noqa: E402
 from tiepoints.training.photographs import Photographs, Resident, prepare  # noqa: E402
 from tiepoints.training.plans import static_groups  # noqa: E402
 from tiepoints.training.random_streams import normal, streams, uniform, uniforms  # noqa: E402
-from tiepoints.training.warps import VIEW_LOTS, Warps, draw_views, homography_from_square  # noqa: E402
+from tiepoints.training.warps import VIEW_UNIFORMS, Warps, draw_views, homography_from_square  # noqa: E402
 
 CPU = torch.device("cpu")
 S = 96
@@ -45,7 +45,7 @@ def difference(a: Batch, b: Batch, rows: slice = slice(None)) -> float:
     """Between some of the pairs of a and those of b: JPEG rounds what rounding moved a little, so a mean."""
     images = zip(a.images.chunk(2), b.images.chunk(2), strict=True)
     parts = [(x[rows] - y).abs().mean() for x, y in images]
-    parts += [(a.grid[rows] - b.grid).abs().mean(), (a.lots[rows] - b.lots).abs().max()]
+    parts += [(a.grid[rows] - b.grid).abs().mean(), (a.uniforms[rows] - b.uniforms).abs().max()]
     return float(torch.stack(parts).max())
 
 
@@ -140,7 +140,7 @@ def test_a_homography_from_a_square_in_closed_form() -> None:
 
 def test_views_keep_to_their_ranges_and_share_a_part() -> None:
     warps, sizes = Warps(size=192, scale=2.0), np.array([[640.0, 480.0]]).repeat(200, 0)
-    drawn = draw_views(sizes, warps, np.random.default_rng(0).random((200, VIEW_LOTS)))
+    drawn = draw_views(sizes, warps, np.random.default_rng(0).random((200, VIEW_UNIFORMS)))
     ratio = drawn.spans[:, 0] / drawn.spans[:, 1]
     assert 1 / 2.001 < ratio.min() < 0.6 and 1.6 < ratio.max() < 2.001
     middle = drawn.photo_from_view @ np.array([95.5, 95.5, 1])
@@ -161,7 +161,7 @@ def test_a_stack_on_the_device_gives_the_same_pairs(tmp_path: Path) -> None:
     warps = Warps(size=S, photometric=0, bend=0.5, strong=0.5)
     for number in range(0, 48, 12):
         single, stacked = (Pairs(some, warps, 0).batch(range(number, number + 12)) for some in (one, other))
-        assert torch.equal(single.valid, stacked.valid) and torch.equal(single.lots, stacked.lots)
+        assert torch.equal(single.valid, stacked.valid) and torch.equal(single.uniforms, stacked.uniforms)
         # a part is halved from its own first pixel, a photograph from its own
         assert (single.images - stacked.images).abs().max() < 0.02
 

@@ -123,7 +123,7 @@ def test_pairs_of_views_are_repeatable_and_only_a_share(shared: Callable[..., Pa
     pairs.planner.real = 0.0
     plain, alone = pairs.batch(range(2)), Pairs(pairs.photographs, pairs.warps, 0).batch(range(2))
     assert plain.points is None
-    for name in ("images", "grid", "valid", "lots"):
+    for name in ("images", "grid", "valid", "uniforms"):
         assert torch.equal(getattr(plain, name), getattr(alone, name)), name
 
 

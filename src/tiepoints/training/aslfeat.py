@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from ..extraction.torch.aslfeat import DEFORMABLE, LEVELS, PLAIN, ASLFeat, ModulatedConv
 from ..files import write_whole
 from . import losses
-from .objective import Lots, Objective, at_peaks, at_random, choose_anchors
+from .objective import Objective, Uniforms, at_peaks, at_random, choose_anchors
 from .pairs import Batch, Pairs
 from .patch_models import shipped_hardnet
 from .timed import train_for
@@ -103,8 +103,8 @@ def _losses(network: ASLFeat, batch: Batch, bfloat16: bool) -> dict[str, Tensor]
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         score, features = network.maps(images)
     logits = (score - network.threshold) / _STEP + _FLAT
-    count, lots = len(batch), Lots(batch.lots)
-    at_a, usable = choose_anchors(torch.sigmoid(logits[:count]).detach(), batch, _WEIGHTS.anchors, lots)
+    count, uniforms = len(batch), Uniforms(batch.uniforms)
+    at_a, usable = choose_anchors(torch.sigmoid(logits[:count]).detach(), batch, _WEIGHTS.anchors, uniforms)
     places = at_a.float()
     other = batch.b.from_photo(batch.a.to_photo(places))
     a, b = (
@@ -121,9 +121,9 @@ def _losses(network: ASLFeat, batch: Batch, bfloat16: bool) -> dict[str, Tensor]
     apart[apart.logical_not()] = near.logical_not().flatten()
     product = heights[0].clamp_min(1e-3) * heights[1].clamp_min(1e-3)
     parts = {"published": aslfeat_loss(a, b, product, apart, usable.flatten())}
-    parts |= at_peaks(logits, batch, _WEIGHTS, lots)
+    parts |= at_peaks(logits, batch, _WEIGHTS, uniforms)
     if batch.scores is not None:
-        parts["floor"] = at_random(torch.sigmoid(logits), batch, lots)
+        parts["floor"] = at_random(torch.sigmoid(logits), batch, uniforms)
     if batch.places is not None:
         at, taught, counted = batch.places
         values = F.normalize(_sampled(features, at, 4), dim=2)

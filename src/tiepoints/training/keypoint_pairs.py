@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError, TrainingError
 from ..images import read, resize_to
-from .warps import VIEW_LOTS, Warps, draw_views
+from .warps import VIEW_UNIFORMS, Warps, draw_views
 
 __all__ = ["Keypoints", "carried", "check_enough", "cut_pairs", "found_again", "sift_keypoints", "warped_views"]
 
@@ -70,7 +70,7 @@ def warped_views(
     height, width = image.shape
     size = min(height, width)
     warps = Warps(size=size, rotation=25, any_rotation=0.1, scale=1.8, perspective=0.25)
-    [both] = draw_views(np.array([[width, height]], np.float64), warps, rng.random((1, VIEW_LOTS))).photo_from_view
+    [both] = draw_views(np.array([[width, height]], np.float64), warps, rng.random((1, VIEW_UNIFORMS))).photo_from_view
     views = []
     for photo_from_view in both:
         flags = cv2.INTER_AREA | cv2.WARP_INVERSE_MAP

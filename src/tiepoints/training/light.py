@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["LIGHT_LOTS", "Lights", "draw_lights", "jpeg", "relit"]
+__all__ = ["LIGHT_UNIFORMS", "Lights", "draw_lights", "jpeg", "relit"]
 
 Rows = NDArray[np.int64]
 Values = NDArray[np.float32]
@@ -44,20 +44,20 @@ _QUANTISATION = (
 
 
 #: Numbers of [0, 1) from which the light of an image is drawn.
-LIGHT_LOTS = 19
+LIGHT_UNIFORMS = 19
 
 
-def draw_lights(strength: float, lots: NDArray[np.float64]) -> Lights:
+def draw_lights(strength: float, uniforms: NDArray[np.float64]) -> Lights:
     """Shadow, gamma, contrast and brightness, blur, noise and JPEG of n images, each with its own chance.
 
     Parameters
     ----------
     strength : float
-    lots : (n, LIGHT_LOTS)
+    uniforms : (n, LIGHT_UNIFORMS)
         In [0, 1).
     """
-    chance = lots[:, :6] < np.array([0.3, 0.5, 0.8, 0.4, 0.5, 0.25]) * np.clip(strength, 0, 1)
-    u = lots[:, 6:].T
+    chance = uniforms[:, :6] < np.array([0.3, 0.5, 0.8, 0.4, 0.5, 0.25]) * np.clip(strength, 0, 1)
+    u = uniforms[:, 6:].T
     more = strength * np.where(u[0] < _HARD, 2, 1)
     drawn = (
         np.stack([2 * np.pi * u[1], 0.8 * u[2] - 0.4, 2 + 38 * u[3], 1.1 * u[4] - 0.4], axis=1),
@@ -74,7 +74,7 @@ def draw_lights(strength: float, lots: NDArray[np.float64]) -> Lights:
 
 
 def _kernels(u: NDArray[np.float64], strength: float) -> NDArray[np.float32]:
-    """Out of focus, or moved in a straight line during the exposure: (n, 9, 9) that sum up to 1, from lots (n, 3)."""
+    """Out of focus, or moved in a straight line during the exposure: (n, 9, 9) that sum up to 1, from u (n, 3)."""
     offset = np.arange(-_REACH, _REACH + 1)
     along = np.exp(-(offset**2) / (2 * ((0.3 + 1.3 * u[:, 1:2]) * strength) ** 2 + 1e-6))
     out_of_focus = along[:, :, None] * along[:, None]

@@ -15,7 +15,7 @@ from .network import CELL
 from .pairs import Batch, Correspondences
 
 __all__ = [
-    "LOSSES", "OF_TEACHER", "Lots", "Objective", "at_peaks", "at_random", "choose_anchors", "objective", "sample",
+    "LOSSES", "OF_TEACHER", "Objective", "Uniforms", "at_peaks", "at_random", "choose_anchors", "objective", "sample",
 ]  # fmt: skip
 
 #: The losses by name: the paper's five; of our own, what needs nothing but photographs, and what needs a teacher.
@@ -108,10 +108,10 @@ def objective(
     heads = {k: values.float() for k, values in logits.items()}
     heats = {k: torch.sigmoid(values) for k, values in heads.items()}
     described = described.float()
-    lots = Lots(batch.lots)
+    uniforms = Uniforms(batch.uniforms)
     first = heats[2] if 2 in heats else next(iter(heats.values()))
-    scores = _compare(first[: len(batch)], described, batch, weights, lots)
-    each = [_detection(heads[k], heat, scores, batch, weights, step, lots.again()) for k, heat in heats.items()]
+    scores = _compare(first[: len(batch)], described, batch, weights, uniforms)
+    each = [_detection(heads[k], heat, scores, batch, weights, step, uniforms.again()) for k, heat in heats.items()]
     parts = {
         name: torch.stack([part[name] for part in each if name in part]).mean()
         for name in LOSSES
@@ -131,28 +131,28 @@ def objective(
     return total, {name: value.detach() for name, value in parts.items()}
 
 
-class Lots:
-    """The lots of a batch, taken one after the other."""
+class Uniforms:
+    """Uniform random numbers of a batch, taken one after the other."""
 
-    def __init__(self, lots: Tensor, taken: int = 0) -> None:
-        self._lots, self._taken = lots, taken
+    def __init__(self, uniforms: Tensor, taken: int = 0) -> None:
+        self._uniforms, self._taken = uniforms, taken
 
     def take(self, count: int) -> Tensor:
         """The next ones (B, count) in [0, 1)."""
         self._taken += count
-        assert self._taken <= self._lots.shape[1], "lots_of() is too small"
-        return self._lots[:, self._taken - count : self._taken]
+        assert self._taken <= self._uniforms.shape[1], "uniforms_of() is too small"
+        return self._uniforms[:, self._taken - count : self._taken]
 
-    def again(self) -> Lots:
+    def again(self) -> Uniforms:
         """Those that are left, for each of several takers."""
-        return Lots(self._lots, self._taken)
+        return Uniforms(self._uniforms, self._taken)
 
 
 # -- detection -------------------------------------------------------------------------------------------------------
 
 
 def _detection(
-    logits: Tensor, heat: Tensor, scores: _Scores, batch: Batch, weights: Objective, step: int, lots: Lots
+    logits: Tensor, heat: Tensor, scores: _Scores, batch: Batch, weights: Objective, step: int, uniforms: Uniforms
 ) -> dict[str, Tensor]:
     """The losses of one head's heatmaps (2 B, k, S, S)."""
     count, k = len(batch), heat.shape[1]
@@ -180,19 +180,19 @@ def _detection(
     parts["unreliable"] = losses.unreliable(detected, scores.positive, scores.hardest, scores.usable)
     taught = batch.scores is not None and bool(weights.heights or weights.floor)
     if weights.reprojection or taught:
-        parts |= at_peaks(logits, batch, weights, lots)
+        parts |= at_peaks(logits, batch, weights, uniforms)
     if taught:
-        parts["floor"] = at_random(heat, batch, lots)
+        parts["floor"] = at_random(heat, batch, uniforms)
     return parts
 
 
-def at_peaks(logits: Tensor, batch: Batch, weights: Objective, lots: Lots) -> dict[str, Tensor]:
+def at_peaks(logits: Tensor, batch: Batch, weights: Objective, uniforms: Uniforms) -> dict[str, Tensor]:
     """`reprojection` in both directions, and `heights`, at peaks of each set (2 B, k, N)."""
     count, size = len(batch), logits.shape[2]
     cells = (size // _PEAK_CELL) ** 2
-    luck = torch.cat([lots.take(cells), lots.take(cells)])
+    uniform = torch.cat([uniforms.take(cells), uniforms.take(cells)])
     with torch.no_grad():
-        index, at, weight = _peaks(logits, batch.valid, luck, weights.peaks)
+        index, at, weight = _peaks(logits, batch.valid, uniform, weights.peaks)
         photo_a, photo_b = (view.to_photo(at[half].flatten(1, 2)) for view, half in batch.halves())
         other = torch.cat([batch.b.from_photo(photo_a), batch.a.from_photo(photo_b)]).view(at.shape)
         reach = losses.REACH + 1
@@ -208,8 +208,8 @@ def at_peaks(logits: Tensor, batch: Batch, weights: Objective, lots: Lots) -> di
     return parts
 
 
-def _peaks(logits: Tensor, valid: Tensor, luck: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Local maxima of each map, drawn by height and luck: index and weight (2 B, k, N), refined places (2 B, k, N, 2).
+def _peaks(logits: Tensor, valid: Tensor, uniform: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Local maxima of each map, by height and chance: index and weight (2 B, k, N), refined places (2 B, k, N, 2).
 
     The weight is 0 for what is no peak or not valid.
     """
@@ -218,7 +218,7 @@ def _peaks(logits: Tensor, valid: Tensor, luck: Tensor, count: int) -> tuple[Ten
     peak = (top >= F.max_pool2d(top, 3, 1, 1)).flatten(2)
     top, index = top.flatten(2), index.flatten(2)
     allowed = valid.flatten(1)[:, None].expand(-1, index.shape[1], -1).gather(2, index)
-    preference = torch.sigmoid(top) * (0.3 + luck[:, None]) * (peak & allowed)
+    preference = torch.sigmoid(top) * (0.3 + uniform[:, None]) * (peak & allowed)
     weight, chosen = preference.topk(min(count, preference.shape[2]), dim=2)
     index = index.gather(2, chosen)
     # the soft-argmax of the 3 x 3 pixels around it
@@ -231,10 +231,10 @@ def _peaks(logits: Tensor, valid: Tensor, luck: Tensor, count: int) -> tuple[Ten
     return index, torch.stack([x + (share * dx).sum(3), y + (share * dy).sum(3)], dim=3), weight
 
 
-def at_random(heat: Tensor, batch: Batch, lots: Lots) -> Tensor:
+def at_random(heat: Tensor, batch: Batch, uniforms: Uniforms) -> Tensor:
     """`floor` at random pixels of all images."""
     size = heat.shape[2]
-    places = (lots.take(4 * _FLOORS).view(len(batch), 2, _FLOORS, 2).transpose(0, 1).flatten(0, 1) * size).long()
+    places = (uniforms.take(4 * _FLOORS).view(len(batch), 2, _FLOORS, 2).transpose(0, 1).flatten(0, 1) * size).long()
     photo = torch.cat([view.to_photo(places[half].float()) for view, half in batch.halves()])
     assert batch.scores is not None
     index = places[..., 1] * size + places[..., 0]  # (2 B, N)
@@ -257,14 +257,14 @@ class _Scores(NamedTuple):
     usable: Tensor  # (B, N) 1 where the anchor is seen in both images, else 0
 
 
-def _compare(heat: Tensor, described: Tensor, batch: Batch, weights: Objective, lots: Lots) -> _Scores:
+def _compare(heat: Tensor, described: Tensor, batch: Batch, weights: Objective, uniforms: Uniforms) -> _Scores:
     """Descriptors at anchors of a against those of b, and their counterparts' against those of a.
 
     The negatives of an anchor are the other anchors' counterparts and a grid over the whole of the other image, both
     without the neighbours of its own counterpart.
     """
     described_a, described_b = described.chunk(2)
-    places, usable = choose_anchors(heat.detach(), batch, weights.anchors, lots)  # (B, N, 2) whole pixels, (B, N)
+    places, usable = choose_anchors(heat.detach(), batch, weights.anchors, uniforms)  # (B, N, 2) whole pixels, (B, N)
     at_a = places.to(heat.dtype)
     at_b = batch.b.from_photo(batch.a.to_photo(at_a))
     if batch.points is not None:  # the only places whose counterpart is known are the anchors there
@@ -291,20 +291,20 @@ def _compare(heat: Tensor, described: Tensor, batch: Batch, weights: Objective, 
     )
 
 
-def choose_anchors(heat: Tensor, batch: Batch, count: int, lots: Lots) -> tuple[Tensor, Tensor]:
+def choose_anchors(heat: Tensor, batch: Batch, count: int, uniforms: Uniforms) -> tuple[Tensor, Tensor]:
     """Places [x, y] (B, count, 2) at whole pixels of a, and 1 for those that are valid (B, count).
 
     Half are drawn at random, valid ones first; half are the places of greatest response in cells of the image.
     """
     size = heat.shape[-1]
     valid = batch.valid[: len(batch)].flatten(1)  # (B, S S)
-    tries = (lots.take(2 * count) * (size * size)).long().clamp(max=size * size - 1)  # (B, 4 count / 2)
+    tries = (uniforms.take(2 * count) * (size * size)).long().clamp(max=size * size - 1)  # (B, 4 count / 2)
     first = valid.gather(1, tries).float().topk(count // 2, dim=1).indices
     random = tries.gather(1, first)
     response = heat.amax(dim=1, keepdim=True) * valid.view(len(heat), 1, size, size)
     peak, where = F.max_pool2d(response, 8, 8, return_indices=True)
-    lot = (peak.flatten(1) > 0).to(heat.dtype) + lots.take(peak[0].numel())
-    chosen = lot.topk(min(count - count // 2, lot.shape[1]), dim=1).indices
+    preference = (peak.flatten(1) > 0).to(heat.dtype) + uniforms.take(peak[0].numel())
+    chosen = preference.topk(min(count - count // 2, preference.shape[1]), dim=1).indices
     index = torch.cat([random, where.flatten(1).gather(1, chosen)], dim=1)
     return torch.stack([index % size, index // size], dim=2), valid.gather(1, index).to(heat.dtype)
 

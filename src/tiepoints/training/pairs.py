@@ -31,7 +31,7 @@ from .send import send
 from .teacher import Lessons
 from .warps import Bends, View, Warps
 
-__all__ = ["Batch", "Correspondences", "Pairs", "lots_of"]
+__all__ = ["Batch", "Correspondences", "Pairs", "uniforms_of"]
 
 #: ours: from this many photograph pixels to a crop's pixel on, the photograph is halved first, against aliasing.
 _HALVED = 1.5
@@ -52,7 +52,7 @@ class Batch:
     images: Tensor  # (2 B, 1, S, S) grey in [0, 1]
     grid: Tensor  # (B, S, S, 2) where each pixel of a lies in b: -1 and 1 are the centres of b's outermost pixels
     valid: Tensor  # (2 B, S, S) bool: in a, what b shows too and the photograph holds; in b, what the photograph holds
-    lots: Tensor  # (B, L) in [0, 1): the chance of all draws in the losses
+    uniforms: Tensor  # (B, L) random numbers in [0, 1), for all draws in the losses
     a: View
     b: View
     places: Places | None = None  # where a teacher's values are known
@@ -72,8 +72,8 @@ class Batch:
 _OTHER_STREAM = 0x3C6EF372FE94F82B  # what leads from a pair's stream to those of its images' noise
 
 
-def lots_of(size: int) -> int:
-    """How many lots a pair of crops of this edge has: enough for every draw in `objective`."""
+def uniforms_of(size: int) -> int:
+    """How many random numbers a pair of crops of this edge has: enough for every draw in `objective`."""
     return 3 * (size // 4) ** 2 + 4096
 
 
@@ -147,12 +147,12 @@ class Pairs:
         lights = {name: (sent[name], sent[f"{name}.values"]) for name in Lights._fields if name in sent}
         images = relit(images, lights, lambda rows: normal(sent["noises"][rows], size * size).view(-1, size, size))
         lessons, most = self.lessons, 0 if self.lessons is None else self.lessons.most
-        lots = uniform(sent["streams"], lots_of(size) + 2 * most, CHANCE)
+        uniforms = uniform(sent["streams"], uniforms_of(size) + 2 * most, CHANCE)
         batch = Batch(
             images[:, None],
             grid.view(count, 2, size, size).permute(0, 2, 3, 1),
             shown.view(2 * count, size, size),
-            lots[:, : lots_of(size)],
+            uniforms[:, : uniforms_of(size)],
             a,
             b,
             points=known,
@@ -164,7 +164,7 @@ class Pairs:
                 mirrored = plan.mirrored.tolist() * 2
                 numbers = plan.photographs.T.ravel().tolist()
                 taught = taught_by([lessons[which] for which in zip(numbers, mirrored, strict=True)], boxes)
-            chance = torch.cat(lots[:, lots_of(size) :].chunk(2, dim=1))
+            chance = torch.cat(uniforms[:, uniforms_of(size) :].chunk(2, dim=1))
             batch.places = choose_places(taught, a, b, size, self.places, chance)
             batch.scores = taught.scores
         return batch

@@ -19,7 +19,7 @@ Box = tuple[int, int, int, int]
 FAR = -1e4  # pixels: a place that no crop shows
 
 _EDGE = 3.0  # ours: pixels between a place and the crop's edge
-_PREFERRED = 0.3  # ours: how much a teacher's keypoint comes before a random place, in lots of [0, 1)
+_PREFERRED = 0.3  # ours: how much a teacher's keypoint comes before a random place, in random numbers of [0, 1)
 
 
 class Lesson(NamedTuple):
@@ -66,8 +66,8 @@ class Places(NamedTuple):
     counted: Tensor  # (2 B, P) 1 where there is a value, else 0
 
 
-def choose_places(taught: Taught, a: View, b: View, size: int, count: int, lots: Tensor) -> Places:
-    """Up to `count` places of each crop, keypoints before others, drawn by lots (2 B, at least M) in [0, 1).
+def choose_places(taught: Taught, a: View, b: View, size: int, count: int, uniforms: Tensor) -> Places:
+    """Up to `count` places of each crop, keypoints before others, drawn by random numbers (2 B, at least M) in [0, 1).
 
     What is taught is of all images a, then of all images b.
     """
@@ -75,7 +75,7 @@ def choose_places(taught: Taught, a: View, b: View, size: int, count: int, lots:
     half, most = len(points) // 2, points.shape[1]
     at = torch.cat([a.from_photo(points[:half, :, :2]), b.from_photo(points[half:, :, :2])])
     inside = ((at > _EDGE) & (at < size - 1 - _EDGE)).all(dim=2)
-    preference = inside * (lots[:, :most] + _PREFERRED * (points[..., 2] > 0) + 0.01)
+    preference = inside * (uniforms[:, :most] + _PREFERRED * (points[..., 2] > 0) + 0.01)
     best, rows = preference.topk(min(count, most), dim=1)
     at = at.gather(1, rows[..., None].expand(-1, -1, 2))
     return Places(at, taught.values(rows), (best > 0).float())

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .light import LIGHT_LOTS, Lights, draw_lights
+from .light import LIGHT_UNIFORMS, Lights, draw_lights
 from .photographs import Photographs
 from .random_streams import streams, uniforms
 from .scenes import Shared
-from .warps import BEND_LOTS, VIEW_LOTS, Drawn, Warps, centred, draw_bends, draw_views
+from .warps import BEND_UNIFORMS, VIEW_UNIFORMS, Drawn, Warps, centred, draw_bends, draw_views
 
 __all__ = ["CHANCE", "SHARED", "Plan", "Planner", "static_groups"]
 
@@ -44,10 +44,10 @@ class Plan(NamedTuple):
 
 # Where each part of a pair's chance begins among its stream's numbers.
 _REAL, _MIRROR, _BENT, _VIEWS = 0, 4, 5, 6
-_BENDS = _VIEWS + VIEW_LOTS
-_GREYS = _BENDS + BEND_LOTS
+_BENDS = _VIEWS + VIEW_UNIFORMS
+_GREYS = _BENDS + BEND_UNIFORMS
 _LIGHTS = _GREYS + 2 * sum(_GREY)
-CHANCE = _LIGHTS + 2 * LIGHT_LOTS
+CHANCE = _LIGHTS + 2 * LIGHT_UNIFORMS
 
 
 class Planner:
@@ -127,7 +127,7 @@ class Planner:
         """
         size, most = self.warps.size, -1
         smaller = sizes.min(axis=0)[None].repeat(_DRAWS, 0)
-        drawn = draw_views(smaller, self.warps, rng.random((_DRAWS, VIEW_LOTS)))
+        drawn = draw_views(smaller, self.warps, rng.random((_DRAWS, VIEW_UNIFORMS)))
         for views, spans in zip(*drawn, strict=True):
             beside = rng.uniform(-0.15, 0.15, (2, 2)) * size * spans[:, None]
             moved = centred(views, points[rng.integers(len(points))] + beside, size)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = [
-    "BEND_LOTS", "VIEW_LOTS", "Bends", "Drawn", "View", "Warps", "centred", "draw_bends", "draw_views",
+    "BEND_UNIFORMS", "VIEW_UNIFORMS", "Bends", "Drawn", "View", "Warps", "centred", "draw_bends", "draw_views",
     "homography_from_square",
 ]  # fmt: skip
 
@@ -72,10 +72,10 @@ class Drawn(NamedTuple):
 
 
 #: Numbers of [0, 1) from which the views of a pair are drawn.
-VIEW_LOTS = 1 + _DRAWS * 30
+VIEW_UNIFORMS = 1 + _DRAWS * 30
 
 
-def draw_views(sizes: Float64, warps: Warps, lots: Float64) -> Drawn:
+def draw_views(sizes: Float64, warps: Warps, uniforms: Float64) -> Drawn:
     """The homographies of both crops into photographs; the first of a few draws that mostly lie inside.
 
     Where none does, the one whose crops share most.
@@ -85,14 +85,14 @@ def draw_views(sizes: Float64, warps: Warps, lots: Float64) -> Drawn:
     sizes : (B, 2)
         Width and height of each pair's photograph.
     warps : Warps
-    lots : (B, VIEW_LOTS)
+    uniforms : (B, VIEW_UNIFORMS)
         In [0, 1).
     """
-    size, count = warps.size, len(lots)
-    strong = lots[:, :1] < warps.strong
+    size, count = warps.size, len(uniforms)
+    strong = uniforms[:, :1] < warps.strong
     ordinary = warps.rotation, warps.scale, warps.perspective
     rotation, scale, perspective = (np.where(strong, *both) for both in zip(_STRONG, ordinary, strict=True))  # (B, 1)
-    u = lots[:, 1:].reshape(count, _DRAWS, 30)
+    u = uniforms[:, 1:].reshape(count, _DRAWS, 30)
     # How many photograph pixels a crop pixel spans in each of the two images; the larger one is cut from the middle of
     # the possible range, so that small photographs work too.
     largest = sizes.min(axis=1, keepdims=True) / size
@@ -166,11 +166,11 @@ def centred(views: Float64, at: Float64, size: int) -> Float64:
 
 
 #: Numbers of [0, 1) from which a bend is drawn.
-BEND_LOTS = 5 * _WAVES
+BEND_UNIFORMS = 5 * _WAVES
 
 
-def draw_bends(size: int, lots: Float64) -> dict[str, NDArray[np.float32]]:
-    """Smooth displacements of the plane, from lots (n, BEND_LOTS): each a few sine waves, exact at every place.
+def draw_bends(size: int, uniforms: Float64) -> dict[str, NDArray[np.float32]]:
+    """Smooth displacements of the plane, from random numbers (n, BEND_UNIFORMS): sine waves, exact everywhere.
 
     Three waves whose gradients sum up to less than 0.3: one to one, and the iteration of the inverse converges.
 
@@ -182,7 +182,7 @@ def draw_bends(size: int, lots: Float64) -> dict[str, NDArray[np.float32]]:
         Radians a pixel.
     phase : (n, waves, 1)
     """
-    u = np.moveaxis(lots.reshape(-1, 5, _WAVES), 1, 0)
+    u = np.moveaxis(uniforms.reshape(-1, 5, _WAVES), 1, 0)
     frequency = (0.5 + u[0]) * 2 * np.pi / size
     steepness = 0.02 + 0.08 * u[1]
     direction, turned, phase = 2 * np.pi * u[2:]
