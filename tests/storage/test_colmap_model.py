@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
 import time
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tiepoints.errors import StorageError
-from tiepoints.storage.colmap_model import load_model
+from tiepoints.storage.colmap_model import _sizes, load_model, save_model, save_points
 
 pycolmap = pytest.importorskip("pycolmap")
 
@@ -62,3 +65,43 @@ def test_texts_that_strangers_or_editors_changed(image: str, words: str, tmp_pat
     (tmp_path / "images.txt").write_text(image)
     with pytest.raises(StorageError, match=words):
         load_model(tmp_path)
+
+
+def test_a_model_is_written_in_the_sizes_that_are_foreseen(model: Path, tmp_path: Path) -> None:
+    made = load_model(model)
+    save_model(tmp_path / "again", made)
+    for path in model.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == sorted(path.name for path in model.iterdir())
+    sizes = {path.name: path.stat().st_size for path in model.iterdir()}
+    assert {name: sizes[name] for name in _sizes(made)} == _sizes(made)
+
+
+Usage = namedtuple("Usage", ["total", "used", "free"])
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_full_disk_keeps_the_old_model(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bool
+) -> None:
+    """COLMAP says nothing of what it could not write."""
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_points3D = 100
+    larger = pycolmap.synthesize_dataset(options)
+    save_model(tmp_path / "m", load_model(model), text=text)
+    save_points(tmp_path / "p.ply", larger)
+    before = {path: path.read_bytes() for path in [*(tmp_path / "m").iterdir(), tmp_path / "p.ply"]}
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 1000))
+    with pytest.raises(StorageError, match=r"m.images.*: cannot be written \(the disk is full: 0.0 MB are free"):
+        save_model(tmp_path / "m", larger, text=text)
+    with pytest.raises(StorageError, match=r"p\.ply: cannot be written"):
+        save_points(tmp_path / "p.ply", larger)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 10**9))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))  # as if others took the room meanwhile
+    try:
+        with pytest.raises(StorageError, match="cannot be written"):
+            save_model(tmp_path / "m", larger, text=text)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert before == {path: path.read_bytes() for path in [*(tmp_path / "m").iterdir(), tmp_path / "p.ply"]}

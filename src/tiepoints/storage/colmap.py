@@ -108,11 +108,11 @@ def write_colmap(
     choice(camera_mode, "camera_mode", get_args(CameraMode))
     path = real(path)
     with write_lock(path), replacing(path) as temporary:
+        space = Space(path)
         with _open(pycolmap, temporary, path) as database, pycolmap.DatabaseTransaction(database):
             ids: dict[str, int] = {}
             counts: dict[str, int] = {}
             cameras: dict[Any, tuple[Camera, tuple[int, int]]] = {}
-            space = Space(path)
             for name, (features, camera) in images.items():
                 check_image(name, features, camera)
                 space.take(16 * len(features) + 128 * len(features) * keeps_descriptors(features))

@@ -46,6 +46,7 @@ class Space:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._taken = 500_000  # an empty database with its log
+        check_space(path, self._taken)
 
     def take(self, size: int) -> None:
         self._taken += size + 8192

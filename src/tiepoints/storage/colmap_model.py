@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInputError, StorageError
-from ..files import PathLike, check_name, one_line
+from ..files import PathLike, check_name, check_space, folder_beside, one_line, real, replacing, write_lock
 from ..optional import require
 from .colmap_checks import why_not
 
-__all__ = ["is_model", "load_model", "save_model"]
+__all__ = ["is_model", "load_model", "save_model", "save_points"]
+
+_TEXT = 2  # times as long as in binary files, about
 
 
 def is_model(folder: PathLike) -> bool:
@@ -118,7 +120,8 @@ def save_model(folder: PathLike, model: Any, *, text: bool = False) -> None:
     Raises
     ------
     StorageError
-        If it cannot be written.
+        If it cannot be written, for instance because the disk is full, of which COLMAP says nothing; the old model
+        stays.
 
     Examples
     --------
@@ -129,9 +132,58 @@ def save_model(folder: PathLike, model: Any, *, text: bool = False) -> None:
     >>> load_model("as_text").num_points3D()
     20
     """
-    path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        (model.write_text if text else model.write_binary)(str(path))
-    except Exception as error:
-        raise StorageError(f"{path}: the model cannot be written ({one_line(error)})") from error
+    path = real(folder)
+    sizes, largest = _sizes(model), path / ("images.txt" if text else "images.bin")
+    with write_lock(largest), folder_beside(largest) as temporary:
+        check_space(largest, sum(sizes.values()) * (_TEXT if text else 1))
+        try:
+            (model.write_text if text else model.write_binary)(str(temporary))
+        except Exception as error:
+            raise StorageError(f"{path}: the model cannot be written ({one_line(error)})") from error
+        written = sorted(temporary.iterdir())
+        for file in written:
+            if not (_ends_with_a_line(file) if text else file.stat().st_size >= sizes.get(file.name, 1)):
+                raise StorageError(f"{path / file.name}: cannot be written whole; free some space on the disk")
+        for file in written:
+            file.replace(path / file.name)
+
+
+def save_points(path: PathLike, model: Any) -> None:
+    r"""Write a model's points with their colours as a PLY file.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; the old file stays.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import pycolmap
+    >>> from tiepoints.storage.colmap_model import save_points
+    >>> save_points("points.ply", pycolmap.synthesize_dataset(pycolmap.SyntheticDatasetOptions(num_points3D=20)))
+    >>> Path("points.ply").read_bytes()[:4]
+    b'ply\n'
+    """
+    with replacing(path) as temporary:
+        size = 15 * int(model.num_points3D())  # three floats and three bytes each, after a header
+        check_space(path, size)
+        model.export_PLY(str(temporary))
+        if not temporary.is_file() or temporary.stat().st_size <= size:
+            raise StorageError(f"{path}: cannot be written whole; free some space on the disk")
+
+
+def _sizes(model: Any) -> dict[str, int]:
+    """How many bytes COLMAP's binary files of a model's cameras, images and points take."""
+    images = (len(one.name.encode()) + 73 + 24 * one.num_points2D() for one in model.images.values())
+    return {
+        "cameras.bin": 8 + sum(24 + 8 * len(one.params) for one in model.cameras.values()),
+        "images.bin": 8 + sum(images),
+        "points3D.bin": 8 + 51 * int(model.num_points3D()) + 8 * int(model.compute_num_observations()),
+    }
+
+
+def _ends_with_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1))
+        return file.read() == b"\n"

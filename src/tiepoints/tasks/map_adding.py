@@ -15,7 +15,7 @@ from ..camera import Camera
 from ..collection import Collection, Engine, Extract, Match, Store, run
 from ..collection.orientation import stored_features
 from ..collection.retrieval import Describe
-from ..errors import TiepointsError
+from ..errors import StorageError, TiepointsError
 from ..features import Features
 from ..files import PathLike, work_beside
 from ..optional import require
@@ -176,6 +176,8 @@ def _new_points(
                 photographs, Path(temporary), model, extractor, match=Match(**place.matching), two_views=True,
                 store=store, engine=engine, progress=progress,
             )  # fmt: skip
+        except StorageError:
+            raise
         except TiepointsError:  # no two of them have a point in common: the map's own points remain
             return none
         made = load_model(sparse)

@@ -20,9 +20,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TiepointsError
+from ..errors import StorageError, TiepointsError
+from ..files import check_space
 from ..images import read
 from ..optional import require
+from ..storage.colmap_model import save_model
 from .alignment import align_keypoints
 
 __all__ = ["mapper_process", "run_mapper"]
@@ -39,6 +41,7 @@ _NOISE, _NOISE_ALIGNED = 1.0, 0.25
 # of six scenes temple_ring has centres nearer by 38 % and rotations by 28 %, fox rotations by 2 %; the others stay
 # as they are, give or take 5 %, but victoria_memorial, whose given cameras are rough, has centres further off by 10 %.
 _FAR_ALIGNED, _NOISE_LAST = 2.0, 0.15
+_LEAST = 2_000_000  # bytes that are free: SQLite writes beside a database that it opens, and then come the models
 _PARALLEL = 30_000  # residuals from which all cores adjust; with fewer they mostly wait for each other
 
 
@@ -97,6 +100,8 @@ def run_mapper(
     ------
     MissingDependencyError
         If pycolmap is not installed.
+    StorageError
+        If the disk is full.
     TiepointsError
         If the mapper fails; what COLMAP said last is in the message.
 
@@ -133,6 +138,8 @@ def run_mapper(
             continue
         if progress is not None and "registered" in said:
             progress(int(said["registered"]))
+        if "failed" in said:
+            raise StorageError(str(said["failed"]))
         models = int(said.get("models", models))
     listener.join()
     words = complaints[0].strip().splitlines()
@@ -143,7 +150,7 @@ def run_mapper(
     return models
 
 
-def _say(**content: int) -> None:
+def _say(**content: int | str) -> None:
     sys.stdout.write(f"{json.dumps(content)}\n")
     sys.stdout.flush()
 
@@ -162,6 +169,7 @@ def _main() -> None:
         registered += 1
         _say(registered=registered)
 
+    check_space(job["database"], _LEAST)  # without it COLMAP only says that it cannot open its database
     out = Path(job["out"])
     out.mkdir(parents=True, exist_ok=True)
     if job["mapper"] == "triangulate":
@@ -201,7 +209,7 @@ def _main() -> None:
         if aligned:
             pycolmap.ObservationManager(model).filter_all_points3D(_FAR_ALIGNED, 0.0)
             _refine(pycolmap, model, job, _NOISE_LAST, 1e-4)
-        model.write(str(out / str(number)))
+        save_model(out / str(number), model)
     _say(models=len(models))
 
 
@@ -227,4 +235,8 @@ def _refine(pycolmap: Any, model: Any, job: Mapping[str, Any], noise: float, tol
 
 
 if __name__ == "__main__":
-    _main()
+    try:
+        _main()
+    except StorageError as failure:
+        _say(failed=str(failure))
+        sys.exit(1)

@@ -26,7 +26,7 @@ from ..errors import counted
 from ..extraction import Extractor, load
 from ..files import PathLike, folder_beside, write_lock, write_whole
 from ..optional import require
-from ..storage.colmap_model import load_model as load_model
+from ..storage.colmap_model import load_model as load_model, save_points
 from .given import with_given_cameras
 from .mapping import mapper_process, run_mapper
 from .nerfstudio import transforms_of
@@ -240,7 +240,7 @@ def _map(
     reconstructions = [model for _, model in models]
     if reconstructions:
         best = reconstructions[0]
-        best.export_PLY(folder / "points.ply")
+        save_points(folder / "points.ply", best)
         write_whole(folder / "transforms.json", json.dumps(transforms_of(best, photographs, folder), indent=1).encode())
     return reconstructions
 

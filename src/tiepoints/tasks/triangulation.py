@@ -13,6 +13,7 @@ from ..errors import InvalidInputError, TiepointsError
 from ..extraction import Extractor
 from ..files import folder_beside, write_lock
 from ..optional import require
+from ..storage.colmap_model import save_model
 from .mapping import run_mapper
 from .reconstruction import images_folder
 from .verified import Report, verified_pairs
@@ -113,6 +114,5 @@ def _posed(pycolmap: Any, database: Path, model: Any, known: dict[str, int], fol
             posed.add_camera_with_trivial_rig(camera)
             new = pycolmap.Image(image.name, pycolmap.Point2DList(), image.camera_id, image.image_id)
             posed.add_image_with_trivial_frame(new, old.cam_from_world())
-    folder.mkdir(parents=True)
-    posed.write(str(folder))
+    save_model(folder, posed)
     return folder
