@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -16,7 +17,7 @@ from .. import checks
 from ..errors import InvalidInputError
 from ..features import Features
 from ..images import as_image, to_grey
-from ..threads import scratch
+from ..threads import cores, run_pieces, scratch
 from .base import Detections, Extractor, Metadata
 from .model import STRIDE, load_model, released
 from .peaks import UNCERTAINTY, allowed_places, best_rows, find_peaks
@@ -265,7 +266,7 @@ class MDNet(Extractor):
         return together * largest(height, width, edge=_TILE, margin=_MARGIN, stride=STRIDE)
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
-        found = [part for scale in self.scales for part in self._found(image, mask, scale)]
+        found = [part for parts in self._scales_found(image, mask) for part in parts]
         values, heats, keypoints, descriptors, scales, uncertainties = map(np.concatenate, zip(*found, strict=True))
         keep = self._best(values, heats)
         return Detections(
@@ -278,6 +279,23 @@ class MDNet(Extractor):
             teacher_basis=self._network.basis,
             rotations=self._rotations,
         )
+
+    def _scales_found(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> list[list[_Found]]:
+        """What is found at each scale, side by side: what surrounds the network keeps one core busy alone.
+
+        Not of large images, whose scales take too much memory together.
+        """
+        found: list[list[_Found]] = [[] for _ in self.scales]
+
+        def look(number: int, _: None) -> None:
+            found[number] = list(self._found(image, mask, self.scales[number]))
+
+        if max(image.shape) <= _TILE and (self.threads or cores()) > 1:
+            run_pieces([partial(look, number) for number in range(len(self.scales))], lambda _: None)
+        else:
+            for number in range(len(self.scales)):
+                look(number, None)
+        return found
 
     def _best(self, values: Float32, heats: NDArray[np.intp]) -> NDArray[np.intp]:
         """The rows of the `max_keypoints` largest values, as many of each set where they are balanced."""
