@@ -168,7 +168,7 @@ def test_a_folder_of_rotated_photographs(examples: Path, tmp_path: Path) -> None
     arguments = ["match", str(tmp_path / "photos"), "-n", "500", "--out", str(tmp_path / "pairs.h5"), "-q"]
     assert CliRunner().invoke(cli, arguments).exit_code == 1, "not verified"
     assert CliRunner().invoke(cli, [*arguments, "--rotation", "any", "--overwrite"]).exit_code == 0
-    other = ["--out", str(tmp_path / "other.h5"), "-e", "orb"]
+    other = ["--out", str(tmp_path / "other.h5"), "-e", "upright-sift"]
     refused = CliRunner().invoke(cli, [*arguments, "--rotation", "any", *other])
     assert refused.exit_code == 2 and "mdnet" in refused.output
 

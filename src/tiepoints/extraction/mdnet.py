@@ -19,6 +19,7 @@ from ..features import Features
 from ..images import as_image, to_grey
 from ..threads import cores, run_pieces, scratch
 from .base import Detections, Extractor, Metadata
+from .descriptors import described_at
 from .model import STRIDE, load_model, released
 from .peaks import UNCERTAINTY, allowed_places, best_rows, find_peaks
 from .tiles import Tile, largest, tiles
@@ -336,7 +337,7 @@ class MDNet(Extractor):
                 peaks.values[keep],
                 peaks.heats[keep],
                 keypoints,
-                _described(maps, places, (height, width)),
+                described_at(maps, places, (height, width)),
                 np.full(len(places), _DIAMETER * pixels, np.float32),
                 UNCERTAINTY * pixels / peaks.sharpness[keep],
             )
@@ -391,35 +392,3 @@ def _scales(scales: object) -> tuple[float, ...]:
 def sigmoid(x: Float32) -> Float32:
     """1 / (1 + exp(-x)) without overflow."""
     return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5, np.float32)
-
-
-def _described(maps: list[Float32], keypoints: Float32, shape: tuple[int, int]) -> Float32:
-    """Unit descriptors (N, R D) at keypoints of an image of (height, width), of its R rotations side by side."""
-    if len(maps) == 1:
-        return sampled(maps[0], keypoints)
-    height, width = shape
-    parts = []
-    for described in maps:
-        parts.append(sampled(described, keypoints))
-        keypoints = np.stack([keypoints[:, 1], width - 1 - keypoints[:, 0]], axis=1)  # a quarter turn
-        width, height = height, width
-    return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(maps)))
-
-
-def sampled(described: Float32, keypoints: Float32) -> Float32:
-    """Unit descriptors (N, D) at keypoints, bilinear from the map (h, w, D), whose pixel i is centred on 4 i + 1.5."""
-    height, width, size = described.shape
-    flat = described.reshape(-1, size)
-    place = np.clip((keypoints - 1.5) / 4, 0, [width - 1, height - 1]).astype(np.float32)
-    corner = np.minimum(place.astype(np.intp), [max(width - 2, 0), max(height - 2, 0)])
-    fx, fy = (place - corner).astype(np.float32).T[:, :, None]
-    index = corner[:, 1] * width + corner[:, 0]
-    right, down = (1 if width > 1 else 0), (width if height > 1 else 0)
-    total: Float32 = flat[index]
-    total *= (1 - fx) * (1 - fy)
-    for step, weight in ((right, fx * (1 - fy)), (down, (1 - fx) * fy), (down + right, fx * fy)):
-        row = flat[index + step]
-        row *= weight
-        total += row
-    total /= np.maximum(np.sqrt(np.einsum("nd,nd->n", total, total)), np.float32(1e-12))[:, None]
-    return total
