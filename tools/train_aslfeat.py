@@ -21,7 +21,7 @@ from tiepoints.training.distributed import World
 from tiepoints.training.memory import keep_memory
 from tiepoints.training.pairs import Pairs
 from tiepoints.training.photographs import prepare, split
-from tiepoints.training.teacher import open_teacher, study
+from tiepoints.training.teacher import compute_targets, open_teacher
 from tiepoints.training.warps import Warps
 
 
@@ -44,13 +44,13 @@ def main() -> None:
         say(f"left out: {line}")
     learned, _ = split(found.paths)
     photographs = found.chosen(learned)
-    lessons = None
+    targets = None
     if options.teacher:
-        lessons = study(photographs, [open_teacher(options.teacher, here.device)], here, say=say)
-        assert lessons is not None
-        lessons.basis = torch.eye(128)
-    warps = Warps(size=options.crop, strong=0.4 if lessons is not None else 0.0)
-    pairs = Pairs(photographs, warps, options.seed, lessons)
+        targets = compute_targets(photographs, [open_teacher(options.teacher, here.device)], here, say=say)
+        assert targets is not None
+        targets.basis = torch.eye(128)
+    warps = Warps(size=options.crop, strong=0.4 if targets is not None else 0.0)
+    pairs = Pairs(photographs, warps, options.seed, targets)
     say(f"{len(photographs)} photographs")
     notes = about(
         "aslfeat",

@@ -144,7 +144,7 @@ def test_a_teacher_is_looked_at_once_and_its_directions_stay(
     basis = saved["average"]["basis"]  # type: ignore[index]
     torch.testing.assert_close(basis.T @ basis, torch.eye(16), atol=1e-5, rtol=0)
     # another training that begins with this model speaks the same language, from the same cache
-    monkeypatch.setattr("tiepoints.training.teacher.Lessons.learn", None)
+    monkeypatch.setattr("tiepoints.training.teacher.Targets.compute", None)
     run(four, tmp_path / "two", 1, recipe, start=tmp_path / "one" / "best.onnx", say=said.append)
     assert torch.equal(checkpoint(tmp_path / "two")["weights"]["basis"], basis)  # type: ignore[index]
     assert sum("directions hold" in line for line in said) == 1

@@ -215,19 +215,19 @@ def test_heights_and_floor_values() -> None:
 
 def test_distance_and_ranking_values() -> None:
     one, other = torch.eye(4, dtype=torch.float64)[:2]
-    taught = torch.stack([one, other, one])[None]
+    target = torch.stack([one, other, one])[None]
     values = torch.stack([one, one, one])[None]
     counted = torch.ones(1, 3, dtype=torch.float64)
-    assert losses.distance(values, taught, counted).item() == pytest.approx(1 / 3)
+    assert losses.distance(values, target, counted).item() == pytest.approx(1 / 3)
     at = torch.tensor([[[0.0, 0.0], [50.0, 0.0], [3.0, 0.0]]], dtype=torch.float64)
     e = torch.exp(torch.tensor(1 / 0.07, dtype=torch.float64))
     # the third place is too near to the first to count as its rival; both are rivals of the second
     first, second = torch.log((e + 1) / e), torch.log((1 + 2 * e) / 1)
     expected = (2 * first + second) / 3
-    assert losses.ranking(values, taught, at, counted).item() == pytest.approx(expected.item())
+    assert losses.ranking(values, target, at, counted).item() == pytest.approx(expected.item())
     # what does not count is nobody's rival either
     alone = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
-    assert losses.ranking(values, taught, at, alone).item() == pytest.approx(0)
+    assert losses.ranking(values, target, at, alone).item() == pytest.approx(0)
 
 
 def test_gradients_of_what_was_added() -> None:
@@ -238,12 +238,12 @@ def test_gradients_of_what_was_added() -> None:
 
     counted = torch.tensor([[1.0, 0.0, 1.0]] * 2, dtype=torch.float64)
     at = 7 + 3 * random(2, 1, 3, 2).detach()
-    values, taught = random(2, 3, 4), random(2, 3, 4).detach()
+    values, target = random(2, 3, 4), random(2, 3, 4).detach()
     for function, inputs in (
         (lambda x: losses.reprojection(x, at, counted[:, None]), random(2, 1, 16, 16)),
-        (lambda x: losses.heights(x, taught[..., 0], counted), random(2, 3)),
-        (lambda x: losses.distance(x, taught, counted), values),
-        (lambda x: losses.ranking(x, taught, 10 * taught[..., :2], counted), values),
+        (lambda x: losses.heights(x, target[..., 0], counted), random(2, 3)),
+        (lambda x: losses.distance(x, target, counted), values),
+        (lambda x: losses.ranking(x, target, 10 * target[..., :2], counted), values),
         (lambda x: losses.balance(x, torch.ones(2, 1, 32, 32)), random(2, 3, 32, 32)),
     ):
         assert torch.autograd.gradcheck(function, (inputs,), fast_mode=True)

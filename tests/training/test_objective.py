@@ -15,7 +15,7 @@ from tiepoints.training.places import Places, ScoreMaps  # noqa: E402
 from tiepoints.training.warps import View  # noqa: E402
 
 S, B, K, D = 64, 2, 2, 16
-TAUGHT = {"heights", "floor", "distance", "ranking"}
+OF_TEACHER = {"heights", "floor", "distance", "ranking"}
 
 
 def identity_batch(seed: int = 0) -> Batch:
@@ -55,7 +55,7 @@ WEIGHTS = Objective(anchors=32, peaks=16, warmup=1)
 
 def test_equal_images_and_outputs_have_perfect_similarity_and_positives() -> None:
     _, parts = objective(*outputs(), identity_batch(), WEIGHTS, 10)
-    assert set(parts) == {*LOSSES, "positive", "negative"} - TAUGHT
+    assert set(parts) == {*LOSSES, "positive", "negative"} - OF_TEACHER
     assert parts["similarity"].item() == pytest.approx(0, abs=1e-5)
     assert parts["positive"].item() == pytest.approx(1, abs=1e-5)
 

@@ -17,7 +17,7 @@ from tiepoints.training.cache import ArrayCache  # noqa: E402
 from tiepoints.training.distributed import World  # noqa: E402
 from tiepoints.training.pairs import Pairs  # noqa: E402
 from tiepoints.training.photographs import Photographs, Resident, prepare  # noqa: E402
-from tiepoints.training.teacher import Lessons, Teacher, principal_directions, study  # noqa: E402
+from tiepoints.training.teacher import Targets, Teacher, compute_targets, principal_directions  # noqa: E402
 from tiepoints.training.warps import Warps  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -47,34 +47,34 @@ class Blurred:
 
 
 @pytest.fixture(scope="module")
-def learned(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Photographs, Lessons, Blurred]:
+def learned(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Photographs, Targets, Blurred]:
     cache = ArrayCache(tmp_path_factory.mktemp("cache"), 2**30)
     found, _ = prepare(sorted(photographs.iterdir())[:4], cache, CPU)
     blurred = Blurred()
-    lessons = study(found, [blurred.teacher], ALONE)
-    assert lessons is not None
-    lessons.basis = torch.eye(3)
-    return found, lessons, blurred
+    targets = compute_targets(found, [blurred.teacher], ALONE)
+    assert targets is not None
+    targets.basis = torch.eye(3)
+    return found, targets, blurred
 
 
-def test_each_photograph_and_its_mirror_image_are_shown_once(learned: tuple[Photographs, Lessons, Blurred]) -> None:
-    photographs, lessons, blurred = learned
+def test_each_photograph_and_its_mirror_image_are_shown_once(learned: tuple[Photographs, Targets, Blurred]) -> None:
+    photographs, targets, blurred = learned
     assert blurred.seen == 8
-    again = study(photographs, [blurred.teacher], ALONE)
+    again = compute_targets(photographs, [blurred.teacher], ALONE)
     assert blurred.seen == 8 and again is not None
     photographs.cache.path(photographs.keys[2], "blurred-mirrored-scores").unlink()
-    assert study(photographs, [blurred.teacher], ALONE, stopped=lambda: True) is None
-    assert study(photographs, [blurred.teacher], ALONE) is not None and blurred.seen == 10
-    upright, mirrored = lessons[1, False], lessons[1, True]
+    assert compute_targets(photographs, [blurred.teacher], ALONE, stopped=lambda: True) is None
+    assert compute_targets(photographs, [blurred.teacher], ALONE) is not None and blurred.seen == 10
+    upright, mirrored = targets[1, False], targets[1, True]
     assert torch.equal(mirrored.scores, upright.scores.flip(1))
     assert (upright.points[:, 2] == 0).sum() == teacher.RANDOM < len(upright.points)
 
 
-def test_values_and_scores_are_those_of_what_the_crop_shows(learned: tuple[Photographs, Lessons, Blurred]) -> None:
+def test_values_and_scores_are_those_of_what_the_crop_shows(learned: tuple[Photographs, Targets, Blurred]) -> None:
     """By another way: the photograph's own blurred colours at the place of the photograph that the crop shows."""
-    photographs, lessons, blurred = learned
+    photographs, targets, blurred = learned
     size, count = 96, 8
-    pairs = Pairs(photographs, Warps(size=size, bend=0.5), 3, lessons, places=50)
+    pairs = Pairs(photographs, Warps(size=size, bend=0.5), 3, targets, places=50)
     batch = pairs.batch(range(count))
     assert batch.places is not None and batch.scores is not None
     at, values, counted = batch.places
@@ -97,14 +97,14 @@ def test_values_and_scores_are_those_of_what_the_crop_shows(learned: tuple[Photo
             assert (batch.scores.at(torch.cat([photo, photo]))[rows][n] - scores)[used].abs().max() < 6e-3
 
 
-def test_lessons_that_lie_on_the_device_are_the_same(learned: tuple[Photographs, Lessons, Blurred]) -> None:
-    photographs, lessons, _ = learned
+def test_targets_that_lie_on_the_device_are_the_same(learned: tuple[Photographs, Targets, Blurred]) -> None:
+    photographs, targets, _ = learned
     warps = Warps(size=96, bend=0.5)
-    one = Pairs(photographs, warps, 3, lessons, places=50).batch(range(8))
+    one = Pairs(photographs, warps, 3, targets, places=50).batch(range(8))
     there = photographs.chosen(photographs.paths)
     there.resident = Resident(CPU, room=2**30)
-    pairs = Pairs(there, warps, 3, Lessons(there, lessons.keys, lessons.basis), places=50)
-    assert pairs._taught is not None
+    pairs = Pairs(there, warps, 3, Targets(there, targets.keys, targets.basis), places=50)
+    assert pairs._stacked_targets is not None
     other = pairs.batch(range(8))
     assert one.places is not None and other.places is not None and one.scores is not None and other.scores is not None
     assert torch.equal(one.places.at, other.places.at) and torch.equal(one.places.counted, other.places.counted)
@@ -114,29 +114,29 @@ def test_lessons_that_lie_on_the_device_are_the_same(learned: tuple[Photographs,
 
 
 def test_directions_keep_what_lies_on_a_plane_and_are_orthonormal(
-    learned: tuple[Photographs, Lessons, Blurred],
+    learned: tuple[Photographs, Targets, Blurred],
 ) -> None:
-    _, lessons, _ = learned
-    basis, held = principal_directions(lessons, 2)
+    _, targets, _ = learned
+    basis, held = principal_directions(targets, 2)
     assert basis.shape == (3, 2) and 0.9 < held < 1
     torch.testing.assert_close(basis.T @ basis, torch.eye(2), atol=1e-5, rtol=0)
-    whole, everything = principal_directions(lessons, 3)
+    whole, everything = principal_directions(targets, 3)
     assert everything == pytest.approx(1) and torch.equal(whole[:, :2], basis)
-    values = torch.cat([lessons.values(n, False) for n in range(4)]).float()
+    values = torch.cat([targets.values(n, False) for n in range(4)]).float()
     kept = (values @ basis).square().sum() / values.square().sum()
     assert kept.item() == pytest.approx(held, abs=0.01)
     with pytest.raises(tp.InvalidInputError, match="3 numbers, fewer than the network's 4"):
-        principal_directions(lessons, 4)
+        principal_directions(targets, 4)
 
 
-def test_several_teachers_stand_side_by_side(learned: tuple[Photographs, Lessons, Blurred]) -> None:
-    photographs, lessons, blurred = learned
+def test_several_teachers_stand_side_by_side(learned: tuple[Photographs, Targets, Blurred]) -> None:
+    photographs, targets, blurred = learned
     other = Blurred()
     other.teacher.key = "other"
-    both = study(photographs, [blurred.teacher, other.teacher], ALONE)
+    both = compute_targets(photographs, [blurred.teacher, other.teacher], ALONE)
     assert both is not None and other.seen == 8
     values = both.values(0, mirrored=True)
-    assert torch.equal(values, lessons.values(0, mirrored=True).repeat(1, 2))
+    assert torch.equal(values, targets.values(0, mirrored=True).repeat(1, 2))
 
 
 def test_not_every_extractor_can_teach() -> None:
@@ -148,10 +148,10 @@ def test_aliked_teaches(shared: Path, photographs: Path, tmp_path: Path, monkeyp
     """The real one: its values are of unit length, and those that its extractor gives at the same places."""
     monkeypatch.setenv("TIEPOINTS_WEIGHTS", str(shared / "weights"))
     found, _ = prepare(sorted(photographs.iterdir())[:1], ArrayCache(tmp_path, 2**30), CPU)
-    lessons = study(found, [teacher.open_teacher("aliked-n16", CPU)], ALONE)
-    assert lessons is not None
-    lessons.basis = torch.eye(128)
-    points, values, _, scores = lessons[0, False]
+    targets = compute_targets(found, [teacher.open_teacher("aliked-n16", CPU)], ALONE)
+    assert targets is not None
+    targets.basis = torch.eye(128)
+    points, values, _, scores = targets[0, False]
     assert scores.shape == found[0].shape[1:] and scores.max() > 100
     features = tp.load("aliked-n16", max_keypoints=50)(tp.read(found.paths[0]))
     distance = torch.cdist(torch.tensor(features.keypoints), points[points[:, 2] == 1, :2])

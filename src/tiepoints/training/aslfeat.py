@@ -125,10 +125,10 @@ def _losses(network: ASLFeat, batch: Batch, bfloat16: bool) -> dict[str, Tensor]
     if batch.scores is not None:
         parts["floor"] = at_random(torch.sigmoid(logits), batch, uniforms)
     if batch.places is not None:
-        at, taught, counted = batch.places
+        at, target, counted = batch.places
         values = F.normalize(_sampled(features, at, 4), dim=2)
-        parts["distance"] = losses.distance(values, taught, counted)
-        parts["ranking"] = losses.ranking(values, taught, at, counted)
+        parts["distance"] = losses.distance(values, target, counted)
+        parts["ranking"] = losses.ranking(values, target, at, counted)
     return parts
 
 

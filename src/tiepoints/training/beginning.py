@@ -14,7 +14,7 @@ from .cache import ArrayCache
 from .distributed import World
 from .network import Config, MDNet
 from .photographs import LEAST_EDGE, Photographs, prepare
-from .teacher import Lessons, principal_directions
+from .teacher import Targets, principal_directions
 
 __all__ = ["start_from", "usable_photographs", "with_teacher"]
 
@@ -35,18 +35,18 @@ def usable_photographs(images: list[Path], cache: ArrayCache, where: World, say:
 def with_teacher(
     network: Config,
     names: Sequence[str],
-    lessons: Lessons,
+    targets: Targets,
     begin: tuple[Config, dict[str, torch.Tensor]] | None,
     say: Callable[[str], None],
 ) -> Config:
-    """The network's shape with its teacher; the lessons get the basis of the model to start with, or their own."""
+    """The network's shape with its teacher; the targets get the basis of the model to start with, or their own."""
     teacher = "+".join(names)
     if begin is not None and begin[0].teacher == teacher and begin[0].descriptor_size == network.descriptor_size:
         basis = begin[1]["basis"].float()
     else:
-        basis, held = principal_directions(lessons, network.descriptor_size)
+        basis, held = principal_directions(targets, network.descriptor_size)
         say(f"{network.descriptor_size} directions hold {held:.3f} of what {teacher} says")
-    lessons.basis = basis
+    targets.basis = basis
     return replace(network, teacher=teacher, teacher_size=len(basis))
 
 

@@ -28,7 +28,7 @@ from .recipe import Recipe, recipe_as_dict, recipe_from
 from .run_time import extractor_of
 from .scenes import LEAST_SHARED, covisible, find_scenes
 from .state import State, load_checkpoint
-from .teacher import Lessons, open_teacher, study
+from .teacher import Targets, compute_targets, open_teacher
 
 __all__ = ["Progress", "train"]
 
@@ -176,7 +176,7 @@ def train(
         real = {*static, *(observed.path for scene in scenes for observed in scene.photographs)}
         seen, unseen = split([path for path in photographs.paths if path not in real])
         learned = photographs.chosen([*seen, *(path for path in photographs.paths if path in real)])
-        held_out, lessons = photographs.chosen(unseen), None
+        held_out, targets = photographs.chosen(unseen), None
         groups = static_groups(learned, static)
         if static and not groups:
             raise InvalidInputError(
@@ -190,12 +190,12 @@ def train(
             )
         network = recipe.network
         if teachers:
-            lessons = study(learned, teachers, where, stopped=stopped, say=tell)
-            if lessons is None:
+            targets = compute_targets(learned, teachers, where, stopped=stopped, say=tell)
+            if targets is None:
                 tell("the teacher's values so far are kept")
                 return False
             if saved is None and not prepare_only:
-                network = with_teacher(network, recipe.teachers, lessons, begin, tell)
+                network = with_teacher(network, recipe.teachers, targets, begin, tell)
         if prepare_only:
             return True
         if not teachers and saved is None and not recipe.heads_only:
@@ -205,14 +205,14 @@ def train(
         model = MDNet(network)
         if begin is not None and start is not None:
             start_from(model, begin[1], start)
-        if lessons is not None and lessons.basis is not None:
-            model.basis.copy_(lessons.basis)
+        if targets is not None and targets.basis is not None:
+            model.basis.copy_(targets.basis)
         state = State(model, recipe, where, compiled=compiled)
         stack.callback(state.part)
         if saved is not None:
             state.restore(saved)
-        if lessons is not None:
-            lessons = Lessons(learned, lessons.keys, state.network.basis)
+        if targets is not None:
+            targets = Targets(learned, targets.keys, state.network.basis)
 
         benchmark = Development(held_out, development) if where.rank == 0 else None
         if benchmark is not None:
@@ -232,7 +232,7 @@ def train(
             + (f", values of {' and '.join(recipe.teachers)}" if recipe.teachers else ""),
         } | (about or {})
         pairs = Pairs(
-            learned, recipe.warps, recipe.seed, lessons, recipe.places, static=groups, views=shared, real=recipe.real
+            learned, recipe.warps, recipe.seed, targets, recipe.places, static=groups, views=shared, real=recipe.real
         )
         return _steps(
             state, pairs, out, benchmark, about,

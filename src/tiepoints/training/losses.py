@@ -189,20 +189,20 @@ def floor(d: Tensor, scores: Tensor, counted: Tensor) -> Tensor:
     return _mean(F.relu(d - scores), counted)
 
 
-def distance(values: Tensor, taught: Tensor, counted: Tensor) -> Tensor:
+def distance(values: Tensor, target: Tensor, counted: Tensor) -> Tensor:
     """The descriptors are the teacher's: the mean of 1 - S(f, t) (as in knowledge distillation; weight ours).
 
     Parameters
     ----------
-    values, taught : (B, N, D)
+    values, target : (B, N, D)
         Unit descriptors of the network and of the teacher at the same places.
     counted : (B, N)
         1 where there is a value, else 0.
     """
-    return _mean(1 - (values * taught).sum(dim=2), counted)
+    return _mean(1 - (values * target).sum(dim=2), counted)
 
 
-def ranking(values: Tensor, taught: Tensor, at: Tensor, counted: Tensor, exclusion: float = 6.0) -> Tensor:
+def ranking(values: Tensor, target: Tensor, at: Tensor, counted: Tensor, exclusion: float = 6.0) -> Tensor:
     """A descriptor is nearest to the teacher's of its own place: cross-entropy of S / 0.07 over the image (ours).
 
     The mean of -log(exp(S(f_i, t_i) / T) / sum over j of exp(S(f_i, t_j) / T)), where j runs over the image's places
@@ -210,12 +210,12 @@ def ranking(values: Tensor, taught: Tensor, at: Tensor, counted: Tensor, exclusi
 
     Parameters
     ----------
-    values, taught : (B, N, D)
+    values, target : (B, N, D)
     at : (B, N, 2)
     counted : (B, N)
     exclusion : float
     """
-    scores = values @ taught.transpose(1, 2) / TEMPERATURE  # (B, N, N)
+    scores = values @ target.transpose(1, 2) / TEMPERATURE  # (B, N, N)
     barred = (torch.cdist(at, at) < exclusion) | (counted == 0)[:, None]
     barred &= ~torch.eye(at.shape[1], dtype=torch.bool, device=at.device)
     own = scores.diagonal(dim1=1, dim2=2)

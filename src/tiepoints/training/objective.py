@@ -119,10 +119,10 @@ def objective(
     }
     parts |= {"triplet": losses.triplet(scores.positive, scores.hardest, scores.usable), "entropy": scores.entropy}
     if batch.places is not None and (weights.distance or weights.ranking):
-        at, taught, counted = batch.places
+        at, target, counted = batch.places
         values = sample(described, at)
-        parts["distance"] = losses.distance(values, taught, counted)
-        parts["ranking"] = losses.ranking(values, taught, at, counted)
+        parts["distance"] = losses.distance(values, target, counted)
+        parts["ranking"] = losses.ranking(values, target, at, counted)
     factors = {name: getattr(weights, name) for name in parts}
     factors["triplet"] *= min(max(step / max(weights.warmup, 1) - 1, 0), 1)
     total = torch.stack([factor * parts[name] for name, factor in factors.items() if factor]).sum()
@@ -178,10 +178,10 @@ def _detection(
     rows = torch.arange(count, device=heat.device)[:, None]
     detected = heat_a[rows, :, scores.at[..., 1], scores.at[..., 0]].amax(dim=2)
     parts["unreliable"] = losses.unreliable(detected, scores.positive, scores.hardest, scores.usable)
-    taught = batch.scores is not None and bool(weights.heights or weights.floor)
-    if weights.reprojection or taught:
+    has_scores = batch.scores is not None and bool(weights.heights or weights.floor)
+    if weights.reprojection or has_scores:
         parts |= at_peaks(logits, batch, weights, uniforms)
-    if taught:
+    if has_scores:
         parts["floor"] = at_random(heat, batch, uniforms)
     return parts
 
@@ -202,9 +202,9 @@ def at_peaks(logits: Tensor, batch: Batch, weights: Objective, uniforms: Uniform
     swapped = torch.cat([logits[count:], logits[:count]])
     parts = {"reprojection": losses.reprojection(swapped, other, (weight * inside).sqrt())}
     if batch.scores is not None:
-        taught = batch.scores.at(torch.cat([photo_a, photo_b]))  # (2 B, k N)
+        target = batch.scores.at(torch.cat([photo_a, photo_b]))  # (2 B, k N)
         peaks = logits.flatten(2).gather(2, index).flatten(1)
-        parts["heights"] = losses.heights(peaks, taught, (weight > 0).flatten(1))
+        parts["heights"] = losses.heights(peaks, target, (weight > 0).flatten(1))
     return parts
 
 

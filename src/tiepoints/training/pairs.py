@@ -23,12 +23,12 @@ from torch import Tensor
 
 from .light import Lights, relit
 from .photographs import Photographs
-from .places import FAR, Box, Places, ScoreMaps, choose_places, padded, taught_by
+from .places import FAR, Box, Places, ScoreMaps, choose_places, padded, targets_of
 from .plans import CHANCE, SHARED, Plan, Planner
 from .random_streams import normal, uniform
 from .scenes import Shared
 from .send import send
-from .teacher import Lessons
+from .teacher import Targets
 from .warps import Bends, View, Warps
 
 __all__ = ["Batch", "Correspondences", "Pairs", "uniforms_of"]
@@ -87,7 +87,7 @@ class Pairs:
     photographs : Photographs
     warps : Warps
     seed : int
-    lessons : Lessons, optional
+    targets : Targets, optional
         A teacher's values for the same photographs.
     places : int
         An image: at most so many of the teacher's values.
@@ -106,7 +106,7 @@ class Pairs:
         photographs: Photographs,
         warps: Warps,
         seed: int,
-        lessons: Lessons | None = None,
+        targets: Targets | None = None,
         places: int = 320,
         *,
         static: Sequence[Sequence[int]] = (),
@@ -115,9 +115,9 @@ class Pairs:
     ) -> None:
         self.planner = Planner(photographs, warps, seed, static=static, views=views, real=real)
         self.photographs, self.warps = photographs, warps
-        self.lessons, self.places = lessons, places
+        self.targets, self.places = targets, places
         self._stack = photographs.stacked()
-        self._taught = lessons.stacked() if lessons is not None and self._stack is not None else None
+        self._stacked_targets = targets.stacked() if targets is not None and self._stack is not None else None
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """The pairs with these numbers."""
@@ -146,7 +146,7 @@ class Pairs:
         images = self._crops(plan, boxes, sent, at)
         lights = {name: (sent[name], sent[f"{name}.values"]) for name in Lights._fields if name in sent}
         images = relit(images, lights, lambda rows: normal(sent["noises"][rows], size * size).view(-1, size, size))
-        lessons, most = self.lessons, 0 if self.lessons is None else self.lessons.most
+        targets, most = self.targets, 0 if self.targets is None else self.targets.most
         uniforms = uniform(sent["streams"], uniforms_of(size) + 2 * most, CHANCE)
         batch = Batch(
             images[:, None],
@@ -157,16 +157,16 @@ class Pairs:
             b,
             points=known,
         )
-        if lessons is not None:
-            if self._taught is not None:
-                taught = self._taught(sent["lessons"])
+        if targets is not None:
+            if self._stacked_targets is not None:
+                of_batch = self._stacked_targets(sent["targets"])
             else:
                 mirrored = plan.mirrored.tolist() * 2
                 numbers = plan.photographs.T.ravel().tolist()
-                taught = taught_by([lessons[which] for which in zip(numbers, mirrored, strict=True)], boxes)
+                of_batch = targets_of([targets[which] for which in zip(numbers, mirrored, strict=True)], boxes)
             chance = torch.cat(uniforms[:, uniforms_of(size) :].chunk(2, dim=1))
-            batch.places = choose_places(taught, a, b, size, self.places, chance)
-            batch.scores = taught.scores
+            batch.places = choose_places(of_batch, a, b, size, self.places, chance)
+            batch.scores = of_batch.scores
         return batch
 
     def _numbers(self, plan: Plan, boxes: list[Box]) -> dict[str, NDArray[Any]]:
@@ -184,7 +184,7 @@ class Pairs:
             "streams": plan.streams,
             "noises": noises,
             "photographs": numbers,
-            "lessons": 2 * numbers + np.tile(plan.mirrored, 2),
+            "targets": 2 * numbers + np.tile(plan.mirrored, 2),
         }
         if len(plan.bent):
             arrays |= {"bent": plan.bent} | plan.bends

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .warps import View
 
-__all__ = ["Box", "Lesson", "Places", "ScoreMaps", "Taught", "choose_places", "padded", "taught_by"]
+__all__ = ["BatchTargets", "Box", "Places", "ScoreMaps", "Target", "choose_places", "padded", "targets_of"]
 
 #: Columns and rows x0, y0, x1, y1 (not included) of a photograph.
 Box = tuple[int, int, int, int]
@@ -22,7 +22,7 @@ _EDGE = 3.0  # ours: pixels between a place and the crop's edge
 _PREFERRED = 0.3  # ours: how much a teacher's keypoint comes before a random place, in random numbers of [0, 1)
 
 
-class Lesson(NamedTuple):
+class Target(NamedTuple):
     """What a teacher says about one photograph."""
 
     points: Tensor  # (M, 3) x, y in the photograph's pixels, and 1 for a keypoint or 0 for a random place
@@ -31,31 +31,31 @@ class Lesson(NamedTuple):
     scores: Tensor  # (H, W) uint8: 255 times the greatest score within 5 x 5 pixels
 
 
-class Taught(NamedTuple):
+class BatchTargets(NamedTuple):
     """What a teacher says about the photographs of a batch: n images."""
 
-    points: Tensor  # (n, M, 3) as a `Lesson`'s, those that are missing far outside
+    points: Tensor  # (n, M, 3) as a `Target`'s, those that are missing far outside
     values: Callable[[Tensor], Tensor]  # from which of them (n, P) to values (n, P, D) of unit length
     scores: ScoreMaps
 
 
-def taught_by(lessons: Sequence[Lesson], boxes: Sequence[Box]) -> Taught:
-    """Of single lessons, and the parts of their photographs that are shown."""
-    points = torch.full((len(lessons), max(len(lesson.points) for lesson in lessons), 3), FAR)
-    points = points.to(lessons[0].points.device)
-    for row, lesson in enumerate(lessons):
-        points[row, : len(lesson.points)] = lesson.points
+def targets_of(targets: Sequence[Target], boxes: Sequence[Box]) -> BatchTargets:
+    """Of single targets, and the parts of their photographs that are shown."""
+    points = torch.full((len(targets), max(len(target.points) for target in targets), 3), FAR)
+    points = points.to(targets[0].points.device)
+    for row, target in enumerate(targets):
+        points[row, : len(target.points)] = target.points
 
     def values(rows: Tensor) -> Tensor:
-        return torch.stack([_projected(lesson, rows[n]) for n, lesson in enumerate(lessons)])
+        return torch.stack([_projected(target, rows[n]) for n, target in enumerate(targets)])
 
-    return Taught(points, values, ScoreMaps.of_parts([lesson.scores for lesson in lessons], boxes))
+    return BatchTargets(points, values, ScoreMaps.of_parts([target.scores for target in targets], boxes))
 
 
-def _projected(lesson: Lesson, rows: Tensor) -> Tensor:
+def _projected(target: Target, rows: Tensor) -> Tensor:
     """Values (P, D) of unit length at some of the places; those beyond the last do not count."""
-    values = lesson.values[rows.clamp(max=len(lesson.values) - 1)].float()
-    return F.normalize(values @ lesson.basis, dim=1)
+    values = target.values[rows.clamp(max=len(target.values) - 1)].float()
+    return F.normalize(values @ target.basis, dim=1)
 
 
 class Places(NamedTuple):
@@ -66,19 +66,19 @@ class Places(NamedTuple):
     counted: Tensor  # (2 B, P) 1 where there is a value, else 0
 
 
-def choose_places(taught: Taught, a: View, b: View, size: int, count: int, uniforms: Tensor) -> Places:
+def choose_places(targets: BatchTargets, a: View, b: View, size: int, count: int, uniforms: Tensor) -> Places:
     """Up to `count` places of each crop, keypoints before others, drawn by random numbers (2 B, at least M) in [0, 1).
 
-    What is taught is of all images a, then of all images b.
+    They are of all images a, then of all images b.
     """
-    points = taught.points
+    points = targets.points
     half, most = len(points) // 2, points.shape[1]
     at = torch.cat([a.from_photo(points[:half, :, :2]), b.from_photo(points[half:, :, :2])])
     inside = ((at > _EDGE) & (at < size - 1 - _EDGE)).all(dim=2)
     preference = inside * (uniforms[:, :most] + _PREFERRED * (points[..., 2] > 0) + 0.01)
     best, rows = preference.topk(min(count, most), dim=1)
     at = at.gather(1, rows[..., None].expand(-1, -1, 2))
-    return Places(at, taught.values(rows), (best > 0).float())
+    return Places(at, targets.values(rows), (best > 0).float())
 
 
 class ScoreMaps:

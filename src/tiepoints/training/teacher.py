@@ -22,9 +22,18 @@ from ..extraction import load
 from ..files import sha256_of
 from .distributed import World
 from .photographs import MAX_EDGE, Photographs
-from .places import FAR, Lesson, ScoreMaps, Taught
+from .places import FAR, BatchTargets, ScoreMaps, Target
 
-__all__ = ["KEYPOINTS", "RANDOM", "Dense", "Lessons", "Teacher", "open_teacher", "principal_directions", "study"]
+__all__ = [
+    "KEYPOINTS",
+    "RANDOM",
+    "Dense",
+    "Targets",
+    "Teacher",
+    "compute_targets",
+    "open_teacher",
+    "principal_directions",
+]
 
 KEYPOINTS = 1500  # ours: places of a photograph where a teacher's values are kept: its best keypoints
 RANDOM = 1000  # ours: and random places
@@ -87,7 +96,7 @@ def open_teacher(name: str, device: torch.device) -> Teacher:
     return Teacher(extractor.dense, f"{name}-{sha256_of(extractor.weights_file)[:8]}", device)
 
 
-class Lessons:
+class Targets:
     """The teachers' values for photographs, from the cache.
 
     Several teachers' values stand one after the other. The first one gives keypoints and scores.
@@ -107,25 +116,25 @@ class Lessons:
         self.photographs, self.keys = photographs, tuple(keys)
         self.basis = None if basis is None else basis.to(photographs.device)
 
-    def __getitem__(self, item: tuple[int, bool]) -> Lesson:
+    def __getitem__(self, item: tuple[int, bool]) -> Target:
         """Of a photograph, or of its mirror image."""
         number, mirrored = item
         assert self.basis is not None
-        return Lesson(
+        return Target(
             self._part(number, mirrored, self.keys[0], "places"),
             self.values(number, mirrored),
             self.basis,
             self._part(number, mirrored, self.keys[0], "scores"),
         )
 
-    def mapped(self) -> Lessons:
+    def mapped(self) -> Targets:
         """The same on the CPU, for what is looked at once."""
-        return Lessons(self.photographs.mapped(), self.keys, self.basis)
+        return Targets(self.photographs.mapped(), self.keys, self.basis)
 
-    def stacked(self) -> Callable[[Tensor], Taught] | None:
-        """What is taught about any images (n,) on the device: photograph i is number 2 i, its mirror image 2 i + 1.
+    def stacked(self) -> Callable[[Tensor], BatchTargets] | None:
+        """The targets of any images (n,) on the device: photograph i is number 2 i, its mirror image 2 i + 1.
 
-        All lessons lie on the device then, projected. None on a CPU or without room.
+        All targets lie on the device then, projected. None on a CPU or without room.
         """
         photographs, most, device = self.photographs, self.most, self.photographs.device
         assert self.basis is not None
@@ -137,16 +146,18 @@ class Lessons:
         scores = torch.zeros(images, MAX_EDGE, MAX_EDGE, dtype=torch.uint8, device=device)
         once = self.mapped()
         for image in range(images):
-            lesson = once[image // 2, bool(image % 2)]
-            count, (height, width) = len(lesson.points), lesson.scores.shape
-            points[image, :count] = lesson.points
-            values[image, :count] = F.normalize(lesson.values.to(device).float() @ self.basis, dim=1).half()
-            scores[image, :height, :width] = lesson.scores
+            target = once[image // 2, bool(image % 2)]
+            count, (height, width) = len(target.points), target.scores.shape
+            points[image, :count] = target.points
+            values[image, :count] = F.normalize(target.values.to(device).float() @ self.basis, dim=1).half()
+            scores[image, :height, :width] = target.scores
 
-        def taught(which: Tensor) -> Taught:
-            return Taught(points[which], lambda rows: values[which[:, None], rows].float(), ScoreMaps(scores[which]))
+        def of_images(which: Tensor) -> BatchTargets:
+            return BatchTargets(
+                points[which], lambda rows: values[which[:, None], rows].float(), ScoreMaps(scores[which])
+            )
 
-        return taught
+        return of_images
 
     def values(self, number: int, mirrored: bool) -> Tensor:
         """Float16 (M, T), not projected."""
@@ -172,7 +183,7 @@ class Lessons:
         ]
         return not self.photographs.cache.use(self.photographs.keys[number], *parts)
 
-    def learn(self, number: int, teachers: Sequence[Teacher]) -> None:
+    def compute(self, number: int, teachers: Sequence[Teacher]) -> None:
         """Show a photograph and its mirror image to the teachers."""
         photographs = self.photographs
         key = photographs.keys[number]
@@ -211,29 +222,29 @@ def _places(scores: Tensor, peaks: Tensor, seed: int) -> NDArray[np.float32]:
     return points
 
 
-def study(
+def compute_targets(
     photographs: Photographs,
     teachers: Sequence[Teacher],
     where: World,
     *,
     stopped: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda message: None,
-) -> Lessons | None:
+) -> Targets | None:
     """Show all photographs to the teachers that are not in the cache yet; several processes share the work.
 
     Returns
     -------
-    lessons : Lessons, optional
+    targets : Targets, optional
         None where it was stopped; what is done stays in the cache.
     """
-    lessons = Lessons(photographs, [teacher.key for teacher in teachers])
-    todo = [n for n in range(where.rank, len(photographs), where.size) if lessons.missing(n)]
+    targets = Targets(photographs, [teacher.key for teacher in teachers])
+    todo = [n for n in range(where.rank, len(photographs), where.size) if targets.missing(n)]
     told = begun = time.monotonic()
     done = 0
     for number in todo:
         if stopped():
             break
-        lessons.learn(number, teachers)
+        targets.compute(number, teachers)
         done += 1
         now = time.monotonic()
         if now - told > 30 and where.rank == 0:
@@ -245,10 +256,10 @@ def study(
         everyone = [False] * where.size
         dist.all_gather_object(everyone, whole)
         whole = all(everyone)
-    return lessons if whole else None
+    return targets if whole else None
 
 
-def principal_directions(lessons: Lessons, count: int) -> tuple[Tensor, float]:
+def principal_directions(targets: Targets, count: int) -> tuple[Tensor, float]:
     """The orthonormal directions that hold most of the teachers' values, and the share of the squares they hold.
 
     The eigenvectors of the second moments of a few values of every photograph, so that projections keep dot products
@@ -265,7 +276,7 @@ def principal_directions(lessons: Lessons, count: int) -> tuple[Tensor, float]:
         If the teachers' values have fewer numbers.
     """
     moments: Tensor | float = 0.0
-    once = lessons.mapped()
+    once = targets.mapped()
     for number in range(len(once.photographs)):
         values = once.values(number, mirrored=False)
         sample = values[:: max(1, len(values) // _SAMPLE)].double()
