@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from PIL import Image
 
 import tiepoints as tp
 from tiepoints.collection import Collection
+
+from .test_docs import PUBLIC
 
 
 class Rude:
@@ -135,6 +139,39 @@ def test_errors_are_ours(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 function(*given, **named)
             except tp.TiepointsError as error:
                 assert len(str(error).splitlines()) == 1, (place, str(error))
+
+
+def takes_something(name: str) -> bool:
+    """Functions and classes that need a first argument; records and what takes any value are none of them."""
+    value: Any = PUBLIC[name]
+    record = is_dataclass(value) or (inspect.isclass(value) and issubclass(value, tuple | BaseException))
+    if record or inspect.isabstract(value) or getattr(value, "_is_protocol", False):
+        return False
+    first = next(iter(inspect.signature(value).parameters.values()), None)
+    return (
+        first is not None
+        and first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD)
+        and "None" not in str(first.annotation)
+        and first.annotation != "Any"
+    )
+
+
+@pytest.mark.parametrize("name", list(filter(takes_something, PUBLIC)))
+def test_none_for_what_is_needed_is_an_error_of_ours(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every public function and class that an example of the documentation shows."""
+    monkeypatch.chdir(tmp_path)
+    parameters = inspect.signature(PUBLIC[name]).parameters.values()
+    needed = [each for each in parameters if each.default is each.empty and "VAR" not in each.kind.name]
+    named = {each.name: None for each in needed if each.kind is each.KEYWORD_ONLY}
+    several = [None] * max(1, len(needed) - len(named))
+    with pytest.raises(tp.TiepointsError) as error:
+        made: Any = PUBLIC[name](*several, **named)
+        if hasattr(made, "__enter__"):
+            made.__enter__()
+        list(made)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_arguments_of_storage_and_collections_are_checked(tmp_path: Path, examples: Path) -> None:

@@ -11,7 +11,7 @@ import math
 import os
 import reprlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,10 +29,12 @@ __all__ = [
     "frozen",
     "has",
     "instance",
+    "iterable",
     "no_option",
     "number",
     "numbers",
     "path",
+    "present",
     "setting",
     "shown",
     "size",
@@ -291,6 +293,32 @@ def instance(value: Any, what: str, kind: type[Kind], hint: str = "") -> Kind:
     if not isinstance(value, kind):
         raise InvalidInputError(f"{what} is {shown(value)}, but {kind.__name__} is expected{hint and f': {hint}'}")
     return value
+
+
+def present(value: Kind | None, what: str) -> Kind:
+    """The value, if there is one.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is None.
+    """
+    if value is None:
+        raise InvalidInputError(f"{what} is None, but is needed")
+    return value
+
+
+def iterable(values: Any, what: str, of: str) -> Any:
+    """A list or anything else that can be gone through, but no text; `of` says what it holds, in the plural.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidInputError(f"{what} is {shown(values)}, but several {of} are expected")
+    return values
 
 
 def numbers(values: object, what: str) -> NDArray[Any]:

@@ -162,6 +162,7 @@ def to_grey(image: UInt8) -> UInt8:
     >>> to_grey(tp.read("examples/desk_1.jpg")).shape
     (480, 640)
     """
+    checks.instance(image, "image", np.ndarray)
     if image.ndim == 2:
         return image
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
@@ -191,6 +192,7 @@ def resize_to(image: UInt8, max_size: int | None) -> tuple[UInt8, tuple[float, f
     >>> small.shape, scale
     ((240, 320, 3), (2.0, 2.0))
     """
+    checks.instance(image, "image", np.ndarray)
     height, width = image.shape[:2]
     if max_size is None or max(height, width) <= max_size:
         return image, (1.0, 1.0)
@@ -223,6 +225,7 @@ def find_images(sources: Iterable[PathLike]) -> list[Path]:
     >>> [path.name for path in find_images(["examples/box.png", "examples/desk_*.jpg"])]
     ['box.png', 'desk_1.jpg', 'desk_2.jpg']
     """
+    checks.iterable(sources, "sources", "paths")
     found: dict[Path, None] = {}
     for source in sources:
         try:

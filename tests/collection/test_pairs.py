@@ -79,7 +79,7 @@ def test_no_union_has_a_pair_twice_or_an_image_with_itself(names: list[str], man
 
 def test_a_file_of_pairs_repeats_none(tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text("a b\nb a\n\n# a c\na b\nb b\nc b\n")
-    assert from_file(tmp_path / "pairs.txt", "abc") == [("a", "b"), ("c", "b")]
+    assert from_file(tmp_path / "pairs.txt", list("abc")) == [("a", "b"), ("c", "b")]
 
 
 @pytest.mark.parametrize("altitude", [False, True])

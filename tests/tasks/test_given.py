@@ -39,7 +39,7 @@ def test_matches_of_any_extractor_are_reconstructed(foreign: Exchange, photograp
     sources = ("--from", tmp_path / "m.h5", "--from", tmp_path / "m-features.h5")
     # the given keypoints, row by row; where they are aligned by at most 3 pixels, and not all of them
     for option, most in (("--no-align", 1e-3), ("--align", 3.01)):
-        result = command("reconstruct", folder, tmp_path / "scene", *sources, option, "--json")
+        result = command("reconstruct", folder, tmp_path / "scene", *sources, option, "--overwrite", "--json")
         assert result.exit_code == 0, result.output
         said = json.loads(result.stdout)
         assert said["registered"] == 7 and said["points"] > 200

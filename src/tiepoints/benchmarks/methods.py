@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checks import setting
+from ..checks import instance, iterable, setting
 from ..collection import Engine, Results, Step, Store, run
 from ..errors import InvalidInputError
 from ..extraction import Extractor, load
@@ -93,7 +93,7 @@ def method(spec: str | Extractor | Method, **common: Any) -> Method:
         return spec
     if isinstance(spec, Extractor):
         return Method(spec.metadata.name, spec)
-    name, _, text = spec.partition(":")
+    name, _, text = instance(spec, "the method", str).partition(":")
     own = _options(spec, text)
     options = {key: value for key, value in common.items() if value is not None} | own
     try:
@@ -117,7 +117,7 @@ def methods_of(specs: str | Extractor | Method | Iterable[str | Extractor | Meth
     >>> [one.label for one in methods_of(["orb", "sift"])]
     ['orb', 'sift']
     """
-    several = [specs] if isinstance(specs, str | Extractor | Method) else specs
+    several = [specs] if isinstance(specs, str | Extractor | Method) else iterable(specs, "methods", "names")
     found = [method(spec, **common) for spec in several]
     labels = [one.label for one in found]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):

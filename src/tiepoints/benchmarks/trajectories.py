@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..datasets.trajectories import Trajectory, read_trajectory
 from ..errors import InvalidInputError, TiepointsError
 from ..files import PathLike
@@ -97,6 +98,8 @@ def trajectory_errors(
     >>> round(values["scale"], 6), round(values["ate_rmse"], 6), values["matched"], distances.shape
     (2.0, 0.0, 4, (4,))
     """
+    checks.instance(estimate, "estimate", Trajectory)
+    checks.instance(truth, "truth", Trajectory)
     if align not in get_args(Alignment):
         raise InvalidInputError(f"{align!r} is no alignment; known are {', '.join(get_args(Alignment))}")
     if delta < 1 or not max_difference >= 0:
@@ -192,6 +195,7 @@ def evaluate_trajectories(
     >>> report.table.row("mine").values["matched"]
     4
     """
+    checks.instance(estimates, "estimates", Mapping)
     rows, series, notes = [], [], []
     details: list[Mapping[str, Value]] = []
     failed: list[TiepointsError] = []

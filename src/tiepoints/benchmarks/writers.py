@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import checks
 from ..errors import InvalidInputError, printable
 from ..files import PathLike, write_whole
 from .html import page
@@ -44,6 +45,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
     orb      .500
     <BLANKLINE>
     """
+    checks.instance(report, "report", Report)
     from rich.console import Console
 
     console = console or Console()
@@ -111,6 +113,7 @@ def save_report(report: Report, path: PathLike) -> None:
     >>> from tiepoints.benchmarks import Report, save_report
     >>> save_report(Report("Title", "d2net", "What it is.", ()), "report.csv")
     """
+    checks.instance(report, "report", Report)
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise InvalidInputError(f"{path}: a report is written as one of {', '.join(SUFFIXES)}")
@@ -135,6 +138,7 @@ def save_details(report: Report, path: PathLike) -> None:
     >>> from tiepoints.benchmarks import Report, save_details
     >>> save_details(Report("Title", "d2net", "", (), details=({"pair": "1 2", "mma3": 0.5},)), "pairs.csv")
     """
+    checks.instance(report, "report", Report)
     keys = list(dict.fromkeys(key for record in report.details for key in record))
     write_whole(path, _csv([keys, *([record.get(key) for key in keys] for record in report.details)]).encode())
 
@@ -152,6 +156,7 @@ def markdown_table(table: Table, columns: Iterable[str] | None = None) -> str:
     | --- | --- |
     | orb | .500 |
     """
+    checks.instance(table, "table", Table)
     chosen = table.main if columns is None else [c for key in columns for c in table.columns if c.key == key]
     groups, sources = any(row.group for row in table.rows), any(row.source for row in table.rows)
 

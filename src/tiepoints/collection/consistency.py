@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..features import Features
 from ..geometry.residuals import sampson_error, symmetric_homography_error
 from .stages import Verified
@@ -59,6 +60,7 @@ class ConsistentViews(Mapping[Pair, Verified]):
     """
 
     def __init__(self, views: Mapping[Any, Verified], features: Mapping[Any, Features]) -> None:
+        checks.instance(views, "views", Mapping)
         self._views: Mapping[Pair, Verified] = views
         self._agreement: dict[Pair, float] = {}
         strength = {pair: view.geometry.num_inliers for pair, view in self._views.items() if view}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import flag
+from ..checks import flag, instance
 from ..features import Features, Matches
 from ..geometry import log_nfa
 from ..geometry.refinement import refined
@@ -61,7 +61,8 @@ class MatchVerified(Step):
     def __init__(
         self, matcher: str | Matcher = "nearest", verify: Verify | None = None, *, rest: bool = True, **options: Any
     ) -> None:
-        self.matcher = load_matcher(matcher, **options) if isinstance(matcher, str) else matcher
+        made = load_matcher(matcher, **options) if isinstance(matcher, str) else matcher
+        self.matcher = instance(made, "matcher", Matcher)
         self.verify = Verify("fundamental") if verify is None else verify
         self.rest = flag(rest, "rest")
 

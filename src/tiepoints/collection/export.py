@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import checks
 from ..camera import Camera
 from ..errors import InvalidInputError
 from ..exif import gravity_from_exif
@@ -79,6 +80,8 @@ def export_colmap(
     >>> export_colmap("exported.db", photos, features, views)
     1
     """
+    path = checks.path(path, "path")
+    checks.instance(photographs, "photographs", Mapping)
     images = _Images(photographs, features, focal)
     verified = [pair for pair, view in views.items() if view and pair[0] in images and pair[1] in images]
     write_colmap(
@@ -190,6 +193,8 @@ def export_features(
     >>> export_features("exported.h5", {"box.png": tp.load("orb", max_keypoints=100)("examples/box.png")})
     {}
     """
+    path = checks.path(path, "path")
+    checks.instance(features, "features", Mapping)
     with FeatureWriter(path, made_with=made_with, overwrite=overwrite) as writer:
 
         def write(name: str) -> None:
@@ -239,6 +244,8 @@ def export_matches(
     >>> export_matches("exported_matches.h5", {tuple(features): tp.match(*features.values())}, features)
     {}
     """
+    path = checks.path(path, "path")
+    checks.instance(views, "views", Mapping)
     counts: dict[str, int] = {}
     with MatchWriter(path, overwrite=True) as writer:
 
@@ -280,6 +287,8 @@ def export_npz(folder: PathLike, features: Mapping[Any, Features]) -> None:
     >>> [path.name for path in Path("exported").iterdir()]
     ['box.png.npz']
     """
+    folder = checks.path(folder, "folder")
+    checks.instance(features, "features", Mapping)
     for name in features:
         save_features(Path(folder) / f"{name}.npz", features[name])
 

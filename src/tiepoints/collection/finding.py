@@ -39,6 +39,7 @@ def find(sources: Iterable[PathLike], *, masks: PathLike | None = None, every: i
     >>> list(find(["examples/desk_*.jpg"]))
     ['desk_1.jpg', 'desk_2.jpg']
     """
+    checks.iterable(sources, "sources", "paths")
     count(every, "every", least=1)
     if isinstance(sources, str | os.PathLike):  # one, whose characters would be taken for several
         sources = [sources]

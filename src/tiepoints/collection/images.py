@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .. import checks
 from ..errors import ImageError, TiepointsError
 from ..extraction import Extractor
 from ..extraction.inputs import mask_for, paired
@@ -84,6 +85,8 @@ def extract_images(
     >>> [len(one.features) for one in tp.extract_images(tp.load("orb"), frames)]
     [0, 0, 0]
     """
+    checks.instance(extractor, "extractor", Extractor)
+    checks.iterable(images, "images", "photographs")
     engine = Threads(workers)
     return shown_progress(_in_order(engine, _Work(extractor), paired(images, mask)), images, "extracting")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from .. import checks
 from ..errors import StorageError
 from ..files import PathLike
 from .store import Store
@@ -44,6 +45,8 @@ def join(store: Store, others: Iterable[PathLike]) -> dict[str, int]:
     ...     print(run(step, photos, here))
     Results(extract-orb of 4 items, 0 computed now)
     """
+    checks.instance(store, "store", Store)
+    checks.iterable(others, "others", "folders")
     copied: dict[str, int] = {}
     folders = [Path(other) for other in others]
     for folder in folders:

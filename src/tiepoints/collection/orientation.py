@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..camera import Camera
 from ..errors import InvalidInputError
 from ..features import Features
@@ -47,6 +48,7 @@ def opposite(orientation: int) -> int:
     >>> [opposite(orientation) for orientation in range(1, 9)]
     [1, 2, 3, 4, 5, 8, 7, 6]
     """
+    checks.present(orientation, "orientation")
     return {6: 8, 8: 6}.get(orientation, orientation)
 
 
@@ -66,6 +68,7 @@ def stored_from_upright(size: tuple[int, int], orientation: int) -> Float64:
     >>> (stored_from_upright((480, 640), 6) @ [0, 0, 1]).tolist()  # the upright image's top left corner
     [0.0, 479.0, 1.0]
     """
+    checks.present(size, "size")
     width, height = size
     matrix = np.eye(3)
     if orientation in (2, 3, 6, 7):
@@ -87,6 +90,7 @@ def stored_features(features: Features, orientation: int) -> Features:
     >>> stored_features(features, 6).image_size
     (480, 640)
     """
+    checks.instance(features, "features", Features)
     if orientation == 1:
         return features
     matrix = stored_from_upright(features.image_size, orientation)
@@ -115,6 +119,7 @@ def stored_camera(camera: Camera, orientation: int) -> Camera:
     >>> camera.width, camera.height, camera.params
     (640, 480, (500.0, 300.0, 279.0, 0.0))
     """
+    checks.instance(camera, "camera", Camera)
     if orientation == 1:
         return camera
     if camera.model not in (*_RADIAL, *_TANGENTIAL):
@@ -149,6 +154,7 @@ def stored_matrix(matrix: Float64, kind: str, a: Float64, b: Float64) -> Float64
     >>> np.allclose(stored_matrix(np.eye(3), "homography", turned, turned), np.eye(3))
     True
     """
+    checks.present(matrix, "matrix")
     back = np.linalg.inv(a)
     if kind == "homography":
         return np.asarray(b @ matrix @ back)

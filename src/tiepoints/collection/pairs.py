@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from .. import checks
 from ..checks import count, did_you_mean
 from ..errors import InvalidInputError
 from ..files import PathLike, composed, read_lines
@@ -32,6 +33,7 @@ def exhaustive(names: Iterable[str]) -> list[Pair]:
     >>> exhaustive(["b", "c", "a"])
     [('a', 'b'), ('a', 'c'), ('b', 'c')]
     """
+    checks.iterable(names, "names", "names")
     listed = _listed(names)
     return [(a, b) for i, a in enumerate(listed) for b in listed[i + 1 :]]
 
@@ -63,6 +65,7 @@ def sequential(names: Iterable[str], window: int = 10, *, loops: bool = False) -
     >>> sequential(["frame10", "frame9", "frame1"], 1)
     [('frame1', 'frame9'), ('frame9', 'frame10')]
     """
+    checks.iterable(names, "names", "names")
     count(window, "window", least=1)
     listed = _listed(names)
     steps = list(range(1, window + 1))
@@ -103,6 +106,8 @@ def from_file(path: PathLike, names: Iterable[str]) -> list[Pair]:
     >>> from_file("pairs.txt", ["a.jpg", "b.jpg", "c.jpg"])
     [('a.jpg', 'b.jpg')]
     """
+    path = checks.path(path, "path")
+    checks.iterable(names, "names", "names")
     known = {composed(name): name for name in names}
     pairs = []
     for number, line in enumerate(read_lines(path, "a list of pairs"), start=1):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
-from ..checks import did_you_mean, instance, number, path as as_path, shown
+from ..checks import did_you_mean, instance, iterable, number, path as as_path, shown
 from ..decode import turned
 from ..errors import ImageError, InvalidInputError, StorageError, counted
 from ..extraction.inputs import mask_of
@@ -48,6 +48,7 @@ def natural_order(name: str) -> tuple[Any, ...]:
     >>> sorted(["frame10.jpg", "frame2.jpg", "a.jpg"], key=natural_order)
     ['a.jpg', 'frame2.jpg', 'frame10.jpg']
     """
+    instance(name, "name", str)
     parts = re.split(r"([0-9]+)", name)
     return (*[(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], (-1, name))
 
@@ -199,6 +200,7 @@ class Collection(Mapping[str, Photograph]):
         failed: Mapping[str, str] | None = None,
         left_out: Iterable[Path] = (),
     ) -> None:
+        iterable(photographs, "photographs", "photographs")
         several = sorted(photographs, key=lambda one: natural_order(one.name))
         self._items = {one.name: one for one in several}
         if len(self._items) < len(several):

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..checks import count, flag, number
 from ..errors import ImageError, InvalidInputError
 from ..exif import Position, position_from_exif
@@ -45,6 +46,7 @@ def positions_of(photographs: Collection, names: Iterable[str] | None = None) ->
     >>> positions_of(Collection.from_folder("examples"))  # they do not say
     {}
     """
+    checks.instance(photographs, "photographs", Mapping)
     return from_exif(photographs, photographs if names is None else names, position_from_exif)
 
 
@@ -146,6 +148,7 @@ def spatial(
     >>> spatial(places, within=150)
     [('a', 'b')]
     """
+    checks.instance(positions, "positions", Mapping)
     if nearest is None and within is None:
         raise InvalidInputError("spatial pairs need nearest, within, or both; otherwise take exhaustive ones")
     flag(altitude, "altitude")

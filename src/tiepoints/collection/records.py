@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .. import checks
 from ..errors import InvalidInputError, StorageError
 
 __all__ = ["decode", "encode", "is_whole", "register"]
@@ -52,6 +53,7 @@ def register(name: str) -> Callable[[T], T]:
     >>> decode(encode(Score(0.5)))
     Score(error=0.5)
     """
+    checks.instance(name, "name", str)
 
     def add(kind: T) -> T:
         if not is_dataclass(kind):
@@ -138,6 +140,7 @@ def is_whole(record: bytes) -> bool:
     >>> is_whole(record), is_whole(record[:-1])
     (True, False)
     """
+    checks.instance(record, "record", bytes)
     if len(record) < _HEAD.size:
         return False
     magic, _, checksum = _HEAD.unpack_from(record)

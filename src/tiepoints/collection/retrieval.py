@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import checks
 from ..checks import array, count
 from ..errors import InvalidInputError
 from ..features import Features
@@ -140,6 +141,7 @@ class Describe(Step):
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
+        checks.instance(vocabulary, "vocabulary", Vocabulary)
         self.vocabulary = vocabulary
 
     def __call__(self, features: Features) -> Float32:
@@ -205,6 +207,7 @@ def retrieval(vectors: Mapping[Any, Float32], top: int = 20) -> list[Pair]:
     >>> retrieval({"a": np.array([1, 0]), "b": np.array([0, 1]), "c": np.array([0.8, 0.6])}, top=1)
     [('a', 'c'), ('b', 'c')]
     """
+    checks.instance(vectors, "vectors", Mapping)
     names = sorted(vectors, key=natural_order)
     if len(names) < 2:
         return []

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from .. import checks
 from ..errors import ImageError, InvalidInputError, printable
 from ..files import composed
 from ..threads import cores, limited
@@ -129,6 +130,7 @@ class Results(Mapping[Name, Any]):
     """
 
     def __init__(self, step: Step, store: Stored, keys: dict[Name, str]) -> None:
+        checks.instance(step, "step", Step)
         self.step = step
         self.store = store
         self.failed: dict[Name, str] = {}
@@ -281,6 +283,7 @@ def run(
     >>> views["box.png", "box_in_scene.png"].verified
     True
     """
+    checks.instance(step, "step", Step)
     where: Stored = Memory() if store is None else store
     results = Results(step, where, {})
     tasks = _tasks(step, items, where, sources, results)
@@ -349,6 +352,7 @@ def stored(step: Step, items: Any, store: Stored, *sources: Results) -> Results:
     >>> stored(Extract("orb"), photos, store).skipped
     ['box_in_scene.png', 'desk_1.jpg', 'desk_2.jpg']
     """
+    checks.instance(step, "step", Step)
     results = Results(step, store, {})
     tasks = _tasks(step, items, store, sources, results)
     known = store.known(step, [task.key for task in tasks.values()])

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from .. import checks
 from .records import is_whole
 
 __all__ = ["PAGE", "rebuild"]
@@ -53,6 +54,7 @@ def rebuild(path: Path, connect: Callable[[Path], sqlite3.Connection]) -> None:
     (1,)
     >>> database.close()
     """
+    path = checks.path(path, "path")
     logs = [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
     fresh = path.with_name(path.name + ".rebuilt")
     fresh.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import choice, count, number
+from ..checks import choice, count, instance, number
 from ..errors import InvalidInputError, counted
 from ..extraction import Extractor, load
 from ..features import Features, Matches
@@ -78,7 +78,7 @@ class Extract(Step):
             extractor = load(extractor, **options)
         elif options:
             raise InvalidInputError("options belong to an extractor that is given by its name")
-        self.extractor = extractor
+        self.extractor = instance(extractor, "extractor", Extractor)
 
     @property
     def name(self) -> str:
@@ -133,7 +133,7 @@ class Match(Step):
             matcher = load_matcher(matcher, **options)
         elif options:
             raise InvalidInputError("options belong to a matcher that is given by its name")
-        self.matcher = matcher
+        self.matcher = instance(matcher, "matcher", Matcher)
 
     def __call__(self, a: Features, b: Features) -> Matches:
         """The matches of a pair."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from .. import checks
 from ..errors import InvalidInputError, StorageError
 from ..files import PathLike, one_line
 from .memory import stage_of
@@ -73,6 +74,7 @@ class Store:
     """
 
     def __init__(self, folder: PathLike, *, shard: str = "main", also: Iterable[PathLike] = ()) -> None:
+        folder = checks.path(folder, "folder")
         if not re.fullmatch(r"[A-Za-z0-9_-]+", shard):
             raise InvalidInputError(f"shard is {shard!r}, but must be letters, digits, '-' and '_'")
         self.folder = Path(folder)

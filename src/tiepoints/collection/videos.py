@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import ImageError
 
 __all__ = ["frame_size", "frames_of", "read_frame"]
@@ -41,6 +42,7 @@ def frames_of(path: Path) -> int:
     >>> frames_of(Path("three.avi"))
     3
     """
+    path = checks.path(path, "path")
     video = _opened(path)
     count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     video.release()
@@ -69,6 +71,7 @@ def frame_size(path: Path) -> tuple[int, int]:
     >>> frame_size(Path("wide.avi"))
     (64, 48)
     """
+    path = checks.path(path, "path")
     state = _state(path)
     if state not in _sizes:
         video = _opened(path)
@@ -103,6 +106,7 @@ def read_frame(path: Path, number: int) -> NDArray[np.uint8]:
     >>> read_frame(Path("two.avi"), 1).shape
     (48, 64, 3)
     """
+    path = checks.path(path, "path")
     if number >= _ends.get(_state(path), number + 1):
         raise ImageError(_END.format(path, number))
     name, before, following = getattr(_open, "video", (None, None, 0))

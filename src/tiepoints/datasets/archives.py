@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from .. import checks
 from ..errors import StorageError
 from ..files import PathLike, one_line
 
@@ -65,7 +66,7 @@ def extract(
     >>> [path.name for path in extract("data.zip", "unpacked", max_bytes=1000)]
     ['set']
     """
-    archive, folder = Path(archive), Path(folder)
+    archive, folder = checks.path(archive, "archive"), checks.path(folder, "folder")
     try:
         inside = folder / f".extracting-{archive.name}"
         shutil.rmtree(inside, ignore_errors=True)  # of a process that was killed

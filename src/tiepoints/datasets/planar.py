@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import StorageError
 from ..files import PathLike, one_line
 from ..images import SUFFIXES
@@ -157,7 +158,9 @@ def read_sequences(roots: PathLike | Sequence[PathLike]) -> Sequences:
     [('v_box/1.png', 'v_box/2.png', 'viewpoint')]
     """
     folders = (
-        [Path(roots)] if isinstance(roots, str | Path) or not isinstance(roots, Sequence) else list(map(Path, roots))
+        [checks.path(roots, "roots")]
+        if isinstance(roots, str | Path) or not isinstance(roots, Sequence)
+        else [checks.path(root, "root") for root in roots]
     )
     images: dict[str, Path] = {}
     pairs: list[Pair] = []

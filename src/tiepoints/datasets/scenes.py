@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import StorageError, counted
 from ..files import PathLike, one_line
 from .hdf5 import DAMAGED, read_h5
@@ -146,7 +147,7 @@ def find_scenes(root: PathLike) -> list[Scene]:
     >>> [scene.name for scene in find_scenes("places")]
     ['desk']
     """
-    root = Path(root)
+    root = checks.path(root, "root")
     if not root.is_dir():
         raise StorageError(f"{root}: no such folder; give a scene's, a dataset's or one that holds datasets")
     folders = sorted(_scene_folders(root, _DEEPEST))
@@ -175,7 +176,7 @@ def read_scene(folder: PathLike) -> Scene:
     >>> read_scene("desk").pairs
     (('desk_2', 'desk_1'),)
     """
-    folder = Path(folder).absolute()
+    folder = checks.path(folder, "folder").absolute()
     scene = _read_csv_scene(folder) if (folder / "cameras.csv").is_file() else _read_benchmark_scene(folder)
     if len(scene.views) < 2:
         raise StorageError(

@@ -237,6 +237,7 @@ def is_installed(metadata: Metadata) -> bool:
     >>> is_installed(metadata_of("orb"))
     True
     """
+    instance(metadata, "metadata", Metadata)
     return all(find_spec(module) is not None for module in metadata.requires)
 
 
@@ -257,6 +258,7 @@ def is_ready(metadata: Metadata) -> bool:
     >>> is_ready(metadata_of("orb"))
     True
     """
+    instance(metadata, "metadata", Metadata)
     return (
         is_installed(metadata)
         and all(find(file) is not None for file in metadata.weights)

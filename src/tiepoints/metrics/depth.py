@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import checks
 from .poses import relative_pose_between
 
 __all__ = ["THRESHOLDS", "depth_at", "matching_scores", "repeatabilities", "transfer"]
@@ -43,6 +44,7 @@ def depth_at(depth: Float32, keypoints: ArrayLike) -> Float64:
     >>> depth_at(np.array([[1, 2], [3, 4]], np.float32), [[0.2, 0.9], [5, 0]]).tolist()
     [3.0, 0.0]
     """
+    checks.present(depth, "depth")
     column, row = np.rint(np.asarray(keypoints, dtype=np.float64)).astype(np.int64).T
     height, width = depth.shape
     inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
@@ -77,6 +79,7 @@ def transfer(points: ArrayLike, depth: Float64, source: CalibratedPose, target: 
     >>> transfer([[50, 50]], np.array([2.0]), a, b).tolist()
     [[45.0, 50.0]]
     """
+    checks.present(points, "points")
     pixels = np.asarray(points, dtype=np.float64)
     K_source, K_target = source[0], target[0]
     rotation, translation = relative_pose_between(source[1:], target[1:])
@@ -119,6 +122,7 @@ def repeatabilities(
     >>> repeatabilities(a, b, a, b, (64, 48), (64, 48))[:3].tolist()
     [0.0, 0.0, 0.75]
     """
+    checks.present(a, "a")
     return (_found(a_in_b, b, size_b) + _found(b_in_a, a, size_a)) / 2
 
 
@@ -160,6 +164,7 @@ def matching_scores(a: ArrayLike, b_in_a: Float64, depth_a: Float64) -> Float64:
     >>> matching_scores([[10, 10], [30, 30]], np.array([[10.5, 10], [30, 35]]), np.ones(2))[:2].tolist()
     [0.5, 0.5]
     """
+    checks.present(a, "a")
     known = (depth_a > 0) & np.isfinite(b_in_a).all(axis=1)
     if not known.any():
         return np.zeros(len(THRESHOLDS))

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import checks
 from ..errors import InvalidInputError
 from ..features import Features, Matches
 from ..geometry import homography, homography_error, project, symmetric_homography_error
@@ -240,6 +241,7 @@ def share_within(errors: ArrayLike) -> Float64:
     >>> share_within([0.5, 2.5])[:3].tolist()
     [0.5, 0.5, 1.0]
     """
+    checks.present(errors, "errors")
     values = np.asarray(errors, np.float64)
     return _count_within(values) / max(len(values), 1)
 
@@ -267,6 +269,8 @@ def covisible(a: Features, b: Features, H: ArrayLike) -> tuple[Mask, Mask]:
     >>> [mask.tolist() for mask in covisible(f, f, shift)]
     [[True, False], [False, True]]
     """
+    checks.instance(a, "a", Features)
+    checks.instance(b, "b", Features)
     matrix = np.asarray(H, np.float64)
     return (
         _inside(project(matrix, a.keypoints), b.image_size),
@@ -369,6 +373,8 @@ def matching_cost(a: Features, b: Features) -> tuple[float, float]:
     >>> matching_cost(f, f)
     (0.5, 8.0)
     """
+    checks.instance(a, "a", Features)
+    checks.instance(b, "b", Features)
     everything = len(a) * len(b)
     if a.sets is None or b.sets is None or not everything:
         return 1.0, float(everything)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import checks
 from ..errors import InvalidInputError
 from ..geometry import pose_error
 
@@ -113,6 +114,8 @@ def relative_pose_between(a: CamFromWorld, b: CamFromWorld) -> tuple[Float64, Fl
     >>> t.tolist()
     [1.0, 0.0, 0.0]
     """
+    checks.present(a, "a")
+    checks.present(b, "b")
     rotation_a, rotation_b = (np.asarray(pose[0], dtype=np.float64) for pose in (a, b))
     translation_a, translation_b = (np.asarray(pose[1], dtype=np.float64).reshape(3) for pose in (a, b))
     rotation = rotation_b @ rotation_a.T
@@ -145,6 +148,8 @@ def pairwise_errors(
     >>> pairwise_errors({"a": truth["a"], "b": truth["b"]}, truth)
     {('a', 'b'): 0.0, ('a', 'c'): inf, ('b', 'c'): inf}
     """
+    checks.instance(estimated, "estimated", Mapping)
+    checks.instance(truth, "truth", Mapping)
     errors: dict[tuple[str, str], float] = {}
     for a, b in itertools.combinations(truth, 2):
         if a not in estimated or b not in estimated:

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import checks
 from ..errors import InvalidInputError
 from ..geometry.alignment import similarity
 
@@ -41,6 +42,7 @@ def associate(first: ArrayLike, second: ArrayLike, max_difference: float = 0.02)
     >>> [indices.tolist() for indices in associate([0.0, 0.1, 0.2, 0.3], [0.101, 0.29])]
     [[1, 3], [0, 1]]
     """
+    checks.present(first, "first")
     a, b = (np.asarray(stamps, dtype=np.float64).ravel() for stamps in (first, second))
     if len(b) > len(a):
         indices_b, indices_a = associate(b, a, max_difference)
@@ -138,6 +140,7 @@ def statistics(errors: ArrayLike) -> dict[str, float]:
     >>> statistics([3, 4, 5])["mean"]
     4.0
     """
+    checks.present(errors, "errors")
     values = np.asarray(errors, dtype=np.float64)
     return {
         "rmse": float(np.sqrt(np.mean(values**2))),
@@ -174,6 +177,7 @@ def robust_ate(estimated: ArrayLike, truth: ArrayLike, seed: int = 0) -> float |
     >>> round(robust_ate(2 * centres, centres), 6)
     0.0
     """
+    checks.present(estimated, "estimated")
     found, true = (np.asarray(values, dtype=np.float64).reshape(-1, 3) for values in (estimated, truth))
     count = len(true)
     if count < 3:
@@ -218,6 +222,7 @@ def rms_after_alignment(estimated: ArrayLike, truth: ArrayLike) -> float | None:
     >>> round(rms_after_alignment(2 * centres + 7, centres), 6)
     0.0
     """
+    checks.present(estimated, "estimated")
     found, true = (np.asarray(values, dtype=np.float64).reshape(-1, 3) for values in (estimated, truth))
     moved = similarity(found, true) if len(true) >= 3 else None
     return None if moved is None else float(np.sqrt(np.mean(absolute_errors(moved(found), true) ** 2)))

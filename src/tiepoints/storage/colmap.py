@@ -104,6 +104,8 @@ def write_colmap(
     >>> verified = tp.storage.TwoView(matches[model.inliers], "uncalibrated", model.matrix)
     >>> tp.storage.write_colmap("database.db", images, {tuple(names): verified}, camera_mode="equal")
     """
+    path = checks.path(path, "path")
+    checks.instance(images, "images", Mapping)
     pycolmap = _pycolmap()
     choice(camera_mode, "camera_mode", get_args(CameraMode))
     path = real(path)

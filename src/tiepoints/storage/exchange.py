@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..camera import Camera
 from ..checks import array, choice
 from ..errors import InvalidInputError, StorageError, counted
@@ -99,6 +100,7 @@ def read_exchange(sources: PathLike | Iterable[PathLike]) -> Exchange:
     >>> read_exchange("boxes.h5")
     Exchange(1 image, 0 pairs)
     """
+    checks.present(sources, "sources")
     listed = [sources] if isinstance(sources, str | Path) or not isinstance(sources, Iterable) else list(sources)
     parts = [_read(Path(source)) for source in listed]
     features: dict[str, Features] = {}
@@ -166,6 +168,8 @@ def write_exchange(path: PathLike, content: Exchange, kind: str) -> list[Path]:
     >>> [path.name for path in write_exchange("box.h5", content, "hloc")]
     ['box.h5', 'box-features.h5']
     """
+    path = checks.path(path, "path")
+    checks.instance(content, "content", Exchange)
     target = Path(path)
     choice(kind, "the format", FORMATS)
     if kind == "hloc":

@@ -67,6 +67,8 @@ def save_imb(folder: PathLike, features: Mapping[str, Features], matches: Mappin
     >>> list(tp.storage.load_imb("scene")[0])
     ['box', 'shelf']
     """
+    folder = checks.path(folder, "folder")
+    checks.instance(features, "features", Mapping)
     stems: dict[str, str] = {}
     for name in features:
         stem = _stem(name)

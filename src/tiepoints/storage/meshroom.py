@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..checks import array
 from ..errors import InvalidInputError, StorageError
 from ..features import Features, Matches
@@ -72,6 +73,9 @@ def save_meshroom(folder: PathLike, features: Mapping[str, Features], matches: M
     >>> features["box.png"].descriptors.shape, list(matches)
     ((100, 128), [('box.png', 'box_in_scene.png')])
     """
+    folder = checks.path(folder, "folder")
+    checks.instance(features, "features", Mapping)
+    checks.instance(matches, "matches", Mapping)
     folder = real(folder)
     listed = _views(folder)
     if listed:
@@ -136,7 +140,7 @@ def load_meshroom(folder: PathLike) -> tuple[dict[str, Features], dict[Pair, Mat
     >>> from tiepoints.storage import load_meshroom
     >>> features, matches = load_meshroom("MeshroomCache/")    # doctest: +SKIP
     """
-    folder = Path(folder)
+    folder = checks.path(folder, "folder")
     views = _views(folder)
     names = {view: name for name, view in _short(views).items()}
     files: dict[str, dict[str, Path]] = {}

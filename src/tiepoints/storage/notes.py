@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from .. import checks
 from ..errors import StorageError, one_line
 from ..files import PathLike
 
@@ -51,6 +52,7 @@ def write_note(path: PathLike, note: Mapping[str, str]) -> None:
     >>> read_note("noted.db").note
     {'ratio': '0.9'}
     """
+    path = checks.path(path, "path")
     try:
         with closing(sqlite3.connect(path)) as database, database:
             database.execute("CREATE TABLE IF NOT EXISTS tiepoints_made_with (name TEXT PRIMARY KEY, value TEXT)")
@@ -70,6 +72,7 @@ def read_note(path: PathLike) -> Noted:
     >>> read_note("examples/box.png")
     Noted(note={}, images=[])
     """
+    path = checks.path(path, "path")
     where = f"file:{quote(str(Path(path).absolute()))}?mode=ro&immutable=1"  # opens no log and takes no lock
     try:
         with closing(sqlite3.connect(where, uri=True)) as database:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import InvalidInputError, StorageError, one_line
 from ..features import Features, Matches
 from ..files import PathLike, check_name, real, write_lock, write_whole
@@ -70,6 +71,9 @@ def save_opensfm(folder: PathLike, features: Mapping[str, Features], matches: Ma
     >>> len(features["box.png"]), list(matches)
     (100, [('box.png', 'box_in_scene.png')])
     """
+    folder = checks.path(folder, "folder")
+    checks.instance(features, "features", Mapping)
+    checks.instance(matches, "matches", Mapping)
     folder = real(folder)
     of_image: dict[str, dict[str, NDArray[np.int64]]] = {name: {} for name in features}
     for (a, b), found in matches.items():
@@ -120,7 +124,7 @@ def load_opensfm(
     >>> from tiepoints.storage import load_opensfm
     >>> features, matches = load_opensfm("dataset/")    # doctest: +SKIP
     """
-    folder = Path(folder)
+    folder = checks.path(folder, "folder")
     features: dict[str, Features] = {}
     for path in sorted((folder / "features").rglob(f"*{_FEATURES}")):
         name = _name_of(path, folder / "features", _FEATURES)

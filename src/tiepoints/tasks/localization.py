@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import checks
 from ..camera import Camera, as_camera
 from ..checks import count, flag, number
 from ..collection import Photograph, Step, register
@@ -247,6 +248,7 @@ class Localize(Step):
     def __init__(
         self, localizer: Localizer, *, cameras: Mapping[str, Camera] | None = None, focal: float | None = None
     ) -> None:
+        checks.instance(localizer, "localizer", Localizer)
         self.localizer = localizer
         self.cameras = dict(cameras or {})
         self.focal = None if focal is None else number(focal, "focal", above=0)

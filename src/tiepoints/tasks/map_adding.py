@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..camera import Camera
 from ..collection import Collection, Engine, Extract, Match, Store, run
 from ..collection.orientation import stored_features
@@ -108,7 +109,7 @@ def add_to_map(
     >>> add_to_map("map/", "photos/").map    # doctest: +SKIP
     Map('map': 43 images, 8539 points, mdnet)
     """
-    target = Path(folder)
+    target = checks.path(folder, "folder")
     work = work_beside(target)
     given = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
     localizer = Localizer(read_map(target))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import checks
 from ..collection import Collection, Engine, Match, MatchVerified, Store, run
 from ..collection.pairs import Pair
 from ..collection.retrieval import Describe, Vocabulary
@@ -97,7 +98,7 @@ def build_map(
     >>> from tiepoints.tasks import build_map
     >>> place, reconstruction = build_map("photos/", "map/")    # doctest: +SKIP
     """
-    target = Path(out)
+    target = checks.path(out, "out")
     method = load(extractor) if isinstance(extractor, str) and extractor else extractor or None
     assert not isinstance(method, str)
     if given is not None:

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import StorageError, TiepointsError
 from ..files import check_space
 from ..images import read
@@ -113,6 +114,7 @@ def run_mapper(
     >>> run_mapper(job)    # doctest: +SKIP
     1
     """
+    checks.instance(job, "job", Mapping)
     if process is None:
         with mapper_process() as own:
             return run_mapper(job, progress, own)

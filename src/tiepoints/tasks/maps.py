@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..camera import Camera
 from ..collection.retrieval import Vocabulary
 from ..errors import StorageError, counted
@@ -211,7 +212,7 @@ def write_map(
     >>> len(place.names), place.xyz.shape
     (10, (100, 3))
     """
-    target = Path(folder)
+    target = checks.path(folder, "folder")
     ids = sorted(model.point3D_ids())
     index = {point: row for row, point in enumerate(ids)}
     images = sorted((model.image(i) for i in model.reg_image_ids()), key=lambda image: str(image.name))
@@ -277,7 +278,7 @@ def write_version(folder: PathLike, content: Mapping[str, Any], arrays: Mapping[
     >>> write_version("copy/", place.content(), place.arrays())        # doctest: +SKIP
     Map('copy': 40 images, 8127 points, mdnet)
     """
-    target = Path(folder)
+    target = checks.path(folder, "folder")
     digest = hashlib.sha256(json.dumps(dict(content), sort_keys=True).encode())
     for name, values in sorted(arrays.items()):
         digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
@@ -321,7 +322,7 @@ def read_map(folder: PathLike) -> Map:
     >>> read_map("map/").extractor    # doctest: +SKIP
     'mdnet'
     """
-    path = Path(folder)
+    path = checks.path(folder, "folder")
     about = path / "map.json"
     if not about.is_file():
         raise StorageError(f"{path}: no map here; `tiepoints map PHOTOS {path}` makes one")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..collection import Collection
 from ..files import PathLike
 
@@ -59,6 +60,7 @@ def transforms_of(model: Any, photographs: Collection, folder: PathLike | None =
     >>> len(content["frames"]) == model.num_reg_images()
     True
     """
+    checks.present(model, "model")
     frames, left_out = [], []
     for image_id in model.reg_image_ids():
         image = model.image(image_id)

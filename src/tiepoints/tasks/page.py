@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..collection import Collection
 from ..errors import TiepointsError, counted
 from .reasons import outcome_lines
@@ -46,6 +47,7 @@ def small_pictures(photographs: Collection) -> Iterator[Callable[[str], str]]:
     ...     picture_of("box.png")[:4]  # how a JPEG begins
     '/9j/'
     """
+    checks.instance(photographs, "photographs", Mapping)
     pool = ThreadPoolExecutor(1, thread_name_prefix="tiepoints-pictures")
     made = {name: pool.submit(_thumbnail, photographs, name) for name in islice(photographs, _PICTURES)}
     try:
@@ -79,6 +81,7 @@ def page_of(
     >>> "0 of 66" in page_of(None, Collection([]), figures)
     True
     """
+    checks.instance(photographs, "photographs", Mapping)
     cameras, points, colours = ([], np.zeros((0, 3)), np.zeros((0, 3), np.uint8)) if model is None else _scene(model)
     scene = {
         "cameras": cameras,
@@ -122,6 +125,7 @@ def points_of(
     >>> points.shape == colours.shape, len(points) <= 50
     (True, True)
     """
+    checks.present(model, "model")
     ids = list(model.point3D_ids())
     if len(ids) > most:
         ids = [ids[i] for i in np.random.default_rng(0).choice(len(ids), most, replace=False)]

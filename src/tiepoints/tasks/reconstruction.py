@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import checks
 from ..checks import choice
 from ..collection import (
     Collection,
@@ -179,6 +180,7 @@ def reconstruct(
     >>> tp.tasks.reconstruct("photos/", "scene/")    # doctest: +SKIP
     Reconstruction(12 of 12 images, 3012 points, track length 4.31, reprojection error 0.62 px)
     """
+    out = checks.path(out, "out")
     require("pycolmap", "reconstruction", "sfm")
     choice(mapper, "mapper", MAPPERS)
     photos = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
@@ -322,6 +324,7 @@ def summary_of(result: Reconstruction) -> dict[str, Any]:
     >>> summary_of(Reconstruction(Path("scene"), 12, 11, 1, 3012, 4.31, 0.62, 66, 48))["registered"]
     11
     """
+    checks.instance(result, "result", Reconstruction)
     return {
         "folder": str(result.folder),
         "images": result.images,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import checks
 from ..collection import Collection, Match, MatchVerified, Photograph, Verified, Verify
 from ..errors import TiepointsError
 from ..extraction import Extractor
@@ -37,6 +38,7 @@ def turned_features(photograph: Photograph, extractor: Extractor) -> Iterator[tu
     >>> next(turned_features(box, tp.load("upright-rootsift", max_keypoints=100)))
     ('90 degrees to the left', Features(100 keypoints, 128-D, image 223x324))
     """
+    checks.instance(photograph, "photograph", Photograph)
     pixels, mask = photograph.read(), photograph.read_mask()
     for turns, words in TURNS.items():
         kept = None if mask is None else np.ascontiguousarray(np.rot90(mask, turns))
@@ -76,6 +78,8 @@ def rotated_photograph(
     >>> rotated_photograph(Collection([]), {}, PairReport([], {}), tp.load("mdnet"), lambda a, b: 100)
     ''
     """
+    checks.instance(photographs, "photographs", Mapping)
+    checks.instance(extractor, "extractor", Extractor)
     if extractor.in_any_rotation() is extractor:
         return ""
     groups = report.groups(map(str, features))[1:]
@@ -107,6 +111,7 @@ def strength_by(match: Match | MatchVerified, verify: Verify | None = None) -> C
     >>> strength_by(Match(), Verify("homography"))(box, box) > 100
     True
     """
+    checks.present(match, "match")
 
     def strength(a: Features, b: Features) -> int:
         found = match(a, b)
@@ -140,6 +145,7 @@ def rotated_query(localizer: Localizer, photographs: Collection, names: Iterable
     >>> rotated_query(Localizer("map/"), queries, ["a.jpg"])    # doctest: +SKIP
     'a.jpg is localized if it is rotated 90 degrees to the left: a map made with --rotation any localizes it as it is'
     """
+    checks.present(localizer, "localizer")
     if not localizer.map.extractor or localizer.extractor.in_any_rotation() is localizer.extractor:
         return ""
     for name in list(names)[:_TRIED]:

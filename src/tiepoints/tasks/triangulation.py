@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .. import checks
 from ..collection import Collection, ConsistentViews, Engine, Match, MatchVerified, Results, Store, export_colmap
 from ..collection.pairs import Pair
 from ..errors import InvalidInputError, TiepointsError
@@ -75,6 +76,7 @@ def triangulate(
     >>> model = pycolmap.Reconstruction("known/")                                   # doctest: +SKIP
     >>> sparse, features = triangulate(photos, work, model, tp.load("mdnet"), store=work / "store")    # doctest: +SKIP
     """
+    checks.instance(photographs, "photographs", Collection)
     pycolmap = require("pycolmap", "triangulation", "sfm")
     known = {model.image(i).name: i for i in model.reg_image_ids()}
     common = [name for name in photographs if name in known]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .. import checks
 from ..checks import choice
 from ..collection import (
     Collection,
@@ -144,6 +145,9 @@ def verified_pairs(
     >>> found.views["desk_1.jpg", "desk_2.jpg"].verified
     True
     """
+    checks.instance(photographs, "photographs", Collection)
+    checks.instance(store, "store", Store)
+    checks.instance(extractor, "extractor", Extractor)
 
     def told(what: str) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, every: progress(what, done, every)
@@ -227,6 +231,7 @@ def choose_pairs(
     >>> choose_pairs("sequential", ["frame1", "frame2", "frame3"], window=1)
     [('frame1', 'frame2'), ('frame1', 'frame3'), ('frame2', 'frame3')]
     """
+    checks.iterable(names, "names", "names")
     listed = list(names)
     # The neighbours in the order of names cost little, and hold together what looks too different.
     if kind == "sequential":
