@@ -308,7 +308,7 @@ def present(value: Kind | None, what: str) -> Kind:
     return value
 
 
-def iterable(values: Any, what: str, of: str) -> Any:
+def iterable(values: Iterable[Kind], what: str, of: str) -> Iterable[Kind]:
     """A list or anything else that can be gone through, but no text; `of` says what it holds, in the plural.
 
     Raises

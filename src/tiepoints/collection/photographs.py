@@ -48,8 +48,7 @@ def natural_order(name: str) -> tuple[Any, ...]:
     >>> sorted(["frame10.jpg", "frame2.jpg", "a.jpg"], key=natural_order)
     ['a.jpg', 'frame2.jpg', 'frame10.jpg']
     """
-    instance(name, "name", str)
-    parts = re.split(r"([0-9]+)", name)
+    parts = re.split(r"([0-9]+)", instance(name, "name", str))
     return (*[(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], (-1, name))
 
 
@@ -200,8 +199,7 @@ class Collection(Mapping[str, Photograph]):
         failed: Mapping[str, str] | None = None,
         left_out: Iterable[Path] = (),
     ) -> None:
-        iterable(photographs, "photographs", "photographs")
-        several = sorted(photographs, key=lambda one: natural_order(one.name))
+        several = sorted(iterable(photographs, "photographs", "photographs"), key=lambda one: natural_order(one.name))
         self._items = {one.name: one for one in several}
         if len(self._items) < len(several):
             names = [one.name for one in several]

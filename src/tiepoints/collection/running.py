@@ -130,8 +130,7 @@ class Results(Mapping[Name, Any]):
     """
 
     def __init__(self, step: Step, store: Stored, keys: dict[Name, str]) -> None:
-        checks.instance(step, "step", Step)
-        self.step = step
+        self.step = checks.instance(step, "step", Step)
         self.store = store
         self.failed: dict[Name, str] = {}
         self.skipped: list[Name] = []
@@ -283,7 +282,6 @@ def run(
     >>> views["box.png", "box_in_scene.png"].verified
     True
     """
-    checks.instance(step, "step", Step)
     where: Stored = Memory() if store is None else store
     results = Results(step, where, {})
     tasks = _tasks(step, items, where, sources, results)
@@ -296,7 +294,6 @@ def run(
     done = every - sum(len(names[key]) for key in missing)
     if progress is not None and every:
         progress(done, every)
-
     chosen = engine or Threads()
     if len(missing) == 1 and isinstance(chosen, Threads):
         chosen = Serial()  # all threads for the only one
@@ -352,7 +349,6 @@ def stored(step: Step, items: Any, store: Stored, *sources: Results) -> Results:
     >>> stored(Extract("orb"), photos, store).skipped
     ['box_in_scene.png', 'desk_1.jpg', 'desk_2.jpg']
     """
-    checks.instance(step, "step", Step)
     results = Results(step, store, {})
     tasks = _tasks(step, items, store, sources, results)
     known = store.known(step, [task.key for task in tasks.values()])

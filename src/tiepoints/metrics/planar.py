@@ -241,8 +241,7 @@ def share_within(errors: ArrayLike) -> Float64:
     >>> share_within([0.5, 2.5])[:3].tolist()
     [0.5, 0.5, 1.0]
     """
-    checks.present(errors, "errors")
-    values = np.asarray(errors, np.float64)
+    values = np.asarray(checks.present(errors, "errors"), np.float64)
     return _count_within(values) / max(len(values), 1)
 
 
@@ -269,8 +268,7 @@ def covisible(a: Features, b: Features, H: ArrayLike) -> tuple[Mask, Mask]:
     >>> [mask.tolist() for mask in covisible(f, f, shift)]
     [[True, False], [False, True]]
     """
-    checks.instance(a, "a", Features)
-    checks.instance(b, "b", Features)
+    a, b = checks.instance(a, "a", Features), checks.instance(b, "b", Features)
     matrix = np.asarray(H, np.float64)
     return (
         _inside(project(matrix, a.keypoints), b.image_size),
@@ -366,16 +364,13 @@ def matching_cost(a: Features, b: Features) -> tuple[float, float]:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import tiepoints as tp
+    >>> import numpy as np, tiepoints as tp
     >>> from tiepoints.metrics.planar import matching_cost
     >>> f = tp.Features(np.ones((4, 2)), np.eye(4), np.ones(4), (64, 48), sets=[0, 0, 1, 1])
     >>> matching_cost(f, f)
     (0.5, 8.0)
     """
-    checks.instance(a, "a", Features)
-    checks.instance(b, "b", Features)
-    everything = len(a) * len(b)
+    everything = len(checks.instance(a, "a", Features)) * len(checks.instance(b, "b", Features))
     if a.sets is None or b.sets is None or not everything:
         return 1.0, float(everything)
     counts_a, counts_b = (np.bincount(f.sets, minlength=256).astype(np.float64) for f in (a, b) if f.sets is not None)

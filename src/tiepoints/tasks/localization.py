@@ -248,7 +248,7 @@ class Localize(Step):
     def __init__(
         self, localizer: Localizer, *, cameras: Mapping[str, Camera] | None = None, focal: float | None = None
     ) -> None:
-        checks.instance(localizer, "localizer", Localizer)
+        checks.present(localizer, "localizer")
         self.localizer = localizer
         self.cameras = dict(cameras or {})
         self.focal = None if focal is None else number(focal, "focal", above=0)
