@@ -117,6 +117,9 @@ class TrainingError(TiepointsError, RuntimeError):
 # and the separators of lines and paragraphs.
 _UNPRINTABLE = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
 _LONGEST = 300  # characters of another library's message: some hold what a damaged file does
+# What OpenCV, PyTorch and ONNX Runtime say in exceptions of their own.
+_NO_MEMORY = ("bad_alloc", "bad allocation", "insufficient memory", "not enough memory", "out of memory",
+              "failed to allocate", "can't allocate", "cannot allocate")  # fmt: skip
 _JOINERS = "\u200c\u200d"  # of letters and of emoji: format characters that belong to words
 
 
@@ -164,6 +167,16 @@ def one_line(error: BaseException) -> str:
     """What an exception of another library says, on one line; its type where it says nothing."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _LONGEST or isinstance(error, TiepointsError) else f"{text[:_LONGEST]} ..."
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an exception of another library says that memory could not be had.
+
+    >>> is_lack_of_memory(MemoryError()), is_lack_of_memory(RuntimeError("std::bad_alloc"))
+    (True, True)
+    """
+    text = "" if isinstance(error, TiepointsError) else str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
 
 
 class WeightsError(TiepointsError, OSError):

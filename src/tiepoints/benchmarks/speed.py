@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..errors import InvalidInputError, MissingDependencyError
 from ..extraction import Extractor, extractors, is_ready
 from ..matching import match
@@ -109,8 +110,8 @@ def evaluate_speed(
     Raises
     ------
     InvalidInputError
-        If runs is below 5, a size or count is not positive, two sizes have equally many pixels, or two methods the same
-        label.
+        If runs is below 5, a size or count is not positive or absurd, two sizes have equally many pixels, or two
+        methods the same label.
 
     Examples
     --------
@@ -119,10 +120,12 @@ def evaluate_speed(
     >>> [row.method for row in report.table.rows]
     ['OpenCV SIFT', 'OpenCV ORB', 'orb']
     """
-    if runs < 5:
-        raise InvalidInputError(f"runs is {runs}, but a median needs at least 5")
-    if min([*size, count, threads, *counts, *(edge for pair in sizes for edge in pair)]) < 1:
-        raise InvalidInputError("sizes, numbers of keypoints and threads must be positive")
+    checks.count(runs, "runs", least=5, most=10_000)  # a median needs five
+    checks.count(threads, "threads", least=1, most=1024)
+    for number in (count, *counts):
+        checks.count(number, "the number of keypoints", least=1, most=10**6)
+    for edge in (edge for pair in (size, *sizes) for edge in pair):
+        checks.count(edge, "an edge of a size", least=1, most=2**15)
     by_size = [(s, count) for s in sorted({size, *sizes}, key=math.prod)]
     by_count = [(size, n) for n in sorted({count, *counts})]
     if len({math.prod(s) for s, _ in by_size}) < len(by_size):

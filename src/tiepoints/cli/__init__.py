@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..errors import InvalidInputError, TiepointsError, UnknownExtractorError, one_line, printable
+from ..errors import InvalidInputError, TiepointsError, UnknownExtractorError, is_lack_of_memory, one_line, printable
 from .lazy import LazyGroup
 from .options import examples
 
@@ -87,10 +87,12 @@ class _Commands(LazyGroup):
                 _fail(ctx, "the current folder is not there any more; change to another", 1)
             about = printable(error.filename) if error.filename else "standard output"
             _fail(ctx, f"{about}: {error.strerror or one_line(error)}", 1)
-        except MemoryError:
-            _fail(ctx, "there is not enough memory; try a smaller --max-size, fewer --jobs, or end other programs", 1)
         except ImportError as error:
             _fail(ctx, f"a package cannot be loaded ({one_line(error)}); `tiepoints doctor` checks the installation", 1)
+        except Exception as error:
+            if not is_lack_of_memory(error):
+                raise
+            _fail(ctx, "there is not enough memory; try a smaller --max-size, fewer --jobs, or end other programs", 1)
 
 
 def _usage_line(error: click.ClickException) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .numbers import IntRange
 from .options import is_quiet, say
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def store_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., A
 
 jobs_option = click.option(
     "--jobs",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     help="Number of images or pairs processed in parallel.  [default: OMP_NUM_THREADS, or all cores]",
 )
 mask_option = click.option(
@@ -54,7 +55,7 @@ value_range_option = click.option(
     "thermal camera.  [default: from each image's own values]",
 )
 every_option = click.option(
-    "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Take every N-th frame of a video."
+    "--every", type=IntRange(min=1), default=1, show_default=True, help="Take every N-th frame of a video."
 )
 
 

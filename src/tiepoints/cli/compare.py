@@ -10,6 +10,7 @@ import click
 
 from ..errors import ImageError, counted
 from .batch import every_option, found, say_failures
+from .numbers import FloatRange, IntRange
 from .options import (
     check_not_an_input,
     examples,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 )
 @max_keypoints_option("Max. number of keypoints of each image.")
 @max_size_option
-@click.option("--ratio", type=click.FloatRange(0, 1, min_open=True), help="Ratio test of all methods.")
+@click.option("--ratio", type=FloatRange(0, 1, min_open=True), help="Ratio test of all methods.")
 @click.option(
     "--geometry",
     type=click.Choice(["fundamental", "homography"]),
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     help="The geometric verification.",
 )
 @click.option(
-    "--pairs", type=click.IntRange(min=1), default=10, show_default=True, help="At most so many pairs, evenly chosen."
+    "--pairs", type=IntRange(min=1), default=10, show_default=True, help="At most so many pairs, evenly chosen."
 )
 @every_option
 @picture_option("Write a picture of the first pair's inliers by each method.")

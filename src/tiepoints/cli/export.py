@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .numbers import IntRange
 from .options import Setting, examples, json_option, output_option, print_json
 
 
@@ -23,7 +24,7 @@ from .options import Setting, examples, json_option, output_option, print_json
 @click.option("--about", type=Setting(), multiple=True, help="What the file shall say, e.g. licence=CC0-1.0.")
 @click.option(
     "--sets",
-    type=click.IntRange(1, 255),
+    type=IntRange(1, 255),
     multiple=True,
     help="Write the head of so many sets only; repeatable. Other run-times want one: they compute all that there are.",
 )

@@ -10,6 +10,7 @@ import click
 from ..errors import counted
 from .batch import engine_of, explained_interrupt, found, photographs_options, progress_bar, shown
 from .many import cameras_option, given_of, given_option, query_focal_option, read_cameras, say_unlike_cameras
+from .numbers import FloatRange, IntRange
 from .options import examples, json_option, output_option, print_json, quiet_option, say
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 @output_option("--out", what="Write the poses as hloc does: name qw qx qy qz tx ty tz, from world to camera.")
 @query_focal_option
 @cameras_option
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Map images to match with.")
+@click.option("--top", type=IntRange(min=1), default=20, show_default=True, help="Map images to match with.")
 @click.option(
-    "--threshold", type=click.FloatRange(0, min_open=True), default=6.0, show_default=True, help="Inlier threshold, px."
+    "--threshold", type=FloatRange(0, min_open=True), default=6.0, show_default=True, help="Inlier threshold, px."
 )
 @click.option(
     "--align/--no-align",

@@ -12,6 +12,7 @@ import click
 
 from ..errors import counted
 from .batch import engine_of, found, photographs_options, progress_bar, shown
+from .numbers import FloatRange
 from .options import extractor_options, json_option, make_extractor, quiet_option, say
 
 if TYPE_CHECKING:
@@ -44,17 +45,17 @@ camera_mode_option = click.option(
 )
 focal_option = click.option(
     "--focal",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     help="Focal length in pixels, if known.  [default: from EXIF, or a guess that is refined]",
 )
 query_focal_option = click.option(
     "--focal",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     help="Focal length in pixels, only if known.  [default: of the map's camera for pictures of its size; else focal "
     "lengths are tried]",
 )
 ratio_option = click.option(
-    "--ratio", type=click.FloatRange(0, 1, min_open=True), help="Ratio test of the matches.  [default: none]"
+    "--ratio", type=FloatRange(0, 1, min_open=True), help="Ratio test of the matches.  [default: none]"
 )
 early_option = click.option(
     "--early-stop",

@@ -11,6 +11,7 @@ import click
 from ..errors import counted
 from .batch import value_range
 from .match_folder import folder_options, many_of, match_folder
+from .numbers import FloatRange, IntRange
 from .options import (
     check_not_an_input,
     examples,
@@ -56,12 +57,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     help="Inlier threshold in pixels.  [default: 1 for fundamental, 3 for homography]",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of RANSAC's random samples."
-)
+@click.option("--seed", type=IntRange(min=0), default=0, show_default=True, help="Seed of RANSAC's random samples.")
 @picture_option("Write a picture of the inliers (.png, .jpg).")
 @click.option("--outliers", is_flag=True, help="Draw the other matches too, in red.")
 @picture_option("Write IMAGE_A laid on IMAGE_B by the homography.", "--overlay")

@@ -29,6 +29,7 @@ from .batch import (
 )
 from .earlier import Earlier, check_earlier, note_of, overwrite_option
 from .many import CAMERA_MODES, early_option, placed_of
+from .numbers import FloatRange
 from .options import check_not_an_input, print_json, say
 from .shards import Shard, shard_option
 
@@ -83,7 +84,7 @@ def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
         photographs_options,
         click.option(
             "--focal",
-            type=click.FloatRange(min=0, min_open=True),
+            type=FloatRange(min=0, min_open=True),
             help="Of a FOLDER: focal length in pixels, if known.",
         ),
         click.option(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .numbers import FloatRange, IntRange
+
 if TYPE_CHECKING:
     from ..extraction import Extractor
     from ..matching import Matcher
@@ -55,13 +57,13 @@ class Setting(click.ParamType):  # type: ignore[type-arg]
 
 
 max_size_option = click.option(
-    "--max-size", type=click.IntRange(min=1), help="Shrink images to this long edge in pixels first."
+    "--max-size", type=IntRange(min=1), help="Shrink images to this long edge in pixels first."
 )
 
 
 def max_keypoints_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """-n and --max-keypoints; `what` is their help."""
-    return click.option("-n", "--max-keypoints", type=click.IntRange(min=1), default=2048, show_default=True, help=what)
+    return click.option("-n", "--max-keypoints", type=IntRange(min=1), default=2048, show_default=True, help=what)
 
 
 def _keep_rotation(context: click.Context, option: click.Parameter, value: str) -> None:
@@ -161,12 +163,12 @@ def matcher_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--min-similarity",
-            type=click.FloatRange(-1, 1),
+            type=FloatRange(-1, 1),
             help="Keep matches of at least this similarity, or score of a learned matcher.",
         ),
         click.option(
             "--ratio",
-            type=click.FloatRange(0, 1, min_open=True),
+            type=FloatRange(0, 1, min_open=True),
             help="Ratio test: keep matches whose distance is at most this times that of the second nearest; 0.8 to 0.9 "
             "is usual for SIFT.",
         ),

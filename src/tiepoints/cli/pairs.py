@@ -20,6 +20,7 @@ from .batch import (
     work_folder,
 )
 from .many import placed_of
+from .numbers import FloatRange, IntRange
 from .options import (
     examples,
     extractor_options,
@@ -54,21 +55,21 @@ KINDS = ("exhaustive", "sequential", "retrieval", "spatial")
 @output_option("--out", what="Write two names on each line, as hloc and COLMAP read them.", required=True)
 @click.option(
     "--window",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=10,
     show_default=True,
     help="For sequential: number of images that follow.",
 )
 @click.option(
     "--top",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=20,
     show_default=True,
     help="For retrieval and spatial: number of the most similar, or nearest, images.",
 )
 @click.option(
     "--within",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     help="For spatial: of the nearest, those within METRES.",
     metavar="METRES",
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from .numbers import FloatRange, IntRange
 from .options import Setting, examples
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder for best.onnx, checkpoint.pt and the TensorBoard logs; made if missing.",
 )
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="How long in all.  [default: 8]")
-@click.option("--steps", type=click.IntRange(min=1), help="How long in all, in steps: repeatable to the last bit.")
+@click.option("--hours", type=FloatRange(min=0, min_open=True), help="How long in all.  [default: 8]")
+@click.option("--steps", type=IntRange(min=1), help="How long in all, in steps: repeatable to the last bit.")
 @click.option("--resume", is_flag=True, help="Go on from --out's checkpoint, with its recipe, if there is one.")
 @click.option(
     "--teacher",
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--sets",
-    type=click.IntRange(1, 255),
+    type=IntRange(1, 255),
     multiple=True,
     help="k, the number of complementary sets; repeatable: a head for each.  [default: 2, or those of --from]",
 )
@@ -66,14 +67,14 @@ if TYPE_CHECKING:
 @click.option("--heads-only", is_flag=True, help="Train the detection heads only, on the network of --from.")
 @click.option(
     "--trunk-rate",
-    type=click.FloatRange(0, 1),
+    type=FloatRange(0, 1),
     default=1.0,
     show_default=True,
     help="Learning rate of all but the detection heads, as a share of --learning-rate; --heads-only is 0.",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Pairs a step and process.")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=2e-3, show_default=True)
-@click.option("--crop", type=click.IntRange(min=64), default=256, show_default=True, help="Edge of the pairs, pixels.")
+@click.option("--batch", type=IntRange(min=1), default=8, show_default=True, help="Pairs a step and process.")
+@click.option("--learning-rate", type=FloatRange(min=0, min_open=True), default=2e-3, show_default=True)
+@click.option("--crop", type=IntRange(min=64), default=256, show_default=True, help="Edge of the pairs, pixels.")
 @click.option(
     "--loss",
     "losses",
@@ -90,8 +91,8 @@ if TYPE_CHECKING:
     help="A folder to judge the weights on, besides photographs that are held out, in the layout of HPatches or WxBS, "
     "with cameras.csv, or of one view in other light; repeatable.",
 )
-@click.option("--benchmark-minutes", type=click.FloatRange(min=0.1), default=15.0, show_default=True)
-@click.option("--checkpoint-minutes", type=click.FloatRange(min=0.01), default=3.0, show_default=True)
+@click.option("--benchmark-minutes", type=FloatRange(min=0.1), default=15.0, show_default=True)
+@click.option("--checkpoint-minutes", type=FloatRange(min=0.01), default=3.0, show_default=True)
 @click.option(
     "--pairs",
     "sources",
@@ -106,7 +107,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for decoded photographs and teachers' values, shared by runs.  [default: training-cache beside --out]",
 )
-@click.option("--cache-gb", type=click.FloatRange(min=0), default=40.0, show_default=True, help="Bound of --cache.")
+@click.option("--cache-gb", type=FloatRange(min=0), default=40.0, show_default=True, help="Bound of --cache.")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
@@ -116,7 +117,7 @@ if TYPE_CHECKING:
 )
 @click.option("--prepare-only", is_flag=True, help="Fill --cache, by photographs and teacher, and stop.")
 @click.option("--compile", "compiled", is_flag=True, help="Translate the network by torch.compile first.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=IntRange(min=0), default=0, show_default=True)
 @click.option("--about", type=Setting(), multiple=True, help="What the model's file shall say, e.g. licence=CC0-1.0.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document a line for each report instead of text.")
 def command(

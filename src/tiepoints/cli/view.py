@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from .numbers import IntRange
 from .options import examples, say
 
 
@@ -16,9 +17,7 @@ from .options import examples, say
 )
 @click.argument("scene", type=click.Path(path_type=Path))
 @click.argument("photos", nargs=-1, type=click.Path())
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Where the server listens."
-)
+@click.option("--port", type=IntRange(1, 65535), default=8080, show_default=True, help="Where the server listens.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 lets other machines look.")
 def command(scene: Path, photos: tuple[str, ...], port: int, host: str) -> None:
     """Show the reconstruction in the folder SCENE in the browser, with its PHOTOS in the cameras (extra viewer).

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from ..checks import count, number
-from ..errors import TiepointsError
+from ..errors import TiepointsError, is_lack_of_memory
 from ..files import one_line
 from ..threads import cores, variables
 
@@ -104,7 +104,7 @@ def guarded(call: Call[T], task: T, threads: int) -> Any:
 
 def failure_of(error: Exception) -> Failure:
     """What an exception says, on one line; with its type where it is none of ours."""
-    if isinstance(error, MemoryError):
+    if is_lack_of_memory(error):
         return Failure("MemoryError", "not enough memory")
     message = one_line(error)
     if not isinstance(error, TiepointsError) and message != type(error).__name__:

@@ -68,7 +68,7 @@ def sequential(names: Iterable[str], window: int = 10, *, loops: bool = False) -
     checks.iterable(names, "names", "names")
     count(window, "window", least=1)
     listed = _listed(names)
-    steps = list(range(1, window + 1))
+    steps = list(range(1, min(window, len(listed)) + 1))
     if loops:
         step = 2 * window
         while step < len(listed):

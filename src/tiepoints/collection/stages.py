@@ -273,7 +273,7 @@ class Verify(Step):
         self.geometry = choice(geometry, "geometry", ("fundamental", "homography"))
         default = 1.0 if self.geometry == "fundamental" else 3.0
         self.threshold = default if threshold is None else number(threshold, "threshold", above=0)
-        self.seed = seed
+        self.seed = count(seed, "seed")
         self.max_iterations = count(max_iterations, "max_iterations", least=1)
 
     def __call__(self, matches: Matches, a: Features, b: Features) -> Verified:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..cutouts import continued, is_cut_out, off_the_outline
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, is_lack_of_memory, one_line
 from ..features import Features
 from ..images import resize_to, to_grey, with_mask
 from ..progress import shown_progress
@@ -172,7 +172,9 @@ class Extractor(ABC):
         try:
             found = self._detect(prepared.image, prepared.mask)
         except cv2.error as error:  # OpenCV checks options only when it runs
-            reason = " ".join(str(error).split())
+            if is_lack_of_memory(error):
+                raise MemoryError(one_line(error)) from error
+            reason = one_line(error)
             raise InvalidInputError(f"{self!r} cannot do this: {reason}") from error
         return self._finished(prepared, found)
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..batch import engine_of
+from ..numbers import FloatRange, IntRange
 from ..options import examples, print_json, say
 from .options import (
     check_reports,
@@ -65,7 +66,7 @@ class _Bags(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
 )
 @click.option(
     "--ratio",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FloatRange(0, 1, min_open=True),
     help="Keep matches whose distance is at most this times that of the second nearest; 1 keeps all.  "
     "[default: the method's, 0.9 or for binary descriptors 0.8]",
 )
@@ -78,14 +79,14 @@ class _Bags(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     default=0.5,
     show_default=True,
     help="Inlier threshold (px) of the fundamental-matrix track.",
 )
 @click.option(
     "--essential-threshold",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
     help="Inlier threshold (px) of the essential-matrix track.",
@@ -106,7 +107,7 @@ class _Bags(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**31 - 1),
+    type=IntRange(0, 2**31 - 1),
     default=0,
     show_default=True,
     help="Seed of the bags and of random samples.",

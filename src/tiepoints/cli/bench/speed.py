@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ...threads import variables
+from ..numbers import IntRange
 from ..options import ExtractorName, examples, max_keypoints_option
 from .options import check_reports, deliver, make_methods, progress_bar, report_options
 
@@ -60,15 +61,15 @@ class _Size(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
 )
 @click.option(
     "--counts",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     multiple=True,
     default=[512, 1024, 2048, 4096],
     show_default=True,
     help="Numbers of keypoints over which the growth is measured; repeatable.",
 )
 @click.option("--growth/--no-growth", default=True, show_default=True, help="Measure how the cost grows.")
-@click.option("--runs", type=click.IntRange(min=5), default=7, show_default=True, help="Timed runs of each.")
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads of every method.")
+@click.option("--runs", type=IntRange(min=5), default=7, show_default=True, help="Timed runs of each.")
+@click.option("--threads", type=IntRange(min=1), default=2, show_default=True, help="Threads of every method.")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure peak memory.")
 @report_options
 def command(

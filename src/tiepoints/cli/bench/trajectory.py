@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..numbers import FloatRange, IntRange
 from ..options import examples
 from .options import check_reports, deliver, report_options
 
@@ -27,14 +28,14 @@ from .options import check_reports, deliver, report_options
 )
 @click.option(
     "--max-difference",
-    type=click.FloatRange(min=0),
+    type=FloatRange(min=0),
     default=0.02,
     show_default=True,
     help="Seconds by which the times of an estimated and a true pose may differ (TUM).",
 )
 @click.option(
     "--delta",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=1,
     show_default=True,
     help="Frames between the poses whose relative motion RPE compares.",
