@@ -109,7 +109,7 @@ def test_a_pair_alone_gets_more_samples_where_few_tell_no_more_than_chance() -> 
     features = [tp.Features(p[order], none, np.ones(600, np.float32), (800, 800)) for p in (a, b)]
     matches = tp.Matches(np.tile(np.arange(600, dtype=np.int32), (2, 1)).T, np.ones(600, np.float32))
     few = tp.fundamental(*features, matches, max_iterations=3000, best_first=True)
-    model = _model("fundamental", *features, matches, 1.0, 0)
+    model = _model(Verify("fundamental"), matches, *features)
     assert not is_verified(few, (800, 800))
     assert is_verified(model, (800, 800))
     assert (model.inliers == (order < 80)).mean() > 0.9

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import choice, count, number, shown
+from .checks import choice, count, shown
+from .collection.stages import Verify
 from .drawing import Picture
 from .errors import InvalidInputError, counted
 from .extraction import Extractor, load
 from .extraction.inputs import mask_for, mask_of, paired
 from .features import Features, Matches
 from .geometry import Geometry, fundamental, homography
-from .geometry.chance import SAMPLES, is_verified
+from .geometry.chance import is_verified
 from .geometry.outline import corners
 from .images import with_mask
 from .matching import Matcher
@@ -27,8 +28,6 @@ from .matching.registry import as_matcher
 
 __all__ = ["MatchedPair", "match_images"]
 
-#: Inlier threshold in pixels where none is given.
-THRESHOLDS = {"fundamental": 1.0, "homography": 3.0}
 #: Quarter turns against the clock, those of a camera on its side first, and in words.
 TURNS = {1: "90 degrees to the left", 3: "90 degrees to the right", 2: "by 180 degrees"}
 
@@ -182,14 +181,9 @@ def match_images(
     >>> points_a.shape == points_b.shape == (pair.geometry.num_inliers, 2)
     True
     """
-    kind = None if geometry is None else choice(geometry, "geometry", [*THRESHOLDS, "none"])
-    kind = None if kind == "none" else kind
-    if threshold is not None:
-        threshold = number(threshold, "threshold", above=0)
-    elif kind is not None:
-        threshold = THRESHOLDS[kind]
+    kind: Any = choice("none" if geometry is None else geometry, "geometry", ("fundamental", "homography", "none"))
+    verify = Verify("fundamental" if kind == "none" else kind, threshold=threshold, seed=count(seed, "seed"))
     choice(rotation, "rotation", ("upright", "any"))
-    seed = count(seed, "seed")
     times: dict[str, float] = {}
     clock = time.perf_counter()
 
@@ -224,8 +218,8 @@ def match_images(
         matches = matcher(a, b)
         lap("match")
         model = verified = None
-        if kind is not None and threshold is not None:
-            model = _model(kind, a, b, matches, threshold, seed)
+        if kind != "none":
+            model = _model(verify, matches, a, b)
             verified = is_verified(model, b.image_size)
         lap("verify")
         found = MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times)
@@ -235,18 +229,14 @@ def match_images(
     return best
 
 
-def _model(kind: str, a: Features, b: Features, matches: Matches, threshold: float, seed: int) -> Geometry:
-    """What `collection.Verify` finds, so that a pair has the same inliers alone and in a folder; and if that is no more
-    than chance, what RANSAC finds with all of its samples, which a single pair can afford.
+def _model(verify: Verify, matches: Matches, a: Features, b: Features) -> Geometry:
+    """What `verify` finds, so that a pair has the same inliers alone and in a folder; and if that is no more than
+    chance, what RANSAC finds with all of its samples, which a single pair can afford.
     """
-    options: dict[str, Any] = {"threshold": threshold, "seed": seed}
-    if kind == "homography":
-        model = homography(a, b, matches, **options, max_iterations=SAMPLES)
-    else:
-        model = fundamental(a, b, matches, **options, max_iterations=SAMPLES, best_first=True)
-    if is_verified(model, b.image_size):
-        return model
-    return (homography if kind == "homography" else fundamental)(a, b, matches, **options)
+    if view := verify.attempt(matches, a, b):
+        return view.geometry
+    estimate = homography if verify.geometry == "homography" else fundamental
+    return estimate(a, b, matches, threshold=verify.threshold, seed=verify.seed)
 
 
 def rotation_that_matches(pair: MatchedPair, extractor: Extractor, matcher: str | Matcher = "nearest") -> str:
@@ -271,19 +261,15 @@ def rotation_that_matches(pair: MatchedPair, extractor: Extractor, matcher: str 
     """
     if pair.geometry is None or extractor.in_any_rotation() is extractor:
         return ""
-    kind, threshold = pair.geometry.kind, pair.geometry.threshold
-    chosen = as_matcher(matcher).for_extractor(extractor.metadata.name)
+    kind: Any = pair.geometry.kind
+    verify = Verify(kind, threshold=pair.geometry.threshold)
+    matcher = as_matcher(matcher).for_extractor(extractor.metadata.name)
     best, how = 0, ""
     for turns, words in TURNS.items():
         b = extractor(_picture(pair.image_b, None, turns))
-        matches = chosen(pair.a, b)
-        if kind == "homography":
-            model = homography(pair.a, b, matches, threshold=threshold or 3.0, max_iterations=SAMPLES)
-        else:
-            options: dict[str, Any] = {"max_iterations": SAMPLES, "best_first": True}
-            model = fundamental(pair.a, b, matches, threshold=threshold or 1.0, **options)
-        if is_verified(model, b.image_size) and model.num_inliers > best:
-            best, how = model.num_inliers, words
+        inliers = len(verify.attempt(matcher(pair.a, b), pair.a, b).inliers)
+        if inliers > best:
+            best, how = inliers, words
     return how
 
 
