@@ -370,6 +370,7 @@ def test_wrong_usage_of_a_folder(frames: Path, tmp_path: Path) -> None:
         ((frames, "--out", tmp_path / "x.csv"), "needs --out FILE.db"),
         ((frames / "frame1.png",), "IMAGE_B"),
         ((frames, "--out", tmp_path / "x.db", "--pairs", "all"), "sequential:N"),
+        ((frames, "--out", tmp_path / "x.db", "--pairs", "retrieval"), "`tiepoints pairs --kind retrieval --top N`"),
         ((frames, "--out", tmp_path / "x.db", "--geometry", "none"), "fundamental or homography"),
         ((frames, "--out", tmp_path / "x.db", "--plot", "x.png"), f"two images, not the folder {frames}"),
         ((frames / "frame1.png", "clip.avi", "--out", "m.csv"), "the video clip.avi: every pair is matched, which"),

@@ -11,13 +11,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 import tiepoints as tp
 from tiepoints.cli import cli
-from tiepoints.collection import Collection, Extract, MatchVerified, Store, run
+from tiepoints.cli.many import pairs_of
+from tiepoints.collection import Collection, Extract, MatchVerified, Store, run, sequential
 from tiepoints.tasks import Reconstruction, reconstruct
 from tiepoints.tasks.mapping import mapper_process, run_mapper
 from tiepoints.tasks.page import page_of
@@ -127,6 +129,13 @@ def test_most_photographs_missing_is_a_failure_and_the_last_lines_say_why(
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     unread = made([*door, *others[:1], str(tmp_path / "bad.jpg")], "--overwrite")
     assert unread.exit_code == 1 and "bad.jpg" in unread.stderr and "2 of 5 photographs missing" in unread.stderr
+
+
+def test_pairs_by_a_number_are_those_of_match(photographs: Collection) -> None:
+    assert pairs_of("sequential:2", photographs) == sequential(photographs, 2, loops=True)
+    assert pairs_of("sequential", photographs) == "sequential"
+    with pytest.raises(click.BadParameter, match=r"retrieval:5 is neither auto, .*`tiepoints pairs --kind retrieval"):
+        pairs_of("retrieval:5", photographs)
 
 
 @pytest.mark.parametrize("wrong", [["--pairs", "nonsense"], ["--mapper", "nonsense"], ["--focal", "-1"]])

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tiepoints.cli import cli
 from tiepoints.collection import Collection
+from tiepoints.tasks.rotated import ExtractRotated
 
 SMALL = ("--max-size", "640", "-n", "800")
 HINT = "matches photographs that are rotated to each other"
@@ -39,10 +40,14 @@ def door(photographs: Collection, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def test_a_folder(door: Path, tmp_path: Path) -> None:
+def test_a_folder(door: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     upright = run("match", door / "photos", *SMALL, "--out", tmp_path / "m.h5")
     told = r"4.png matches \d.png if it is rotated 90 degrees to the right: --rotation any "
     assert re.search(told + HINT, upright.stderr)
+    with monkeypatch.context() as patch:
+        patch.setattr(ExtractRotated, "__call__", None)
+        again = run("match", door / "photos", *SMALL, "--out", tmp_path / "m.h5")
+        assert re.search(told + HINT, again.stderr), "it is not tried once more"
     rotated = run("match", door / "photos", *SMALL, "--out", tmp_path / "r.h5", "--rotation", "any", "--json")
     content = json.loads(rotated.stdout)
     assert content["verified"] == content["pairs"] == 10 and content["hint"] == ""

@@ -33,8 +33,9 @@ pairs_option = click.option(
     metavar="KIND|FILE",
     default="auto",
     show_default=True,
-    help="auto: every pair up to 100 images, else retrieval; exhaustive; sequential; retrieval; spatial (the 20 taken "
-    "nearest, by the GPS position in EXIF); or a file with two names on each line.",
+    help="auto: every pair up to 100 images, else retrieval; exhaustive; sequential or sequential:N, each with the N "
+    "(10) that follow it; retrieval; spatial or spatial:N, each with the N (20) taken nearest, by the GPS position in "
+    "EXIF; or a file with two names on each line.",
 )
 camera_mode_option = click.option(
     "--camera-mode",
@@ -194,11 +195,32 @@ def pairs_of(wanted: str, photographs: Collection) -> Any:
         if wanted == "spatial":
             placed_of(photographs, "retrieval")
         return wanted
-    if not Path(wanted).is_file():
-        raise click.BadParameter(
-            f"{wanted} is neither {', '.join(PAIRS)} nor a file with two names on each line", param_hint="--pairs"
-        )
-    return from_file(wanted, photographs)
+    listed = numbered_pairs(wanted, photographs)
+    if listed is None and not Path(wanted).is_file():
+        raise no_pairs(wanted, f"{', '.join(PAIRS)}, sequential:N, spatial:N")
+    return from_file(wanted, photographs) if listed is None else listed
+
+
+def numbered_pairs(wanted: str, photographs: Collection) -> list[tuple[str, str]] | None:
+    """The pairs of sequential:N and spatial:N; None for anything else."""
+    from ..collection import sequential
+    from ..tasks import choose_pairs
+
+    kind, _, many = wanted.partition(":")
+    if not many.isdecimal() or kind not in ("sequential", "spatial"):
+        return None
+    if kind == "sequential":
+        return sequential(photographs, int(many), loops=True)
+    return choose_pairs(kind, photographs, positions=placed_of(photographs, "sequence"), top=int(many))
+
+
+def no_pairs(wanted: str, known: str) -> click.BadParameter:
+    """The error about a kind of pairs that there is not; `known` are those that there are."""
+    kind = wanted.partition(":")[0]
+    hint = "; `tiepoints pairs --kind retrieval --top N` writes such a file" if kind == "retrieval" else ""
+    return click.BadParameter(
+        f"{wanted} is neither {known} nor a file with two names on each line{hint}", param_hint="--pairs"
+    )
 
 
 def placed_of(photographs: Collection, otherwise: str) -> dict[str, Position]:

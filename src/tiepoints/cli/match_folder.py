@@ -28,7 +28,7 @@ from .batch import (
     work_folder,
 )
 from .earlier import Earlier, check_earlier, note_of, overwrite_option
-from .many import CAMERA_MODES, early_option, placed_of
+from .many import CAMERA_MODES, early_option, no_pairs, numbered_pairs
 from .numbers import FloatRange
 from .options import check_not_an_input, print_json, say
 from .shards import Shard, shard_option
@@ -268,24 +268,16 @@ def _kind(source: Path) -> str:
 
 def _pairs(wanted: str, photographs: Collection) -> list[tuple[str, str]]:
     """exhaustive, sequential, sequential:N, spatial, spatial:N, or the path of a list."""
-    from ..collection import exhaustive, from_file, sequential
-    from ..tasks import choose_pairs
+    from ..collection import exhaustive, from_file
 
     if wanted == "exhaustive":
         return exhaustive(photographs)
-    kind, _, many = wanted.partition(":")
-    if kind == "sequential" and (not many or many.isdecimal()):
-        return sequential(photographs, int(many or 10), loops=True)
-    if kind == "spatial" and (not many or many.isdecimal()):
-        placed = placed_of(photographs, "sequence")
-        return choose_pairs(kind, photographs, positions=placed, top=int(many or 20))
-    if not Path(wanted).is_file():
-        raise click.BadParameter(
-            f"{wanted} is neither exhaustive, sequential, sequential:N, spatial, spatial:N nor a file with two "
-            "names on each line",
-            param_hint="--pairs",
-        )
-    return from_file(wanted, photographs)
+    usual = {"sequential": "sequential:10", "spatial": "spatial:20"}
+    listed = numbered_pairs(usual.get(wanted, wanted), photographs)
+    if listed is None and not Path(wanted).is_file():
+        what = "exhaustive, sequential, sequential:N, spatial, spatial:N"
+        raise no_pairs(wanted, what)
+    return from_file(wanted, photographs) if listed is None else listed
 
 
 def _outputs(out: Path) -> list[Path]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import checks
-from ..collection import Collection, Match, MatchVerified, Photograph, Verified, Verify
+from ..collection import Collection, Match, MatchVerified, Photograph, Step, Verified, Verify, run
 from ..errors import TiepointsError
 from ..extraction import Extractor
 from ..features import Features
@@ -19,30 +19,41 @@ from .reasons import PairReport
 if TYPE_CHECKING:
     from .localization import Localizer
 
-__all__ = ["rotated_photograph", "rotated_query", "strength_by", "turned_features"]
+__all__ = ["ExtractRotated", "rotated_photograph", "rotated_query", "strength_by"]
 
 _TRIED = 2  # photographs
 _PARTNERS = 3  # others that each is matched with
 _LEAST = 16  # keypoints
 
 
-def turned_features(photograph: Photograph, extractor: Extractor) -> Iterator[tuple[str, Features]]:
-    """How a photograph is rotated, in words, and its features then, in pixels of the rotated photograph.
+class ExtractRotated(Step):
+    """The features of a photograph that is rotated, in pixels of the rotated photograph.
+
+    Parameters
+    ----------
+    extractor : Extractor
+    turns : int
+        Quarter turns against the clock.
 
     Examples
     --------
     >>> import tiepoints as tp
     >>> from tiepoints.collection import Collection
-    >>> from tiepoints.tasks.rotated import turned_features
+    >>> from tiepoints.tasks.rotated import ExtractRotated
     >>> box = Collection.from_folder("examples")["box.png"]
-    >>> next(turned_features(box, tp.load("upright-rootsift", max_keypoints=100)))
-    ('90 degrees to the left', Features(100 keypoints, 128-D, image 223x324))
+    >>> ExtractRotated(tp.load("upright-rootsift", max_keypoints=100), 1)(box)
+    Features(100 keypoints, 128-D, image 223x324)
     """
-    checks.instance(photograph, "photograph", Photograph)
-    pixels, mask = photograph.read(), photograph.read_mask()
-    for turns, words in TURNS.items():
-        kept = None if mask is None else np.ascontiguousarray(np.rot90(mask, turns))
-        yield words, extractor(np.ascontiguousarray(np.rot90(pixels, turns)), kept)
+
+    def __init__(self, extractor: Extractor, turns: int) -> None:
+        self.extractor = checks.instance(extractor, "extractor", Extractor)
+        self.turns = turns
+
+    def __call__(self, photograph: Photograph) -> Features:
+        """The features of a photograph, where its mask allows them."""
+        mask = photograph.read_mask()
+        kept = None if mask is None else np.ascontiguousarray(np.rot90(mask, self.turns))
+        return self.extractor(np.ascontiguousarray(np.rot90(photograph.read(), self.turns)), kept)
 
 
 def rotated_photograph(
@@ -87,15 +98,14 @@ def rotated_photograph(
         name, others = report.hopeful(group)
         if name not in photographs or len(features[name]) < _LEAST:
             continue
-        with suppress(TiepointsError):  # the file is gone, or its mask
-            tried = [
-                (strength(features[other], found), words, other)
-                for words, found in turned_features(photographs[name], extractor)
-                for other in others[:_PARTNERS]
-            ]
-            inliers, words, other = max(tried, key=lambda one: one[0], default=(0, "", ""))
-            if inliers:
-                return f"{name} matches {other} if it is rotated {words}: {remedy_for(extractor)}"
+        tried = []
+        for turns, words in TURNS.items():
+            step = ExtractRotated(extractor, turns)  # kept, so that the same command does not do it once more
+            found = run(step, {name: photographs[name]}, getattr(features, "store", None))
+            tried += [(strength(features[a], found[name]), words, a) for a in others[:_PARTNERS] if name in found]
+        inliers, words, other = max(tried, key=lambda one: one[0], default=(0, "", ""))
+        if inliers:
+            return f"{name} matches {other} if it is rotated {words}: {remedy_for(extractor)}"
     return ""
 
 
@@ -150,8 +160,10 @@ def rotated_query(localizer: Localizer, photographs: Collection, names: Iterable
         return ""
     for name in list(names)[:_TRIED]:
         with suppress(TiepointsError):
-            turned = turned_features(photographs[name], localizer.extractor)
-            tried = [(found.inliers, words) for words, one in turned if (found := localizer.localize(one))]
+            tried = []
+            for turns, words in TURNS.items():
+                found = localizer.localize(ExtractRotated(localizer.extractor, turns)(photographs[name]))
+                tried += [(found.inliers, words)] if found else []
             if tried:
                 able = localizer.extractor.in_any_rotation() is not None
                 made = "--rotation any" if able else "-e mdnet --rotation any, or -e rootsift,"
