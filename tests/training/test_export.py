@@ -244,8 +244,10 @@ def test_eight_bits(tmp_path: Path, photographs: Path, exported: tuple[MDNet, Pa
     out = tmp_path / "small.onnx"
     arguments = ["export", str(exported[1]), "--out", str(out), "--int8"]
     (photographs / "broken.png").write_bytes(b"no photograph")
+    tp.save_image(photographs / "strip.png", np.full((40, 400), 9, np.uint8))  # photographs need not have one size
     result = CliRunner().invoke(cli, [*arguments, str(photographs)])
-    (photographs / "broken.png").unlink()
+    for name in ("broken.png", "strip.png"):
+        (photographs / name).unlink()
     assert result.exit_code == 0, result.output
     image = tp.read(photographs / "0.png")
     for exact, coarse in zip(*(tp.load("mdnet", weights=w).dense(image) for w in (exported[1], out)), strict=True):  # type: ignore[attr-defined]
