@@ -43,7 +43,7 @@ def command(
 ) -> None:
     """Reconstruct a scene from PHOTOS of it into the folder OUT: cameras and 3D points, by COLMAP.
 
-    OUT gets sparse/0 (COLMAP's model; sparse/1 and so on where no matches connect the photographs), points.ply,
+    OUT gets sparse/0 (COLMAP's model; sparse/1 and so on where too few matches connect the photographs), points.ply,
     transforms.json (nerfstudio, Gaussian splatting), report.html, report.json and database.db. What is finished is
     kept in OUT/work: the same command goes on after an interruption, and computes only what is new. What was made with
     other options, or from photographs that are not given now, is replaced only with --overwrite. Exit code 1 where
@@ -78,7 +78,7 @@ def command(
         say(f"{result.registered:6d} of {counted(result.images, 'photograph')} registered")
         if result.models > 1:
             about = "what follows is of sparse/0, the largest"
-            say(f"{result.models:6d} separate models, which no matches connect; {about}")
+            say(f"{result.models:6d} separate models, which too few matches connect; {about}")
         if result:
             points = counted(result.points, "point", 6)
             say(f"{points}, seen by {result.track_length:.1f} photographs each (track length)")

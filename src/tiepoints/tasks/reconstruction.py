@@ -60,7 +60,7 @@ class Reconstruction:
     registered : int
         Photographs whose camera was found, in the largest model.
     models : int
-        More than one where no matches connect the photographs.
+        More than one where too few matches connect the photographs.
     points : int
         3D points of the largest model.
     track_length : float
