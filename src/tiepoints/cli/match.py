@@ -100,6 +100,8 @@ def command(
     Instead of two images, one FOLDER (or lists, quoted patterns, videos, more images, and all of these together, as for
     `tiepoints extract`) is matched pair by pair into --out: a COLMAP database (.db), or hloc's files (.h5, with the
     features beside it). Finished work is kept, and the same command goes on with it, also when photographs were added.
+    What other options, other photographs or another program made is replaced only with --overwrite. The exit code is 1
+    where something failed, or no pair is verified.
     """
     several = many_of(images, out)
     if several:

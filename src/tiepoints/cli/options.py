@@ -84,7 +84,8 @@ rotation_option = click.option(
     callback=_keep_rotation,
     help="any: photographs may be rotated to each other, as a drone's, scans, and those of a phone on its side. MD-Net "
     "then looks at each in four rotations, which takes four times as long (its option -O rotation=any). rootsift, "
-    "sift, orb and akaze match them in any case, and take no longer.",
+    "sift, orb and akaze match them in any case, and take no longer. With other methods `match` of two images tries "
+    "IMAGE_B in four rotations.",
 )
 
 

@@ -136,7 +136,8 @@ def reconstruct(
     photographs : Collection or path
         A folder is taken with all below it.
     out : path
-        A folder, made if missing; see `Reconstruction`.
+        A folder, made if missing; see `Reconstruction`. A model that is there is replaced when the new one is whole,
+        whatever it was made with; the command line asks for --overwrite first.
     extractor : str or Extractor
     pairs : str or iterable of pairs
         As for `verified_pairs`.
