@@ -35,41 +35,41 @@ def seen(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Photogr
 
 def test_the_mean_is_rotated_and_mirrored_as_the_image_is(network: MDNet) -> None:
     image = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
-    lesson = mean_of_views(network, image, HEADS)
-    assert lesson.logits.shape == (2, 2, 64, 64) and lesson.descriptors.shape == (2, 64, 16, 16)
-    scale = float(lesson.logits.std())
+    mean = mean_of_views(network, image, HEADS)
+    assert mean.logits.shape == (2, 2, 64, 64) and mean.descriptors.shape == (2, 64, 16, 16)
+    scale = float(mean.logits.std())
     for turns, mirrored in itertools.product(range(4), (False, True)):
         other = torch.rot90(image.flip(3) if mirrored else image, turns, (2, 3))
-        expected = torch.rot90(lesson.mirrored_logits if mirrored else lesson.logits, turns, (2, 3))
+        expected = torch.rot90(mean.mirrored_logits if mirrored else mean.logits, turns, (2, 3))
         again = mean_of_views(network, other, HEADS)
         assert float((again.logits - expected).abs().mean()) < 0.02 * scale
     mirror = mean_of_views(network, image.flip(3), HEADS)
-    torch.testing.assert_close(lesson.mirrored, mirror.descriptors, atol=0.05, rtol=0)
+    torch.testing.assert_close(mean.mirrored, mirror.descriptors, atol=0.05, rtol=0)
     with torch.no_grad():
         logits, _ = network(image)
-    assert float((logits[2] - lesson.logits).abs().mean()) > 0.2 * scale, "one view is not the mean"
+    assert float((logits[2] - mean.logits).abs().mean()) > 0.2 * scale, "one view is not the mean"
 
 
 def test_heads_of_many_sets_are_not_averaged() -> None:
     """Which of four sets a place belongs to depends on how the image is rotated."""
     network, _ = read_network(Path("mdnet-small"), (2, 4))
     image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
-    lesson = mean_of_views(network, image, [2, 4])
-    mirror = lesson.of_mirror_images()
+    mean = mean_of_views(network, image, [2, 4])
+    mirror = mean.of_mirror_images()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         plain, mirrored = network(image)[0], network(image.flip(3))[0]
-    torch.testing.assert_close(lesson.logits[:, 2:], plain[4].float(), atol=0.1, rtol=0.02)
+    torch.testing.assert_close(mean.logits[:, 2:], plain[4].float(), atol=0.1, rtol=0.02)
     torch.testing.assert_close(mirror.logits[:, 2:], mirrored[4].float(), atol=0.1, rtol=0.02)
-    torch.testing.assert_close(mirror.logits[:, :2], lesson.logits[:, :2].flip(3))
-    assert float((lesson.logits[:, :2] - plain[2].float()).abs().mean()) > 0.1
+    torch.testing.assert_close(mirror.logits[:, :2], mean.logits[:, :2].flip(3))
+    assert float((mean.logits[:, :2] - plain[2].float()).abs().mean()) > 0.1
 
 
 def test_the_loss_is_0_for_the_lesson_itself(network: MDNet) -> None:
     image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
-    lesson = mean_of_views(network, image, HEADS)
-    same = distillation_loss(lesson.logits, lesson.descriptors, lesson)
+    mean = mean_of_views(network, image, HEADS)
+    same = distillation_loss(mean.logits, mean.descriptors, mean)
     assert all(abs(float(value)) < 1e-5 for value in same.values())
-    higher = distillation_loss(lesson.logits + 1, -lesson.descriptors, lesson)
+    higher = distillation_loss(mean.logits + 1, -mean.descriptors, mean)
     assert float(higher["heights"]) == pytest.approx(1, abs=1e-4)
     assert float(higher["slopes"]) == pytest.approx(0, abs=1e-4)
     assert float(higher["descriptors"]) == pytest.approx(2, abs=1e-4)
@@ -93,14 +93,14 @@ def test_a_network_learns_the_mean(
     assert 20 < steps < 60 and kept and "heights" in told[0]
     assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items()), "it is a copy's work"
     image = torch.from_numpy(seen.pixels(3)[1, :128, :128].astype("float32") / 255)[None, None]
-    lesson = mean_of_views(network, image, HEADS)
+    mean = mean_of_views(network, image, HEADS)
     losses = []
     for each in (start, found):
         with torch.no_grad():
             logits, described = each(image)
         together = torch.cat([logits[k] for k in HEADS], dim=1)
         unit = torch.nn.functional.normalize(described, dim=1)
-        losses.append(distillation_loss(together, unit, lesson))
+        losses.append(distillation_loss(together, unit, mean))
     assert float(losses[1]["heights"]) < 0.5 * float(losses[0]["heights"])
     assert float(losses[1]["slopes"]) < 0.8 * float(losses[0]["slopes"])
     assert float(losses[1]["descriptors"]) < 0.05

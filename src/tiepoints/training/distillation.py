@@ -28,7 +28,7 @@ from .network import MDNet
 from .photographs import Photographs
 from .timed import train_for
 
-__all__ = ["Lesson", "distil", "distillation_loss", "mean_of_views"]
+__all__ = ["MeanOfViews", "distil", "distillation_loss", "mean_of_views"]
 
 _SMALLEST = 0.35  # of the photograph: crops are seen at this to its whole size
 _BORDER = 12  # pixels of a crop whose heatmap depends most on what is not in it
@@ -38,7 +38,7 @@ _SEVERAL = 64  # crops that are there before the first step
 _FEW = 2  # sets: of heads with more, nothing is averaged
 
 
-class Lesson(NamedTuple):
+class MeanOfViews(NamedTuple):
     """What a teacher says of images.
 
     Parameters
@@ -55,12 +55,12 @@ class Lesson(NamedTuple):
     descriptors: Tensor
     mirrored: Tensor
 
-    def of_mirror_images(self) -> Lesson:
+    def of_mirror_images(self) -> MeanOfViews:
         """What is said of the mirror images."""
-        return Lesson(self.mirrored_logits, self.logits, self.mirrored, self.descriptors)
+        return MeanOfViews(self.mirrored_logits, self.logits, self.mirrored, self.descriptors)
 
 
-def mean_of_views(network: MDNet, images: Tensor, heads: list[int]) -> Lesson:
+def mean_of_views(network: MDNet, images: Tensor, heads: list[int]) -> MeanOfViews:
     """What a network says of square images (B, 1, S, S) in the mean over their eight views."""
     averaged = torch.tensor([k <= _FEW for k in heads for _ in range(k)])[:, None, None]
     total, own, described = torch.zeros(()), [], []
@@ -77,26 +77,26 @@ def mean_of_views(network: MDNet, images: Tensor, heads: list[int]) -> Lesson:
                 total = total + (upright.flip(3) if mirrored else upright)
     mean = total / 8
     plain, mirror = (torch.where(averaged, m, o) for m, o in zip((mean, mean.flip(3)), own, strict=True))
-    return Lesson(plain, mirror, *described)
+    return MeanOfViews(plain, mirror, *described)
 
 
-def distillation_loss(logits: Tensor, descriptors: Tensor, lesson: Lesson) -> dict[str, Tensor]:
-    """How far a network's logits and descriptors are from a lesson.
+def distillation_loss(logits: Tensor, descriptors: Tensor, mean: MeanOfViews) -> dict[str, Tensor]:
+    """How far a network's logits and descriptors are from a mean.
 
     Parameters
     ----------
     logits, descriptors
-        As in `Lesson`; of the images as they are.
-    lesson : Lesson
+        As in `MeanOfViews`; of the images as they are.
+    mean : MeanOfViews
 
     Returns
     -------
     parts : dict
         heights, the squared differences of the logits, and slopes, those of their differences between neighbouring
-        pixels, both weighted by how high the lesson's heatmap is; descriptors, 1 less the cosine.
+        pixels, both weighted by how high the mean's heatmap is; descriptors, 1 less the cosine.
     """
     inner = slice(_BORDER, -_BORDER)
-    found, wanted = logits[:, :, inner, inner], lesson.logits[:, :, inner, inner]
+    found, wanted = logits[:, :, inner, inner], mean.logits[:, :, inner, inner]
     weight = _LEAST + torch.sigmoid(wanted + _OFFSET)
     slopes = torch.zeros(())
     for axis in (2, 3):
@@ -105,7 +105,7 @@ def distillation_loss(logits: Tensor, descriptors: Tensor, lesson: Lesson) -> di
     return {
         "heights": _mean((found - wanted) ** 2, weight),
         "slopes": slopes,
-        "descriptors": (1 - (descriptors * lesson.descriptors).sum(dim=1)).mean(),
+        "descriptors": (1 - (descriptors * mean.descriptors).sum(dim=1)).mean(),
     }
 
 
@@ -178,8 +178,8 @@ def distil(
     batches = _batches(wise, photographs, heads, crop, batch, np.random.default_rng(seed))
 
     def of_step(step: int, done: float) -> tuple[Tensor, dict[str, Tensor]]:
-        images, lesson = next(batches)
-        parts = distillation_loss(*_outputs(network, images, heads), lesson)
+        images, mean = next(batches)
+        parts = distillation_loss(*_outputs(network, images, heads), mean)
         return parts["heights"] + _SLOPES * parts["slopes"] + _DESCRIPTORS * parts["descriptors"], parts
 
     return train_for(
@@ -190,17 +190,17 @@ def distil(
 
 def _batches(
     teacher: MDNet, photographs: Photographs, heads: list[int], edge: int, size: int, rng: np.random.Generator
-) -> Iterator[tuple[Tensor, Lesson]]:
+) -> Iterator[tuple[Tensor, MeanOfViews]]:
     """Images and what is to be said of them, for ever: from a pool of crops, of which a quarter of a batch is new."""
-    pool: list[tuple[Tensor, Lesson]] = []
+    pool: list[tuple[Tensor, MeanOfViews]] = []
     most, oldest = 32 * size, 0
     while True:
         new = size if len(pool) < _SEVERAL else max(1, size // 4)
         numbers = rng.integers(len(photographs), size=new)
         crops = torch.stack([_crop(photographs.pixels(int(number)), edge, rng) for number in numbers])
-        lesson = mean_of_views(teacher, crops, heads)
+        mean = mean_of_views(teacher, crops, heads)
         for row in range(new):
-            item = crops[row], Lesson(*(part[row] for part in lesson))
+            item = crops[row], MeanOfViews(*(part[row] for part in mean))
             if len(pool) < most:
                 pool.append(item)
             else:
@@ -208,14 +208,14 @@ def _batches(
                 oldest = (oldest + 1) % most
         if len(pool) < min(_SEVERAL, most):
             continue
-        images, lessons = [], []
+        images, means = [], []
         for which in rng.choice(len(pool), size, replace=False):
             image, known = pool[which]
             if rng.random() < 0.5:
                 image, known = image.flip(2), known.of_mirror_images()
             images.append(_other_light(image, rng) if rng.random() < 0.5 else image)
-            lessons.append(known)
-        together = Lesson(*(torch.stack(list(part)) for part in zip(*lessons, strict=True)))
+            means.append(known)
+        together = MeanOfViews(*(torch.stack(list(part)) for part in zip(*means, strict=True)))
         yield torch.stack(images).contiguous(memory_format=torch.channels_last), together
 
 
@@ -230,7 +230,7 @@ def _crop(pixels: NDArray[np.generic], edge: int, rng: np.random.Generator) -> T
 
 
 def _other_light(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Gamma, brightness and noise; the lesson stays that of the image as it was."""
+    """Gamma, brightness and noise; the mean stays that of the image as it was."""
     changed = image.clamp(min=1e-4) ** float(np.exp(rng.uniform(-0.5, 0.5))) * float(rng.uniform(0.6, 1.2))
     noise = rng.normal(size=tuple(image.shape)).astype(np.float32) * rng.uniform(0, 0.02)
     return (changed + torch.from_numpy(np.asarray(noise, np.float32))).clamp(0, 1)
