@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+import tiepoints as tp
 from tiepoints.collection import Collection, Extract, Match, Verify, run
 from tiepoints.geometry import project
 
@@ -54,4 +55,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except tp.TiepointsError as error:
+        sys.exit(f"find_object.py: {error}")

@@ -11,6 +11,7 @@ camera tells no metres. Errors add up, for nothing is looked at again (no loops,
 from __future__ import annotations
 
 import argparse
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,14 +37,21 @@ def depths(pose: tp.geometry.Geometry, rays_a: Float64, rays_b: Float64) -> tupl
     return (ab * bt - bb * at) / below, (aa * bt - ab * at) / below
 
 
+def camera(text: str) -> tuple[float, float, float]:
+    focal, cx, cy = map(float, text.split(","))
+    return focal, cx, cy
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("frames", help="a folder of frames, or a video")
-    parser.add_argument("--camera", required=True, metavar="F,CX,CY", help="focal length and principal point, pixels")
+    parser.add_argument(
+        "--camera", required=True, type=camera, metavar="F,CX,CY", help="focal length and principal point, pixels"
+    )
     parser.add_argument("--out", required=True, type=Path, help="the trajectory")
     parser.add_argument("-e", "--extractor", default="mdnet")
     options = parser.parse_args()
-    focal, cx, cy = map(float, options.camera.split(","))
+    focal, cx, cy = options.camera
     K = np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1.0]])
 
     features = run(Extract(options.extractor), Collection.from_sources([options.frames]))
@@ -83,4 +91,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except tp.TiepointsError as error:
+        sys.exit(f"odometry.py: {error}")

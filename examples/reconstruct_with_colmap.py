@@ -56,6 +56,8 @@ def main() -> None:
     photographs = Collection.from_folder(options.photographs)
     pairs = sequential(photographs, options.sequential) if options.sequential else exhaustive(photographs)
     database = options.out / "database.db"
+    if database.exists() and not (options.out / "work").exists():
+        sys.exit(f"{database} is there, and no work of this script beside it; write to another folder")
     with Store(options.out / "work") as store:
         extract = Extract(options.extractor, max_size=options.max_size)
         features = told("photographs with features", run(extract, photographs, store))

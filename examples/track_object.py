@@ -73,15 +73,22 @@ def motion_of(p: Float64, q: Float64, near: float) -> tuple[Float64 | None, int]
     return motion, 0 if motion is None else int(good.sum())
 
 
+def box(text: str) -> tuple[float, float, float, float]:
+    x, y, width, height = map(float, text.split(","))
+    return x, y, width, height
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("frames", help="a folder of frames, or a video")
-    parser.add_argument("--box", required=True, metavar="X,Y,W,H", help="of the object in the first frame, pixels")
+    parser.add_argument(
+        "--box", required=True, type=box, metavar="X,Y,W,H", help="of the object in the first frame, pixels"
+    )
     parser.add_argument("-e", "--extractor", default="mdnet")
     parser.add_argument("--every", type=int, default=1, help="take every N-th frame of a video")
     parser.add_argument("--out", help="a .csv file: frame, matches that agree, x, y, width, height")
     options = parser.parse_args()
-    x, y, width, height = map(float, options.box.split(","))
+    x, y, width, height = options.box
     corners = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
 
     extractor = tp.load(options.extractor, max_keypoints=1000)
@@ -109,4 +116,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except tp.TiepointsError as error:
+        sys.exit(f"track_object.py: {error}")

@@ -139,3 +139,25 @@ def test_track_object(examples: Path, shared: Path, tmp_path: Path) -> None:
     shared_area = np.clip(high - low, 0, None).prod(axis=1)
     overlap = shared_area / (found[:, 2:].prod(axis=1) + true[:, 2:].prod(axis=1) - shared_area)
     assert overlap.mean() > 0.7 and (overlap > 0.5).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "code", "message"),
+    [
+        ("find_object", ["gone.png", "gone.png"], 1, "find_object.py: gone.png: no such file"),
+        ("odometry", ["gone", "--camera", "1,2,3", "--out", "x"], 1, "odometry.py: gone: no such file or folder"),
+        ("odometry", ["gone", "--camera", "1,2", "--out", "x"], 2, "argument --camera: invalid camera value: '1,2'"),
+        ("track_object", ["gone", "--box", "1,2,3,4"], 1, "track_object.py: gone: no such file or folder"),
+        ("track_object", ["gone", "--box", "1,2,3"], 2, "argument --box: invalid box value: '1,2,3'"),
+        ("reconstruct_with_colmap", ["gone", "x"], 1, "reconstruct_with_colmap.py: gone: no such f"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    examples: Path, tmp_path: Path, script: str, arguments: list[str], code: int, message: str
+) -> None:
+    if script == "reconstruct_with_colmap":
+        pytest.importorskip("pycolmap", reason="needs the extra sfm")
+    command = [sys.executable, str(examples / f"{script}.py"), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == code and message in result.stderr.splitlines()[-1], result.stderr
+    assert "Traceback" not in result.stderr
