@@ -108,7 +108,11 @@ def _distinct(points: Float64) -> int:
 
 def supported(min_inliers: int, *points: Float64) -> bool:
     """Whether there are `min_inliers` points of different places in each of the arrays, (K, 2) or (K, 3)."""
-    return all(len(p) >= min_inliers and _distinct(p) >= min_inliers for p in points)
+    # mostly a few of them suffice
+    return all(
+        len(p) >= min_inliers and (_distinct(p[: 4 * min_inliers]) >= min_inliers or _distinct(p) >= min_inliers)
+        for p in points
+    )
 
 
 def line_tolerance(errors: Float64, threshold: float) -> float:
