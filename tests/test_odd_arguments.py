@@ -99,6 +99,14 @@ def calls() -> dict[str, tuple[Callable[..., Any], list[Any], dict[str, Any]]]:
         "match_images, a mask": (lambda v: tp.match_images(image, image, extractor=orb, masks=(v, None)), [None], {}),
         **({"Features.to_lafs": (lambda v: f.to_lafs(v), [6.0], {})} if find_spec("torch") else {}),
         "with_value_range": (tp.collection.Collection([]).with_value_range, [0, 1], {}),
+        "exhaustive": (tp.collection.exhaustive, [["a", "b"]], {}),
+        "sequential": (tp.collection.sequential, [["a", "b"], 1], {"loops": False}),
+        "run": (tp.collection.run, [tp.collection.Extract(orb), Collection([])], {"store": None, "engine": None}),
+        "Camera.shifted": (tp.Camera.from_focal(9, (9, 9)).shifted, [0.5], {}),
+        "FeatureWriter": (
+            lambda path, **options: tp.storage.FeatureWriter(path, **options), ["f.h5"],
+            {"made_with": "x", "overwrite": True},
+        ),
         "match_images, threshold": (
             lambda v: tp.match_images(image, image, extractor=orb, threshold=v), [1], {},
         ),

@@ -190,7 +190,7 @@ class Camera:
         """
         from .exif import shot
 
-        guess = checks.number(default_focal, "default_focal", above=0)
+        guess, upright = checks.number(default_focal, "default_focal", above=0), checks.flag(upright, "upright")
         (width, height), orientation, focal = shot(path)
         if not upright and orientation >= 5:
             width, height = height, width
@@ -242,7 +242,7 @@ class Camera:
         -------
         camera : Camera
         """
-        params = list(self.params)
+        params, offset = list(self.params), checks.number(offset, "offset")
         for i in _MODELS[self.model][2]:
             params[i] += offset
         return Camera(self.model, self.width, self.height, tuple(params), self.focal_is_known)

@@ -11,7 +11,8 @@ import math
 import os
 import reprlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ __all__ = [
     "path",
     "present",
     "setting",
+    "several",
     "shown",
     "size",
     "spelled",
@@ -137,6 +139,20 @@ def flag(value: object, what: str) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise InvalidInputError(f"{what} is {shown(value)}, but must be True or False")
     return bool(value)
+
+
+def several(values: Any, what: str, kind: str) -> Iterator[Any]:
+    """Several values, of which a text is none, though its characters are.
+
+    Raises
+    ------
+    InvalidInputError
+        If they cannot be gone through; `kind` says what is expected.
+    """
+    if not isinstance(values, str | bytes):
+        with suppress(Exception):  # whatever a foreign object raises
+            return iter(values)
+    raise InvalidInputError(f"{what} is {shown(values)}, but {kind} is expected")
 
 
 def no_option(what: str, unknown: Sequence[str], known: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .. import checks
-from ..checks import count, did_you_mean
+from ..checks import count, did_you_mean, flag, instance, several
 from ..errors import InvalidInputError
 from ..files import PathLike, composed, read_lines
 from .photographs import natural_order
@@ -67,6 +67,7 @@ def sequential(names: Iterable[str], window: int = 10, *, loops: bool = False) -
     """
     checks.iterable(names, "names", "names")
     count(window, "window", least=1)
+    flag(loops, "loops")
     listed = _listed(names)
     steps = list(range(1, min(window, len(listed)) + 1))
     if loops:
@@ -157,4 +158,5 @@ def union(*several: Sequence[Pair]) -> list[Pair]:
 
 
 def _listed(names: Iterable[str]) -> list[str]:
-    return sorted(dict.fromkeys(names), key=natural_order)
+    listed = [instance(name, "a name", str) for name in several(names, "names", "a list of names or a Collection")]
+    return sorted(dict.fromkeys(listed), key=natural_order)

@@ -282,6 +282,10 @@ def run(
     >>> views["box.png", "box_in_scene.png"].verified
     True
     """
+    if store is not None and not checks.has(store, "known", "hashes"):
+        raise InvalidInputError(f"store is {checks.shown(store)}, but a Store is expected: open one with Store(FOLDER)")
+    if engine is not None:
+        checks.instance(engine, "engine", Engine, "such as Threads()")
     where: Stored = Memory() if store is None else store
     results = Results(step, where, {})
     tasks = _tasks(step, items, where, sources, results)
@@ -397,7 +401,7 @@ def _inputs(
             several = inputs if isinstance(inputs, tuple) else (inputs,)
             yield name, tuple(one if isinstance(one, Input) else Given(one) for one in several)
         return
-    for name in items:
+    for name in checks.several(items, "items", "a Collection, pairs, Results or a mapping"):
         if not isinstance(name, tuple) or not all(isinstance(part, str) for part in name):
             raise InvalidInputError(f"{name!r} is no pair of names: give a Collection, pairs, Results or a mapping")
         rest = _from_sources(name, sources)

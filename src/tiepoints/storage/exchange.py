@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import checks
 from ..camera import Camera
-from ..checks import array, choice
+from ..checks import array, choice, path as as_path
 from ..errors import InvalidInputError, StorageError, counted
 from ..exif import Position
 from ..features import Features, Matches
@@ -101,8 +101,9 @@ def read_exchange(sources: PathLike | Iterable[PathLike]) -> Exchange:
     Exchange(1 image, 0 pairs)
     """
     checks.present(sources, "sources")
-    listed = [sources] if isinstance(sources, str | Path) or not isinstance(sources, Iterable) else list(sources)
-    parts = [_read(Path(source)) for source in listed]
+    alone = isinstance(sources, str | bytes | Path) or not isinstance(sources, Iterable)
+    listed: list[Any] = [sources] if alone else list(sources)  # type: ignore[arg-type]
+    parts = [_read(as_path(source, "a source")) for source in listed]
     features: dict[str, Features] = {}
     # Of a model the 2D points; a file of features beside it has them with descriptors.
     for part in sorted(parts, key=lambda one: any(len(f) and f.descriptors.shape[1] for f in one.features.values())):

@@ -162,8 +162,8 @@ class Writer(ABC, Generic[K]):
 
     def __init__(self, path: PathLike, *, made_with: str = "", overwrite: bool = False) -> None:
         self.path = real(checks.path(path, "path"))
-        self.made_with = made_with
-        self.overwrite = overwrite
+        self.made_with = checks.instance(made_with, "made_with", str)
+        self.overwrite = checks.flag(overwrite, "overwrite")
         self._stack = ExitStack()
         self._file: Any = None  # opened with the first item
         self._written = 0
