@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pathlib
@@ -204,3 +205,23 @@ def test_a_file_where_a_folder_should_be(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="a part of this path is a file, not a folder"):
         write_whole(tmp_path / "file" / "x.csv", b"")
+
+
+def test_a_disk_that_is_not_writable_is_told_of_by_the_files_own_name(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the temporary one's, which cannot be removed either."""
+
+    def refuse(self: pathlib.Path, *_: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    for name in ("write_bytes", "unlink", "open"):
+        monkeypatch.setattr(pathlib.Path, name, refuse)
+    with pytest.raises(StorageError, match=r"f\.txt: cannot be written \(Read-only file system\)$"):
+        write_whole(tmp_path / "f.txt", b"content")
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self").exists(), reason="needs a folder where no file can be made")
+def test_where_no_file_can_be_made_no_other_process_is_to_blame() -> None:
+    with pytest.raises(StorageError, match="x: cannot be written"), write_lock("/proc/x"):
+        pass

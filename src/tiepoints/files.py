@@ -61,7 +61,8 @@ def replacing(path: PathLike) -> Iterator[Path]:
     finally:
         # By their names: to look for them would read the whole folder at every write. The endings are SQLite's.
         for ending in ("", "-wal", "-shm", "-journal"):
-            temporary.with_name(temporary.name + ending).unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that cannot be written, of which an exception tells already
+                temporary.with_name(temporary.name + ending).unlink(missing_ok=True)
 
 
 def read_bytes(path: PathLike, size: int = -1, *, remedy: str = "") -> bytes:
@@ -175,6 +176,7 @@ def write_lock(path: PathLike) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
+            Path(lock.lock_file).touch()  # where no file can be made, that is why
             raise StorageError(
                 f"{target}: another process is writing this file; wait for it to end, or write to another file"
             ) from None

@@ -282,11 +282,10 @@ def run(
     >>> views["box.png", "box_in_scene.png"].verified
     True
     """
-    if store is not None and not checks.has(store, "known", "hashes"):
-        raise InvalidInputError(f"store is {checks.shown(store)}, but a Store is expected: open one with Store(FOLDER)")
-    if engine is not None:
-        checks.instance(engine, "engine", Engine, "such as Threads()")
     where: Stored = Memory() if store is None else store
+    if not checks.has(where, "known", "hashes"):
+        raise InvalidInputError(f"store is {checks.shown(store)}, but a Store is expected: open one with Store(FOLDER)")
+    chosen: Engine = checks.instance(engine or Threads(), "engine", Engine, "such as Threads()")
     results = Results(step, where, {})
     tasks = _tasks(step, items, where, sources, results)
     names: dict[str, list[Name]] = {}
@@ -298,11 +297,8 @@ def run(
     done = every - sum(len(names[key]) for key in missing)
     if progress is not None and every:
         progress(done, every)
-    chosen = engine or Threads()
-    if len(missing) == 1 and isinstance(chosen, Threads):
-        chosen = Serial()  # all threads for the only one
-    own = where if chosen.own_shards and isinstance(where, Store) else None
-    job = _Job(step, own)
+    chosen = Serial() if len(missing) == 1 and isinstance(chosen, Threads) else chosen  # with all threads
+    job = _Job(step, where if chosen.own_shards and isinstance(where, Store) else None)
     failed: set[str] = set()
     for task, outcome in chosen.map(job, iter(missing.values()), memory=job.memory):
         if isinstance(outcome, Failure):
