@@ -116,3 +116,13 @@ def test_a_reconstruction_and_a_map_stay(run: Command, door: Path, tmp_path: Pat
     shutil.rmtree((out / result).parent if command == "reconstruct" else out)
     if command == "map":
         assert run(*same, "--no-align").returncode == 0, "nothing is finished there"
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "map"])
+def test_what_cannot_begin_leaves_no_note(run: Command, folder: Path, tmp_path: Path, command: str) -> None:
+    pytest.importorskip("pycolmap", reason="needs the extra sfm")
+    for name in ("desk_1.jpg", "desk_2.jpg"):
+        (folder / name).write_bytes(b"no image")
+    assert run(command, folder, tmp_path / "out", *SMALL).returncode == 1
+    assert not (tmp_path / "out" / "made-with.json").exists()
+    assert command == "reconstruct" or not (tmp_path / "out").exists()

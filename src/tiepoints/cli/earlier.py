@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import click
 from ..errors import StorageError, counted
 from .options import rotation
 
-__all__ = ["Earlier", "check_earlier", "folder_note", "note_of", "overwrite_option", "refused", "write_folder_note"]
+__all__ = ["Earlier", "check_earlier", "folder_note", "note_of", "noted", "overwrite_option", "refused"]
 
 # Options that say where and how fast the work is done, or what is printed, and change no result.
 _SAME_RESULT = ("out", "jobs", "engine", "address", "store", "shard", "as_json", "overwrite", "plot", "outliers",
@@ -113,15 +113,27 @@ def check_earlier(out: Path, earlier: Earlier | None, note: dict[str, str], phot
 
 
 def folder_note(folder: Path) -> dict[str, str]:
-    """What `write_folder_note` kept; empty if there is none."""
+    """What `noted` kept; empty if there is none."""
     with suppress(OSError, ValueError, AttributeError):
         content = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
         return {str(name): str(value) for name, value in content.items()}
     return {}
 
 
-def write_folder_note(folder: Path, note: dict[str, str]) -> None:
-    """Keep in a folder what its content is made with, before the work begins: a killed command can then go on."""
+@contextmanager
+def noted(folder: Path, note: dict[str, str], result: str) -> Iterator[None]:
+    """Keep in a folder what its content is made with, before the work begins: a killed command can then go on.
+
+    An error that leaves no `result`, a path in the folder, leaves no note either.
+    """
     from ..files import write_whole
 
     write_whole(folder / _NOTE, json.dumps(note, indent=1).encode("utf-8", "surrogateescape"))
+    try:
+        yield
+    except BaseException:
+        if not (folder / result).exists():
+            with suppress(OSError):
+                (folder / _NOTE).unlink()
+                folder.rmdir()  # where nothing else is in it
+        raise

@@ -10,7 +10,7 @@ import click
 
 from ..errors import counted
 from .batch import explained_interrupt, shown, work_folder
-from .earlier import Earlier, check_earlier, folder_note, note_of, overwrite_option, write_folder_note
+from .earlier import Earlier, check_earlier, folder_note, note_of, noted, overwrite_option
 from .many import Scene, enough, reported, say_missing, scene_options
 from .options import examples, print_json, say
 
@@ -68,8 +68,7 @@ def command(
     note = note_of()
     if not overwrite:
         check_earlier(out, _earlier(out), note, [*photographs, *photographs.failed] if photos else _names_in(out))
-    write_folder_note(out, note)
-    with explained_interrupt(work_folder(out, None)), reported(scene.as_json) as progress:
+    with explained_interrupt(work_folder(out, None)), noted(out, note, "map.json"), reported(scene.as_json) as progress:
         made, reconstruction = build_map(
             photographs if photos else None,
             out,

@@ -9,7 +9,7 @@ import click
 
 from ..errors import counted
 from .batch import explained_interrupt, say_memory, shown, sizes_of, store_option
-from .earlier import Earlier, check_earlier, folder_note, note_of, overwrite_option, write_folder_note
+from .earlier import Earlier, check_earlier, folder_note, note_of, noted, overwrite_option
 from .many import Scene, enough, reported, say_missing, scene_options
 from .options import examples, print_json, say
 
@@ -59,9 +59,8 @@ def command(
     note = note_of()
     if not overwrite:
         check_earlier(out, _earlier(out), note, [*photographs, *photographs.failed])
-    write_folder_note(out, note)
     say_memory(extractor, sizes_of(photographs))
-    with explained_interrupt(store or out / "work"), reported(scene.as_json) as progress:
+    with explained_interrupt(store or out / "work"), noted(out, note, "sparse/0"), reported(scene.as_json) as progress:
         result = reconstruct(
             photographs,
             out,
