@@ -285,7 +285,7 @@ def run(
     where: Stored = Memory() if store is None else store
     if not checks.has(where, "known", "hashes"):
         raise InvalidInputError(f"store is {checks.shown(store)}, but a Store is expected: open one with Store(FOLDER)")
-    chosen: Engine = checks.instance(engine or Threads(), "engine", Engine, "such as Threads()")
+    chosen = checks.instance(Threads() if engine is None else engine, "engine", Engine, "such as Threads()")
     results = Results(step, where, {})
     tasks = _tasks(step, items, where, sources, results)
     names: dict[str, list[Name]] = {}
