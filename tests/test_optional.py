@@ -29,6 +29,7 @@ def test_a_process_with_pycolmap_ends_quietly_when_it_is_told_to() -> None:
     [
         (None, r"^this needs the package absent_package: pip install 'tiepoints\[sfm\]'$"),
         ("raise ImportError('DLL load failed')", r"cannot be imported \(DLL load failed\): .*--force-reinstall"),
+        ("raise RuntimeError('no backend')", r"cannot be imported \(no backend\): .*--force-reinstall"),
         ("import another_absent_package", r"cannot be imported \(No module named 'another_absent_package'\)"),
     ],
 )
@@ -40,3 +41,13 @@ def test_what_is_broken_is_not_called_missing(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingDependencyError, match=words):
         require("absent_package", "this", "sfm")
+
+
+def test_an_interrupt_while_a_package_is_imported_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = (
+        "try:\n    raise KeyboardInterrupt\nexcept BaseException as error:\n    raise ImportError('no') from error"
+    )
+    (tmp_path / "interrupted_package.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        require("interrupted_package", "this", "sfm")

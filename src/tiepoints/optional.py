@@ -23,7 +23,9 @@ def require(module: str, what: str, extra: str) -> Any:
     """
     try:
         return _pycolmap() if module == "pycolmap" else import_module(module)
-    except ImportError as error:
+    except Exception as error:  # pycolmap makes a RuntimeError of whatever its import raises
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from None
         package = module.partition(".")[0]
         # What is there but broken is not mended by installing it once more.
         missing = isinstance(error, ModuleNotFoundError) and error.name == package
@@ -32,6 +34,13 @@ def require(module: str, what: str, extra: str) -> Any:
         raise MissingDependencyError(
             f"{what} needs the package {package}{broken}: pip install {force}'tiepoints[{extra}]'"
         ) from error
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: packages turn it into other errors while they are imported."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _pycolmap() -> Any:
