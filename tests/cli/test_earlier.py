@@ -118,11 +118,32 @@ def test_a_reconstruction_and_a_map_stay(run: Command, door: Path, tmp_path: Pat
         assert run(*same, "--no-align").returncode == 0, "nothing is finished there"
 
 
-@pytest.mark.parametrize("command", ["reconstruct", "map"])
-def test_what_cannot_begin_leaves_no_note(run: Command, folder: Path, tmp_path: Path, command: str) -> None:
+def test_a_map_that_cannot_begin_leaves_no_folder(run: Command, folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("pycolmap", reason="needs the extra sfm")
     for name in ("desk_1.jpg", "desk_2.jpg"):
         (folder / name).write_bytes(b"no image")
-    assert run(command, folder, tmp_path / "out", *SMALL).returncode == 1
-    assert not (tmp_path / "out" / "made-with.json").exists()
-    assert command == "reconstruct" or not (tmp_path / "out").exists()
+    assert run("map", folder, tmp_path / "out", *SMALL).returncode == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["_map", "page_of"])
+def test_an_interrupted_reconstruction_goes_on(
+    run: Command, door: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """With the database written and no model, and with a model and no report; other options are refused then only."""
+    pytest.importorskip("pycolmap", reason="needs the extra sfm")
+    from tiepoints.tasks import reconstruction
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    same = ("reconstruct", door, tmp_path / "out", "-e", "sift", "-n", 600, "--max-size", 480)
+    with monkeypatch.context() as patch:
+        patch.setattr(reconstruction, where, stop)
+        stopped = run(*same)
+        assert stopped.returncode == 1 and "run the same command again" in stopped.stderr
+    assert (tmp_path / "out" / "database.db").exists()
+    other = run(*same, "--no-align")
+    assert other.returncode == 0 if where == "_map" else refused(other, "--no-align")
+    again = run(*same, *([] if where == "page_of" else ["--overwrite"]))
+    assert again.returncode == 0 and "4 of 4 photographs registered" in again.stdout

@@ -121,10 +121,10 @@ def folder_note(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def noted(folder: Path, note: dict[str, str], result: str) -> Iterator[None]:
+def noted(folder: Path, note: dict[str, str]) -> Iterator[None]:
     """Keep in a folder what its content is made with, before the work begins: a killed command can then go on.
 
-    An error that leaves no `result`, a path in the folder, leaves no note either.
+    An error that leaves nothing else in the folder leaves no folder.
     """
     from ..files import write_whole
 
@@ -132,8 +132,8 @@ def noted(folder: Path, note: dict[str, str], result: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not (folder / result).exists():
-            with suppress(OSError):
+        with suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [_NOTE]:
                 (folder / _NOTE).unlink()
-                folder.rmdir()  # where nothing else is in it
+                folder.rmdir()
         raise

@@ -68,7 +68,7 @@ def command(
     note = note_of()
     if not overwrite:
         check_earlier(out, _earlier(out), note, [*photographs, *photographs.failed] if photos else _names_in(out))
-    with explained_interrupt(work_folder(out, None)), noted(out, note, "map.json"), reported(scene.as_json) as progress:
+    with explained_interrupt(work_folder(out, None)), noted(out, note), reported(scene.as_json) as progress:
         made, reconstruction = build_map(
             photographs if photos else None,
             out,

@@ -60,7 +60,7 @@ def command(
     if not overwrite:
         check_earlier(out, _earlier(out), note, [*photographs, *photographs.failed])
     say_memory(extractor, sizes_of(photographs))
-    with explained_interrupt(store or out / "work"), noted(out, note, "sparse/0"), reported(scene.as_json) as progress:
+    with explained_interrupt(store or out / "work"), noted(out, note), reported(scene.as_json) as progress:
         result = reconstruct(
             photographs,
             out,
