@@ -44,6 +44,7 @@ def test_a_folder(door: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     upright = run("match", door / "photos", *SMALL, "--out", tmp_path / "m.h5")
     told = r"4.png matches \d.png if it is rotated 90 degrees to the right: --rotation any "
     assert re.search(told + HINT, upright.stderr)
+    assert "     1 image without a verified pair: 4.png\n" in upright.stderr
     with monkeypatch.context() as patch:
         patch.setattr(ExtractRotated, "__call__", None)
         again = run("match", door / "photos", *SMALL, "--out", tmp_path / "m.h5")
@@ -51,6 +52,7 @@ def test_a_folder(door: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     rotated = run("match", door / "photos", *SMALL, "--out", tmp_path / "r.h5", "--rotation", "any", "--json")
     content = json.loads(rotated.stdout)
     assert content["verified"] == content["pairs"] == 10 and content["hint"] == ""
+    assert content["without_verified_pair"] == []
     same = run("match", door / "photos", *SMALL, "--out", tmp_path / "r.h5", "-O", "rotation=any", "--json")
     assert same.exit_code == 0 and json.loads(same.stdout)["computed"]["features"] == 0, "the same in other words"
     other = run("match", door / "photos", *SMALL, "--out", tmp_path / "u.h5", "-e", "upright-rootsift", "--json")

@@ -186,6 +186,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
         "left_out": [str(path) for path in photographs.left_out],
         "out": [str(path) for path in _outputs(wanted.out)],
         "store": str(folder),
+        "without_verified_pair": [str(name) for name in features if not report.verified(str(name))],
         "hint": hint,
         "seconds": time.perf_counter() - started,
     }
@@ -360,6 +361,11 @@ def _print(content: dict[str, Any]) -> None:
         say(f"images or pairs that failed and are left out: {len(content['failed'])}", err=True)
     if not content["verified"]:
         say("       NOT VERIFIED: no pair has more inliers than chance would give", err=True)
+    alone = content["without_verified_pair"]
+    if alone and content["verified"]:
+        more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
+        names = ", ".join(map(shown, alone[:_NAMED]))
+        say(f"{counted(len(alone), 'image', 6)} without a verified pair: {names}{more}", err=True)
     if content["hint"]:
         say(f"       {shown(content['hint'])}", err=True)
     for path in content["out"]:
