@@ -33,7 +33,7 @@ _UNCONNECTED = "add photographs taken between those that do not match, or try a 
 _REMEDIES = {
     "no verified pair": _UNCONNECTED,
     "too few points seen three times": "add photographs, so that each point is seen from three places",
-    "no depth": "add photographs taken from other places, for a camera that only turns sees no depth",
+    "no depth": "add photographs taken from other places, for a camera that only turns or stands still sees no depth",
     "in a smaller model": _UNCONNECTED,
     "no pose in --model": "their names are not those of the model's images",
     "no pair": "choose more pairs, for instance by --pairs exhaustive",
