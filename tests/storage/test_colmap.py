@@ -381,3 +381,18 @@ def test_colmap_verifies_our_matches(scene, tmp_path):
             distance = np.abs(np.sum(x2 * lines, axis=1)) / np.hypot(lines[:, 0], lines[:, 1])
             assert np.median(distance) * a[1].params[0] < 1, "pixels from the epipolar line"
     check_reconstruction(path, folder, tmp_path / "sparse", rotations)
+
+
+def test_a_note_lies_in_a_database_of_any_name_and_reading_changes_nothing(tmp_path: Path) -> None:
+    from tiepoints.storage.notes import read_note, write_note
+
+    folder = tmp_path / "a?b#c %20 \u00f6"
+    folder.mkdir()
+    write_note(folder / "x.db", {"ratio": "0.8"})
+    write_note(folder / "x.db", {"ratio": "0.9", "-O": "no"})
+    before = (folder / "x.db").read_bytes()
+    assert read_note(folder / "x.db") == ({"ratio": "0.9", "-O": "no"}, [])
+    assert (folder / "x.db").read_bytes() == before and [path.name for path in folder.iterdir()] == ["x.db"]
+    assert read_note(folder / "gone.db") == ({}, []) and not (folder / "gone.db").exists()
+    (folder / "x.db").write_bytes(before[:1000])
+    assert read_note(folder / "x.db") == ({}, [])

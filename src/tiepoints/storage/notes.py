@@ -5,9 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 from .. import checks
 from ..errors import StorageError, one_line
@@ -73,7 +71,7 @@ def read_note(path: PathLike) -> Noted:
     Noted(note={}, images=[])
     """
     path = checks.path(path, "path")
-    where = f"file:{quote(str(Path(path).absolute()))}?mode=ro&immutable=1"  # opens no log and takes no lock
+    where = f"{path.absolute().as_uri()}?mode=ro&immutable=1"  # opens no log and takes no lock
     try:
         with closing(sqlite3.connect(where, uri=True)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
