@@ -65,7 +65,10 @@ def _typed(option: click.Option, value: Any) -> str:
     if option.is_flag:
         return name if value else (max(option.secondary_opts, key=len) if option.secondary_opts else f"no {name}")
     values = value if option.multiple else () if value is None else (value,)
-    return " ".join(f"{name} {one}" for one in values) or f"no {name}"
+    texts = (f"{one:g}" if isinstance(one, float) else str(one) for one in values)
+    # names of methods are matched without case
+    said = " ".join(f"{name} {text.lower() if option.name in ('name', 'matcher') else text}" for text in texts)
+    return said or f"no {name}"
 
 
 def refused(out: Path, why: str) -> StorageError:
