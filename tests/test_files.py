@@ -13,7 +13,16 @@ import sys
 import pytest
 
 from tiepoints.errors import InvalidInputError, StorageError
-from tiepoints.files import check_name, replacing, sha256_of, work_beside, write_lock, write_whole
+from tiepoints.files import (
+    check_name,
+    read_bytes,
+    read_lines,
+    replacing,
+    sha256_of,
+    work_beside,
+    write_lock,
+    write_whole,
+)
 
 HOLD = """
 import sys, time
@@ -225,3 +234,19 @@ def test_a_disk_that_is_not_writable_is_told_of_by_the_files_own_name(
 def test_where_no_file_can_be_made_no_other_process_is_to_blame() -> None:
     with pytest.raises(StorageError, match="x: cannot be written"), write_lock("/proc/x"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with a name")
+def test_pipes_are_not_waited_for_and_devices_not_read_to_their_end(tmp_path: pathlib.Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    signal.alarm(30)  # instead of a test that hangs
+    for path in (tmp_path / "pipe", pathlib.Path("/dev/zero")):
+        for read in (read_bytes, sha256_of, lambda one: read_lines(one, "a list")):
+            with pytest.raises(StorageError, match=f"{path}: not a regular file, but a pipe or a device"):
+                read(path)
+    signal.alarm(0)
+    ours, theirs = os.pipe()
+    os.write(theirs, b"a.jpg\nb.jpg")
+    os.close(theirs)
+    assert read_lines(f"/dev/fd/{ours}", "a list") == ["a.jpg", "b.jpg"]  # as of `<(ls)`
+    os.close(ours)

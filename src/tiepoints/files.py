@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 import unicodedata
 import warnings
@@ -20,6 +21,8 @@ from .errors import InvalidInputError, StorageError, one_line as one_line
 
 PathLike = str | os.PathLike[str]
 Value = TypeVar("Value")
+
+_HANDED_OVER = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # pipes that a shell made for a command
 
 
 @contextmanager
@@ -71,11 +74,17 @@ def read_bytes(path: PathLike, size: int = -1, *, remedy: str = "") -> bytes:
     Raises
     ------
     StorageError
-        If there is no such file, which the message follows by `remedy`, or it cannot be read.
+        If there is no such file, which the message follows by `remedy`, or it cannot be read, or is a pipe or a device
+        that no shell made for this command.
     """
     try:
-        with checks.path(path, "path").open("rb") as stream:
+        whole = checks.path(path, "path")
+        if not str(whole).startswith(_HANDED_OVER):
+            _check_no_pipe(whole)
+        with whole.open("rb") as stream:
             return stream.read(size)
+    except StorageError:
+        raise
     except FileNotFoundError:
         raise StorageError(f"{path}: no such file" + (f"; {remedy}" if remedy else "")) from None
     except OSError as error:
@@ -308,12 +317,26 @@ def not_among(names: Iterable[str], others: Iterable[str]) -> list[str]:
 
 
 def sha256_of(path: PathLike) -> str:
-    """The SHA-256 of a file's content, 64 hexadecimal digits."""
+    """The SHA-256 of a file's content, 64 hexadecimal digits.
+
+    Raises
+    ------
+    StorageError
+        If it is a pipe or a device.
+    """
+    _check_no_pipe(Path(path))
     digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
         while block := stream.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _check_no_pipe(path: Path) -> None:
+    """Refuse what would be waited for, or be read, for ever."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise StorageError(f"{path}: not a regular file, but a pipe or a device")
 
 
 @contextmanager
