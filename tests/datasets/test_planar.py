@@ -159,3 +159,17 @@ def test_folders_that_hold_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="is not a folder"):
         read_sequences(tmp_path / "file")
+
+
+def test_a_damaged_truth_costs_no_other_pair(tmp_path: Path) -> None:
+    for name, truth in (("v_good", "1 0 0\n0 1 0\n0 0 1"), ("v_bad", "1 0 nan\n0 1 0\n0 0 1")):
+        folder = tmp_path / "set" / name
+        folder.mkdir(parents=True)
+        for k in "12":
+            (folder / f"{k}.png").touch()
+        (folder / "H_1_2").write_text(truth)
+    found = read_sequences(tmp_path / "set")
+    assert [pair.sequence for pair in found.pairs] == ["v_good"] and found.damaged
+    assert (
+        "v_bad/H_1_2: is no homography" in found.notes[-1] and "pair 1-2 of v_bad is not in any mean" in found.notes[-1]
+    )

@@ -196,7 +196,7 @@ def evaluate_hpatches(
         details=tuple(details),
         plots=tuple(plots),
         pictures=tuple(itertools.chain(*examples.values())),
-        incomplete=bool(unreadable),
+        incomplete=bool(unreadable) or data.damaged,
         about=versions("opencv-contrib-python-headless", "numpy") | {one.label: repr(one.extractor) for one in chosen},
     )
 

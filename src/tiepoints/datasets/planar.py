@@ -105,6 +105,8 @@ class Sequences:
         How many sequences of HPatches are among them; 108 is all.
     complete : bool
         Whether these are exactly the 108 sequences with all of their 540 pairs.
+    damaged : bool
+        Whether a pair is left out because its homography or its correspondences cannot be read.
 
     Examples
     --------
@@ -123,6 +125,7 @@ class Sequences:
     notes: tuple[str, ...]
     hpatches: int
     complete: bool
+    damaged: bool = False
 
 
 def read_sequences(roots: PathLike | Sequence[PathLike]) -> Sequences:
@@ -141,7 +144,7 @@ def read_sequences(roots: PathLike | Sequence[PathLike]) -> Sequences:
     Raises
     ------
     StorageError
-        If a folder does not exist or holds no sequence, or a homography or correspondence file cannot be read.
+        If a folder does not exist, or holds no sequence, or of none a homography or correspondence file can be read.
 
     Examples
     --------
@@ -165,6 +168,7 @@ def read_sequences(roots: PathLike | Sequence[PathLike]) -> Sequences:
     images: dict[str, Path] = {}
     pairs: list[Pair] = []
     notes: list[str] = []
+    damaged: list[str] = []
     known: set[str] = set()
     for root in folders:
         found = _sequence_folders(root)
@@ -184,11 +188,14 @@ def read_sequences(roots: PathLike | Sequence[PathLike]) -> Sequences:
                 continue
             if folder.name in SEQUENCES:
                 known.add(folder.name)
-            _read_sequence(root, folder, len(folders) > 1, images, pairs, notes)
+            _read_sequence(root, folder, len(folders) > 1, images, pairs, notes, damaged)
     if not pairs:
-        raise StorageError(f"{', '.join(map(str, folders))}: no pair of images is left to judge; " + "; ".join(notes))
+        raise StorageError(
+            f"{', '.join(map(str, folders))}: no pair of images is left to judge; " + "; ".join([*notes, *damaged])
+        )
     hpatches_only = {pair.sequence.rpartition("/")[2] for pair in pairs} == SEQUENCES
-    return Sequences(images, tuple(pairs), tuple(notes), len(known), hpatches_only and len(pairs) == 5 * len(SEQUENCES))
+    complete = hpatches_only and len(pairs) == 5 * len(SEQUENCES)
+    return Sequences(images, tuple(pairs), (*notes, *damaged), len(known), complete, bool(damaged))
 
 
 def _sequence_folders(root: Path) -> list[Path]:
@@ -223,7 +230,13 @@ def _images_by_number(folder: Path) -> dict[int, Path]:
 
 
 def _read_sequence(
-    root: Path, folder: Path, several: bool, images: dict[str, Path], pairs: list[Pair], notes: list[str]
+    root: Path,
+    folder: Path,
+    several: bool,
+    images: dict[str, Path],
+    pairs: list[Pair],
+    notes: list[str],
+    damaged: list[str],
 ) -> None:
     inside = folder.relative_to(root).as_posix() if folder != root else folder.name
     sequence = f"{root.resolve().name}/{inside}" if several and folder != root else inside
@@ -246,11 +259,14 @@ def _read_sequence(
             notes.append(f"{sequence}: {' and '.join(lacking)} missing, so the pair 1-{k} is not in any mean")
             continue
         names = [f"{sequence}/{by_number[n].name}" for n in (1, k)]
+        try:
+            truth = _load(truths[0], None) if by_hand else _load(truths[k], (3, 3))
+        except StorageError as error:  # one damaged file costs no other pair
+            damaged.append(f"{error}; so the pair 1-{k} of {sequence} is not in any mean")
+            continue
         images.update(zip(names, (by_number[1], by_number[k]), strict=True))
-        if by_hand:
-            pairs.append(Pair(sequence, names[0], names[1], split, correspondences=_load(truths[0], None)))
-        else:
-            pairs.append(Pair(sequence, names[0], names[1], split, homography=_load(truths[k], (3, 3))))
+        told = {"correspondences" if by_hand else "homography": truth}
+        pairs.append(Pair(sequence, names[0], names[1], split, **told))
 
 
 def _split(name: str, parent: Path) -> str:
