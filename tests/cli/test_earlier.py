@@ -149,3 +149,28 @@ def test_an_interrupted_reconstruction_goes_on(
     assert other.returncode == 0 if where == "_map" else refused(other, "--no-align")
     again = run(*same, *([] if where == "page_of" else ["--overwrite"]))
     assert again.returncode == 0 and "4 of 4 photographs registered" in again.stdout
+
+
+def test_folders_of_the_user_stay(run: Command, door: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap", reason="needs the extra sfm")
+    project = tmp_path / "project"
+    shutil.copytree(door, project / "photos")
+    (project / "0123456789abcdef").mkdir()
+    options = ("-e", "sift", "-n", 600, "--max-size", 480)
+    assert refused(run("map", project / "photos", project, *options), str(project), "is not known")
+    for path in (project / "0123456789abcdef", project / "other", project / "sparse" / "mine"):
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "notes.txt").write_text("mine", encoding="utf-8")
+    for command in ("map", "reconstruct"):
+        result = run(command, project / "photos", project, *options, "--overwrite")
+        assert result.returncode == 0, result.stderr
+        for path in (project / "0123456789abcdef", project / "other", project / "sparse" / "mine"):
+            assert (path / "notes.txt").is_file(), (command, path)
+        assert len(list((project / "photos").iterdir())) == len(list(door.iterdir()))
+    assert len(list((project / "sparse").glob("[0-9]*"))) == 1
+    (project / "made-with.json").unlink()
+    shutil.rmtree(project / "sparse" / "0")
+    (project / "database.db").unlink()
+    assert refused(run("reconstruct", project / "photos", project, *options), "is not known"), "its points would go"
+    lost = run("localize", project.parent, project / "photos")
+    assert "`tiepoints map PHOTOS MAP` makes one" in lost.stderr

@@ -173,9 +173,11 @@ def test_what_anchors_out_of_sight_meet_is_no_negative() -> None:
 
 
 def test_descriptors_are_sampled_where_the_extractor_samples_them() -> None:
-    from tiepoints.extraction.mdnet import sampled
+    from tiepoints.extraction.descriptors import described_at
 
     described = torch.randn(1, D, 12, 20)
     at = torch.tensor([[[0.0, 0.0], [1.5, 1.5], [33.3, 17.9], [79.0, 47.0], [78.0, 2.0]]])
     ours = sample(described, at)[0].numpy()
-    np.testing.assert_allclose(ours, sampled(described[0].permute(1, 2, 0).numpy(), at[0].numpy()), atol=1e-5)
+    np.testing.assert_allclose(
+        ours, described_at([described[0].permute(1, 2, 0).numpy()], at[0].numpy(), (0, 0)), atol=1e-5
+    )

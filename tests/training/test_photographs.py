@@ -64,15 +64,18 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
 
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     cache = ArrayCache(tmp_path, 3000)
-    for i, key in enumerate("abcd"):
+    np.save(tmp_path / "mine.npy", np.zeros(2000, np.uint8))  # somebody's, in the folder that was named
+    os.utime(tmp_path / "mine.npy", (0, 0))
+    a, b, c, d, e = (letter * 32 for letter in "abcde")
+    for i, key in enumerate((a, b, c, d)):
         cache.write(key, "x", np.zeros(872, np.uint8))  # 1000 bytes with the header
         os.utime(cache.path(key, "x"), (i, i))
-    assert cache.use("a", "x") and not cache.use("e", "x")
-    cache.trim({"b"})
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.x.npy", "b.x.npy", "d.x.npy"]
+    assert cache.use(a, "x") and not cache.use(e, "x")
+    cache.trim({b})
+    assert sorted(p.name for p in tmp_path.iterdir()) == [*(f"{key}.x.npy" for key in (a, b, d)), "mine.npy"]
     with pytest.raises(tp.StorageError, match="gone or damaged"):
-        cache.read("c", "x")
-    assert content_key(cache.path("a", "x")) == content_key(cache.path("d", "x"))
+        cache.read(c, "x")
+    assert content_key(cache.path(a, "x")) == content_key(cache.path(d, "x"))
 
 
 def test_split_holds_out_the_same_photographs_always(tmp_path: Path) -> None:

@@ -102,10 +102,12 @@ def command(
 
 
 def _earlier(out: Path) -> Earlier | None:
-    """The map that is there, without what `tiepoints add` brought: `build_map` looks after that."""
-    if not (out / "map.json").exists():
-        return None
-    return Earlier(folder_note(out), _names_in(out))
+    """The map that is there, without what `tiepoints add` brought: `build_map` looks after that. Or something else."""
+    if (out / "map.json").exists():
+        return Earlier(folder_note(out), _names_in(out))
+    # A folder of photographs, a reconstruction: anything but what a map that was interrupted leaves.
+    other = out.is_dir() and folder_note(out).get("command") != "map" and any(out.iterdir())
+    return Earlier({}, ()) if other else None
 
 
 def _names_in(out: Path) -> list[str]:

@@ -91,15 +91,21 @@ def command(
 
 
 def _earlier(out: Path) -> Earlier | None:
-    """The reconstruction that is there, or a project of COLMAP's; None where no model is finished."""
+    """What is there and would be replaced, such as a project of COLMAP's; None where no model is finished."""
     import json
 
     from ..storage.notes import read_note
 
     note = folder_note(out)
-    if not (out / "sparse" / "0").exists() and (note or not (out / "database.db").exists()):
+    if not (out / "sparse" / "0").exists() and (note.get("command") == "reconstruct" or not _written(out)):
         return None
     missing: dict[str, str] = {}
     with suppress(OSError, ValueError, KeyError, TypeError):
         missing = json.loads((out / "report.json").read_text(encoding="utf-8"))["missing"]
     return Earlier(note, [name for name in read_note(out / "database.db").images if name not in missing])
+
+
+def _written(out: Path) -> bool:
+    """Whether there are files of the names that `reconstruct` writes, or another command's result."""
+    names = ("database.db", "made-with.json", "points.ply", "report.html", "report.json", "transforms.json")
+    return any((out / name).exists() for name in names)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -296,9 +297,19 @@ def write_version(folder: PathLike, content: Mapping[str, Any], arrays: Mapping[
         except OSError as error:
             raise StorageError(f"{target}: cannot be written ({error.strerror or one_line(error)})") from error
         for path in target.iterdir():  # versions before the last one, and what a killed process left
-            if path.is_dir() and path.name not in (version, before):
+            if path.name not in (version, before) and _is_version(path):
                 shutil.rmtree(path, ignore_errors=True)  # Windows keeps what somebody has open
     return read_map(target)
+
+
+def _is_version(path: Path) -> bool:
+    """Whether this is a folder of a version's arrays, and holds nothing else."""
+    return (
+        re.fullmatch("[0-9a-f]{16}", path.name) is not None
+        and path.is_dir()
+        and not path.is_symlink()
+        and all(".npy" in one.name and not one.is_dir() for one in path.iterdir())
+    )
 
 
 def _version_of(about: Path) -> str | None:
@@ -325,7 +336,10 @@ def read_map(folder: PathLike) -> Map:
     path = checks.path(folder, "folder")
     about = path / "map.json"
     if not about.is_file():
-        raise StorageError(f"{path}: no map here; `tiepoints map PHOTOS {path}` makes one")
+        if (path / "sparse" / "0").is_dir():
+            made = f"`tiepoints map PHOTOS MAP --model {path / 'sparse' / '0'}` makes one of the reconstruction that is"
+            raise StorageError(f"{path}: no map here; {made}")
+        raise StorageError(f"{path}: no map here; `tiepoints map PHOTOS MAP` makes one in the folder MAP")
     version = _version_of(about)
     try:
         return _opened(path, about)

@@ -236,8 +236,8 @@ def _map(
         models = [(path, pycolmap.Reconstruction(path)) for path in parts]
         models.sort(key=lambda item: (-item[1].num_reg_images(), -item[1].num_points3D()))
         sparse = folder / "sparse"
-        shutil.rmtree(sparse, ignore_errors=True)
-        sparse.mkdir(parents=True)
+        _remove_numbered(sparse)
+        sparse.mkdir(parents=True, exist_ok=True)
         for number, (path, _) in enumerate(models):
             path.rename(sparse / str(number))
     reconstructions = [model for _, model in models]
@@ -250,9 +250,16 @@ def _map(
 
 def _remove_models(folder: Path) -> None:
     """Remove the models of an earlier run, of which the report of this one says nothing."""
-    shutil.rmtree(folder / "sparse", ignore_errors=True)
+    _remove_numbered(folder / "sparse")
     for name in ("points.ply", "transforms.json"):
         (folder / name).unlink(missing_ok=True)
+
+
+def _remove_numbered(sparse: Path) -> None:
+    """Remove sparse/0, sparse/1 and so on; what else somebody keeps there stays."""
+    for path in sparse.iterdir() if sparse.is_dir() else ():
+        if path.name.isdecimal():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def images_folder(photographs: Collection, folder: Path) -> Path:

@@ -21,6 +21,9 @@ def content_key(path: Path) -> str:
     return sha256_of(path)[:32]
 
 
+_NAMES = f"{'[0-9a-f]' * 32}.*.npy"  # of `content_key` and a part
+
+
 class ArrayCache:
     """Arrays by key and part, a file each. Files appear whole or not at all, so any number of processes may write.
 
@@ -81,7 +84,7 @@ class ArrayCache:
     def trim(self, keep: set[str]) -> None:
         """Delete what was used longest ago until the bound holds; never an array of the keys in `keep`."""
         found, total = [], 0
-        for path in self.folder.glob("*.npy"):
+        for path in self.folder.glob(_NAMES):  # and nobody else's arrays
             with suppress(OSError):  # another process may have deleted it
                 status = path.stat()
                 total += status.st_size
