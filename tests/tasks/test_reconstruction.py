@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -23,7 +24,8 @@ from tiepoints.collection import Collection, Extract, MatchVerified, Store, run,
 from tiepoints.tasks import Reconstruction, reconstruct
 from tiepoints.tasks.mapping import mapper_process, run_mapper
 from tiepoints.tasks.page import page_of
-from tiepoints.tasks.reconstruction import load_model
+from tiepoints.tasks.reasons import PairReport
+from tiepoints.tasks.reconstruction import _worth_keeping, load_model, summary_of
 
 
 def test_the_door_is_registered_and_the_stranger_is_named(scene: Reconstruction) -> None:
@@ -129,6 +131,83 @@ def test_most_photographs_missing_is_a_failure_and_the_last_lines_say_why(
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     unread = made([*door, *others[:1], str(tmp_path / "bad.jpg")], "--overwrite")
     assert unread.exit_code == 1 and "bad.jpg" in unread.stderr and "2 of 5 photographs missing" in unread.stderr
+
+
+class Model:
+    """What is asked of a pycolmap.Reconstruction."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def reg_image_ids(self) -> range:
+        return range(len(self.names))
+
+    def image(self, number: int) -> SimpleNamespace:
+        return SimpleNamespace(name=self.names[number])
+
+    def num_reg_images(self) -> int:
+        return len(self.names)
+
+    def num_points3D(self) -> int:
+        return 100
+
+
+def test_models_that_a_larger_one_holds_or_that_tell_no_depth_are_none() -> None:
+    report = PairReport([], {})
+    for pair in ("ab", "bc", "cd", "ef"):
+        report._count((pair[0], pair[1]), "verified", "")
+    for pair, outcome in {"gh": "planar", "ij": "still", "jk": "still", "lm": "planar", "mn": "planar"}.items():
+        report._count((pair[0], pair[1]), outcome, "no depth")
+    made = ["bc", "gh", "ef", "abcd", "ijk", "lmn"]
+    kept = _worth_keeping([(Path(names), Model(*names)) for names in made], report)
+    assert [path.name for path, _ in kept] == ["abcd", "lmn", "ef"]
+
+
+def test_a_camera_that_stood_still_makes_no_model(examples: Path, tmp_path: Path) -> None:
+    """Noise alone differs, as in a video of a tripod."""
+    (tmp_path / "photos").mkdir()
+    desk, noise = tp.read(examples / "desk_1.jpg").astype(int), np.random.default_rng(0)
+    for number in range(3):
+        frame = np.clip(desk + noise.normal(0, 4, desk.shape), 0, 255).astype(np.uint8)
+        tp.save_image(tmp_path / "photos" / f"{number}.png", frame)
+    command = ["reconstruct", str(tmp_path / "photos"), str(tmp_path / "out"), "-e", "orb", "-n", "600"]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("no model: the camera stood still")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["registered"], report["models"], report["verified"]) == (0, 0, 3)
+    assert report["hint"].startswith("no model: the camera stood still")
+    assert not (tmp_path / "out" / "sparse").exists()
+
+
+def test_further_models_are_told_of_with_their_photographs(
+    photographs: Collection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = Reconstruction(
+        tmp_path,
+        9,
+        4,
+        3,
+        100,
+        3.0,
+        0.5,
+        36,
+        8,
+        further=(("door/1.jpg", "door/2.jpg", "door/3.jpg"), ("x.jpg", "y.jpg")),
+    )
+    monkeypatch.setattr("tiepoints.tasks.reconstruct", lambda *_, **__: made)
+    folder = str(photographs["other.png"].path.parent)
+    told = CliRunner().invoke(cli, ["reconstruct", folder, str(tmp_path / "out")]).stdout
+    assert "sparse/1: 3 photographs, for instance door/1.jpg" in told
+    assert "sparse/2: 2 photographs, for instance x.jpg" in told
+    figures = summary_of(made)
+    assert [(one["model"], one["registered"]) for one in figures["further_models"]] == [
+        ("sparse/1", 3),
+        ("sparse/2", 2),
+    ]
+    assert figures["further_models"][0]["photographs"] == ["door/1.jpg", "door/2.jpg", "door/3.jpg"]
+    page = page_of(None, photographs, figures)
+    assert "<th>sparse/1</th><td>3 photographs, for instance door/1.jpg</td>" in page
 
 
 def test_pairs_by_a_number_are_those_of_match(photographs: Collection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,11 @@ from .batch import explained_interrupt, say_memory, shown, sizes_of, store_optio
 from .earlier import Earlier, check_earlier, folder_note, note_of, noted, overwrite_option
 from .many import Scene, enough, reported, say_missing, scene_options
 from .options import examples, print_json, say
+
+if TYPE_CHECKING:
+    from ..tasks import Reconstruction
+
+_NAMED = 10  # further models that are listed
 
 
 @click.command(
@@ -78,6 +84,7 @@ def command(
         if result.models > 1:
             about = "what follows is of sparse/0, the largest"
             say(f"{result.models:6d} separate models, which too few matches connect; {about}")
+            _say_further(result)
         if result:
             points = counted(result.points, "point", 6)
             say(f"{points}, seen by {result.track_length:.1f} photographs each (track length)")
@@ -88,6 +95,14 @@ def command(
     unread = photographs.failed or (result.features is not None and result.features.failed)
     if unread or not enough(result.registered, result.images):
         raise SystemExit(1)
+
+
+def _say_further(result: Reconstruction) -> None:
+    """A line for each model beside the largest, with one of its photographs."""
+    for number, names in list(enumerate(result.further, 1))[:_NAMED]:
+        say(f"       sparse/{number}: {counted(len(names), 'photograph')}, for instance {shown(names[0])}")
+    if len(result.further) > _NAMED:
+        say(f"       and {counted(len(result.further) - _NAMED, 'more model')}; report.json lists them")
 
 
 def _earlier(out: Path) -> Earlier | None:

@@ -91,6 +91,10 @@ def page_of(
     rows = [
         ("photographs registered", f"{figures['registered']} of {figures['images']}"),
         ("models", figures["models"]),
+        *(
+            (one["model"], f"{counted(one['registered'], 'photograph')}, for instance {one['photographs'][0]}")
+            for one in figures.get("further_models", ())
+        ),
         ("points", figures["points"]),
         ("track length: photographs that see a point, mean", f"{figures['track_length']:.2f}"),
         ("reprojection error, mean", f"{figures['reprojection_error']:.2f} px"),

@@ -112,6 +112,7 @@ class PairReport:
         self.outcomes: Counter[str] = Counter()
         self.reasons: dict[Pair, str] = {}
         self._outcome: dict[Pair, str] = {}
+        self._verified: dict[Pair, str] = {}
         self._of_image: dict[str, Counter[str]] = {}
         self._overlays: dict[Pair, int] = {}
         self._group: dict[str, str] = {}  # from a photograph to another of its group, see `_head`
@@ -130,6 +131,7 @@ class PairReport:
         for name in pair:
             self._of_image.setdefault(name, Counter())[outcome] += 1
         if outcome in _VERIFIED:
+            self._verified[pair] = outcome
             self._group[self._head(pair[0])] = self._head(pair[1])
 
     def _head(self, name: str) -> str:
@@ -169,6 +171,19 @@ class PairReport:
         """How many pairs are verified: all, or those of an image."""
         counts = self.outcomes if name is None else self._of_image.get(name, Counter())
         return sum(counts[outcome] for outcome in _VERIFIED)
+
+    def tells_depth(self, names: Iterable[str]) -> bool:
+        """Whether the verified pairs among photographs can make a model: one tells depth, or several show a plane that
+        is seen from more than two places. Where nothing moves, there is none.
+        """
+        inside = set(names)
+        kinds = {outcome for (a, b), outcome in self._verified.items() if a in inside and b in inside}
+        return "verified" in kinds or ("planar" in kinds and len(inside) > 2)
+
+    @property
+    def stood_still(self) -> bool:
+        """Whether there are verified pairs, and nothing moves in any of them."""
+        return set(self._verified.values()) == {"still"}
 
     def why(self, name: str) -> str:
         """Why a photograph is not registered, as far as its pairs tell."""

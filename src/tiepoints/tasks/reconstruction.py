@@ -45,6 +45,8 @@ __all__ = ["MAPPERS", "Reconstruction", "reconstruct", "summary_of"]
 #: COLMAP's mappers by name.
 MAPPERS = ("incremental", "global")
 
+_STILL = "no model: the camera stood still, or all photographs are the same picture"
+
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -71,10 +73,13 @@ class Reconstruction:
         Pairs that were matched, and that geometric verification accepted.
     missing : dict
         Photographs that are not registered, and why.
+    further : tuple of tuple of str
+        The photographs of sparse/1, sparse/2 ...
     features : Results of `Extract`, optional
         Of every photograph, read from the store where they are asked for.
     hint : str
-        A photograph that would match others if it were rotated, and what helps; empty if none is known.
+        A photograph that would match others if it were rotated, and what helps; or that the camera stood still. Empty
+        if neither is known.
 
     Examples
     --------
@@ -95,6 +100,7 @@ class Reconstruction:
     pairs: int
     verified: int
     missing: dict[str, str] = field(default_factory=dict)
+    further: tuple[tuple[str, ...], ...] = ()
     features: Results | None = field(default=None, repr=False)
     hint: str = ""
 
@@ -207,11 +213,14 @@ def reconstruct(
             job |= {"refine_focal": not known, "refine_extra": not known, "align": align}
             with small_pictures(photos) as picture_of:  # the mapper leaves cores idle
                 every = len(found.features)
-                models = _map(job, photos, folder, every, progress, process) if report.verified() else []
+                can = report.tells_depth(photos)
+                models = _map(job, photos, folder, every, report, progress, process) if can else []
                 if not models:
                     _remove_models(folder)
                 result = _result(folder, photos, models, report, len(found.views), dict(found.failed), found.features)
-                if result.missing and given is None:
+                if report.stood_still and not models:
+                    result = replace(result, hint=_STILL)
+                elif result.missing and given is None:
                     strength = strength_by(match or Match(), verify)
                     hint = rotated_photograph(photos, found.features, report, method, strength)
                     result = replace(result, hint=hint)
@@ -223,7 +232,13 @@ def reconstruct(
 
 
 def _map(
-    job: dict[str, Any], photographs: Collection, folder: Path, count: int, progress: Report | None, process: Any
+    job: dict[str, Any],
+    photographs: Collection,
+    folder: Path,
+    count: int,
+    report: PairReport,
+    progress: Report | None,
+    process: Any,
 ) -> list[Any]:
     """The models, largest first, in folder/sparse; an old result is replaced when the new one is whole."""
     import pycolmap
@@ -234,7 +249,7 @@ def _map(
         run_mapper(job | {"images": str(images), "out": str(temporary / "sparse")}, told, process)
         parts = sorted(path for path in (temporary / "sparse").iterdir() if path.is_dir())
         models = [(path, pycolmap.Reconstruction(path)) for path in parts]
-        models.sort(key=lambda item: (-item[1].num_reg_images(), -item[1].num_points3D()))
+        models = _worth_keeping(models, report)
         sparse = folder / "sparse"
         _remove_numbered(sparse)
         sparse.mkdir(parents=True, exist_ok=True)
@@ -246,6 +261,24 @@ def _map(
         save_points(folder / "points.ply", best)
         write_whole(folder / "transforms.json", json.dumps(transforms_of(best, photographs, folder), indent=1).encode())
     return reconstructions
+
+
+def _worth_keeping(models: list[tuple[Path, Any]], report: PairReport) -> list[tuple[Path, Any]]:
+    """The models, largest first, without those whose photographs are all in a larger one, and those without depth."""
+    models = sorted(models, key=lambda item: (-item[1].num_reg_images(), -item[1].num_points3D()))
+    kept: list[tuple[Path, Any]] = []
+    held: list[set[str]] = []
+    for path, model in models:
+        names = _registered(model)
+        if report.tells_depth(names) and not any(names <= larger for larger in held):
+            kept.append((path, model))
+            held.append(names)
+    return kept
+
+
+def _registered(model: Any) -> set[str]:
+    """The names of a model's photographs."""
+    return {model.image(i).name for i in model.reg_image_ids()}
 
 
 def _remove_models(folder: Path) -> None:
@@ -295,8 +328,9 @@ def _result(
     failed: dict[Any, str],
     features: Results,
 ) -> Reconstruction:
-    registered = {models[0].image(i).name for i in models[0].reg_image_ids()} if models else set()
-    others = {model.image(i).name for model in models[1:] for i in model.reg_image_ids()}
+    registered = _registered(models[0]) if models else set()
+    further = tuple(tuple(sorted(_registered(model))) for model in models[1:])
+    others = {name for names in further for name in names}
     missing: dict[str, str] = {name: message for name, message in failed.items() if isinstance(name, str)}
     for name in photographs:
         if name in registered or name in missing:
@@ -317,6 +351,7 @@ def _result(
         pairs,
         report.verified(),
         missing,
+        further,
         features,
     )
 
@@ -338,6 +373,10 @@ def summary_of(result: Reconstruction) -> dict[str, Any]:
         "images": result.images,
         "registered": result.registered,
         "models": result.models,
+        "further_models": [
+            {"model": f"sparse/{number}", "registered": len(names), "photographs": list(names)}
+            for number, names in enumerate(result.further, 1)
+        ],
         "points": result.points,
         "track_length": round(result.track_length, 3),
         "reprojection_error": round(result.reprojection_error, 3),
