@@ -207,8 +207,10 @@ def _main() -> None:
         )
     for number, model in models.items():
         aligned = bool(job.get("align")) and align_keypoints(model, partial(_grey, Path(job["images"]))) > 0
-        _refine(pycolmap, model, job, _NOISE_ALIGNED if aligned else _NOISE)
-        if aligned:
+        if not aligned:
+            _refine(pycolmap, model, job, _NOISE, 1e-3)
+        else:
+            _refine(pycolmap, model, job, _NOISE_ALIGNED, 1e-2)
             pycolmap.ObservationManager(model).filter_all_points3D(_FAR_ALIGNED, 0.0)
             _refine(pycolmap, model, job, _NOISE_LAST, 1e-4)
         save_model(out / str(number), model)
@@ -220,7 +222,7 @@ def _grey(folder: Path, name: str) -> NDArray[np.uint8]:
     return read(folder / name, grey=True, upright=False)
 
 
-def _refine(pycolmap: Any, model: Any, job: Mapping[str, Any], noise: float, tolerance: float = 1e-3) -> None:
+def _refine(pycolmap: Any, model: Any, job: Mapping[str, Any], noise: float, tolerance: float) -> None:
     """A last adjustment that wrong observations pull less at: COLMAP's own squares all that are within 4 pixels."""
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -293,6 +294,8 @@ def _remove_numbered(sparse: Path) -> None:
     for path in sparse.iterdir() if sparse.is_dir() else ():
         if path.name.isdecimal():
             shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):  # it is not empty, or was never there
+        sparse.rmdir()
 
 
 def images_folder(photographs: Collection, folder: Path) -> Path:
