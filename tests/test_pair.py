@@ -13,7 +13,7 @@ import tiepoints as tp
 from tiepoints.collection import Collection, Extract, Match, Verify, run
 from tiepoints.geometry.chance import is_verified
 from tiepoints.matching import Nearest
-from tiepoints.pair import _model
+from tiepoints.pair import _view
 
 
 def test_files_arrays_and_options(examples: Path) -> None:
@@ -95,6 +95,32 @@ def test_a_pair_has_the_same_inliers_alone_and_in_a_folder(
     assert np.array_equal(pair.matches.select(pair.geometry.inliers).indices, view.inliers.indices)
 
 
+def test_a_pair_tells_of_missing_depth_in_the_words_of_a_folder(examples: Path) -> None:
+    desk = tp.read(examples / "desk_1.jpg")
+    h, w = desk.shape[:2]
+    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
+    moved = corners + np.array([[30, 20], [-10, 15], [-25, -20], [12, -8]], np.float32)
+    turned = cv2.warpPerspective(desk, cv2.getPerspectiveTransform(corners, moved), (w, h))
+
+    def reason(other: Any) -> tuple[str, str]:
+        view = tp.match_images(desk, other, extractor="orb").view
+        assert view is not None
+        return view.outcome, view.reason
+
+    assert reason(desk) == ("still", "nothing moves: the same picture, or a camera that stood still: no depth")
+    assert reason(turned) == ("planar", "all on a plane, or by a camera that only rotated: no depth")
+    assert reason(examples / "desk_2.jpg") == ("verified", "")
+    assert reason(examples / "box_in_scene.png")[0] in ("chance", "few")
+    assert tp.match_images(desk, desk, extractor="orb", geometry=None).view is None
+
+
+def test_progress_of_two_photographs(examples: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    box = examples / "box.png"
+    tp.match_images(box, box, extractor="orb", max_keypoints=50, progress=lambda *words: told.append(words))
+    assert told == [("extracting", 0, 2), ("extracting", 1, 2)]
+
+
 def test_a_pair_alone_gets_more_samples_where_few_tell_no_more_than_chance() -> None:
     """Of 600 matches 80 agree, and their scores do not tell which: 3,000 samples of seven rarely hold seven of them."""
     rng = np.random.default_rng(0)
@@ -109,7 +135,7 @@ def test_a_pair_alone_gets_more_samples_where_few_tell_no_more_than_chance() -> 
     features = [tp.Features(p[order], none, np.ones(600, np.float32), (800, 800)) for p in (a, b)]
     matches = tp.Matches(np.tile(np.arange(600, dtype=np.int32), (2, 1)).T, np.ones(600, np.float32))
     few = tp.fundamental(*features, matches, max_iterations=3000, best_first=True)
-    model = _model(Verify("fundamental"), matches, *features)
+    model = _view(Verify("fundamental"), matches, *features).geometry
     assert not is_verified(few, (800, 800))
     assert is_verified(model, (800, 800))
     assert (model.inliers == (order < 80)).mean() > 0.9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -193,7 +193,7 @@ def _readable(
 
 
 def _without_images(pair: MatchedPair, blank: NDArray[np.uint8]) -> MatchedPair:
-    return MatchedPair(blank, blank, pair.a, pair.b, pair.matches, pair.geometry, pair.verified, pair.times_ms)
+    return replace(pair, image_a=blank, image_b=blank)
 
 
 def _row(name: str, results: Sequence[MatchedPair]) -> Compared:

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checks import choice, count, shown
-from .collection.stages import Verify
+from .collection.stages import Verified, Verify
 from .drawing import Picture
 from .errors import InvalidInputError, counted
 from .extraction import Extractor, load
 from .extraction.inputs import mask_for, mask_of, paired
 from .features import Features, Matches
 from .geometry import Geometry, fundamental, homography
-from .geometry.chance import is_verified
+from .geometry.chance import log_nfa
 from .geometry.outline import corners
 from .images import with_mask
 from .matching import Matcher
@@ -50,6 +50,9 @@ class MatchedPair:
         Whether the inliers are more than chance gives; None without geometry.
     times_ms : dict
         Milliseconds of each stage: load, read, extract, match, verify.
+    view : Verified or None
+        What verification made of the matches, in a folder's words: its `reason` says why the pair is not verified, or
+        tells no depth. None without geometry.
     """
 
     image_a: NDArray[np.uint8]
@@ -60,6 +63,7 @@ class MatchedPair:
     geometry: Geometry | None
     verified: bool | None
     times_ms: dict[str, float] = field(default_factory=dict)
+    view: Verified | None = None
 
     @property
     def inliers(self) -> Matches:
@@ -129,6 +133,7 @@ def match_images(
     rotation: str = "upright",
     seed: int = 0,
     masks: Any = None,
+    progress: Callable[[str, int, int], None] | None = None,
     **options: Any,
 ) -> MatchedPair:
     """Find verified tie points between two photographs: extract, match, verify by RANSAC.
@@ -156,6 +161,8 @@ def match_images(
     masks : (mask, mask) or path, optional
         For each image, what an extractor takes for a mask, or None. Or a folder of masks, called as the images; or the
         file of one mask for both.
+    progress : callable, optional
+        ``progress("extracting", done, all)``.
     **options
         Those of the extractor, where it is given by its name, such as `max_keypoints` and `max_size`.
 
@@ -209,34 +216,44 @@ def match_images(
     (pixels_a, shown_a), (pixels_b, shown_b) = with_mask(image_a), with_mask(image_b)
     mask_a, mask_b = _masks(masks, (image_a, pixels_a), (image_b, pixels_b))
     lap("read")
+    rotations = 4 if rotation == "any" and turned is None else 1
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress("extracting", done, 1 + rotations)
+
+    tell(0)
     a = extractor(_picture(pixels_a, shown_a), mask_a)
     best: MatchedPair | None = None
-    for turns in range(4 if rotation == "any" and turned is None else 1):
+    for turns in range(rotations):
+        tell(1 + turns)
         own = None if mask_b is None else np.rot90(mask_b, turns)
         b = _unrotated(extractor(_picture(pixels_b, shown_b, turns), own), turns)
         lap("extract")
         matches = matcher(a, b)
         lap("match")
-        model = verified = None
+        model = verified = view = None
         if kind != "none":
-            model = _model(verify, matches, a, b)
-            verified = is_verified(model, b.image_size)
+            view = _view(verify, matches, a, b)
+            model, verified = view.geometry, view.verified
         lap("verify")
-        found = MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times)
+        found = MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times, view)
         if best is None or _strength(found) > _strength(best):
             best = found
     assert best is not None
     return best
 
 
-def _model(verify: Verify, matches: Matches, a: Features, b: Features) -> Geometry:
+def _view(verify: Verify, matches: Matches, a: Features, b: Features) -> Verified:
     """What `verify` finds, so that a pair has the same inliers alone and in a folder; and if that is no more than
     chance, what RANSAC finds with all of its samples, which a single pair can afford.
     """
-    if view := verify.attempt(matches, a, b):
-        return view.geometry
-    estimate = homography if verify.geometry == "homography" else fundamental
-    return estimate(a, b, matches, threshold=verify.threshold, seed=verify.seed)
+    view = verify.attempt(matches, a, b)
+    if not view:
+        estimate = homography if verify.geometry == "homography" else fundamental
+        model = estimate(a, b, matches, threshold=verify.threshold, seed=verify.seed)
+        view = Verified(matches, model, log_nfa(model, verify.threshold, b.image_size))
+    return verify.judged(view, a, b)
 
 
 def rotation_that_matches(pair: MatchedPair, extractor: Extractor, matcher: str | Matcher = "nearest") -> str:

@@ -71,6 +71,34 @@ def inliers_of(table: Path) -> list[str]:
     return [row["inlier"] for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines())]
 
 
+def test_the_same_picture_tells_no_depth(run: Command, examples: Path, tmp_path: Path) -> None:
+    desk = examples / "desk_1.jpg"
+    said = "nothing moves: the same picture, or a camera that stood still: no depth"
+    for geometry in ("fundamental", "homography"):
+        options = ("-e", "orb", "-n", 500, "--geometry", geometry)
+        words = run("match", desk, desk, *options)
+        assert words.returncode == 0 and words.stderr == ""
+        assert words.stdout.splitlines()[4] == f"       {said}"
+        answer = json.loads(run("match", desk, desk, *options, "--json").stdout)
+        assert (answer["verified"], answer["outcome"], answer["why"]) == (True, "still", said)
+    moved = json.loads(run("match", desk, examples / "desk_2.jpg", "-e", "orb", "--json").stdout)
+    assert (moved["outcome"], moved["why"]) == ("verified", "")
+    flat = tmp_path / "flat.png"
+    seen = (1.1, 0.05, -20, 0.02, 1.05, 5, 1e-4, 5e-5)
+    Image.open(desk).transform((640, 480), Image.Transform.PERSPECTIVE, seen).save(flat)
+    assert "no depth; --geometry homography fits it" in run("match", desk, flat, "-e", "rootsift").stdout
+
+
+def test_the_page_explains_every_field(run: Command, examples: Path, tmp_path: Path) -> None:
+    pages = Path(__file__).parents[2] / "docs"
+    sections = (pages / "json.md").read_text(encoding="utf-8").split("\n## ")
+    answer = json.loads(run("match", examples / "box.png", examples / "desk_1.jpg", "-e", "orb", "--json").stdout)
+    out = ("--out", tmp_path / "m.h5")
+    many = json.loads(run("match", examples, "-e", "orb", "-n", 200, *out, "--json").stdout)
+    for keys, section in ((answer, sections[1]), (answer["images"][0], sections[1]), (many, sections[2])):
+        assert [key for key in keys if f"`{key}`" not in section] == []
+
+
 def test_match_without_geometry(run: Command, examples: Path) -> None:
     bare = run("match", examples / "box.png", examples / "box_in_scene.png", "--geometry", "none", "--json")
     assert bare.returncode == 0

@@ -106,6 +106,12 @@ def test_without_a_focal_length_it_is_tried_out(
     assert off_by(found.pose, truth(scene, queries[0]))[0] < 2
 
 
+def test_poses_are_text_and_no_other_kind_of_file(tmp_path: Path) -> None:
+    for name in ("poses.json", "poses.csv", "poses.h5"):
+        result = CliRunner().invoke(cli, ["localize", str(tmp_path), "q.jpg", "--out", str(tmp_path / name)])
+        assert result.exit_code == 2 and f"{name} must end in .txt; --json prints JSON" in result.stderr
+
+
 def test_what_is_elsewhere_is_not_localized(made: Map, examples: Path) -> None:
     found = Localizer(made.folder)(examples / "desk_1.jpg")
     assert not found
@@ -192,6 +198,8 @@ def test_poses_of_rotated_files_are_those_of_the_stored_pixels(
     assert result.exit_code == 1  # of two files one is no image
     said = json.loads(result.stdout)
     assert list(said["failed"]) == ["black.png"]
+    explained = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8").split("\n## ")[4]
+    assert [key for key in (*said, *said["queries"][0]) if f"`{key}`" not in explained] == []
     name, *numbers = (tmp_path / "poses.txt").read_text().split()
     assert name == "side.jpg"
     w, x, y, z, *translation = map(float, numbers)

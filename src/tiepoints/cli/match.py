@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,22 +131,25 @@ def command(
 
     from ..images import read
     from ..pair import match_images, rotation_that_matches
+    from ..progress import progress_lines
 
     limits = value_range()
     a, b = ((path if limits is None else read(path, value_range=limits)) for path in (image_a, image_b))
     make = cache(lambda: make_extractor(name, max_keypoints, max_size, settings, rotated=False))
     chosen = make_matcher(matcher, ratio, min_similarity)
-    pair = match_images(
-        a,
-        b,
-        masks=_masks(many["mask"], image_a.name, image_b.name),
-        extractor=make,
-        matcher=chosen,
-        geometry=geometry,
-        threshold=threshold,
-        rotation=rotation(),
-        seed=seed,
-    )
+    with nullcontext() if as_json or is_quiet() else progress_lines() as progress:
+        pair = match_images(
+            a,
+            b,
+            masks=_masks(many["mask"], image_a.name, image_b.name),
+            extractor=make,
+            matcher=chosen,
+            geometry=geometry,
+            threshold=threshold,
+            rotation=rotation(),
+            seed=seed,
+            progress=progress,
+        )
     written = _write(pair, plot, outliers, overlay, out)
     result = _as_dict(pair, (image_a, image_b), name, matcher, geometry) | written
     if as_json:
@@ -194,6 +198,8 @@ def _as_dict(pair: MatchedPair, paths: tuple[Path, Path], name: str, matcher: st
         "matches": len(pair.matches),
         "geometry": geometry,
         "verified": pair.verified,
+        "outcome": None if pair.view is None else pair.view.outcome,
+        "why": None if pair.view is None else pair.view.reason,
         "inliers": None if model is None else len(pair.inliers),
         "agreeing": None if model is None else model.num_inliers,
         "on_watermark": 0 if model is None or model.watermark is None else int(model.watermark.sum()),
@@ -271,6 +277,9 @@ def _print(result: dict[str, Any], name: str, rotated: str, to_error: bool) -> N
     if result["verified"]:
         share = 100 * result["inliers"] / max(result["matches"], 1)
         tell(f"{counted(result['inliers'], 'inlier', 6)} ({share:.0f} %) of one {model}")
+        if result["why"]:
+            fits = "; --geometry homography fits it" if result["outcome"] == "planar" else ""
+            tell(f"       {result['why']}{fits}")
     elif result["verified"] is False and (blank := [one["path"] for one in result["images"] if not one["keypoints"]]):
         has, is_it = ("has", "is it") if len(blank) == 1 else ("have", "are they")
         tell(f"NOT VERIFIED: {' and '.join(blank)} {has} no keypoints: {is_it} blank, or all hidden by a mask?")

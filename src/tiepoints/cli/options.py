@@ -132,6 +132,8 @@ def make_extractor(
     """
     from ..extraction import load
 
+    if "," in name:
+        raise click.UsageError(f"-e takes one extractor; `tiepoints compare ... --methods {name}` shows several")
     try:
         extractor = load(name, **{"max_keypoints": max_keypoints, "max_size": max_size, **dict(settings)})
     except TypeError as error:
@@ -254,7 +256,9 @@ def say(text: str, *, err: bool = False) -> None:
         click.echo(text, err=err)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of text.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON for machines instead of text; docs/json.md explains its fields."
+)
 
 
 def print_rows(
