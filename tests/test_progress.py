@@ -132,6 +132,20 @@ def test_the_log_of_a_long_command_gets_lines(
     assert lines[0].startswith("extracting: 0 of 4") and lines[-1].startswith("extracting: 3 of 4")
 
 
+def test_the_first_line_comes_soon_and_the_next_ones_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setattr(progress, "_last_line", None)
+    monkeypatch.setattr(progress, "_FIRST", 0.2)
+    with progress.progress_lines() as tell:
+        tell("mapping", 1, 3)
+        time.sleep(1.0)
+    with progress.progress_lines() as tell:
+        tell("aligning keypoints", 1, 3)
+        time.sleep(0.5)
+    assert re.fullmatch(r"mapping: 1 of 3 after \d s, about \d s left\n", log.getvalue())
+
+
 def test_short_work_and_odd_names_do_not_disturb_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)

@@ -18,6 +18,7 @@ Item = TypeVar("Item")
 
 _PAUSE = 0.2  # seconds between two states of a line of text
 _INTERVAL = 30.0  # seconds between two lines in a file
+_FIRST = 5.0  # seconds before the first line, of a command
 _last_line: float | None = None  # when the last one was written, or the first work began
 _shown = False  # whether one is there now: a second one below it would draw over it
 
@@ -33,9 +34,10 @@ def _unwanted() -> bool:
 
 @contextmanager
 def progress_lines() -> Iterator[Callable[[str, int, int | None], None]]:
-    """For logs of long jobs: at most every 30 seconds a line on standard error that says how far the work is.
+    """For logs of long jobs: lines on standard error that say how far the work is, the first after 5 seconds.
 
-    A line also comes where one item takes longer than that. Unless the environment's TIEPOINTS_PROGRESS is 0.
+    The next ones come every 30 seconds at most, also where one item takes longer than that. There is none where the
+    environment's TIEPOINTS_PROGRESS is 0.
 
     Yields
     ------
@@ -50,7 +52,7 @@ def progress_lines() -> Iterator[Callable[[str, int, int | None], None]]:
     """
     global _last_line
     if _last_line is None:
-        _last_line = time.monotonic()
+        _last_line = time.monotonic() - _INTERVAL + min(_FIRST, _INTERVAL)
     began = time.monotonic()
     state: tuple[str, int, int | None] | None = None
     ended = threading.Event()

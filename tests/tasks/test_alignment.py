@@ -79,7 +79,9 @@ def errors_of(model: pycolmap.Reconstruction, true: list[NDArray[np.float64]], n
 def test_keypoints_are_moved_to_a_tenth_of_a_pixel(pictures: list[NDArray[np.uint8]]) -> None:
     model, true = model_of(0.7)
     before = [np.median(errors_of(model, true, n)) for n in (2, 3, 4)]
-    moved = align_keypoints(model, lambda name: pictures[int(name[0]) - 1])
+    told: list[tuple[int, int]] = []
+    moved = align_keypoints(model, lambda name: pictures[int(name[0]) - 1], lambda *done: told.append(done))
+    assert sorted(told) == [(number, len(told)) for number in range(1, len(told) + 1)] and len(told) >= 3
     after = [np.median(errors_of(model, true, n)) for n in (2, 3, 4)]
     assert min(before) > 0.7 and max(after) < 0.15, (before, after)
     assert moved > 250  # of 360

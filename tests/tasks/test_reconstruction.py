@@ -206,6 +206,8 @@ def test_further_models_are_told_of_with_their_photographs(
         ("sparse/2", 2),
     ]
     assert figures["further_models"][0]["photographs"] == ["door/1.jpg", "door/2.jpg", "door/3.jpg"]
+    explained = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8").split("\n## ")[3]
+    assert [key for key in figures if f"`{key}`" not in explained] == []
     page = page_of(None, photographs, figures)
     assert "<th>sparse/1</th><td>3 photographs, for instance door/1.jpg</td>" in page
 
@@ -289,6 +291,16 @@ def test_a_mapper_that_fails_or_is_not_wanted_leaves_no_process(tmp_path: Path) 
     job = {"mapper": "incremental", "database": str(tmp_path / "none.db"), "images": "", "out": str(tmp_path / "out")}
     with pytest.raises(tp.TiepointsError, match="incremental mapper failed"):
         run_mapper(job)
+
+
+def test_a_mapper_tells_of_the_alignment_too() -> None:
+    said = [{"registered": 1}, {"registered": 2}, {"aligned": 3, "of": 9}, {"models": 1}]
+    code = f"import sys; sys.stdin.read(); print({chr(10).join(map(json.dumps, said))!r})"
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    told: list[tuple[str, int, int]] = []
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:
+        assert run_mapper({"mapper": "incremental"}, lambda *words: told.append(words), process) == 1
+    assert told == [("mapping", 1, 0), ("mapping", 2, 0), ("aligning keypoints", 3, 9)]
 
 
 def test_a_mapper_may_complain_at_length() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +40,9 @@ class _Observations(NamedTuple):
     affine: Float64  # (N, 2, 2) from pixels around the reference to pixels around the keypoint
 
 
-def align_keypoints(model: Any, read: Callable[[str], NDArray[np.uint8]]) -> int:
+def align_keypoints(
+    model: Any, read: Callable[[str], NDArray[np.uint8]], progress: Callable[[int, int], None] | None = None
+) -> int:
     """Move the keypoints of a model's tracks to where their patches agree.
 
     Of each track the keypoint that is seen most frontally stays. The patch around it is taken to be flat and to face
@@ -54,6 +57,8 @@ def align_keypoints(model: Any, read: Callable[[str], NDArray[np.uint8]]) -> int
     read : callable
         From an image's name to its grey values as they are stored, (H, W) uint8. Where it raises `ImageError` that
         image's keypoints stay.
+    progress : callable, optional
+        Called as ``progress(done, all)``, of pairs of images.
 
     Returns
     -------
@@ -94,8 +99,15 @@ def align_keypoints(model: Any, read: Callable[[str], NDArray[np.uint8]]) -> int
         placed, good = locate(square(one.grey, place_a, unit), two.grey, place_b, affine * unit)
         moved.append((b, found.keypoint[rows[good]], (placed[good] + 0.5) / two.scale))
 
-    pieces = [partial(align, rows) for rows in _parts(np.split(order, bounds)) if len(rows)]
-    run_pieces(pieces, lambda _: None)
+    parts = [rows for rows in _parts(np.split(order, bounds)) if len(rows)]
+    done = count()
+
+    def told(rows: NDArray[np.int64], ours: None) -> None:
+        align(rows, ours)
+        if progress is not None:
+            progress(next(done) + 1, len(parts))
+
+    run_pieces([partial(told, rows) for rows in parts], lambda _: None)
     for image, keypoints, places in moved:
         for keypoint, place in zip(keypoints.tolist(), places, strict=True):
             image.points2D[keypoint].xy = place

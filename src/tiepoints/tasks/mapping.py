@@ -81,7 +81,7 @@ def mapper_process() -> Iterator[subprocess.Popen[str]]:
 
 def run_mapper(
     job: Mapping[str, Any],
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
     process: subprocess.Popen[str] | None = None,
 ) -> int:
     """Reconstruct from a COLMAP database, and return the number of models.
@@ -93,7 +93,7 @@ def run_mapper(
         "threads", "seed", "refine_focal", "refine_extra", "align": options; for "triangulate" "model": the path of the
         model with known poses, and "two_views": whether points that only two images see count.
     progress : callable, optional
-        Called with the number of registered images.
+        ``progress("mapping", registered, 0)``, then ``progress("aligning keypoints", done, all)``.
     process : Popen, optional
         Of `mapper_process`; by default one of its own.
 
@@ -139,7 +139,9 @@ def run_mapper(
         if not isinstance(said, dict):
             continue
         if progress is not None and "registered" in said:
-            progress(int(said["registered"]))
+            progress("mapping", int(said["registered"]), 0)
+        if progress is not None and "aligned" in said:
+            progress("aligning keypoints", int(said["aligned"]), int(said["of"]))
         if "failed" in said:
             raise StorageError(str(said["failed"]))
         models = int(said.get("models", models))
@@ -205,8 +207,9 @@ def _main() -> None:
         models = pycolmap.incremental_mapping(
             job["database"], job["images"], str(out), options, next_image_callback=tell
         )
+    read_grey = partial(_grey, Path(job["images"]))
     for number, model in models.items():
-        aligned = bool(job.get("align")) and align_keypoints(model, partial(_grey, Path(job["images"]))) > 0
+        aligned = bool(job.get("align")) and align_keypoints(model, read_grey, _say_aligned) > 0
         if not aligned:
             _refine(pycolmap, model, job, _NOISE, 1e-3)
         else:
@@ -215,6 +218,11 @@ def _main() -> None:
             _refine(pycolmap, model, job, _NOISE_LAST, 1e-4)
         save_model(out / str(number), model)
     _say(models=len(models))
+
+
+def _say_aligned(done: int, every: int) -> None:
+    if done == every or done % max(1, every // 100) == 0:
+        _say(aligned=done, of=every)
 
 
 def _grey(folder: Path, name: str) -> NDArray[np.uint8]:

@@ -244,7 +244,10 @@ def _map(
     """The models, largest first, in folder/sparse; an old result is replaced when the new one is whole."""
     import pycolmap
 
-    told = None if progress is None else (lambda registered: progress("mapping", min(registered, count), count))
+    def told(what: str, done: int, every: int) -> None:
+        if progress is not None:
+            progress(what, min(done, every or count), every or count)
+
     with folder_beside(folder / "sparse") as temporary:
         images = images_folder(photographs, temporary / "images")
         run_mapper(job | {"images": str(images), "out": str(temporary / "sparse")}, told, process)
@@ -285,6 +288,8 @@ def _registered(model: Any) -> set[str]:
 def _remove_models(folder: Path) -> None:
     """Remove the models of an earlier run, of which the report of this one says nothing."""
     _remove_numbered(folder / "sparse")
+    with suppress(OSError):  # there is none, or somebody keeps something else there
+        (folder / "sparse").rmdir()
     for name in ("points.ply", "transforms.json"):
         (folder / name).unlink(missing_ok=True)
 

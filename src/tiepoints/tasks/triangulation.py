@@ -98,7 +98,7 @@ def triangulate(
             out = temporary / "sparse"
             job = {"mapper": "triangulate", "database": str(database), "images": str(images), "out": str(out)}
             (out / "0").mkdir(parents=True)
-            if run_mapper(job | {"model": str(posed), "two_views": two_views, "align": align}) < 1:
+            if run_mapper(job | {"model": str(posed), "two_views": two_views, "align": align}, progress) < 1:
                 raise TiepointsError("COLMAP could not triangulate any point")
             shutil.rmtree(work / "sparse", ignore_errors=True)
             shutil.move(str(out), str(work / "sparse"))
