@@ -49,6 +49,23 @@ def test_opencv_and_back(pairs: dict[str, tuple[tp.Features, tp.Features]], name
         tp.Matches.from_opencv(matches.to_opencv(), a)
 
 
+def test_sets_go_to_opencv_and_back(pairs: dict[str, tuple[tp.Features, tp.Features]]) -> None:
+    a, b = pairs["mdnet"]
+    back = [tp.Features.from_opencv(*one.to_opencv(), one.image_size) for one in (a, b)]
+    assert a.sets is not None and back[0].sets is not None and len(set(back[0].sets.tolist())) == 2
+    np.testing.assert_array_equal(back[0].sets, a.sets)
+    np.testing.assert_array_equal(tp.match(*back).indices, tp.match(a, b).indices)
+
+
+@pytest.mark.parametrize("name", ["AKAZE_create", "KAZE_create", "SIFT_create", "ORB_create"])
+def test_levels_of_opencvs_own_methods_are_no_sets(name: str, examples: Path) -> None:
+    image = tp.read(examples / "box.png", grey=True)
+    make = getattr(cv2, name, None) or getattr(cv2.xfeatures2d, name)  # OpenCV 5 moved some
+    points, descriptors = make().detectAndCompute(image, None)
+    assert len(points) > 50
+    assert tp.Features.from_opencv(points, descriptors, image.shape[::-1]).sets is None
+
+
 @pytest.mark.parametrize("name", ["orb", "rootsift"])
 def test_opencv_matches_our_descriptors_as_we_do(pairs: dict[str, tuple[tp.Features, tp.Features]], name: str) -> None:
     a, b = pairs[name]

@@ -280,7 +280,7 @@ class Features:
     def from_opencv(
         cls, keypoints: Sequence[cv2.KeyPoint], descriptors: ArrayLike | None, image_size: tuple[int, int]
     ) -> Features:
-        """Features from what OpenCV's ``detectAndCompute`` returns.
+        """Features from what OpenCV's ``detectAndCompute`` or `to_opencv` returns, the latter with their sets.
 
         Parameters
         ----------
@@ -298,7 +298,7 @@ class Features:
         """
         points, sizes, angles, responses = interop.from_opencv(keypoints)
         vectors = np.zeros((len(points), 0), np.float32) if descriptors is None else interop.unit(descriptors)
-        return cls(points, vectors, responses, image_size, scales=sizes, angles=angles)
+        return cls(points, vectors, responses, image_size, sets=interop.sets_of(keypoints), scales=sizes, angles=angles)
 
     def to_torch(self, device: str | None = None) -> dict[str, Any]:
         """A dictionary of torch tensors with the names of the fields; what is None is left out.

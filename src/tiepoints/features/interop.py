@@ -24,6 +24,7 @@ __all__ = [
     "from_tensors",
     "lafs",
     "matches_from_tensors",
+    "sets_of",
     "tensors",
     "to_arrays",
     "to_dmatches",
@@ -62,6 +63,17 @@ def from_opencv(points: Sequence[cv2.KeyPoint]) -> tuple[Float32, Float32, Float
             "arrays of positions go to tiepoints.Features"
         ) from None
     return rows[:, :2], rows[:, 2], None if without else rows[:, 3], rows[:, 4]
+
+
+def sets_of(points: Sequence[cv2.KeyPoint]) -> NDArray[np.uint8] | None:
+    """The sets that `to_opencv` wrote as class_id; None where it did not.
+
+    AKAZE and KAZE use class_id for the level of their scale space, but then have octaves and angles, too.
+    """
+    classes = [p.class_id for p in points]
+    if not classes or not all(0 <= c <= 255 for c in classes) or any(p.octave or p.angle != -1 for p in points):
+        return None
+    return np.array(classes, np.uint8)
 
 
 def to_opencv(
