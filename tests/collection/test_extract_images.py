@@ -119,7 +119,9 @@ def test_an_error_of_the_method_is_each_images(tmp_path: Path) -> None:
             raise ZeroDivisionError("nothing goes")
 
     found = list(extract_images(Broken(), small_and_large(tmp_path, 5, (50, 50)), workers=2))
-    assert [str(one.error) for one in found] == ["ZeroDivisionError: nothing goes"] * 5
+    package = Broken.__module__.partition(".")[0]
+    said = f"extractor {Broken.metadata.name} ({package}): ZeroDivisionError: nothing goes"
+    assert [str(one.error) for one in found] == [said] * 5
 
 
 @pytest.mark.parametrize("workers", [float("nan"), 0, "2"])

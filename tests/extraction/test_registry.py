@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import tiepoints as tp
-from tiepoints.extraction import is_ready, metadata_of
+from tiepoints.extraction import Detections, is_ready, metadata_of
 
 PLUGIN = """
 import numpy as np
@@ -70,6 +75,51 @@ def test_commercial_use_follows_from_both_licences() -> None:
     assert is_ready(surf) and is_ready(both), "what is patented needs no licence to be accepted"
     with pytest.raises(tp.InvalidInputError, match="weights_licence"):
         metadata("MIT", "")
+
+
+@pytest.fixture
+def raising(monkeypatch: pytest.MonkeyPatch) -> type[tp.Extractor]:
+    """Another package's extractor with a fault: it fails on small images."""
+
+    class Faulty(tp.Extractor):
+        metadata = tp.Metadata(name="faulty", summary="", paper="", code_licence="MIT", descriptor_size=2)
+
+        def __init__(self, *, level: int = 0, **options: Any) -> None:
+            super().__init__(**options)
+            self.level = [1, 2][level]
+
+        def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
+            if image.shape[0] < 300:
+                raise ValueError("boom")
+            points = np.random.default_rng(0).uniform(20, 200, (50, 2)).astype(np.float32)
+            return Detections(points, np.tile(np.array([1, 0], np.float32), (50, 1)), np.ones(50, np.float32))
+
+    Faulty.__module__ = "their.package"
+    entry = SimpleNamespace(load=lambda: Faulty)
+    monkeypatch.setattr("tiepoints.extraction.registry._plugins", lambda: {"faulty": entry})
+    return Faulty
+
+
+def test_a_fault_of_another_packages_extractor_is_one_line(
+    raising: type[tp.Extractor], examples: Path, tmp_path: Path
+) -> None:
+    from click.testing import CliRunner
+
+    from tiepoints.cli import cli
+
+    said = "extractor faulty (their): ValueError: boom"
+    with pytest.raises(tp.TiepointsError, match=re.escape(said)) as caught:
+        raising()(examples / "box.png")
+    assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(tp.TiepointsError, match=r"extractor faulty \(their\): IndexError: list index"):
+        tp.load("faulty", level=5)
+    pair = [str(examples / name) for name in ("box.png", "desk_1.jpg")]
+    alone = CliRunner().invoke(cli, ["match", *pair, "-e", "faulty"])
+    assert alone.exit_code == 1 and alone.stderr == f"tiepoints: {said}\n"
+    out = str(tmp_path / "f.h5")
+    folder = CliRunner().invoke(cli, ["extract", str(examples), "-e", "faulty", "--out", out])
+    assert folder.exit_code == 1 and f"box.png: {said}" in folder.stderr
+    assert "150 faulty keypoints in 3 images" in folder.stdout
 
 
 def test_unknown_names_get_a_suggestion() -> None:

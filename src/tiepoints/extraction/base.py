@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..cutouts import continued, is_cut_out, off_the_outline
-from ..errors import InvalidInputError, is_lack_of_memory, one_line
+from ..errors import InvalidInputError, TiepointsError, is_lack_of_memory, one_line
 from ..features import Features
 from ..images import resize_to, to_grey, with_mask
 from ..progress import shown_progress
@@ -56,6 +56,16 @@ class Detections(NamedTuple):
     uncertainties: NDArray[np.float32] | None = None
     teacher_basis: NDArray[np.float32] | None = None
     rotations: int = 1
+
+
+def failure_of(kind: type[Extractor], error: Exception) -> TiepointsError | None:
+    """One line about an exception of another package's extractor, with both names; None for any other exception."""
+    package = kind.__module__.partition(".")[0]
+    if package == __name__.partition(".")[0] or isinstance(error, TiepointsError) or is_lack_of_memory(error):
+        return None
+    what, words = type(error).__name__, one_line(error)
+    said = what if words == what else f"{what}: {words}"
+    return TiepointsError(f"extractor {kind.metadata.name} ({package}): {said}")
 
 
 class Prepared(NamedTuple):
@@ -170,13 +180,16 @@ class Extractor(ABC):
         """The features of one image."""
         prepared = self._prepared(image, mask)
         try:
-            found = self._detect(prepared.image, prepared.mask)
+            return self._finished(prepared, self._detect(prepared.image, prepared.mask))
         except cv2.error as error:  # OpenCV checks options only when it runs
             if is_lack_of_memory(error):
                 raise MemoryError(one_line(error)) from error
             reason = one_line(error)
             raise InvalidInputError(f"{self!r} cannot do this: {reason}") from error
-        return self._finished(prepared, found)
+        except Exception as error:
+            if (told := failure_of(type(self), error)) is not None:
+                raise told from error
+            raise
 
     def _prepared(self, image: Any, mask: Any) -> Prepared:
         """What `_detect` gets for an image, and what `_finished` has to know."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..checks import did_you_mean, flag, instance, no_option, shown
 from ..errors import InvalidInputError, UnknownExtractorError
 from ..weights import accepted, find
-from .base import Extractor, Metadata
+from .base import Extractor, Metadata, failure_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -82,6 +82,10 @@ def load(name: str, **options: Any) -> Extractor:
         if not unknown:
             raise
         raise InvalidInputError(f"{no_option(name, unknown, known)} (`tiepoints extractors {name}`)") from None
+    except Exception as error:
+        if (told := failure_of(kind, error)) is not None:
+            raise told from error
+        raise
 
 
 class Option(NamedTuple):
