@@ -41,8 +41,11 @@ def test_train_reports_resumes_and_logs(photographs: Path, tmp_path: Path) -> No
         assert np.isfinite(losses[name])
     again = invoke(*common, "--steps", 3, "--resume")
     assert again.exit_code == 0, again.output
-    for text in ("100%", "step 3", "pairs/s", "similarity", "synthetic MMA@1", "wrote", "-O weights="):
+    for text in ("100%", "step 3", "pairs/s", ", loss ", "synthetic MMA@1", "wrote", "-O weights="):
         assert text in again.stdout
+    assert max(map(len, again.stdout.splitlines()[:-1])) < 120
+    assert "2 pairs from nothing are too few for a useful result" in first.stderr and "--from mdnet" in first.stderr
+    assert "too few" not in again.stderr, "what a resumed training began with is not known"
     assert {p.name for p in tmp_path.iterdir()} == {"best.onnx", "checkpoint.pt", "tensorboard"}
     assert list((tmp_path / "tensorboard").glob("events*"))
     done = invoke(*common, "--steps", 3, "--resume", "--sets", 3)

@@ -14,6 +14,8 @@ from click.core import ParameterSource
 from .numbers import FloatRange, IntRange
 from .options import Setting, examples
 
+_FEW_PAIRS = 100_000  # an hour or more of a plain CPU. Ours.
+
 if TYPE_CHECKING:
     from ..training.loop import Progress
     from ..training.recipe import Recipe
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     "train",
     epilog=examples(
         "tiepoints train --images photos/ --hours 8 --out runs/mine",
+        "tiepoints train --images photos/ --from mdnet --hours 1 --out runs/tuned",
         "tiepoints train --images photos/ --pairs views:scenes/ --out runs/mine",
     ),
 )
@@ -40,7 +43,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder for best.onnx, checkpoint.pt and the TensorBoard logs; made if missing.",
 )
-@click.option("--hours", type=FloatRange(min=0, min_open=True), help="How long in all.  [default: 8]")
+@click.option(
+    "--hours",
+    type=FloatRange(min=0, min_open=True),
+    help="How long the steps take in all; reading the photographs before them, and judging the result, come on top.  "
+    "[default: 8]",
+)
 @click.option("--steps", type=IntRange(min=1), help="How long in all, in steps: repeatable to the last bit.")
 @click.option("--resume", is_flag=True, help="Go on from --out's checkpoint, with its recipe, if there is one.")
 @click.option(
@@ -63,7 +71,13 @@ if TYPE_CHECKING:
     multiple=True,
     help="k, the number of complementary sets; repeatable: a head for each.  [default: 2, or those of --from]",
 )
-@click.option("--from", "start", type=click.Path(path_type=Path), help="Start with these weights (.onnx or .pt).")
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(path_type=Path),
+    help="Start with these weights: mdnet, mdnet-small or mdnet-large for the released ones, or a file (.onnx or .pt). "
+    "Minutes help then, where from nothing it takes hours.",
+)
 @click.option("--heads-only", is_flag=True, help="Train the detection heads only, on the network of --from.")
 @click.option(
     "--trunk-rate",
@@ -192,7 +206,8 @@ def command(
         _refuse_another_recipe(out / "checkpoint.pt", recipe)
     elif resume:
         click.echo(f"tiepoints: {out}: no checkpoint yet, a new training starts", err=True)
-    with _reporting(out, as_json) as report:
+    last: list[Progress] = []
+    with _reporting(out, as_json, last) as report:
         finished = train(
             paths,
             out,
@@ -220,6 +235,12 @@ def command(
         if not (out / "best.onnx").exists():
             message += f"; `tiepoints export {checkpoint} --out FILE.onnx` makes a model of it"
         raise TiepointsError(message)
+    if last and last[0].pairs < _FEW_PAIRS and start is None and not resume:
+        click.echo(
+            f"tiepoints: {last[0].pairs} pairs from nothing are too few for a useful result, a night on a CPU makes "
+            "hundreds of thousands; --from mdnet goes on from the released weights",
+            err=True,
+        )
     if not as_json and not prepare_only and (out / "best.onnx").exists():
         click.echo(f"wrote {out / 'best.onnx'}; use it with -O weights={out / 'best.onnx'}")
 
@@ -286,14 +307,15 @@ def _refuse_another_recipe(checkpoint: Path, recipe: Recipe) -> None:
 
 
 @contextmanager
-def _reporting(out: Path, as_json: bool) -> Iterator[Callable[[Progress], None]]:
-    """Where reports go: the terminal (or JSON lines), and TensorBoard."""
+def _reporting(out: Path, as_json: bool, last: list[Progress]) -> Iterator[Callable[[Progress], None]]:
+    """Where reports go: the terminal (or JSON lines), TensorBoard, and the last one to `last`."""
     from torch.utils.tensorboard import SummaryWriter
 
     writer: Any = None
 
     def report(progress: Progress) -> None:
         nonlocal writer
+        last[:] = [progress]
         if writer is None:
             writer = SummaryWriter(str(out / "tensorboard"), purge_step=progress.step)
         figures = progress.figures
@@ -320,11 +342,9 @@ def _reporting(out: Path, as_json: bool) -> Iterator[Callable[[Progress], None]]
 
 
 def _line(progress: Progress) -> str:
-    return (
-        f"{progress.share:4.0%} step {progress.step}, {progress.pairs_per_second:.1f} pairs/s "
-        f"(data {progress.waited:.0%}){_left(progress)}: "
-        + " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
-    )
+    """One line of a log; TensorBoard and --json have each loss by its name."""
+    loss = f", loss {progress.losses['total']:.3f}" if "total" in progress.losses else ""
+    return f"{progress.share:4.0%} step {progress.step}{loss}, {progress.pairs_per_second:.1f} pairs/s{_left(progress)}"
 
 
 def _left(progress: Progress) -> str:
