@@ -79,6 +79,19 @@ def test_grey_is_the_luma_of_rgb_and_rgb_of_grey_repeats_it(tmp_path: Path, rgb:
     np.testing.assert_array_equal(to_grey(np.repeat(grey[:, :, None], 3, axis=2)), grey)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_are_told_as_such(value: float) -> None:
+    image = np.full((8, 8), 0.5)
+    image[2, 3] = value
+    with pytest.raises(
+        tp.InvalidInputError, match=r"holds NaN or infinity: replace these, .* by np\.nan_to_num\(image"
+    ):
+        as_image(image)
+    assert as_image(np.nan_to_num(image, posinf=1, neginf=0)).shape == (8, 8)
+    with pytest.raises(tp.InvalidInputError, match=r"this one in \[0, 200\]: divide it by its largest possible value"):
+        as_image(np.array([[0.0, 200.0]]))
+
+
 def test_what_is_transparent_lies_on_white(tmp_path: Path, rgb: np.ndarray) -> None:
     alpha = np.full(rgb.shape[:2], 255, np.uint8)
     Image.fromarray(np.dstack([rgb, alpha])).save(tmp_path / "opaque.png")

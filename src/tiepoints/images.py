@@ -391,10 +391,10 @@ def _to_8_bits(array: NDArray[Any]) -> UInt8:
         )
     low, high = float(array.min()), float(array.max())
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # NaN fails too
-        raise InvalidInputError(
-            f"an image of floats lies in [0, 1], but this one in [{low:g}, {high:g}]: "
-            "divide it by its largest possible value, or use .astype('uint8') where that is 255"
-        )
+        held = f"in [{low:g}, {high:g}]: divide it by its largest possible value, or, of 255, use .astype('uint8')"
+        if not np.isfinite(array).all():
+            held = "holds NaN or infinity: replace these, for instance by np.nan_to_num(image, posinf=1, neginf=0)"
+        raise InvalidInputError(f"an image of floats lies in [0, 1], but this one {held}")
     return np.asarray(np.rint(np.clip(array, 0, 1) * 255), np.uint8)
 
 

@@ -51,7 +51,7 @@ def plot_matches(
     outliers: bool = False,
     legend: bool = True,
     title: str = "",
-    max_lines: int | None = 200,
+    max_lines: int | None = 100,
     max_size: int | None = 1600,
 ) -> Picture:
     """Draw two images side by side with a line for each match: inliers green, putative matches by their score.

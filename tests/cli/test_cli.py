@@ -62,7 +62,14 @@ def test_errors_are_json_where_json_was_asked_for(
         (["xyz"], "there is no command 'xyz'"),
         (["extract", "BOX", "-e", "rotsift"], "did you mean 'rootsift'?"),
         (["extract", "BOX", "-e", "orb", "-O", "level=3"], "orb has no option level (did you mean 'levels'?)"),
-        (["extract", "BOX", "--plott", "x.png"], "--plot"),
+        (["extract", "BOX", "--plott", "x.png"], "no such option '--plott': did you mean '--plot'?"),
+        (["extract", "BOX", "--maxsize", "300"], "no such option '--maxsize': did you mean '--max-size'?"),
+        (["extract", "BOX", "--max_keypoint", "300"], "did you mean '--max-keypoints'?"),
+        (["extract", "BOX", "-O", "scales=abc"], "scales is 'abc', but must be a finite number"),
+        (["extract", "BOX", "-O", "scales=abc"], "or several numbers, such as (1, 0.5)"),
+        (["match", "BOX", "BOX", "-e", "mdnet,rootsift"], "`tiepoints compare ... --methods mdnet,rootsift`"),
+        (["weights", "get", "aliked-n16"], "there is no command 'get': did you mean 'fetch'?"),
+        (["weights", "fetsh", "aliked-n16"], "there is no command 'fetsh': did you mean 'fetch'?"),
     ],
 )
 def test_what_is_spelled_wrong_is_named_right(run: Command, examples: Path, arguments: list[str], hint: str) -> None:

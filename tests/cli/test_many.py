@@ -248,6 +248,18 @@ def test_a_video_that_ends_early_is_decoded_once(clip: Path, tmp_path: Path, mon
     assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1, result.stderr
 
 
+def test_pairs_without_depth_are_told_in_one_line_a_kind(box: bytes, tmp_path: Path) -> None:
+    (tmp_path / "same").mkdir()
+    for number in range(5):
+        (tmp_path / "same" / f"{number}.png").write_bytes(box)
+    result = run("match", tmp_path / "same", "-e", "orb", "-n", 300, "--out", tmp_path / "m.h5")
+    assert result.exit_code == 0
+    said = "nothing moves: the same picture, or a camera that stood still"
+    assert f"    10 of them: {said}" in result.stdout
+    names = "0.png - 1.png, 0.png - 2.png, 0.png - 3.png and 7 more (--json lists them)"
+    assert result.stderr.splitlines() == [f"       {said}: {names}"]
+
+
 def test_a_videos_frames(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.h5"
     result = run("extract", clip, "--every", 4, "-e", "orb", "--out", out)
@@ -263,6 +275,13 @@ def test_a_videos_frames(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     broken = run("extract", tmp_path / "broken.mp4", "-e", "orb", "--out", out)
     assert broken.exit_code == 1 and "cannot be opened as a video" in broken.stderr
+    for command in (
+        ["match", "--out", tmp_path / "m.h5"],
+        ["pairs", "--kind", "exhaustive", "--out", tmp_path / "p.txt"],
+        ["compare"],
+    ):
+        other = run(command[0], tmp_path / "broken.mp4", *command[1:])
+        assert other.exit_code == 1 and other.stderr == broken.stderr, command
 
 
 @pytest.fixture(scope="module")

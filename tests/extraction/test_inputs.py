@@ -149,6 +149,28 @@ def test_a_mask_whose_name_is_in_another_unicode_form(form: str, tmp_path: Path)
     assert find_mask(masks, "Koln.jpg") is None
 
 
+def test_a_mask_that_is_missing_or_of_another_size_is_the_same_kind_of_error(
+    rgb: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    from click.testing import CliRunner
+
+    from tiepoints.cli import cli
+
+    for name in ("a.png", "b.png"):
+        Image.fromarray(rgb).save(tmp_path / name)
+    (tmp_path / "other").mkdir()
+    Image.fromarray(rgb[1:, :, 0]).save(tmp_path / "wide.png")
+    a, b = str(tmp_path / "a.png"), str(tmp_path / "b.png")
+    for mask, words in (
+        ("gone", "gone: no such folder of masks, or mask"),
+        ("other", "there is no mask of a.png in"),
+        ("wide.png", "320x239 pixels, but the image has 320x240"),
+    ):
+        for command in (["match", a, b], ["extract", a], ["match", a, b, "--out", str(tmp_path / "m.h5")]):
+            result = CliRunner().invoke(cli, [*command, "-e", "orb", "--mask", str(tmp_path / mask)])
+            assert result.exit_code == 1 and words in result.stderr, (command, result.stderr)
+
+
 def test_every_form_of_a_mask(orb: Any, rgb: NDArray[np.uint8], tmp_path: Path) -> None:
     left = np.zeros(rgb.shape[:2], np.uint8)
     left[:, :150] = 255

@@ -98,11 +98,24 @@ class _Commands(LazyGroup):
 def _usage_line(error: click.ClickException) -> str:
     """What click says about wrong usage, on one line as our own errors, and where the right usage is told."""
     message = " ".join(error.format_message().split()).rstrip(".")
+    if isinstance(error, click.NoSuchOption) and error.possibilities:
+        near = _meant(error.option_name, error.possibilities)
+        message = f"no such option {error.option_name!r}: did you mean {near!r}?"
     message = message.replace(". (Did you mean", " (did you mean").replace(". Did you mean", ": did you mean")
     if message[1:2].islower():
         message = message[0].lower() + message[1:]
     context = getattr(error, "ctx", None)
     return f"{message} (see `{'tiepoints' if context is None else context.command_path} --help`)"
+
+
+def _meant(option: str, possible: Sequence[str]) -> str:
+    """The option that was meant: the one that differs by hyphens alone, or else the most alike."""
+    from difflib import SequenceMatcher
+
+    def plain(name: str) -> str:
+        return name.replace("-", "").replace("_", "").lower()
+
+    return max(possible, key=lambda name: SequenceMatcher(None, plain(option), plain(name)).ratio())
 
 
 def _fail(ctx: click.Context, message: str, code: int) -> None:

@@ -121,6 +121,10 @@ def found(sources: Iterable[str | Path], mask: Path | None, every: int, quiet: b
     from ..collection import Collection
 
     photographs = Collection.from_sources(sources, masks=mask, every=every)
+    if not photographs:
+        from ..errors import ImageError
+
+        raise ImageError(none_read(photographs.failed))
     if (limits := value_range()) is not None:
         photographs = photographs.with_value_range(*limits)
     if photographs.left_out and not quiet and not is_quiet():
@@ -130,6 +134,12 @@ def found(sources: Iterable[str | Path], mask: Path | None, every: int, quiet: b
             f"left out: {names}{more} (videos: name them to take their frames; raw files: develop them first)", err=True
         )
     return photographs
+
+
+def none_read(failed: Mapping[Any, str]) -> str:
+    """What went wrong where it went wrong with every image."""
+    only = next(iter(failed.values()), "there are none")
+    return only if len(failed) == 1 else f"none of the {len(failed)} images could be read, for instance: {only}"
 
 
 def say_memory(extractor: Extractor, sizes: Iterable[tuple[int, int]]) -> None:

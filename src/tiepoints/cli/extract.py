@@ -15,6 +15,7 @@ from .batch import (
     engine_of,
     explained_interrupt,
     found,
+    none_read,
     photographs_options,
     progress_bar,
     say_failures,
@@ -118,8 +119,7 @@ def command(
     if not done.images:
         from ..errors import ImageError
 
-        only = next(iter(done.failed.values()))
-        raise ImageError(only if count == 1 else f"none of the {count} images could be read, for instance: {only}")
+        raise ImageError(none_read(done.failed))
     if plot is not None:
         from ..plot import plot_keypoints, save_image
 

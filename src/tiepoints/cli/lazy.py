@@ -10,10 +10,34 @@ import click
 
 from ..errors import nearest_name
 
-__all__ = ["LazyGroup"]
+__all__ = ["LazyGroup", "NamingGroup"]
 
 
-class LazyGroup(click.Group):
+class NamingGroup(click.Group):
+    """A group that names the nearest of its commands where there is no such one.
+
+    Parameters
+    ----------
+    synonyms : mapping, optional
+        What other programs call the commands.
+    """
+
+    def __init__(self, *arguments: Any, synonyms: Mapping[str, str] | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.synonyms = dict(synonyms or {})
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the name of the nearest command in the error."""
+        name, known = args[0], self.list_commands(ctx)
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+            near = self.synonyms.get(name.lower()) or nearest_name(name, known)
+            ctx.fail(f"there is no command {name!r}{f': did you mean {near!r}?' if near else ''}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(NamingGroup):
     """A group that knows its commands' names and one-line helps without importing them.
 
     Parameters
@@ -34,16 +58,6 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = import_module(self.lazy[cmd_name][0]).command
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, but the nearest command is named where there is no such one."""
-        name = args[0]
-        if name not in self.lazy and not name.startswith("-") and not ctx.resilient_parsing:
-            near = nearest_name(name, self.lazy)
-            ctx.fail(f"there is no command {name!r}{f': did you mean {near!r}?' if near else ''}")
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

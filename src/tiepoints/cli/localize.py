@@ -73,6 +73,8 @@ def command(
     from ..tasks.poses import write_poses
     from ..tasks.rotated import rotated_query
 
+    if out is not None and out.suffix.lower() not in (".txt", ""):
+        raise click.BadParameter(f"{out} must end in .txt; --json prints JSON", param_hint="--out")
     photographs = found(queries, mask, every, as_json)
     localizer = Localizer(folder, top=top, threshold=threshold, align=align)
     known = {} if cameras is None else named_as(read_cameras(cameras), photographs, str(cameras))

@@ -17,6 +17,7 @@ from .batch import (
     engine_of,
     explained_interrupt,
     found,
+    none_read,
     photographs_options,
     progress_bar,
     say_failures,
@@ -33,7 +34,8 @@ from .numbers import FloatRange
 from .options import check_not_an_input, print_json, say
 from .shards import Shard, shard_option
 
-_NAMED = 10  # pairs that are named, on the terminal
+_NAMED = 10  # images and pairs that are named, on the terminal
+_FEW = 3  # pairs of one kind that are named there
 _OUTPUTS = (".db", ".h5", ".hdf5")
 _NOTE = "made_with_options"  # HDF5's attribute
 
@@ -159,8 +161,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
         with progress_bar("extracting", quiet) as progress:
             features = run(steps[0], photographs, store, engine=engine, progress=progress)
         if not features:
-            first = next(iter(features.failed.values()), "there are none")
-            raise ImageError(f"no image could be read, of {len(photographs)}; for instance: {first}")
+            raise ImageError(none_read(features.failed))
         with progress_bar("matching", quiet) as progress:
             matches = run(steps[1], listed, store, features, engine=engine, progress=progress)
         judged = matches
@@ -340,7 +341,7 @@ def _pair(one: dict[str, Any]) -> str:
 
 
 def _print(content: dict[str, Any]) -> None:
-    from ..tasks.reasons import outcome_lines
+    from ..tasks.reasons import OUTCOMES, outcome_lines
 
     known = content["images"] - content["computed"]["features"]
     say(f"{counted(content['images'], 'image', 6)}, {known} of them extracted before")
@@ -352,11 +353,13 @@ def _print(content: dict[str, Any]) -> None:
     for one in content["pairs_with_overlays"][:_NAMED]:
         matches = counted(one["matches"], "match")
         say(f"       {_pair(one)}: {matches} on an overlay that does not move left out", err=True)
-    listed = content["failed_pairs"]
-    for one in listed[:_NAMED]:
-        say(f"       {_pair(one)}: {shown(one['why'])}", err=True)
-    if len(listed) > _NAMED:
-        say(f"       and {counted(len(listed) - _NAMED, 'more such pair')}; --json lists them", err=True)
+    kinds: dict[str, list[str]] = {}
+    for one in content["failed_pairs"]:
+        kinds.setdefault(one["outcome"], []).append(_pair(one))
+    for outcome, pairs in kinds.items():
+        rest = content["pairs_by_outcome"][outcome] - len(pairs[:_FEW])
+        more = f" and {rest} more (--json lists them)" if rest else ""
+        say(f"       {OUTCOMES[outcome]}: {', '.join(pairs[:_FEW])}{more}", err=True)
     if content["failed"]:
         say(f"images or pairs that failed and are left out: {len(content['failed'])}", err=True)
     if not content["verified"]:

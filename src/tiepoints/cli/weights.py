@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .lazy import NamingGroup
 from .options import examples, json_option, print_json, print_rows
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class WeightsName(click.ParamType):  # type: ignore[type-arg]
 
 @click.group(
     "weights",
+    cls=NamingGroup,
+    synonyms={"get": "fetch", "download": "fetch", "pull": "fetch", "show": "list", "path": "where"},
     epilog=examples(
         "tiepoints weights list",
         "tiepoints weights fetch aliked-n16",

@@ -57,8 +57,8 @@ def find(sources: Iterable[PathLike], *, masks: PathLike | None = None, every: i
     if len(listed) > 1 or not all(path.is_relative_to(top) for path in whole.values()):
         top = Path(os.path.commonpath([path.parent for path in whole.values()])) if whole else Path.cwd()
     folder = None if masks is None else checks.path(masks, "masks")
-    if folder is not None and not folder.exists():
-        raise ImageError(f"{folder}: no such mask, or folder of masks")
+    if folder is not None:
+        _check_masks(folder)
     photographs: dict[str, Photograph] = {}
     for one, path in whole.items():
         try:
@@ -92,10 +92,16 @@ def mask_of(masks: Path, name: str) -> Path:
     ImageError
         If there is none.
     """
+    _check_masks(masks)
     found = masks if masks.is_file() else find_mask(masks, name)
     if found is None:
         raise no_mask(name, masks)
     return found
+
+
+def _check_masks(masks: Path) -> None:
+    if not masks.exists():
+        raise ImageError(f"{masks}: no such folder of masks, or mask")
 
 
 def _of_source(source: Path, every: int, failed: dict[str, str], left_out: list[Path]) -> tuple[list[_Found], Path]:

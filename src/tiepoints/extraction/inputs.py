@@ -135,7 +135,7 @@ def mask_of(mask: Any, shape: tuple[int, int]) -> Mask | None:
     Raises
     ------
     ImageError
-        If a file cannot be read.
+        If a file cannot be read, or is of another size than the image.
     InvalidInputError
         If it is none, or of another size than the image.
     """
@@ -159,7 +159,8 @@ def mask_of(mask: Any, shape: tuple[int, int]) -> Mask | None:
         kept = pixels > least
     if kept.shape != shape:
         have, want = (f"{width}x{height}" for height, width in (kept.shape, shape))
-        raise InvalidInputError(f"{name} has {have} pixels, but the image has {want}")
+        kind = ImageError if isinstance(mask, str | os.PathLike) else InvalidInputError
+        raise kind(f"{name} has {have} pixels, but the image has {want}")
     return np.ascontiguousarray(kept)
 
 

@@ -383,7 +383,10 @@ class MDNetLarge(MDNet):
 def _scales(scales: object) -> tuple[float, ...]:
     """One scale or more, each different."""
     values = scales if isinstance(scales, Sequence) and not isinstance(scales, str) else [scales]
-    found = tuple(checks.number(v, "scales", least=_SMALLEST_SCALE, most=_LARGEST_SCALE) for v in values)
+    try:
+        found = tuple(checks.number(v, "scales", least=_SMALLEST_SCALE, most=_LARGEST_SCALE) for v in values)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{error}, or several numbers, such as (1, 0.5)") from None
     if not found or len(set(found)) < len(found):
         raise InvalidInputError(f"scales is {checks.shown(scales)}, but must be different numbers, such as (1, 0.5)")
     return found
