@@ -288,8 +288,6 @@ def _registered(model: Any) -> set[str]:
 def _remove_models(folder: Path) -> None:
     """Remove the models of an earlier run, of which the report of this one says nothing."""
     _remove_numbered(folder / "sparse")
-    with suppress(OSError):  # there is none, or somebody keeps something else there
-        (folder / "sparse").rmdir()
     for name in ("points.ply", "transforms.json"):
         (folder / name).unlink(missing_ok=True)
 
