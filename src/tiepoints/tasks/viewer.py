@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..checks import count
 from ..collection import Collection
 from ..errors import TiepointsError, counted
@@ -56,7 +56,7 @@ def show(folder: PathLike, photographs: Collection | None = None, *, host: str =
     """
     viser = require("viser", "the 3D viewer", "viewer")
     count(port, "port", least=1, most=65535)
-    path = Path(folder)
+    path = checks.path(folder, "folder")
     model = load_model(path / "sparse" / "0" if (path / "sparse" / "0").is_dir() else path)
     if not model.num_reg_images():
         raise TiepointsError(f"{path}: this model has no cameras, so there is nothing to show")
