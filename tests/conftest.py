@@ -49,6 +49,8 @@ ROOT = Path(__file__).resolve().parents[1]
 _weights = Path(os.environ.get("TIEPOINTS_DATA", ROOT.parent / "shared")) / "weights"
 if _weights.is_dir():
     os.environ.setdefault("TIEPOINTS_WEIGHTS", str(_weights))
+# Lines about progress come after seconds, so on a slow machine where a fast one has none; their own tests want them.
+os.environ["TIEPOINTS_PROGRESS"] = "0"
 os.environ.setdefault("TIEPOINTS_ACCEPT_LICENCE", "LicenseRef-MagicLeap, CC-BY-NC-SA-3.0, LicenseRef-LIFT-academic")
 
 

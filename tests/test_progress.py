@@ -50,6 +50,11 @@ def extracted() -> int:
     return len(list(tp.extract_images(tp.load("orb"), FRAMES))) + len(tp.load("orb")(FRAMES))
 
 
+@pytest.fixture(autouse=True)
+def wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TIEPOINTS_PROGRESS")
+
+
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = terminal(monkeypatch)
     assert extracted() == 8
