@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import tiepoints as tp
 from tiepoints.geometry import Geometry
@@ -132,6 +133,8 @@ def test_odd_arrays_are_no_pictures(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize(("suffix", "most"), [(".jpg", 65500), (".webp", 16383), (".gif", 65535), (".avif", 65536)])
 def test_a_picture_that_is_too_long_for_its_file_says_what_is_not(tmp_path: Path, suffix: str, most: int) -> None:
+    if suffix not in Image.registered_extensions():
+        pytest.skip(f"this Pillow writes no {suffix}")
     with pytest.raises(tp.StorageError, match=f"1x70000 pixels are more than .* room for, {most} .*use .png"):
         tp.save_image(tmp_path / f"x{suffix}", np.zeros((70000, 1, 3), np.uint8))
     tp.save_image(tmp_path / f"x{suffix}", np.zeros((200, 1, 3), np.uint8))

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_database_of_another_program_stays_byte_by_byte(run: Command, folder: 
     assert refused(run("convert", out, out), str(out))
     assert sha256_of(out) == before and sorted(path.name for path in tmp_path.iterdir()) == there
     assert run("match", folder, *SMALL, "--out", out, "--overwrite").returncode == 0
-    with sqlite3.connect(out) as database:
+    with closing(sqlite3.connect(out)) as database:
         assert database.execute("SELECT COUNT(*) FROM two_view_geometries").fetchone() == (1,)
 
 
