@@ -337,8 +337,8 @@ def read_map(folder: PathLike) -> Map:
     about = path / "map.json"
     if not about.is_file():
         if (path / "sparse" / "0").is_dir():
-            made = f"`tiepoints map PHOTOS MAP --model {path / 'sparse' / '0'}` makes one of the reconstruction that is"
-            raise StorageError(f"{path}: no map here; {made}")
+            command = f"tiepoints map PHOTOS MAP --model {path / 'sparse' / '0'}"
+            raise StorageError(f"{path}: no map here, but a reconstruction; `{command}` makes a map of it")
         raise StorageError(f"{path}: no map here; `tiepoints map PHOTOS MAP` makes one in the folder MAP")
     version = _version_of(about)
     try:
