@@ -103,8 +103,8 @@ def test_a_reconstruction_and_a_map_stay(run: Command, door: Path, tmp_path: Pat
     same = (command, folder, out, "-e", "sift", "-n", 600, "--max-size", 480)
     assert run(*same).returncode == 0
     before = sha256_of(out / result)
-    assert refused(run(*same[:-2]), str(out), "made with --max-size 480, not with no --max-size")
-    assert refused(run(*same, "--no-align"), "made with --align, not with --no-align")
+    assert refused(run(*same[:-2]), str(out), "made with max_size=480, not with max_size=None")
+    assert refused(run(*same, "--no-align"), "made with align=True, not with align=False")
     removed = sorted(folder.iterdir())[0]
     removed.unlink()
     assert refused(run(*same), "holds 1 photograph", removed.name)
@@ -147,7 +147,7 @@ def test_an_interrupted_reconstruction_goes_on(
         assert stopped.returncode == 1 and "run the same command again" in stopped.stderr
     assert (tmp_path / "out" / "database.db").exists()
     other = run(*same, "--no-align")
-    assert other.returncode == 0 if where == "_map" else refused(other, "--no-align")
+    assert other.returncode == 0 if where == "_map" else refused(other, "align=False")
     again = run(*same, *([] if where == "page_of" else ["--overwrite"]))
     assert again.returncode == 0 and "4 of 4 photographs registered" in again.stdout
 

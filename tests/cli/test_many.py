@@ -383,13 +383,26 @@ def test_videos_folders_and_images_are_matched_together(frames: Path, tmp_path: 
         assert content["pairs"] == content["verified"] == images * (images - 1) // 2
 
 
+def test_pairs_by_retrieval_are_those_of_the_command_pairs(frames: Path, tmp_path: Path) -> None:
+    common = (frames, "-e", "orb", "-n", 300, "--store", tmp_path / "work")
+    listed, out = tmp_path / "pairs.txt", tmp_path / "m.h5"
+    assert run("pairs", *common, "--kind", "retrieval", "--top", 1, "--out", listed).exit_code == 0
+    result = run("match", *common, "--pairs", "retrieval:1", "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    wanted = {tuple(line.split()) for line in listed.read_text(encoding="utf-8").splitlines()}
+    assert json.loads(result.stdout)["pairs"] == len(wanted) < 6
+    with MatchReader(out) as held:
+        assert {tuple(sorted(pair)) for pair in held} == {tuple(sorted(pair)) for pair in wanted}
+
+
 def test_wrong_usage_of_a_folder(frames: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ((frames,), "needs --out FILE.db"),
         ((frames, "--out", tmp_path / "x.csv"), "needs --out FILE.db"),
         ((frames / "frame1.png",), "IMAGE_B"),
         ((frames, "--out", tmp_path / "x.db", "--pairs", "all"), "sequential:N"),
-        ((frames, "--out", tmp_path / "x.db", "--pairs", "retrieval"), "`tiepoints pairs --kind retrieval --top N`"),
+        ((frames, "--out", tmp_path / "x.db", "--pairs", "retrieval:0"), "retrieval:N"),
+        ((frames, "--out", tmp_path / "x.db", "--pairs", "retrieval", "--shard", "1/2"), "`tiepoints pairs --kind"),
         ((frames, "--out", tmp_path / "x.db", "--geometry", "none"), "fundamental or homography"),
         ((frames, "--out", tmp_path / "x.db", "--plot", "x.png"), f"two images, not the folder {frames}"),
         ((frames / "frame1.png", "clip.avi", "--out", "m.csv"), "the video clip.avi: every pair is matched, which"),

@@ -21,11 +21,12 @@ import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.cli.many import pairs_of
 from tiepoints.collection import Collection, Extract, MatchVerified, Store, run, sequential
-from tiepoints.tasks import Reconstruction, reconstruct
+from tiepoints.tasks import Reconstruction, build_map, reconstruct, verified_pairs
 from tiepoints.tasks.mapping import mapper_process, run_mapper
 from tiepoints.tasks.page import page_of
 from tiepoints.tasks.reasons import PairReport
 from tiepoints.tasks.reconstruction import _worth_keeping, load_model, summary_of
+from tiepoints.tasks.verified import kind_of_pairs
 
 
 def test_the_door_is_registered_and_the_stranger_is_named(scene: Reconstruction) -> None:
@@ -78,6 +79,27 @@ def test_stopping_early_registers_the_same(
     assert made.pairs == scene.pairs
 
 
+def test_another_result_is_replaced_only_where_that_is_asked_for(
+    photographs: Collection, extractor: tp.Extractor, scene: Reconstruction, tmp_path: Path
+) -> None:
+    model = scene.folder / "sparse" / "0" / "images.bin"
+    before = model.read_bytes()
+    with pytest.raises(tp.StorageError, match=r"made with extractor='mdnet'.*not with extractor='orb'.*overwrite=True"):
+        reconstruct(photographs, scene.folder, extractor="orb")
+    with pytest.raises(tp.StorageError, match=r"made with match=Match\(.*, not with match=MatchVerified\("):
+        reconstruct(photographs, scene.folder, extractor=extractor, match=MatchVerified())
+    with pytest.raises(tp.StorageError, match="holds 6 photographs that this call is not given"):
+        reconstruct(photographs.select([next(iter(photographs))]), scene.folder, extractor=extractor)
+    with pytest.raises(tp.StorageError, match="was made by `tiepoints reconstruct`"):
+        build_map(photographs, scene.folder, extractor=extractor)
+    assert model.read_bytes() == before
+    folder = photographs["other.png"].path.parent
+    with pytest.raises(tp.StorageError, match="what made it is not known"):
+        build_map(photographs, folder, extractor=extractor)
+    with pytest.raises(tp.InvalidInputError, match="overwrite"):
+        reconstruct(photographs, tmp_path, extractor=extractor, overwrite="yes")  # type: ignore[arg-type]
+
+
 def test_nothing_to_register_is_no_error_and_says_why(photographs: Collection, tmp_path: Path) -> None:
     few = photographs.select(["other.png", next(iter(photographs))])
     result = reconstruct(few, tmp_path / "out", extractor="orb")
@@ -94,13 +116,18 @@ def test_models_of_an_earlier_run_and_what_a_killed_one_left_do_not_stay(
         (tmp_path / old).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / old).touch()
     few = photographs.select(["other.png", next(iter(photographs))])
-    assert not reconstruct(few, tmp_path, extractor="orb")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["database.db", "report.html", "report.json", "work"]
+    with pytest.raises(tp.StorageError, match="not known"):
+        reconstruct(few, tmp_path, extractor="orb")
+    assert not reconstruct(few, tmp_path, extractor="orb", overwrite=True)
+    left = ["database.db", "made-with.json", "report.html", "report.json", "work"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def test_the_command_says_so_too(scene: Reconstruction, photographs: Collection) -> None:
     folder = photographs["other.png"].path.parent
     command = ["reconstruct", str(folder), str(scene.folder), "--max-size", "640", "-n", "800", "--json"]
+    refused = CliRunner().invoke(cli, [*command, "--mapper", "global"])
+    assert refused.exit_code == 1 and "made with mapper='incremental', not with mapper='global'" in refused.output
     result = CliRunner().invoke(cli, [*command, "--mapper", "global", "--overwrite"])
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
@@ -212,11 +239,19 @@ def test_further_models_are_told_of_with_their_photographs(
     assert "<th>sparse/1</th><td>3 photographs, for instance door/1.jpg</td>" in page
 
 
-def test_pairs_by_a_number_are_those_of_match(photographs: Collection) -> None:
-    assert pairs_of("sequential:2", photographs) == sequential(photographs, 2, loops=True)
-    assert pairs_of("sequential", photographs) == "sequential"
-    with pytest.raises(click.BadParameter, match=r"retrieval:5 is neither auto, .*`tiepoints pairs --kind retrieval"):
-        pairs_of("retrieval:5", photographs)
+def test_pairs_by_a_number(photographs: Collection, scene: Reconstruction, extractor: tp.Extractor) -> None:
+    for kind in ("sequential", "sequential:2", "retrieval:5"):
+        assert pairs_of(kind, photographs) == kind
+    for wrong in ("retrieval:0", "retrieval:", "exhaustive:3", "sequential:two"):
+        with pytest.raises(click.BadParameter, match=rf"{wrong} is neither auto, .*retrieval:N"):
+            pairs_of(wrong, photographs)
+        with pytest.raises(tp.InvalidInputError, match=r"retrieval:N.* at least 1"):
+            kind_of_pairs(wrong)
+    with Store(scene.folder / "work") as store:
+        found = verified_pairs(photographs, store, extractor, pairs="sequential:2")
+        assert sorted(found.views) == sorted(sequential(photographs, 2, loops=True))
+        alike = verified_pairs(photographs, store, extractor, pairs="retrieval:1")
+        assert set(sequential(photographs, 1)) <= set(alike.views) and len(alike.views) < len(photographs) * 2
 
 
 @pytest.mark.parametrize("wrong", [["--pairs", "nonsense"], ["--mapper", "nonsense"], ["--focal", "-1"]])

@@ -11,7 +11,7 @@ import click
 
 from ..errors import counted
 from .batch import found, shown
-from .earlier import overwrite_option, refused
+from .earlier import overwrite_option
 from .options import examples, json_option, print_json, quiet_option, say
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def command(
     """
     from ..storage import read_exchange, write_exchange
     from ..storage.colmap_model import is_model, load_model, save_model
+    from ..tasks.earlier import refused
 
     content: dict[str, Any]
     kind = kind or _BY_SUFFIX.get(out.suffix.lower())

@@ -26,7 +26,6 @@ from .batch import (
     store_option,
     work_folder,
 )
-from .earlier import refused
 from .options import (
     check_not_an_input,
     examples,
@@ -261,6 +260,7 @@ def _held(out: Path, step: Extract) -> dict[str, str]:
     """What the file holds, by the keys of what it was made from; refused if it was made with something else."""
     from ..storage import FeatureReader
     from ..storage.hdf5 import differences
+    from ..tasks.earlier import refused
 
     with FeatureReader(out) as old:
         if old.attribute("fingerprint") != step.fingerprint:

@@ -28,15 +28,21 @@ _NAMED = 10  # photographs that a line names
 _UNLIKE = 1.5  # times: more than COLMAP's refinement and the steps of EXIF's rounding ever come to. Ours.
 CAMERA_MODES = ("equal", "single", "per-folder", "per-image")
 
-pairs_option = click.option(
-    "--pairs",
-    metavar="KIND|FILE",
-    default="auto",
-    show_default=True,
-    help="auto: every pair up to 100 images, else retrieval; exhaustive; sequential or sequential:N, each with the N "
-    "(10) that follow it; retrieval; spatial or spatial:N, each with the N (20) taken nearest, by the GPS position in "
-    "EXIF; or a file with two names on each line.",
-)
+
+def pairs_option(default: str, what: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """--pairs; `what` says of what."""
+    return click.option(
+        "--pairs",
+        metavar="KIND|FILE",
+        default=default,
+        show_default=True,
+        help=f"{what}auto: every pair up to 100 images, else retrieval; exhaustive: every pair; sequential or "
+        "sequential:N for videos, each with the N (10) that follow it in natural order, and with some far ones; "
+        "retrieval or retrieval:N, each with the N (20) that look most alike; spatial or spatial:N, each with the N "
+        "(20) taken nearest, by the GPS position in EXIF; or a file with two names on each line.",
+    )
+
+
 camera_mode_option = click.option(
     "--camera-mode",
     type=click.Choice(CAMERA_MODES),
@@ -147,8 +153,8 @@ def scene_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(scene=scene, **options)
 
     options = (
-        extractor_options, pairs_option, camera_mode_option, focal_option, cameras_option, ratio_option, early_option,
-        align_option, given_option, photographs_options, quiet_option, json_option,
+        extractor_options, pairs_option("auto"), camera_mode_option, focal_option, cameras_option, ratio_option,
+        early_option, align_option, given_option, photographs_options, quiet_option, json_option,
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -189,47 +195,33 @@ def enough(found: int, every: int) -> bool:
 def pairs_of(wanted: str, photographs: Collection) -> Any:
     """A kind of pairs by its name, or the pairs of a file."""
     from ..collection import from_file
-    from ..tasks.verified import PAIRS
+    from ..errors import InvalidInputError
+    from ..tasks.verified import PAIRS, kind_of_pairs
 
-    if wanted in PAIRS:
-        if wanted == "spatial":
-            placed_of(photographs, "retrieval")
-        return wanted
-    listed = numbered_pairs(wanted, photographs)
-    if listed is None and not Path(wanted).is_file():
-        raise no_pairs(wanted, f"{', '.join(PAIRS)}, sequential:N, spatial:N")
-    return from_file(wanted, photographs) if listed is None else listed
-
-
-def numbered_pairs(wanted: str, photographs: Collection) -> list[tuple[str, str]] | None:
-    """The pairs of sequential:N and spatial:N; None for anything else."""
-    from ..collection import sequential
-    from ..tasks import choose_pairs
-
-    kind, _, many = wanted.partition(":")
-    if not many.isdecimal() or kind not in ("sequential", "spatial"):
-        return None
-    if kind == "sequential":
-        return sequential(photographs, int(many), loops=True)
-    return choose_pairs(kind, photographs, positions=placed_of(photographs, "sequence"), top=int(many))
-
-
-def no_pairs(wanted: str, known: str) -> click.BadParameter:
-    """The error about a kind of pairs that there is not; `known` are those that there are."""
-    kind = wanted.partition(":")[0]
-    hint = "; `tiepoints pairs --kind retrieval --top N` writes such a file" if kind == "retrieval" else ""
-    return click.BadParameter(
-        f"{wanted} is neither {known} nor a file with two names on each line{hint}", param_hint="--pairs"
-    )
+    try:
+        kind, _ = kind_of_pairs(wanted)
+    except InvalidInputError:
+        if not Path(wanted).is_file():
+            known = f"{', '.join(PAIRS)}, sequential:N, retrieval:N, spatial:N"
+            raise click.BadParameter(
+                f"{wanted} is neither {known} nor a file with two names on each line", param_hint="--pairs"
+            ) from None
+        return from_file(wanted, photographs)
+    if kind == "spatial":
+        placed_of(photographs, "retrieval")
+    return wanted
 
 
 def placed_of(photographs: Collection, otherwise: str) -> dict[str, Position]:
     """The positions in EXIF; photographs without one are named."""
     from ..collection import positions_of
+    from ..tasks.verified import no_positions
 
     placed = positions_of(photographs)
+    if not placed:  # not after an hour of extraction
+        raise no_positions(len(photographs))
     lost = [name for name in photographs if name not in placed]
-    if lost and placed:  # without any, an error says so
+    if lost:
         names = ", ".join(shown(name) for name in lost[:_NAMED])
         more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
         click.echo(f"without a position in EXIF, paired by {otherwise}: {names}{more}", err=True)

@@ -10,7 +10,7 @@ import click
 
 from ..errors import counted
 from .batch import explained_interrupt, shown, work_folder
-from .earlier import Earlier, check_earlier, folder_note, note_of, noted, overwrite_option
+from .earlier import overwrite_option
 from .many import Scene, enough, reported, say_missing, scene_options
 from .options import examples, print_json, say
 
@@ -65,10 +65,7 @@ def command(
     if scene.given and click.get_current_context().get_parameter_source("name") is ParameterSource.DEFAULT:
         extractor = name = ""  # the features do not tell what made them
     arguments = scene.arguments(photographs)
-    note = note_of()
-    if not overwrite:
-        check_earlier(out, _earlier(out), note, [*photographs, *photographs.failed] if photos else _names_in(out))
-    with explained_interrupt(work_folder(out, None)), noted(out, note), reported(scene.as_json) as progress:
+    with explained_interrupt(work_folder(out, None)), reported(scene.as_json) as progress:
         made, reconstruction = build_map(
             photographs if photos else None,
             out,
@@ -76,7 +73,7 @@ def command(
             model=model,
             ratio=scene.ratio,
             early_stop=scene.early_stop,
-            forget=overwrite,
+            overwrite=overwrite,
             **arguments,
             progress=progress,
         )
@@ -99,23 +96,3 @@ def command(
         say(f"wrote {shown(out)}")
     if unread or not enough(len(made), every):
         raise SystemExit(1)
-
-
-def _earlier(out: Path) -> Earlier | None:
-    """The map that is there, without what `tiepoints add` brought: `build_map` looks after that. Or something else."""
-    if (out / "map.json").exists():
-        return Earlier(folder_note(out), _names_in(out))
-    # A folder of photographs, a reconstruction: anything but what a map that was interrupted leaves.
-    other = out.is_dir() and folder_note(out).get("command") != "map" and any(out.iterdir())
-    return Earlier({}, ()) if other else None
-
-
-def _names_in(out: Path) -> list[str]:
-    from ..errors import StorageError
-    from ..tasks.maps import read_map
-
-    try:
-        place = read_map(out)
-    except StorageError:  # a damaged one
-        return []
-    return [name for name in place.names if name not in place.added]

@@ -28,8 +28,8 @@ from .batch import (
     store_option,
     work_folder,
 )
-from .earlier import Earlier, check_earlier, note_of, overwrite_option
-from .many import CAMERA_MODES, early_option, no_pairs, numbered_pairs
+from .earlier import note_of, overwrite_option
+from .many import CAMERA_MODES, early_option, pairs_of, pairs_option, placed_of
 from .numbers import FloatRange
 from .options import check_not_an_input, print_json, say
 from .shards import Shard, shard_option
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ..collection import Collection, ConsistentViews, Results
     from ..collection.steps import Step
     from ..extraction import Extractor
+    from ..tasks.earlier import Earlier
 
 
 class Wanted(NamedTuple):
@@ -96,15 +97,7 @@ def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Of a FOLDER: which images share a camera in COLMAP: those of equal size and focal length, all, ...",
         ),
-        click.option(
-            "--pairs",
-            metavar="KIND|FILE",
-            default="exhaustive",
-            show_default=True,
-            help="Of a FOLDER: exhaustive; sequential or sequential:N for videos, each image with the N (10) that "
-            "follow it in natural order and with some far ones; spatial or spatial:N, each with the N (20) that were "
-            "taken nearest by the GPS position in EXIF; or a file with two names on each line.",
-        ),
+        pairs_option("exhaustive", "Of a FOLDER: "),
     ):
         function = option(function)
     return function
@@ -136,6 +129,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
     from ..files import write_lock
     from ..tasks.reasons import PairReport
     from ..tasks.rotated import rotated_photograph, strength_by
+    from ..tasks.verified import pairs_of_kind
 
     started = time.perf_counter()
     photographs = found(wanted.sources, wanted.mask, wanted.every, wanted.as_json)
@@ -143,7 +137,9 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
     note = note_of()
     if wanted.shard is None:
         _check_replaced(_outputs(wanted.out), note, [*photographs, *photographs.failed], wanted.overwrite)
-    listed = _pairs(wanted.pairs, photographs)
+    pairs = pairs_of(wanted.pairs, photographs)
+    if wanted.shard is not None:
+        pairs = _before_extraction(pairs, photographs)
     extractor = make()
     matcher = wanted.matcher.for_extractor(extractor.metadata.name)
     verify = Verify(wanted.geometry, threshold=wanted.threshold, seed=wanted.seed)
@@ -156,14 +152,19 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
         wanted.as_json,
     )
     if wanted.shard is not None:
-        return _shard(wanted, wanted.shard, photographs, listed, steps, folder)
+        return _shard(wanted, wanted.shard, photographs, pairs, steps, folder)
     with explained_interrupt(folder), write_lock(folder), Store(folder) as store:
         with progress_bar("extracting", quiet) as progress:
             features = run(steps[0], photographs, store, engine=engine, progress=progress)
         if not features:
             raise ImageError(none_read(features.failed))
+        if isinstance(pairs, str):
+            with progress_bar("describing images", quiet) as progress:
+                pairs, _ = pairs_of_kind(
+                    pairs, photographs, features, store, extractor, engine=engine, progress=progress
+                )
         with progress_bar("matching", quiet) as progress:
-            matches = run(steps[1], listed, store, features, engine=engine, progress=progress)
+            matches = run(steps[1], pairs, store, features, engine=engine, progress=progress)
         judged = matches
         for step in steps[2:]:
             with progress_bar("verifying", quiet) as progress:
@@ -268,18 +269,21 @@ def _kind(source: Path) -> str:
     return f"the {kind} {source}" if kind else ""
 
 
-def _pairs(wanted: str, photographs: Collection) -> list[tuple[str, str]]:
-    """exhaustive, sequential, sequential:N, spatial, spatial:N, or the path of a list."""
-    from ..collection import exhaustive, from_file
+def _before_extraction(wanted: Any, photographs: Collection) -> list[tuple[str, str]]:
+    """The pairs that each shard can tell by itself."""
+    from ..tasks import choose_pairs
+    from ..tasks.verified import kind_of_pairs
 
-    if wanted == "exhaustive":
-        return exhaustive(photographs)
-    usual = {"sequential": "sequential:10", "spatial": "spatial:20"}
-    listed = numbered_pairs(usual.get(wanted, wanted), photographs)
-    if listed is None and not Path(wanted).is_file():
-        what = "exhaustive, sequential, sequential:N, spatial, spatial:N"
-        raise no_pairs(wanted, what)
-    return from_file(wanted, photographs) if listed is None else listed
+    if not isinstance(wanted, str):
+        return list(wanted)
+    kind, many = kind_of_pairs(wanted)
+    if kind in ("auto", "retrieval"):
+        raise click.UsageError(
+            f"--pairs {wanted} needs the features of all shards: `tiepoints pairs --kind retrieval --out FILE` writes "
+            "a list, which --pairs FILE takes"
+        )
+    positions = placed_of(photographs, "sequence") if kind == "spatial" else None
+    return choose_pairs(kind, photographs, positions=positions, top=many or 20, window=many or 10)
 
 
 def _outputs(out: Path) -> list[Path]:
@@ -291,6 +295,7 @@ def _check_replaced(outputs: Sequence[Path], note: dict[str, str], photographs: 
     """Refuse to replace a file of another kind, and unless that is asked for, what another command made."""
     from ..errors import StorageError
     from ..files import read_bytes
+    from ..tasks.earlier import check_earlier
 
     for path in outputs:
         kind, begins = ("database", b"SQLite") if path.suffix.lower() == ".db" else ("HDF5 file", b"\x89HDF")
@@ -306,6 +311,7 @@ def _earlier(path: Path, features: bool) -> Earlier:
     from ..errors import StorageError
     from ..storage import FeatureReader, MatchReader
     from ..storage.notes import read_note
+    from ..tasks.earlier import Earlier
 
     if path.suffix.lower() == ".db":
         return Earlier(*read_note(path))

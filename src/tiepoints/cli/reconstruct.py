@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import click
 
 from ..errors import counted
 from .batch import explained_interrupt, say_memory, shown, sizes_of, store_option
-from .earlier import Earlier, check_earlier, folder_note, note_of, noted, overwrite_option
+from .earlier import overwrite_option
 from .many import Scene, enough, reported, say_missing, scene_options
 from .options import examples, print_json, say
 
@@ -62,11 +61,8 @@ def command(
     photographs = scene.photographs(photos)
     extractor = scene.extractor()
     arguments = scene.arguments(photographs)
-    note = note_of()
-    if not overwrite:
-        check_earlier(out, _earlier(out), note, [*photographs, *photographs.failed])
     say_memory(extractor, sizes_of(photographs))
-    with explained_interrupt(store or out / "work"), noted(out, note), reported(scene.as_json) as progress:
+    with explained_interrupt(store or out / "work"), reported(scene.as_json) as progress:
         result = reconstruct(
             photographs,
             out,
@@ -74,6 +70,7 @@ def command(
             mapper=mapper,
             match=MatchVerified(ratio=scene.ratio) if scene.early_stop else Match(ratio=scene.ratio),
             store=store,
+            overwrite=overwrite,
             **arguments,
             progress=progress,
         )
@@ -103,24 +100,3 @@ def _say_further(result: Reconstruction) -> None:
         say(f"       sparse/{number}: {counted(len(names), 'photograph')}, for instance {shown(names[0])}")
     if len(result.further) > _NAMED:
         say(f"       and {counted(len(result.further) - _NAMED, 'more model')}; report.json lists them")
-
-
-def _earlier(out: Path) -> Earlier | None:
-    """What is there and would be replaced, such as a project of COLMAP's; None where no model is finished."""
-    import json
-
-    from ..storage.notes import read_note
-
-    note = folder_note(out)
-    if not (out / "sparse" / "0").exists() and (note.get("command") == "reconstruct" or not _written(out)):
-        return None
-    missing: dict[str, str] = {}
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        missing = json.loads((out / "report.json").read_text(encoding="utf-8"))["missing"]
-    return Earlier(note, [name for name in read_note(out / "database.db").images if name not in missing])
-
-
-def _written(out: Path) -> bool:
-    """Whether there are files of the names that `reconstruct` writes, or another command's result."""
-    names = ("database.db", "made-with.json", "points.ply", "report.html", "report.json", "transforms.json")
-    return any((out / name).exists() for name in names)

@@ -77,6 +77,10 @@ class Step(ABC):
             "packages": {name: version_of(name) for name in self.packages},
         }
 
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
+        return f"{type(self).__name__}({options})"
+
     @cached_property
     def _fingerprint(self) -> str:
         return key_of(json.dumps(self.describe(), sort_keys=True))

@@ -16,7 +16,7 @@ from ..features import Features
 from ..files import named_as
 from ..storage import Exchange
 
-__all__ = ["Imported", "given_features", "renamed", "with_given_cameras"]
+__all__ = ["Imported", "given_features", "kind_of", "renamed", "with_given_cameras"]
 
 
 class Imported(Step):
@@ -33,6 +33,26 @@ class Imported(Step):
     def __call__(self, value: Any) -> Any:
         """The value itself."""
         return value
+
+
+def kind_of(given: Exchange) -> str:
+    """What another program's features are, in a few words, by which one result is told from another.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.storage import Exchange
+    >>> from tiepoints.tasks.given import kind_of
+    >>> kind_of(Exchange({"box.png": tp.load("orb", max_keypoints=100)("examples/box.png")}, {}))
+    'descriptors of 32 numbers (uint8), no matches'
+    """
+    some = next(iter(given.features.values()), None)
+    kind = (
+        "no features"
+        if some is None
+        else f"descriptors of {some.descriptors.shape[1]} numbers ({some.descriptors.dtype})"
+    )
+    return f"{kind}, {'matches' if given.matches else 'no matches'}"
 
 
 def given_features(given: Exchange, photographs: Collection | None, store: Store | Memory) -> Results:

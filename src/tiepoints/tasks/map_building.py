@@ -16,7 +16,8 @@ from ..files import PathLike, not_among, work_beside
 from ..storage import Exchange
 from ..storage.colmap_model import load_model
 from .alignment import point_patches
-from .given import renamed
+from .earlier import Earlier, check_earlier, folder_note, note_of_arguments, noted
+from .given import kind_of, renamed
 from .maps import Map, read_map, write_map
 from .reasons import why_most_are_missing
 from .reconstruction import Reconstruction, reconstruct
@@ -43,9 +44,9 @@ def build_map(
     ratio: float | None = None,
     early_stop: bool = False,
     align: bool = True,
-    forget: bool = False,
     store: PathLike | None = None,
     engine: Engine | None = None,
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> tuple[Map, Reconstruction | None]:
     """Make a map of a place from photographs of it.
@@ -75,10 +76,11 @@ def build_map(
         Ratio test of the matches, also of queries.
     early_stop : bool
         Whether pairs are matched and verified by `MatchVerified`, which stops as soon as the answer is certain.
-    forget : bool
-        Whether photographs that `add_to_map` brought into an old map there may be missing in the new one.
     store : path, optional
         By default inside ``<out>.work``.
+    overwrite : bool
+        Whether a map there may be replaced that was made with other arguments or from photographs that are not given
+        now, also those that `add_to_map` brought.
 
     Returns
     -------
@@ -91,7 +93,7 @@ def build_map(
     TiepointsError
         If no camera was found.
     StorageError
-        If photographs that were added to an old map there are not among those given, unless they may be forgotten.
+        If there is another map, or something else, unless it may be replaced.
 
     Examples
     --------
@@ -107,44 +109,53 @@ def build_map(
     if photographs is not None:
         photographs = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
         names = {*photographs, *photographs.failed}
-    if not forget:
+    pairs = pairs if isinstance(pairs, str) else list(pairs)
+    note = note_of_arguments(
+        "map", method, photographs, pairs=pairs, camera_mode=camera_mode, focal=focal,
+        model=None if model is None else Path(model), given=None if given is None else kind_of(given),
+        ratio=ratio, early_stop=early_stop, align=align,
+    )  # fmt: skip
+    if not checks.flag(overwrite, "overwrite"):
         _check_added(target, names)
+        check_earlier(target, _earlier(target), note, names)
     if model is not None and given is not None:
-        return _imported_map(target, load_model(model), given, method, ratio), None
+        with noted(target, note):
+            return _imported_map(target, load_model(model), given, method, ratio), None
     if photographs is None or (method is None and given is None):
         raise InvalidInputError("without photographs and an extractor a map needs a model and its features")
-    photos = photographs
-    work = work_beside(target)
-    kept = work / "store" if store is None else Path(store)
-    matching = MatchVerified(ratio=ratio) if early_stop else Match(ratio=ratio)
-    made: Reconstruction | None = None
-    if model is None:
-        made = reconstruct(
-            photos, work, extractor=method or DEFAULT, pairs=pairs, camera_mode=camera_mode, focal=focal,
-            given=given, match=matching, align=align, store=kept,
-            engine=engine, progress=progress,
-        )  # fmt: skip
-        if not made:
-            why = "most often " + (why_most_are_missing(made.missing) or "there are no photographs")
-            raise TiepointsError(f"no camera was found, so there is no map; {why}")
-        assert made.features is not None
-        sparse, features = work / "sparse" / "0", made.features
-    else:
-        from .triangulation import triangulate
+    with noted(target, note):
+        photos = photographs
+        work = work_beside(target)
+        kept = work / "store" if store is None else Path(store)
+        matching = MatchVerified(ratio=ratio) if early_stop else Match(ratio=ratio)
+        made: Reconstruction | None = None
+        if model is None:
+            made = reconstruct(
+                photos, work, extractor=method or DEFAULT, pairs=pairs, camera_mode=camera_mode, focal=focal,
+                given=given, match=matching, align=align, store=kept,
+                engine=engine, overwrite=True, progress=progress,
+            )  # fmt: skip
+            if not made:
+                why = "most often " + (why_most_are_missing(made.missing) or "there are no photographs")
+                raise TiepointsError(f"no camera was found, so there is no map; {why}")
+            assert made.features is not None
+            sparse, features = work / "sparse" / "0", made.features
+        else:
+            from .triangulation import triangulate
 
-        assert method is not None
+            assert method is not None
 
-        sparse, features = triangulate(
-            photos, work, load_model(model), method, pairs=pairs, match=matching, align=align, store=kept,
-            engine=engine, progress=progress,
-        )  # fmt: skip
-    with Store(kept) as stored:
-        vocabulary = vocabulary_of(None if given is not None else method, features)
-        vectors = run(Describe(vocabulary), features, stored, engine=engine)
-        mapped = load_model(sparse)
-        patches = point_patches(mapped, lambda name: photos[name].read_stored()) if align else None
-        found = write_map(target, mapped, features, vectors, vocabulary, *_named(method), {"ratio": ratio}, patches)
-    return found, made
+            sparse, features = triangulate(
+                photos, work, load_model(model), method, pairs=pairs, match=matching, align=align, store=kept,
+                engine=engine, progress=progress,
+            )  # fmt: skip
+        with Store(kept) as stored:
+            vocabulary = vocabulary_of(None if given is not None else method, features)
+            vectors = run(Describe(vocabulary), features, stored, engine=engine)
+            mapped = load_model(sparse)
+            patches = point_patches(mapped, lambda name: photos[name].read_stored()) if align else None
+            found = write_map(target, mapped, features, vectors, vocabulary, *_named(method), {"ratio": ratio}, patches)
+        return found, made
 
 
 def _check_added(target: Path, names: set[str]) -> None:
@@ -157,8 +168,21 @@ def _check_added(target: Path, names: set[str]) -> None:
     if lost:
         raise StorageError(
             f"{target}: this map would lose {counted(len(lost), 'photograph')} that `tiepoints add` brought, for "
-            f"instance {lost[0]!r}: give all of its photographs, or say --overwrite (in Python: forget=True)"
+            f"instance {lost[0]!r}: give all of its photographs, or say --overwrite (overwrite=True)"
         )
+
+
+def _earlier(target: Path) -> Earlier | None:
+    """The map that is there, or something else; `_check_added` looks after what `add_to_map` brought."""
+    if (target / "map.json").exists():
+        try:
+            place = read_map(target)
+        except StorageError:  # a damaged one
+            return Earlier(folder_note(target), ())
+        return Earlier(folder_note(target), [name for name in place.names if name not in place.added])
+    # A folder of photographs, a reconstruction: anything but what a map that was interrupted leaves.
+    other = target.is_dir() and folder_note(target).get("command") != "map" and any(target.iterdir())
+    return Earlier(folder_note(target), ()) if other else None
 
 
 def _imported_map(target: Path, model: Any, given: Exchange, method: Extractor | None, ratio: float | None) -> Map:

@@ -29,7 +29,8 @@ from ..extraction import Extractor, load
 from ..files import PathLike, folder_beside, write_lock, write_whole
 from ..optional import require
 from ..storage.colmap_model import load_model as load_model, save_points
-from .given import with_given_cameras
+from .earlier import check_earlier, earlier_reconstruction, note_of_arguments, noted
+from .given import kind_of, with_given_cameras
 from .mapping import mapper_process, run_mapper
 from .nerfstudio import transforms_of
 from .page import page_of, small_pictures
@@ -131,6 +132,7 @@ def reconstruct(
     store: PathLike | None = None,
     engine: Engine | None = None,
     seed: int = 0,
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> Reconstruction:
     """Reconstruct a scene from photographs of it: extraction, pairs, matching, verification, COLMAP's mapper.
@@ -143,8 +145,8 @@ def reconstruct(
     photographs : Collection or path
         A folder is taken with all below it.
     out : path
-        A folder, made if missing; see `Reconstruction`. A model that is there is replaced when the new one is whole,
-        whatever it was made with; the command line asks for --overwrite first.
+        A folder, made if missing; see `Reconstruction`. The same call, also with more photographs, goes on with what
+        is there. A model is replaced when the new one is whole.
     extractor : str or Extractor
     pairs : str or iterable of pairs
         As for `verified_pairs`.
@@ -166,6 +168,9 @@ def reconstruct(
     engine : Engine, optional
     seed : int
         Of COLMAP's random samples.
+    overwrite : bool
+        Whether a result may be replaced that was made with other arguments, by another program, or from photographs
+        that are not given now.
     progress : callable, optional
         ``progress("mapping", registered, all)`` and so on.
 
@@ -180,6 +185,8 @@ def reconstruct(
         Without pycolmap.
     ImageError
         If no photograph could be read.
+    StorageError
+        If there is another result, unless it may be replaced.
     TiepointsError
         If COLMAP fails.
 
@@ -197,7 +204,15 @@ def reconstruct(
     method = load(extractor) if isinstance(extractor, str) else extractor
     folder = Path(out)
     work = folder / "work" if store is None else Path(store)
-    with write_lock(folder / "sparse"), Store(work) as kept:
+    pairs = pairs if isinstance(pairs, str) else list(pairs)
+    note = note_of_arguments(
+        "reconstruct", method, photos, pairs=pairs, mapper=mapper, camera_mode=camera_mode, focal=focal,
+        given=None if given is None else kind_of(given), match=match or Match(), verify=verify, align=align,
+        seed=seed,
+    )  # fmt: skip
+    if not checks.flag(overwrite, "overwrite"):
+        check_earlier(folder, earlier_reconstruction(folder), note, [*photos, *photos.failed])
+    with noted(folder, note), write_lock(folder / "sparse"), Store(work) as kept:
         found = verified_pairs(
             photos, kept, method, pairs=pairs, given=given, match=match, verify=verify, engine=engine,
             progress=progress,

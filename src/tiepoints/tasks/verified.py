@@ -26,19 +26,28 @@ from ..collection import (
 )
 from ..collection.pairs import Pair
 from ..collection.retrieval import Describe, Vocabulary, retrieval, shipped_vocabulary
-from ..errors import ImageError
+from ..errors import ImageError, InvalidInputError, counted
 from ..exif import Position
 from ..extraction import Extractor
 from ..storage import Exchange
 from .given import Imported, given_features, renamed
 
-__all__ = ["PAIRS", "VerifiedPairs", "choose_pairs", "verified_pairs", "vocabulary_of"]
+__all__ = [
+    "PAIRS",
+    "VerifiedPairs",
+    "choose_pairs",
+    "kind_of_pairs",
+    "pairs_of_kind",
+    "verified_pairs",
+    "vocabulary_of",
+]
 
 #: Called with what is being done, the number of items done, and of all.
 Report = Callable[[str, int, int], None]
 
 #: How pairs are chosen, by name.
 PAIRS = ("auto", "exhaustive", "sequential", "retrieval", "spatial")
+_COUNTED = PAIRS[2:]  # that take a number, as in "retrieval:30"
 
 # Up to so many images every pair is matched; beyond, each with those most like it. Ours: 100 images are 4,950 pairs, a
 # minute's work.
@@ -83,6 +92,79 @@ class VerifiedPairs:
     failed: dict[Any, str]
 
 
+def kind_of_pairs(pairs: str) -> tuple[str, int | None]:
+    """One of `PAIRS` and how many for each image, if that is said.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none.
+
+    Examples
+    --------
+    >>> from tiepoints.tasks.verified import kind_of_pairs
+    >>> kind_of_pairs("retrieval:30"), kind_of_pairs("auto")
+    (('retrieval', 30), ('auto', None))
+    """
+    kind, colon, many = pairs.partition(":")
+    if not colon:
+        return choice(pairs, "pairs", PAIRS), None
+    if kind not in _COUNTED or not (many.isdecimal() and many.isascii() and 0 < int(many) < 2**31):
+        known = ", ".join(f"{one}:N" for one in _COUNTED)
+        raise InvalidInputError(f"pairs is {checks.shown(pairs)}, but a number belongs to {known}, with N at least 1")
+    return kind, int(many)
+
+
+def pairs_of_kind(
+    pairs: str,
+    photographs: Collection,
+    features: Results,
+    store: Store,
+    extractor: Extractor | None,
+    *,
+    top: int = 20,
+    window: int = 10,
+    within: float | None = None,
+    engine: Engine | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Pair], Results | None]:
+    """The pairs that `verified_pairs` matches, and the vectors by which they were chosen, if so.
+
+    Parameters
+    ----------
+    pairs, photographs, store, top, window, within, engine
+        As for `verified_pairs`.
+    features : Results of `Extract`
+    extractor : Extractor, optional
+        None where the features are another program's.
+    progress : callable, optional
+        Called with the number of images described, and of all.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection import Collection, Extract, Store, run
+    >>> from tiepoints.tasks.verified import pairs_of_kind
+    >>> orb, photos = tp.load("orb", max_keypoints=200), Collection.from_folder("examples")
+    >>> with Store("kinds.work") as store:
+    ...     features = run(Extract(orb), photos, store)
+    ...     found, vectors = pairs_of_kind("sequential:1", photos, features, store, orb)
+    >>> found[0], vectors is None
+    (('box.png', 'box_in_scene.png'), True)
+    """
+    kind, many = kind_of_pairs(pairs)
+    if kind == "auto":
+        kind = "exhaustive" if len(features) <= _EVERY_PAIR else "retrieval"
+    positions = positions_of(photographs, map(str, features)) if kind == "spatial" else None
+    vectors = None
+    if kind == "retrieval" or (positions is not None and len(positions) < len(features)):
+        vectors = run(Describe(vocabulary_of(extractor, features)), features, store, engine=engine, progress=progress)
+    return choose_pairs(
+        kind, map(str, features), vectors=vectors, positions=positions, top=many or top, window=many or window,
+        within=within,
+    ), vectors  # fmt: skip
+
+
 def verified_pairs(
     photographs: Collection,
     store: Store,
@@ -107,8 +189,9 @@ def verified_pairs(
     extractor : Extractor
     pairs : str or iterable of pairs
         One of `PAIRS`, or names of images two by two. "auto": every pair up to 100 images, else "retrieval".
+        "sequential:5", "retrieval:30" and "spatial:30" say how many for each image.
     top, window : int
-        Of "retrieval" and "spatial", and of "sequential".
+        Of "retrieval" and "spatial", and of "sequential", where `pairs` has no number.
     within : float, optional
         Of "spatial": metres.
     given : Exchange, optional
@@ -166,17 +249,10 @@ def verified_pairs(
         matches = run(Imported(), known, store)
     else:
         if isinstance(pairs, str):
-            kind = choice(pairs, "pairs", PAIRS)
-            if kind == "auto":
-                kind = "exhaustive" if len(features) <= _EVERY_PAIR else "retrieval"
-            positions = positions_of(photographs, map(str, features)) if kind == "spatial" else None
-            if kind == "retrieval" or (positions is not None and len(positions) < len(features)):
-                step = Describe(vocabulary_of(None if given is not None else extractor, features))
-                vectors = run(step, features, store, engine=engine, progress=told("describing images"))
-            names = list(map(str, features))
-            pairs = choose_pairs(
-                kind, names, vectors=vectors, positions=positions, top=top, window=window, within=within
-            )
+            pairs, vectors = pairs_of_kind(
+                pairs, photographs, features, store, None if given is not None else extractor,
+                top=top, window=window, within=within, engine=engine, progress=told("describing images"),
+            )  # fmt: skip
         matches = run(match or Match(), pairs, store, features, engine=engine, progress=told("matching"))
     if isinstance(match, MatchVerified) and isinstance(matches.step, MatchVerified):
         views = matches
@@ -241,13 +317,18 @@ def choose_pairs(
     if kind == "spatial":
         placed = {name: positions[name] for name in listed if name in positions} if positions else {}
         if not placed:
-            raise ImageError(
-                f"none of these {len(listed)} photographs has a position in EXIF: choose their pairs by retrieval"
-            )
+            raise no_positions(len(listed))
         others = sequential(listed, window) if vectors is None else retrieval(vectors, top)
         others = [pair for pair in others if not (pair[0] in placed and pair[1] in placed)]
         return union(spatial(placed, top, within=within, altitude=altitude), others, sequential(listed, 1))
     return exhaustive(listed)
+
+
+def no_positions(count: int) -> ImageError:
+    """The error where pairs are wanted by position, and none of so many photographs has one."""
+    return ImageError(
+        f"none of these {counted(count, 'photograph')} has a position in EXIF: choose their pairs by retrieval"
+    )
 
 
 def vocabulary_of(extractor: Extractor | None, features: Results) -> Vocabulary:
