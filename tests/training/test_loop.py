@@ -9,9 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,6 +24,7 @@ from click.testing import CliRunner  # noqa: E402
 
 import tiepoints as tp  # noqa: E402
 from tiepoints.cli import cli  # noqa: E402
+from tiepoints.training import loop  # noqa: E402
 from tiepoints.training.loop import Progress, train  # noqa: E402
 from tiepoints.training.network import Config  # noqa: E402
 from tiepoints.training.objective import Objective  # noqa: E402
@@ -96,6 +100,33 @@ def test_an_interrupted_training_ends_exactly_like_an_uninterrupted_one(photogra
 
     assert len(curve(whole)) == 8
     assert curve(parts) == curve(whole)
+
+
+def test_hours_count_what_is_not_steps(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading takes nine of ten hours by the clock of this test: the steps get a quarter, a resumed training none."""
+    passed, read = [0.0], loop.usable_photographs
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0])
+    monkeypatch.setattr(loop, "time", clock)
+
+    def slow(*arguments: Any) -> Any:
+        passed[0] += 9 * 3600
+        return read(*arguments)
+
+    def report(progress: Progress) -> None:
+        if progress.losses:
+            shares.append(progress.share)
+            passed[0] += 1.3 * 3600
+
+    shares: list[float] = []
+    monkeypatch.setattr(loop, "usable_photographs", slow)
+    assert train(
+        sorted(photographs.iterdir()), tmp_path, RECIPE, hours=10, report=report, benchmark_minutes=1e6, **QUICK
+    )  # type: ignore[arg-type]
+    assert shares[0] < 0.01 and 0.5 < shares[1] < 0.55 and shares[2:] == [1]
+    assert 9 * 3600 <= checkpoint(tmp_path)["reading"] < 9.1 * 3600  # type: ignore[operator]
+    said: list[str] = []
+    train(sorted(photographs.iterdir()), tmp_path, RECIPE, hours=10, resume=True, say=said.append, **QUICK)  # type: ignore[arg-type]
+    assert len(said) == 1 and said[0].startswith("11.6") and "hours are done already" in said[0]
 
 
 def test_a_training_leaves_a_model_that_the_extractor_runs(photographs: Path, tmp_path: Path) -> None:

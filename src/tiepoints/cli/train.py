@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 @click.option(
     "--hours",
     type=FloatRange(min=0, min_open=True),
-    help="How long the steps take in all; reading the photographs before them, and judging the result, come on top.  "
-    "[default: 8]",
+    help="How long it takes in all, with reading the photographs, a teacher's values and judging the result; the steps "
+    "get at least a quarter.  [default: 8]",
 )
 @click.option("--steps", type=IntRange(min=1), help="How long in all, in steps: repeatable to the last bit.")
 @click.option("--resume", is_flag=True, help="Go on from --out's checkpoint, with its recipe, if there is one.")

@@ -32,6 +32,8 @@ from .teacher import Targets, compute_targets, open_teacher
 
 __all__ = ["Progress", "train"]
 
+_LEAST = 0.25  # of the hours: what the steps get where reading and judging take long. Ours.
+
 
 @dataclass
 class Progress:
@@ -42,7 +44,7 @@ class Progress:
     step, pairs : int
         So far, earlier sessions included; pairs of all processes.
     seconds : float
-        Wall time so far, earlier sessions included.
+        Wall time of the steps so far, earlier sessions included.
     share : float
         Of the whole training, 0 to 1.
     losses : dict
@@ -102,7 +104,8 @@ def train(
         Ignored on `resume`, which goes on with the checkpoint's.
     hours, steps : float, int, optional
         How long, earlier sessions included: exactly one of them. Steps make a training repeatable to the last bit,
-        interrupted or not; hours fit it into a night.
+        interrupted or not; hours fit it into a night. Reading the photographs, the teacher's values and judging the
+        result are in the hours, of which the steps get at least a quarter.
     start : path, optional
         Begin with the weights of this model or checkpoint. Tensors of another shape start anew.
     resume : bool
@@ -147,6 +150,7 @@ def train(
     """
     if (hours is None) == (steps is None):
         raise InvalidInputError("give either hours or steps")
+    began = time.monotonic()
     with world() as where, _stopping() as stopped, ExitStack() as stack:
         tell: Callable[[str], None] = say if where.rank == 0 else lambda message: None
         checkpoint = out / "checkpoint.pt"
@@ -157,9 +161,11 @@ def train(
             )
         if saved is not None:
             recipe = recipe_from(saved["recipe"])
-            if _share(saved["step"], saved["seconds"], hours, steps) >= 1:
+            if _share(saved["step"], saved["seconds"], hours, steps, saved.get("reading", 0.0)) >= 1:
                 option = "hours" if steps is None else "steps"
-                done = f"{saved['seconds'] / 3600:.2f}" if steps is None else saved["step"]
+                done = (
+                    f"{(saved['seconds'] + saved.get('reading', 0.0)) / 3600:.2f}" if steps is None else saved["step"]
+                )
                 tell(f"{done} {option} are done already; a greater --{option} prolongs the training")
                 return True
         _check_size(recipe)
@@ -234,6 +240,7 @@ def train(
         pairs = Pairs(
             learned, recipe.warps, recipe.seed, targets, recipe.places, static=groups, views=shared, real=recipe.real
         )
+        state.reading += time.monotonic() - began
         return _steps(
             state, pairs, out, benchmark, about,
             hours=hours, steps=steps, stopped=stopped, report=report, say=say,
@@ -241,9 +248,12 @@ def train(
         )  # fmt: skip
 
 
-def _share(step: int, seconds: float, hours: float | None, steps: int | None) -> float:
-    """How much of a training of so many hours or steps is done, 0 to 1."""
-    return min(1.0, step / steps if steps is not None else seconds / ((hours or 0) * 3600))
+def _share(step: int, seconds: float, hours: float | None, steps: int | None, beside: float = 0.0) -> float:
+    """How much of a training of so many hours or steps is done, 0 to 1; `beside` takes seconds of the hours, too."""
+    if steps is not None:
+        return min(1.0, step / steps)
+    every = (hours or 0) * 3600
+    return min(1.0, seconds / max(every - beside, _LEAST * every))
 
 
 def _check_size(recipe: Recipe) -> None:
@@ -273,7 +283,7 @@ def _steps(
     recipe, where = state.recipe, state.where
     before, begun = state.seconds, time.monotonic()
     saved = judged = told = begun
-    tally, count, waited = dict[str, torch.Tensor](), 0, 0.0
+    tally, count, waited, judging = dict[str, torch.Tensor](), 0, 0.0, 0.0
 
     def tell(figures: Figures, best: bool) -> None:
         nonlocal tally, count, waited, told
@@ -289,7 +299,8 @@ def _steps(
 
     def judge() -> None:
         assert benchmark is not None
-        nonlocal told
+        nonlocal told, judging
+        asked = time.monotonic()
         figures = benchmark(extractor_of(state.average))
         score = benchmark.score(figures)
         best = score > state.best
@@ -302,11 +313,12 @@ def _steps(
                 say(f"{one_line(error)}; training goes on, the best model before stays")
         tell(figures, best)
         told = time.monotonic()
+        judging = told - asked
 
     share = 0.0
     while True:
         state.seconds = before + time.monotonic() - begun
-        share = _share(state.step, state.seconds, hours, steps)
+        share = _share(state.step, state.seconds, hours, steps, state.reading + judging)
         if benchmark is not None and count and time.monotonic() - told > every[2]:
             tell({}, False)
         share, stop = agree([share, float(stopped())], where)

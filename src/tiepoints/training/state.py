@@ -60,6 +60,7 @@ class State:
         fast = bool(fast or torch.cpu._is_avx512_bf16_supported())
         self.bfloat16 = fast if recipe.precision == "auto" else recipe.precision == "bfloat16"
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
+        self.reading = 0.0  # seconds before the first step of each session
         self.judged_on = ""  # what `best` was reached on, see Development.digest
 
     def advance(self, batch: Batch, share: float) -> dict[str, Tensor]:
@@ -117,6 +118,7 @@ class State:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "reading": self.reading,
             "best": self.best,
             "judged_on": self.judged_on,
         }
@@ -129,7 +131,7 @@ class State:
         self.average.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.step, self.seconds, self.best = content["step"], content["seconds"], content["best"]
-        self.judged_on = content.get("judged_on", "")
+        self.judged_on, self.reading = content.get("judged_on", ""), content.get("reading", 0.0)
 
     def progress(self) -> dict[str, Any]:
         pairs = self.step * self.recipe.batch * self.where.size
