@@ -39,6 +39,9 @@ def test_a_transposed_matrix_is_refused_and_skew_is_said_to_be_left_out() -> Non
         {"params": None},
         {"params": "abcd"},
         {"params": (0, 1, 1, 0)},
+        {"params": (-500, 1, 1, 0)},
+        {"params": (1e300, 1, 1, 0)},
+        {"params": (1e-9, 1, 1, 0)},
         {"params": (1, 1, 1)},
         {"model": "simple-radial"},
         {"model": None},
@@ -49,6 +52,19 @@ def test_a_transposed_matrix_is_refused_and_skew_is_said_to_be_left_out() -> Non
 def test_what_is_no_camera_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(tp.InvalidInputError):
         tp.Camera(**{"model": "SIMPLE_RADIAL", "width": 640, "height": 480, "params": (500, 320, 240, 0)} | change)
+
+
+def test_a_focal_length_that_no_camera_has_is_refused_with_the_range() -> None:
+    for focal in (0, -5, 1e-9, 31, 640_001, 1e300):
+        with pytest.raises(tp.InvalidInputError, match="640x480 pixels is between 32 and 640000"):
+            tp.Camera.from_focal(focal, (640, 480))
+    for focal in (float("nan"), float("inf"), None, "wide"):
+        with pytest.raises(tp.InvalidInputError, match="focal"):
+            tp.Camera.from_focal(focal, (640, 480))  # type: ignore[arg-type]
+    for focal in (32, 640_000):
+        assert tp.Camera.from_focal(focal, (640, 480)).params[0] == focal
+    for k in (np.eye(3), np.diag([30_000, 30_000, 1]), [[500, 0, 320], [0, 500, 240], [0, 0, 1]]):
+        assert (as_camera(k, "camera_a").matrix == k).all(), "the size is not known: nothing is"
 
 
 def test_every_model_of_colmap_there_and_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -99,20 +100,23 @@ def test_the_sensor_of_a_known_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tags",
+    ("tags", "absurd"),
     [
-        {"focal": IFDRational(0, 0), "plane_x": 5000.0},
-        {"focal": 50.0, "plane_x": IFDRational(1, 0)},
-        {"focal": 50.0, "plane_x": 0.0},
-        {"focal": 50.0, "plane_x": 5000.0, "plane_unit": 9},
-        {"focal": -5.0, "plane_x": 5000.0},
-        {"focal_35mm": 0},
-        {"focal_35mm": 1},
-        {"focal": 50.0, "make": "x" * 3000, "model": "\x1b"},
+        ({"focal": IFDRational(0, 0), "plane_x": 5000.0}, False),
+        ({"focal": 50.0, "plane_x": IFDRational(1, 0)}, False),
+        ({"focal": 50.0, "plane_x": 0.0}, False),
+        ({"focal": 50.0, "plane_x": 5000.0, "plane_unit": 9}, False),
+        ({"focal": -5.0, "plane_x": 5000.0}, True),
+        ({"focal": 1e9, "plane_x": 5000.0}, True),
+        ({"focal_35mm": 0}, False),
+        ({"focal_35mm": 1}, True),
+        ({"focal_35mm": 65000}, True),
+        ({"focal": 50.0, "make": "x" * 3000, "model": "\x1b"}, False),
     ],
 )
-def test_odd_tags_are_no_focal_length(tmp_path: Path, tags: dict[str, object]) -> None:
-    camera = tp.Camera.from_exif(photograph(tmp_path / "a.jpg", **tags))
+def test_odd_tags_are_no_focal_length(tmp_path: Path, tags: dict[str, object], absurd: bool) -> None:
+    with pytest.warns(UserWarning, match=r"a\.jpg.*focal length of .* is ignored") if absurd else nullcontext():
+        camera = tp.Camera.from_exif(photograph(tmp_path / "a.jpg", **tags))
     assert not camera.focal_is_known and camera.params[0] == 768
 
 

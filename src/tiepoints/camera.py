@@ -40,6 +40,8 @@ _MODELS: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
     "EUCM": (6, (0, 1), (2, 3)),
     "EQUIRECTANGULAR": (2, (), ()),  # width and height: a whole sphere
 }
+# Focal lengths in long edges of the image, from the widest fisheye to a telescope on a small sensor. Ours.
+_SHORTEST, _LONGEST = 0.05, 1000
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class Camera:
     Raises
     ------
     InvalidInputError
-        For an unknown model, a wrong number of parameters, one that is no finite number, a focal length that is not
-        positive, or a size that is none.
+        For an unknown model, a wrong number of parameters, one that is no finite number, a focal length outside of
+        0.05 to 1,000 long edges of the image, or a size that is none.
 
     Examples
     --------
@@ -88,9 +90,14 @@ class Camera:
         params = tuple(float(p) for p in checks.array(self.params, "the camera's parameters", ("N",)))
         if len(params) != count:
             raise InvalidInputError(f"a {self.model} camera has {count} parameters, but {len(params)} were given")
-        if any(params[i] <= 0 for i in focal):
-            raise InvalidInputError(f"a focal length is not positive in the camera's parameters {params}")
         width, height = checks.size((self.width, self.height), "the camera's image size")
+        low, high = _SHORTEST * max(width, height), _LONGEST * max(width, height)
+        wrong = next((params[i] for i in focal if not low <= params[i] <= high), None)
+        if wrong is not None:
+            raise InvalidInputError(
+                f"the focal length is {wrong:g} pixels, but that of a camera with {width}x{height} pixels is between "
+                f"{low:g} and {high:g}"
+            )
         known = checks.flag(self.focal_is_known, "focal_is_known")
         for name, value in (("params", params), ("width", width), ("height", height), ("focal_is_known", known)):
             object.__setattr__(self, name, value)
@@ -156,7 +163,7 @@ class Camera:
         camera : Camera
         """
         width, height = checks.size(image_size)
-        focal = checks.number(focal, "focal", above=0)
+        focal = checks.number(focal, "focal")
         return cls("SIMPLE_RADIAL", width, height, (focal, (width - 1) / 2, (height - 1) / 2, 0.0), known)
 
     @classmethod
@@ -305,7 +312,10 @@ def as_camera(camera: Camera | ArrayLike | None, what: str, image_size: tuple[in
         raise InvalidInputError(f"{what} is missing: give a Camera, or a calibration matrix (3, 3), of each image")
     if not isinstance(camera, Camera):
         k = checks.array(camera, f"{what}, a Camera or the numbers of a calibration matrix,", (3, 3))
-        center = np.maximum(np.rint(2 * k[:2, 2] / k[2, 2] + 1), 1) if k[2, 2] else (1, 1)
+        center = np.rint(2 * k[:2, 2] / k[2, 2] + 1) if k[2, 2] else np.ones(2)
+        if (center <= 2).any():  # coordinates from the principal point, or in focal lengths: any size may do
+            center = np.maximum(center, np.rint(np.abs(np.diagonal(k)[:2])))
+        center = np.clip(center, 1, 2**31 - 1)
         size = image_size if known and image_size is not None else (int(center[0]), int(center[1]))
         return Camera.from_matrix(k, size)
     if known and image_size != (camera.width, camera.height) and image_size is not None:

@@ -6,6 +6,7 @@ import importlib.util
 import math
 import os
 import tempfile
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,7 +148,7 @@ def shot(path: PathLike) -> Shot:
     """Size, orientation and focal length of a photograph."""
     with opened(path) as image:
         size = upright_size(image)
-        return Shot(size, orientation_of(image), _focal(image, size))
+        return Shot(size, orientation_of(image), _plausible(_focal(image, size), size, path))
 
 
 def _focal(image: Image.Image, size: tuple[int, int]) -> float | None:
@@ -165,16 +166,16 @@ def _focal(image: Image.Image, size: tuple[int, int]) -> float | None:
             scale = max(size) / max(original)
         if float(details.get(_FOCAL_35MM, 0)) > 0:
             # "35 mm equivalent" compares diagonals (CIPA DCG-001); film is 36 x 24 mm.
-            return _plausible(float(details[_FOCAL_35MM]) * math.hypot(*size) / _FILM, size)
+            return float(details[_FOCAL_35MM]) * math.hypot(*size) / _FILM
         zoom = float(details.get(_ZOOM, 1))  # of a part of the sensor, at which the focal length is not told
         millimetres = float(details[_FOCAL]) * max(zoom, 1.0)
         density = _density(details)
         if density is not None:
             density *= scale
             if _SENSORS[0] <= math.hypot(*size) / density <= _SENSORS[1]:
-                return _plausible(millimetres * density, size)
+                return millimetres * density
         width = _sensor_width(str(exif.get(0x010F, "")), str(exif.get(0x0110, "")))
-        return None if width is None else _plausible(millimetres / width * max(size), size)
+        return None if width is None else millimetres / width * max(size)
     except Exception:  # missing or damaged tags: the caller guesses
         return None
 
@@ -198,9 +199,19 @@ def _density(details: Any) -> float | None:
     return density if math.isfinite(density) and density > 0 else None
 
 
-def _plausible(focal: float, size: tuple[int, int]) -> float | None:
+def _plausible(focal: float | None, size: tuple[int, int], path: PathLike) -> float | None:
+    """The focal length, unless no camera has it: None then, and a warning where it is a number at all."""
     long_edge = max(size)
-    return focal if math.isfinite(focal) and 0.1 * long_edge < focal < 100 * long_edge else None
+    if not focal or not math.isfinite(focal):  # 0/0, 0 and 1/0 say in EXIF that it is not known
+        return None
+    if 0.1 * long_edge < focal < 100 * long_edge:
+        return focal
+    warnings.warn(
+        f"{path}: its EXIF data tell a focal length of {focal:.3g} pixels, which no camera with {size[0]}x{size[1]} "
+        "pixels has: it is ignored",
+        stacklevel=4,
+    )
+    return None
 
 
 @cache

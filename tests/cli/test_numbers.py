@@ -40,7 +40,7 @@ def test_every_option_for_numbers_is_checked() -> None:
     ("arguments", "reason"),
     [
         (["match", "a.jpg", "b.jpg", "--threshold", "nan"], "nan is not a finite number"),
-        (["localize", "map", "a.jpg", "--focal", "inf"], "inf is not a finite number"),
+        (["localize", "map", "a.jpg", "--focal", "inf"], "inf is not in the range 1<=x<=1"),
         (["extract", "a.jpg", "--max-size", "9" * 30], "is beyond 2147483647"),
         (["bench", "trajectory", "a.txt", "--truth", "b.txt", "--max-difference", "-nan"], "is not a finite number"),
     ],
@@ -48,6 +48,19 @@ def test_every_option_for_numbers_is_checked() -> None:
 def test_odd_numbers_are_wrong_usage(arguments: list[str], reason: str) -> None:
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 2 and reason in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["match", "reconstruct", "map", "localize", "add"])
+@pytest.mark.parametrize("focal", ["1e300", "nan", "-inf", "0", "-500", "1e-9", "1.5"])
+def test_a_focal_length_that_no_camera_has_is_wrong_usage(
+    examples: Path, tmp_path: Path, command: str, focal: str
+) -> None:
+    if focal == "1.5" and command in ("localize", "add"):  # their own test has a map
+        focal = "0.5"
+    out = ["--out", tmp_path / "m.db"] if command == "match" else [] if command == "localize" else [tmp_path / "out"]
+    result = CliRunner().invoke(cli, [command, *map(str, (examples, *out)), "--focal", focal])
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
+    assert "range 1<=x<=1" in result.stderr or "is not a finite" in result.stderr or "between 16.2" in result.stderr
 
 
 def test_huge_numbers_take_no_memory(tmp_path: Path) -> None:

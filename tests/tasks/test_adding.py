@@ -187,6 +187,9 @@ def test_a_focal_length_unlike_the_maps_is_named(
         result = CliRunner().invoke(cli, ["localize", str(place), str(query.path), *given])
         assert (f"{usual:.0f} px" in result.stderr) is is_named, result.stderr
         assert not is_named or (f"{focal:.0f} px" in result.stderr and names[1] in result.stderr)
+    for command in ("localize", "add"):
+        result = CliRunner().invoke(cli, [command, str(place), str(query.path), "--focal", "2"])
+        assert result.exit_code == 2 and "the focal length is 2 pixels, but that of a camera with" in result.stderr
     width, height = query.header.size
     cameras = tmp_path / "cameras.txt"
     cameras.write_text(f"{names[1]} SIMPLE_PINHOLE {width} {height} {usual / 4} {width / 2} {height / 2}\n")

@@ -69,7 +69,7 @@ def command(
     from ..collection import Memory, run
     from ..files import named_as
     from ..tasks import Localize, Localizer
-    from ..tasks.given import given_features
+    from ..tasks.given import check_focal, given_features
     from ..tasks.poses import write_poses
     from ..tasks.rotated import rotated_query
 
@@ -79,6 +79,7 @@ def command(
     localizer = Localizer(folder, top=top, threshold=threshold, align=align)
     known = {} if cameras is None else named_as(read_cameras(cameras), photographs, str(cameras))
     say_unlike_cameras(localizer.map, photographs, known, focal, as_json)
+    check_focal(focal, photographs)
     step = Localize(localizer, cameras=known, focal=focal)
     exchange = given_of(given)
     with explained_interrupt(None), progress_bar("localizing", as_json) as progress:

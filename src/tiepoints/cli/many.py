@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _NAMED = 10  # photographs that a line names
 _UNLIKE = 1.5  # times: more than COLMAP's refinement and the steps of EXIF's rounding ever come to. Ours.
+#: Focal lengths in pixels, of any camera; `Camera` knows those that fit an image's size.
+FOCAL = FloatRange(1, 1e8)
 CAMERA_MODES = ("equal", "single", "per-folder", "per-image")
 
 
@@ -52,12 +54,12 @@ camera_mode_option = click.option(
 )
 focal_option = click.option(
     "--focal",
-    type=FloatRange(min=0, min_open=True),
+    type=FOCAL,
     help="Focal length in pixels, if known.  [default: from EXIF, or a guess that is refined]",
 )
 query_focal_option = click.option(
     "--focal",
-    type=FloatRange(min=0, min_open=True),
+    type=FOCAL,
     help="Focal length in pixels, only if known.  [default: of the map's camera for pictures of its size; else focal "
     "lengths are tried]",
 )

@@ -29,8 +29,7 @@ from .batch import (
     work_folder,
 )
 from .earlier import note_of, overwrite_option
-from .many import CAMERA_MODES, early_option, pairs_of, pairs_option, placed_of
-from .numbers import FloatRange
+from .many import CAMERA_MODES, FOCAL, early_option, pairs_of, pairs_option, placed_of
 from .options import check_not_an_input, print_json, say
 from .shards import Shard, shard_option
 
@@ -87,7 +86,7 @@ def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
         photographs_options,
         click.option(
             "--focal",
-            type=FloatRange(min=0, min_open=True),
+            type=FOCAL,
             help="Of a FOLDER: focal length in pixels, if known.",
         ),
         click.option(
@@ -127,6 +126,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
     from ..collection import ConsistentViews, Extract, Match, MatchVerified, Store, Verify, run
     from ..errors import ImageError
     from ..files import write_lock
+    from ..tasks.given import check_focal
     from ..tasks.reasons import PairReport
     from ..tasks.rotated import rotated_photograph, strength_by
     from ..tasks.verified import pairs_of_kind
@@ -137,6 +137,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
     note = note_of()
     if wanted.shard is None:
         _check_replaced(_outputs(wanted.out), note, [*photographs, *photographs.failed], wanted.overwrite)
+    check_focal(wanted.focal, photographs)
     pairs = pairs_of(wanted.pairs, photographs)
     if wanted.shard is not None:
         pairs = _before_extraction(pairs, photographs)

@@ -11,12 +11,15 @@ from typing import Any
 from ..camera import Camera
 from ..collection import Collection, Memory, Photograph, Results, Step, Store, run
 from ..collection.orientation import opposite, stored_camera, stored_features
-from ..errors import TiepointsError
+from ..errors import ImageError, TiepointsError
 from ..features import Features
 from ..files import named_as
 from ..storage import Exchange
 
-__all__ = ["Imported", "given_features", "kind_of", "renamed", "with_given_cameras"]
+__all__ = ["Imported", "check_focal", "given_features", "kind_of", "renamed", "with_given_cameras"]
+
+
+_LOOKED_AT = 10  # photographs whose headers are read: most often all are of one size
 
 
 class Imported(Step):
@@ -33,6 +36,26 @@ class Imported(Step):
     def __call__(self, value: Any) -> Any:
         """The value itself."""
         return value
+
+
+def check_focal(focal: float | None, photographs: Collection) -> None:
+    """Refuse a focal length that no camera with so many pixels has, before hours of work.
+
+    Raises
+    ------
+    InvalidInputError
+        With the range for the first photographs.
+
+    Examples
+    --------
+    >>> from tiepoints.collection import Collection
+    >>> from tiepoints.tasks.given import check_focal
+    >>> check_focal(800, Collection.from_folder("examples"))
+    """
+    if focal is not None:
+        for one in itertools.islice(photographs.values(), _LOOKED_AT):
+            with suppress(ImageError):  # whoever reads it names it
+                Camera.from_focal(focal, one.header.size)
 
 
 def kind_of(given: Exchange) -> str:

@@ -22,6 +22,7 @@ from ..files import PathLike, work_beside
 from ..optional import require
 from ..storage.colmap_model import load_model
 from .alignment import PointPatches, no_patches, point_patches
+from .given import check_focal
 from .localization import Localize, Localizer
 from .maps import Map, read_map, write_version
 from .poses import Localization
@@ -114,6 +115,7 @@ def add_to_map(
     given = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
     localizer = Localizer(read_map(target))
     place, extractor = localizer.map, localizer.extractor
+    check_focal(focal, given)
 
     def told(what: str) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, every: progress(what, done, every)

@@ -109,7 +109,7 @@ def build_map(
     if photographs is not None:
         photographs = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
         names = {*photographs, *photographs.failed}
-    pairs = pairs if isinstance(pairs, str) else list(pairs)
+    pairs = pairs if isinstance(pairs, str) else list(checks.iterable(pairs, "pairs", "pairs of names"))
     note = note_of_arguments(
         "map", method, photographs, pairs=pairs, camera_mode=camera_mode, focal=focal,
         model=None if model is None else Path(model), given=None if given is None else kind_of(given),

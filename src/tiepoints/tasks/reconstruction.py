@@ -30,7 +30,7 @@ from ..files import PathLike, folder_beside, write_lock, write_whole
 from ..optional import require
 from ..storage.colmap_model import load_model as load_model, save_points
 from .earlier import check_earlier, earlier_reconstruction, note_of_arguments, noted
-from .given import kind_of, with_given_cameras
+from .given import check_focal, kind_of, with_given_cameras
 from .mapping import mapper_process, run_mapper
 from .nerfstudio import transforms_of
 from .page import page_of, small_pictures
@@ -201,10 +201,11 @@ def reconstruct(
     photos = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
     if given is not None:
         photos = with_given_cameras(photos, given)
+    check_focal(focal, photos)
     method = load(extractor) if isinstance(extractor, str) else extractor
     folder = Path(out)
     work = folder / "work" if store is None else Path(store)
-    pairs = pairs if isinstance(pairs, str) else list(pairs)
+    pairs = pairs if isinstance(pairs, str) else list(checks.iterable(pairs, "pairs", "pairs of names"))
     note = note_of_arguments(
         "reconstruct", method, photos, pairs=pairs, mapper=mapper, camera_mode=camera_mode, focal=focal,
         given=None if given is None else kind_of(given), match=match or Match(), verify=verify, align=align,

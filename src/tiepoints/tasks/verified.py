@@ -106,7 +106,7 @@ def kind_of_pairs(pairs: str) -> tuple[str, int | None]:
     >>> kind_of_pairs("retrieval:30"), kind_of_pairs("auto")
     (('retrieval', 30), ('auto', None))
     """
-    kind, colon, many = pairs.partition(":")
+    kind, colon, many = checks.instance(pairs, "pairs", str).partition(":")
     if not colon:
         return choice(pairs, "pairs", PAIRS), None
     if kind not in _COUNTED or not (many.isdecimal() and many.isascii() and 0 < int(many) < 2**31):
