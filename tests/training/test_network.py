@@ -40,15 +40,6 @@ def test_heads_share_all_but_themselves() -> None:
     assert network.state_dict()["basis"].shape == (128, 32) and "basis" not in dict(network.named_parameters())
 
 
-def test_sharpening_undoes_the_blur_of_a_head() -> None:
-    torch.manual_seed(0)
-    network = MDNet(SMALL)
-    weight, bias = MDNet.sharpened(*network.blurred(3))
-    last = network.detect["3"][1]
-    torch.testing.assert_close(weight, last.weight, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(bias, last.bias.view(3, 4).mean(dim=1).repeat_interleave(4))
-
-
 @pytest.mark.parametrize("sets", [(), (0,), (2, 2), (256,), (-1, 1)])
 def test_impossible_numbers_of_sets_are_refused(sets: tuple[int, ...]) -> None:
     with pytest.raises(tp.InvalidInputError, match="one or more different numbers from 1 to 255"):

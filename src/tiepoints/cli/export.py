@@ -49,7 +49,8 @@ def command(
 
     It runs without torch, also in OpenCV, TensorRT and browsers: image (1, 1, H, W), grey in [0, 1], H and W multiples
     of 32, becomes descriptors (1, H/4, W/4, 64) and for k sets cells_k (1, 4 k, H/2, W/2), the heatmaps' logits before
-    the pixel shuffle. Load it with tiepoints.load("mdnet", weights="mine.onnx") or -O weights=mine.onnx.
+    the pixel shuffle, after which rows and columns are to be blurred by (1, 2, 2, 2, 1) / 8. Load it with
+    tiepoints.load("mdnet", weights="mine.onnx") or -O weights=mine.onnx.
     """
     if out.suffix.lower() != ".onnx":
         raise click.BadParameter(f"{out} must end in .onnx", param_hint="--out")

@@ -100,7 +100,7 @@ class MDNet(Extractor):
     """
 
     #: Raised when the code gives other features than before, so that stored ones are computed anew.
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     bytes_per_pixel: ClassVar[int] = 85
 
     metadata: ClassVar[Metadata] = Metadata(

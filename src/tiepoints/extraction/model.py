@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,18 @@ from ..files import read_bytes
 from ..threads import cores, scratch
 from .onnx_file import OnnxFile
 
-__all__ = ["NORMALISED", "RELEASED", "STRIDE", "Model", "head_for", "load_model", "released"]
+__all__ = [
+    "FORMAT",
+    "NORMALISED",
+    "RELEASED",
+    "STRIDE",
+    "Model",
+    "blurred",
+    "check_format",
+    "head_for",
+    "load_model",
+    "released",
+]
 
 Float32 = NDArray[np.float32]
 Provider = str | tuple[str, dict[str, str]]
@@ -33,7 +44,11 @@ NORMALISED = "normalised"
 RELEASED = ("mdnet", "mdnet-small", "mdnet-large")
 
 _DEFAULT_SETS = 2
-_FORMAT = 2  # of what is written by this version
+#: Of what this version writes and reads.
+FORMAT = 3
+
+# Of pixels, along both axes: `_blur` of the network says why.
+_BLUR = np.array([1, 2, 2, 2, 1], np.float32) / 8
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ class Model:
         The logits lie in memory that this thread's next call overwrites.
         """
         cells, descriptors = self.session.run([f"cells_{self.sets}", "descriptors"], {NORMALISED: image})
-        return _pixels(cells[0])[None], descriptors
+        return blurred(_pixels(cells[0]))[None], descriptors
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Sessions cannot be pickled; a process that gets an extractor opens the file on its own.
@@ -86,6 +101,13 @@ def _pixels(cells: Float32) -> Float32:
     for i in range(planes // 2):
         cv2.merge([cells[2 * i], cells[2 * i + 1]], dst=pixels[i // 2, :, i % 2])
     return pixels.reshape(-1, 2 * height, 2 * width)
+
+
+def blurred(logits: Float32) -> Float32:
+    """Blur heatmaps (k, H, W) in place, beyond the edge as at it; in training, there are zeros beyond."""
+    for heatmap in logits:
+        cv2.sepFilter2D(heatmap, -1, _BLUR, _BLUR, dst=heatmap, borderType=cv2.BORDER_REPLICATE)
+    return logits
 
 
 def released(name: str = "mdnet", precision: str = "float32") -> Path:
@@ -141,13 +163,14 @@ def load_model(path: Path, sets: int | None = None, threads: int | None = None, 
     try:
         model = OnnxFile(data)
         about = model.about
+        check_format(path, about)
         heads, basis = _heads(model, about), model.weights.get("basis")
         basis = None if basis is None else basis.copy()  # which else would keep the whole file in memory
         head = head_for(sets, heads)
         session = (
             None if not head else _session(model.cut([f"cells_{head}", "descriptors"], NORMALISED), threads, providers)
         )
-    except MemoryError:
+    except (MemoryError, StorageError):
         raise
     except Exception as error:  # the run-time has a dozen exceptions of its own, which share no base
         raise StorageError(
@@ -159,6 +182,15 @@ def load_model(path: Path, sets: int | None = None, threads: int | None = None, 
             "these, or train your own with `tiepoints train --sets`"
         )
     return Model(path, about, head, session, threads, device, basis)
+
+
+def check_format(path: Path, about: Mapping[str, Any]) -> None:
+    """Refuse a file that another version wrote: a StorageError with the remedy."""
+    if (found := int(about["format"])) != FORMAT:
+        raise StorageError(
+            f"{path}: written by another version of tiepoints (format {found}, not {FORMAT}); write it again with "
+            "`tiepoints export CHECKPOINT`, CHECKPOINT being the checkpoint.pt of its training"
+        )
 
 
 def head_for(sets: int | None, heads: Sequence[int]) -> int:
@@ -174,8 +206,8 @@ def head_for(sets: int | None, heads: Sequence[int]) -> int:
 def _heads(model: OnnxFile, about: dict[str, Any]) -> list[int]:
     """The numbers of sets that a model has heads for; a ValueError if it contradicts itself or holds no numbers."""
     heads = [int(k) for k in about["sets"]]
-    if not heads or not all(1 <= k <= 255 for k in heads) or int(about["format"]) != _FORMAT:
-        raise ValueError("sets or format out of range")
+    if not heads or not all(1 <= k <= 255 for k in heads):
+        raise ValueError("sets out of range")
     if {"descriptors", *(f"cells_{k}" for k in heads)} != set(model.outputs):
         raise ValueError("other outputs than heads")
     for values in model.weights.values():

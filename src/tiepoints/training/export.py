@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import InvalidInputError, StorageError
-from ..extraction.model import NORMALISED, RELEASED, released
+from ..extraction.model import FORMAT, NORMALISED, RELEASED, check_format, released
 from ..extraction.onnx_file import CHECKSUM, METADATA, OnnxFile, checksum
 from ..files import read_bytes, write_whole
 from ..optional import require
@@ -33,8 +33,9 @@ def save_model(network: MDNet, path: Path, about: dict[str, Any], *, half: bool 
 
     Its input is `image`, grey (1, 1, H, W) in [0, 1]. Its outputs are `descriptors` (1, H/4, W/4, D), not normalised,
     and for each number of sets k that it has a head for, `cells_k` (1, 4 k, H/2, W/2): the logits of the heatmaps
-    before the pixel shuffle (`MDNet.cells`). Run-times compute all outputs that a graph has; `tiepoints.load` cuts what
-    one head does not need out of it.
+    before the pixel shuffle and the blur (`MDNet.cells`), at which run-times are slow. Pixel (2 i + a, 2 j + b) of set
+    m is at channel 4 m + 2 a + b and cell (i, j); rows and columns of pixels are blurred with (1, 2, 2, 2, 1) / 8.
+    Run-times compute all outputs that a graph has; `tiepoints.load` cuts what one head does not need out of it.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def save_model(network: MDNet, path: Path, about: dict[str, Any], *, half: bool 
     onnx = require("onnx", "export", "train")
     config = network.config
     about = about | {
-        "format": 2,
+        "format": FORMAT,
         "precision": "float32",
         "sets": list(config.sets),
         "descriptor_size": config.descriptor_size,
@@ -145,12 +146,8 @@ class _Graph:
         return z, self.run(network.describe, "describe", y)
 
     def head(self, network: MDNet, z: str, k: int) -> str:
-        """As `MDNet.cells`."""
-        name = f"detect.{k}"
-        hidden = self.run(network.get_submodule(f"{name}.0"), f"{name}.0", z)
-        weight, bias = (value.detach().cpu().numpy() for value in network.blurred(k))
-        last = self.constant(f"{name}.blurred.weight", weight), self.constant(f"{name}.blurred.bias", bias)
-        return self.node("Conv", hidden, *last, kernel_shape=[3, 3], pads=[1] * 4)
+        """As `MDNet.cells` before the blur."""
+        return self.run(network.get_submodule(f"detect.{k}"), f"detect.{k}", z)
 
     def run(self, module: nn.Module, name: str, x: str) -> str:
         """A module whose parameters have this name before theirs."""
@@ -243,12 +240,13 @@ def read_model(path: Path) -> tuple[Config, dict[str, Tensor], dict[str, Any]]:
         if path.suffix.lower() == ".onnx":
             model = OnnxFile(data)
             about = model.about
+            check_format(path, about)
             config = Config.from_dict(about["network"])
             state = {} if about["precision"] != "float32" else _state(model, config)
         else:
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             config, state, about = Config.from_dict(content["network"]), content["average"], content["about"]
-    except MemoryError:
+    except (MemoryError, StorageError):
         raise
     except Exception as error:  # whatever a broken file makes the readers say, in words of their own insides
         raise StorageError(
@@ -296,9 +294,6 @@ def _state(model: OnnxFile, config: Config) -> dict[str, Tensor]:
         for name, value in model.weights.items()
         if value.dtype in (np.float32, np.float16)
     }
-    for k in config.sets:
-        last = MDNet.sharpened(*(state.pop(f"detect.{k}.blurred.{part}") for part in ("weight", "bias")))
-        state |= {f"detect.{k}.1.{part}": value for part, value in zip(("weight", "bias"), last, strict=True)}
     for name in [name for name in state if name.endswith("/0")]:
         whole = name.removesuffix("/0")
         state[whole] = torch.cat([state.pop(f"{whole}/{i}") for i in range(2)])

@@ -181,8 +181,7 @@ class MDNet(nn.Module):
     def cells(self, z: Tensor, k: int) -> Tensor:
         """Logits of the head of k sets on what `trunk` gave: (B, 4 k, H/2, W/2), blurred.
 
-        Pixel (2 i + a, 2 j + b) of set m is at channel 4 m + 2 a + b and cell (i, j). Models are exported so, because
-        run-times are slow at the pixel shuffle.
+        Pixel (2 i + a, 2 j + b) of set m is at channel 4 m + 2 a + b and cell (i, j).
         """
         return F.conv2d(self.get_submodule(f"detect.{k}.0")(z), *self.blurred(k), padding=1)
 
@@ -192,16 +191,6 @@ class MDNet(nn.Module):
         weight = torch.matmul(self.blur, weight)  # (k, 36, head): the rows are (a, b), y, x
         bias = torch.matmul(self.blur.view(4, 9, 4).sum(dim=1), bias)
         return weight.view(4 * k, 3, 3, -1).permute(0, 3, 1, 2), bias.view(-1)
-
-    @staticmethod
-    def sharpened(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """A last convolution, weight (4 k, head, 1, 1) and bias (4 k), of which `blurred` makes these; its inverse.
-
-        The blur makes the biases of a cell's four pixels equal, so that they come back as their mean.
-        """
-        k = len(bias) // 4
-        rows = weight.permute(0, 2, 3, 1).reshape(k, 36, -1)
-        return torch.matmul(torch.linalg.pinv(_blur()), rows).reshape(4 * k, -1, 1, 1), bias
 
 
 class _Residual(nn.Module):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInputError
 from ..extraction.mdnet import MDNet as Extractor, Network
-from ..extraction.model import head_for
+from ..extraction.model import blurred, head_for
 from .network import MDNet
 
 __all__ = ["extractor_of"]
@@ -51,5 +51,6 @@ class _Torch:
         with torch.inference_mode():
             tensor = torch.from_numpy(image).to(device, memory_format=torch.channels_last)
             z, described = self.network.look(tensor)
-            logits = F.pixel_shuffle(self.network.cells(z, self.sets), 2)
-        return logits.float().cpu().numpy(), described.float().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            cells = self.network.get_submodule(f"detect.{self.sets}")(z)
+            logits = F.pixel_shuffle(cells.float(), 2).contiguous().cpu().numpy()
+        return blurred(logits[0])[None], described.float().permute(0, 2, 3, 1).contiguous().cpu().numpy()
