@@ -31,7 +31,9 @@ MODELS = {
 
 
 def camera_for(features: Features, model: str = "PINHOLE", known: bool = True) -> Camera:
-    return Camera(model, *features.image_size, tuple(100.5 + i for i in range(MODELS[model])), known)
+    return Camera(
+        model, *features.image_size, tuple(max(features.image_size) + 0.5 + i for i in range(MODELS[model])), known
+    )
 
 
 @settings(deadline=None, max_examples=25)

@@ -6,9 +6,13 @@ import gzip
 import json
 import os
 import pickle
+import sqlite3
+from contextlib import closing
+from itertools import combinations
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -16,10 +20,20 @@ from click.testing import CliRunner, Result
 import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.errors import StorageError
-from tiepoints.storage import Exchange, load_meshroom, load_opensfm, read_exchange, save_meshroom, write_exchange
+from tiepoints.features import Matches
+from tiepoints.storage import (
+    Exchange,
+    MatchReader,
+    load_meshroom,
+    load_opensfm,
+    read_exchange,
+    save_meshroom,
+    write_exchange,
+)
 from tiepoints.storage.colmap_model import save_model
 
 NAMES = ("desk_1.jpg", "desk_2.jpg", "box.png")
+LEFT = [("desk_1.jpg", "box.png"), ("desk_2.jpg", "box.png")]
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +327,83 @@ def test_numbers_that_are_none_name_their_file(real: Exchange, tmp_path: Path) -
     for odd, reason in (("nan", "not finite"), ("-1e400", "not finite"), ("1e300", "too large")):
         table.write_text(f"{odd} {good.partition(' ')[2]}")
         with pytest.raises(StorageError, match=rf"1\.sift\.feat: it is damaged.*{reason}"):
-            read_exchange(tmp_path / "nodes")
+            load_meshroom(tmp_path / "nodes")
+
+
+@pytest.fixture
+def three(examples: Path) -> Exchange:
+    """Three images and their three pairs."""
+    features = dict(zip(NAMES, tp.load("sift", max_keypoints=60)([examples / name for name in NAMES]), strict=True))
+    found = Matches(np.stack([np.arange(20)] * 2, axis=1), np.ones(20))
+    return Exchange(features, dict.fromkeys(combinations(NAMES, 2), found))
+
+
+def with_damage(three: Exchange, kind: str, folder: Path, examples: Path) -> Path:
+    """What `kind` says, in which the matches of a and b are damaged."""
+    if kind.startswith("colmap"):
+        pytest.importorskip("pycolmap")
+        write_exchange(folder / "x.db", three, "colmap")
+        damage = {
+            "colmap short": "data = substr(data, 1, 10)", "colmap longer": "data = data || data",
+            "colmap too many": "rows = 1000000000000", "colmap beyond": "data = x'000000000000FF7F', rows = 1",
+            "colmap none": "data = NULL",
+        }[kind]  # fmt: skip
+        with closing(sqlite3.connect(folder / "x.db")) as database, database:
+            database.execute(f"UPDATE matches SET {damage} WHERE pair_id = (SELECT MIN(pair_id) FROM matches)")
+        return folder / "x.db"
+    if kind.startswith("hloc"):
+        write_exchange(folder / "x.h5", three, "hloc")
+        with h5py.File(folder / "x.h5", "a") as file:
+            group = file["desk_1.jpg/desk_2.jpg"]
+            del group["matches0"]
+            group["matches0"] = np.full(60, 70) if kind.endswith("beyond") else np.full(60, np.nan)
+        return folder / "x.h5"
+    write_exchange(folder / "x", three, kind.partition(" ")[0])
+    if kind == "opensfm beyond":
+        (folder / "x" / "images").symlink_to(examples)
+        pairs = {"desk_2.jpg": np.full((9, 2), 70), "box.png": three.matches["desk_1.jpg", "box.png"].indices}
+        path = folder / "x" / "matches" / "desk_1.jpg_matches.pkl.gz"
+        path.write_bytes(gzip.compress(pickle.dumps(pairs, protocol=4)))
+    else:
+        path = folder / "x" / "0.matches.txt"
+        path.write_text(path.read_text().replace("\n0 0\n", "\n70 70\n", 1))
+    return folder / "x"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["colmap short", "colmap longer", "colmap too many", "colmap beyond", "colmap none", "hloc beyond", "hloc nan",
+     "opensfm beyond", "meshroom beyond"],
+)  # fmt: skip
+def test_a_damaged_pair_costs_no_other(three: Exchange, tmp_path: Path, examples: Path, kind: str) -> None:
+    source = with_damage(three, kind, tmp_path, examples)
+    more = [tmp_path / "x-features.h5"] if kind.startswith("hloc") else []
+    with pytest.warns(UserWarning, match=r"x.*: desk_1.jpg - desk_2.jpg is left out: "):
+        found = read_exchange([source, *more])
+    assert list(found.failed) == ["desk_1.jpg - desk_2.jpg"] and len(found.features) == 3
+    assert set(map(frozenset, found.matches)) == set(map(frozenset, LEFT))
+    with pytest.warns(UserWarning, match=r"desk_1.jpg - desk_2.jpg is left out: "):
+        assert convert(source, *more, tmp_path / "out.h5").exit_code == 1
+    with MatchReader(tmp_path / "out.h5") as written:
+        assert set(map(frozenset, written)) == set(map(frozenset, LEFT))
+
+
+def test_a_damaged_image_costs_no_other(three: Exchange, tmp_path: Path, examples: Path) -> None:
+    for kind, name in (("opensfm", "features/desk_2.jpg.features.npz"), ("meshroom", "2.sift.feat"), ("hloc", "")):
+        out = tmp_path / ("x.h5" if kind == "hloc" else kind)
+        written = write_exchange(out, three, kind)
+        if kind == "hloc":
+            with h5py.File(written[1], "a") as file:
+                del file["desk_2.jpg/descriptors"]
+                file["desk_2.jpg/descriptors"] = np.zeros((128, 3), np.float32)
+        else:
+            (out / name).write_bytes((out / name).read_bytes()[:100])
+        if kind == "opensfm":
+            (out / "images").symlink_to(examples)
+        with pytest.warns(UserWarning, match=r"desk_2.jpg is left out"):
+            found = read_exchange(written)
+        assert list(found.failed) == ["desk_2.jpg"] and set(found.features) == {"desk_1.jpg", "box.png"}, kind
+        assert [set(pair) for pair in found.matches] == [{"desk_1.jpg", "box.png"}], kind
 
 
 def test_an_image_of_a_model_with_impossible_places_costs_no_other(tmp_path: Path) -> None:

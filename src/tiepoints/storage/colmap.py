@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,6 +34,7 @@ from .colmap_checks import (
     check_shared,
     keeps_descriptors,
     left_out,
+    pair_name,
     shared_by,
     why_not,
 )
@@ -157,7 +159,7 @@ def read_colmap(path: PathLike) -> ColmapDatabase:
         Without pycolmap 4.
     StorageError
         If there is no such file, it is no COLMAP database or damaged, or none of its images can be used. Where only
-        some cannot, `ColmapDatabase.failed` tells why, and a warning names them.
+        some of them, or some pairs, cannot, `ColmapDatabase.failed` tells why, and a warning names them.
 
     Examples
     --------
@@ -193,19 +195,52 @@ def read_colmap(path: PathLike) -> ColmapDatabase:
             owner = names.get(prior.corr_data_id.id)
             if owner is not None and prior.coordinate_system == pycolmap.PosePriorCoordinateSystem.WGS84:
                 positions[owner] = Position(*(float(v) for v in prior.position))
+        counts = {name: len(features) for name, (features, _) in images.items()}
         matches: dict[Pair, Matches] = {}
-        for key, indices in zip(*database.read_all_matches(), strict=True):
-            a, b = pycolmap.pair_id_to_image_pair(key)
-            if a in names and b in names:
-                matches[names[a], names[b]] = _matches_of(indices)
         two_views: dict[Pair, TwoView] = {}
-        for key, geometry in zip(*database.read_two_view_geometries(), strict=True):
-            a, b = pycolmap.pair_id_to_image_pair(key)
-            if a in names and b in names:
-                two_views[names[a], names[b]] = _two_view_of(pycolmap, geometry, matches.get((names[a], names[b])))
+        for what in ("matches", "two-view geometry"):
+            for pair, value in _of_pairs(pycolmap, database, names, what):
+                try:
+                    if isinstance(value, Exception):
+                        raise value
+                    if what == "matches":
+                        found = _matches_of(value)
+                        check_pair(pair, found, counts, {})
+                        matches[pair] = found
+                    else:
+                        view = _two_view_of(pycolmap, value, matches.get(pair))
+                        check_pair(pair, view.matches, counts, {})
+                        two_views[pair] = view
+                except Exception as error:  # noqa: PERF203 - one pair costs no other
+                    failed[pair_name(pair)] = f"its {what} cannot be used ({one_line(error)})"
     if failed:
         warnings.warn(left_out(path, failed), stacklevel=2)
     return ColmapDatabase(images, matches, two_views, positions, failed)
+
+
+def _of_pairs(pycolmap: Any, database: Any, names: Mapping[int, str], what: str) -> Iterator[tuple[Pair, Any]]:
+    """What the database has of each pair of these images; the error in its place where it cannot be read."""
+    every, exists, read = {
+        "matches": (database.read_all_matches, database.exists_matches, database.read_matches),
+        "two-view geometry": (
+            database.read_two_view_geometries, database.exists_two_view_geometry, database.read_two_view_geometry
+        ),
+    }[what]  # fmt: skip
+    try:
+        keys, values = every()
+    except Exception:  # one damaged pair ends the reading of all: look at each by itself
+        for a, b in combinations(sorted(names), 2):
+            if exists(a, b):
+                try:
+                    value: Any = read(a, b)
+                except Exception as error:
+                    value = error
+                yield (names[a], names[b]), value
+        return
+    for key, value in zip(keys, values, strict=True):
+        a, b = pycolmap.pair_id_to_image_pair(key)
+        if a in names and b in names:
+            yield (names[a], names[b]), value
 
 
 def _pycolmap() -> Any:

@@ -29,6 +29,15 @@ def why_not(error: BaseException) -> str:
     )
 
 
+def pair_name(pair: Pair) -> str:
+    """A pair among images that are left out.
+
+    >>> pair_name(("a.jpg", "b.jpg"))
+    'a.jpg - b.jpg'
+    """
+    return " - ".join(pair)
+
+
 def left_out(source: Path | str, failed: Mapping[str, str]) -> str:
     """One line that names the images of a source that cannot be used."""
     name, reason = next(iter(failed.items()))

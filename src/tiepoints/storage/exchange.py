@@ -21,8 +21,9 @@ from ..errors import InvalidInputError, StorageError, counted
 from ..exif import Position
 from ..features import Features, Matches
 from ..files import PathLike, read_bytes
-from .colmap_checks import left_out, why_not
+from .colmap_checks import check_pair, left_out, pair_name, why_not
 from .colmap_model import is_model, load_model
+from .hdf5 import Reader
 
 __all__ = ["FORMATS", "Exchange", "read_exchange", "write_exchange"]
 
@@ -49,7 +50,8 @@ class Exchange:
     upright : bool
         Whether the features are of the upright photographs, as tiepoints extracts them, and not of the stored pixels.
     failed : dict of str to str
-        Images of the source that are left out, and why: they cannot be used, or have matches and no features.
+        Images of the source that are left out, and why: they cannot be used, or have matches and no features. Pairs,
+        as "a.jpg - b.jpg", whose matches cannot be used.
 
     Examples
     --------
@@ -128,10 +130,20 @@ def read_exchange(sources: PathLike | Iterable[PathLike]) -> Exchange:
         where = ", ".join(map(str, listed))
         warnings.warn(left_out(where, {name: failed[name] for name in lacking}), stacklevel=2)
     matches = {pair: found for pair, found in matches.items() if pair[0] in features and pair[1] in features}
-    for (a, b), found in matches.items():
-        counts = len(features[a]), len(features[b])
-        if len(found) and (found.indices.max(axis=0) >= counts).any():
-            raise StorageError(f"the matches of {a} and {b} refer to keypoints that the features do not have: {counts}")
+    counts = {name: len(one) for name, one in features.items()}
+    beyond = {}
+    for pair, found in matches.items():
+        try:
+            check_pair(pair, found, counts, {})
+        except InvalidInputError as error:  # noqa: PERF203 - one pair costs no other
+            beyond[pair] = str(error)
+    if beyond and len(beyond) == len(matches):
+        raise StorageError(f"{next(iter(beyond.values()))}: the matches were made from other features")
+    if beyond:
+        unusable = {pair_name(pair): why for pair, why in beyond.items()}
+        failed |= unusable
+        warnings.warn(left_out(", ".join(map(str, listed)), unusable), stacklevel=2)
+        matches = {pair: found for pair, found in matches.items() if pair not in beyond}
     upright = any(part.upright for part in parts)
     return Exchange(features, matches, merged["cameras"], merged["positions"], upright, failed)
 
@@ -209,10 +221,10 @@ def _read(path: Path) -> Exchange:
         if (path / "features").is_dir() and next((path / "features").rglob("*.features.npz"), None):
             from .opensfm import load_opensfm
 
-            return Exchange(*load_opensfm(path))
+            return _warned(path, load_opensfm)
         from .meshroom import load_meshroom
 
-        return Exchange(*load_meshroom(path))
+        return _warned(path, load_meshroom)
     if path.suffix.lower() == ".db" or (path.is_file() and read_bytes(path, len(_SQLITE)) == _SQLITE):
         from .colmap import read_colmap
 
@@ -230,13 +242,40 @@ def _of_hdf5(path: Path) -> Exchange:
 
     try:
         with FeatureReader(path) as reader:
-            return Exchange(dict(reader), {}, upright=bool(reader.made_with))
+            features, failed = _usable(reader)
+            return Exchange(features, {}, upright=bool(reader.made_with), failed=failed)
     except StorageError as error:
         try:
             with MatchReader(path) as pairs:
-                return Exchange({}, dict(pairs))
+                matches, failed = _usable(pairs)
+                return Exchange({}, matches, failed=failed)
         except StorageError:
             raise error from None
+
+
+def _usable(reader: Reader[Any, Any]) -> tuple[dict[Any, Any], dict[str, str]]:
+    """The items that can be read, and why the others cannot, which a warning names."""
+    found: dict[Any, Any] = {}
+    failed: dict[str, str] = {}
+    for key in reader:
+        try:
+            found[key] = reader[key]
+        except StorageError as error:  # noqa: PERF203 - one item costs no other
+            if not found and len(failed) + 1 == len(reader):
+                raise
+            failed[key if isinstance(key, str) else pair_name(key)] = str(error).removeprefix(f"{reader.path}: ")
+    if failed:
+        warnings.warn(left_out(reader.path, failed), stacklevel=2)
+    return found, failed
+
+
+def _warned(folder: Path, load: Any) -> Exchange:
+    """What a loader finds in a folder; what it leaves out is named."""
+    failed: dict[str, str] = {}
+    features, matches = load(folder, failed=failed)
+    if failed:
+        warnings.warn(left_out(folder, failed), stacklevel=2)
+    return Exchange(features, matches, failed=failed)
 
 
 def _of_model(folder: Path) -> Exchange:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ..checks import array
 from ..errors import InvalidInputError, StorageError
 from ..features import Features, Matches
 from ..files import PathLike, check_name, read_bytes, real, write_lock, write_whole
+from .colmap_checks import pair_name
 from .reading import reading, typed, whole_of
 
 __all__ = ["load_meshroom", "save_meshroom"]
@@ -114,7 +116,9 @@ def save_meshroom(folder: PathLike, features: Mapping[str, Features], matches: M
         write_whole(folder / "0.matches.txt", "".join(parts).encode())
 
 
-def load_meshroom(folder: PathLike) -> tuple[dict[str, Features], dict[Pair, Matches]]:
+def load_meshroom(
+    folder: PathLike, *, failed: dict[str, str] | None = None
+) -> tuple[dict[str, Features], dict[Pair, Matches]]:
     """Read the features and matches that Meshroom wrote.
 
     Parameters
@@ -122,6 +126,9 @@ def load_meshroom(folder: PathLike) -> tuple[dict[str, Features], dict[Pair, Mat
     folder : path
         Everything below it is looked at, so that a Meshroom project's cache will do: the ``.feat`` files, their
         ``.desc`` where they are, ``*matches.txt``, and a ``.sfm`` file that names the views.
+    failed : dict, optional
+        Gets what cannot be used, and why: images, pairs as "a.jpg - b.jpg", and files of matches. Without it that is an
+        error, as it is where no image can be used.
 
     Returns
     -------
@@ -155,16 +162,36 @@ def load_meshroom(folder: PathLike) -> tuple[dict[str, Features], dict[Pair, Mat
     for view, types in files.items():
         about = views.get(view, {})
         size = about.get("width", 0), about.get("height", 0)
-        features[names.get(view, view)], begins[view] = _features_of(types, size)
+        try:
+            features[names.get(view, view)], begins[view] = _features_of(types, size)
+        except StorageError as error:
+            if failed is None or (view == list(files)[-1] and not features):
+                raise
+            failed[names.get(view, view)] = str(error)
     matches: dict[Pair, Matches] = {}
     for path in sorted(folder.rglob("*matches*.txt")):
-        with reading(path, layout="no matches of Meshroom's"):
+        with _left_out(path, failed), reading(path, layout="no matches of Meshroom's"):
             for (a, b), indices in _matches_of(read_bytes(path), begins):
                 pair = names.get(a, a), names.get(b, b)
                 if (indices.max(axis=0, initial=-1) >= (len(features[pair[0]]), len(features[pair[1]]))).any():
-                    raise ValueError(f"matches of {a} and {b} refer to keypoints that are not there")
+                    why = f"matches of {a} and {b} refer to keypoints that are not there"
+                    if failed is None:
+                        raise ValueError(why)
+                    failed[pair_name(pair)] = f"{path}: {why}"
+                    continue
                 matches[pair] = Matches(indices.astype(np.int32), np.ones(len(indices), np.float32))
     return features, matches
+
+
+@contextmanager
+def _left_out(path: Path, failed: dict[str, str] | None) -> Iterator[None]:
+    """What is wrong with a file goes into `failed`, if there is one."""
+    try:
+        yield
+    except StorageError as error:
+        if failed is None:
+            raise
+        failed[path.name] = str(error)
 
 
 def _features_of(types: Mapping[str, Path], size: tuple[int, int]) -> tuple[Features, dict[str, int]]:

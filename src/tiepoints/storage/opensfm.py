@@ -28,6 +28,7 @@ from .. import checks
 from ..errors import InvalidInputError, StorageError, one_line
 from ..features import Features, Matches
 from ..files import PathLike, check_name, real, write_lock, write_whole
+from .colmap_checks import pair_name
 from .reading import _MOST_PACKED, _SMALL, check_regular, reading, typed, unpacked, whole_of
 
 __all__ = ["load_opensfm", "save_opensfm"]
@@ -97,7 +98,10 @@ def save_opensfm(folder: PathLike, features: Mapping[str, Features], matches: Ma
 
 
 def load_opensfm(
-    folder: PathLike, sizes: Mapping[str, Size] | Callable[[str], Size | None] | None = None
+    folder: PathLike,
+    sizes: Mapping[str, Size] | Callable[[str], Size | None] | None = None,
+    *,
+    failed: dict[str, str] | None = None,
 ) -> tuple[dict[str, Features], dict[Pair, Matches]]:
     """Read the features and matches of an OpenSfM dataset.
 
@@ -107,6 +111,9 @@ def load_opensfm(
     sizes : mapping from str to (width, height), or callable, optional
         The images' sizes, without which places are not known in pixels. By default from the dataset's ``exif/`` or
         ``images/``.
+    failed : dict, optional
+        Gets what cannot be used, and why: images, and pairs as "a.jpg - b.jpg". Without it that is an error, as it is
+        where no image can be used.
 
     Returns
     -------
@@ -126,22 +133,41 @@ def load_opensfm(
     """
     folder = checks.path(folder, "folder")
     features: dict[str, Features] = {}
+    first: StorageError | None = None
     for path in sorted((folder / "features").rglob(f"*{_FEATURES}")):
         name = _name_of(path, folder / "features", _FEATURES)
-        known = sizes(name) if callable(sizes) else None if sizes is None else sizes.get(name)
-        size = known or _size_of(folder, name)
-        check_regular(path)
-        with reading(path, layout="of another layout than OpenSfM's"), path.open("rb") as stream:
-            features[name] = _features_of(unpacked(stream), size)
+        try:
+            known = sizes(name) if callable(sizes) else None if sizes is None else sizes.get(name)
+            size = known or _size_of(folder, name)
+            check_regular(path)
+            with reading(path, layout="of another layout than OpenSfM's"), path.open("rb") as stream:
+                features[name] = _features_of(unpacked(stream), size)
+        except StorageError as error:
+            if failed is None:
+                raise
+            failed[name], first = str(error), first or error
     if not features:
+        if first is not None:
+            raise first
         raise StorageError(f"{folder}: no OpenSfM features here (features/IMAGE{_FEATURES})")
     matches: dict[Pair, Matches] = {}
     for path in sorted((folder / "matches").rglob(f"*{_MATCHES}")):
         name = _name_of(path, folder / "matches", _MATCHES)
-        for other, indices in _unpickled(path).items():
+        try:
+            listed = _unpickled(path)
+        except StorageError as error:
+            if failed is None:
+                raise
+            failed.setdefault(name, str(error))
+            continue
+        for other, indices in listed.items():
             if name in features and other in features and len(indices) and (other, name) not in matches:
                 if (indices.max(axis=0) >= (len(features[name]), len(features[other]))).any() or indices.min() < 0:
-                    raise StorageError(f"{path}: matches with {other!r} refer to keypoints that are not there")
+                    why = f"{path}: matches with {other!r} refer to keypoints that are not there"
+                    if failed is None:
+                        raise StorageError(why)
+                    failed[pair_name((name, other))] = why
+                    continue
                 matches[name, other] = Matches(indices.astype(np.int32), np.ones(len(indices), np.float32))
     return features, matches
 

@@ -85,7 +85,7 @@ class TwoView:
         if self.matrix is not None:
             matrix = np.array(self.matrix, dtype=np.float64)
             if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or self.kind not in MATRIX:
-                raise InvalidInputError(f"a {self.kind} pair has no matrix {matrix.tolist()}")
+                raise InvalidInputError(f"no matrix of kind {self.kind}: {matrix.tolist()}")
             matrix.flags.writeable = False
             object.__setattr__(self, "matrix", matrix)
 
@@ -106,7 +106,8 @@ class ColmapDatabase:
         Where images were taken, as far as the database has it in WGS 84.
     failed : dict of str to str
         Images that cannot be used, and why: their camera is of an unknown model or damaged, or their name leads out of
-        the folder of the images. Their pairs are left out as well.
+        the folder of the images. Their pairs are left out as well. Pairs of other images, as "a.jpg - b.jpg", whose
+        matches or geometry are damaged.
 
     Examples
     --------
