@@ -8,12 +8,13 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import tiepoints as tp
 from tiepoints.collection import Collection, Extract, Match, Verify, run
 from tiepoints.geometry.chance import is_verified
 from tiepoints.matching import Nearest
-from tiepoints.pair import _view
+from tiepoints.pair import _view, rotation_that_matches
 
 
 def test_files_arrays_and_options(examples: Path) -> None:
@@ -80,6 +81,25 @@ def test_a_rotated_photograph_is_matched_as_the_upright_one(examples: Path, turn
     there = {1: (y, width - 1 - x), 2: (width - 1 - x, height - 1 - y), 3: (height - 1 - y, x)}[turns]
     distance = np.abs(found.b.keypoints[:, None] - np.stack(there, axis=1)[None]).max(axis=2).min(axis=0)
     assert np.median(distance) < 0.01
+
+
+def test_the_hint_of_a_rotation_keeps_to_the_masks(examples: Path, tmp_path: Path) -> None:
+    """Under the mask of image b, or where it is transparent, there is nothing to match, however it is rotated."""
+    extractor = tp.load("upright-rootsift", max_size=480, max_keypoints=800)
+    desk = np.asarray(tp.read(examples / "desk_1.jpg"))
+    rotated = np.ascontiguousarray(np.rot90(desk, -1))
+    corner = np.zeros(rotated.shape[:2], bool)
+    corner[:60, :60] = True
+    Image.fromarray(np.dstack([rotated, corner * np.uint8(255)])).save(tmp_path / "cut.png")
+    for image, mask, hint in (
+        (rotated, None, "90 degrees to the left"),
+        (rotated, ~corner, "90 degrees to the left"),
+        (rotated, corner, ""),
+        (tmp_path / "cut.png", None, ""),
+        (tmp_path / "cut.png", ~corner, ""),
+    ):
+        pair = tp.match_images(desk, image, extractor=extractor, masks=(None, mask))
+        assert not pair and rotation_that_matches(pair, extractor) == hint
 
 
 @pytest.mark.parametrize("geometry", ["fundamental", "homography"])

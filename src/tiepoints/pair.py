@@ -53,6 +53,8 @@ class MatchedPair:
     view : Verified or None
         What verification made of the matches, in a folder's words: its `reason` says why the pair is not verified, or
         tells no depth. None without geometry.
+    mask_b : (H, W) bool or None
+        Where keypoints of image b were wanted: its mask, and what of it is not transparent. None: everywhere.
     """
 
     image_a: NDArray[np.uint8]
@@ -64,6 +66,7 @@ class MatchedPair:
     verified: bool | None
     times_ms: dict[str, float] = field(default_factory=dict)
     view: Verified | None = None
+    mask_b: NDArray[np.bool_] | None = None
 
     @property
     def inliers(self) -> Matches:
@@ -215,6 +218,7 @@ def match_images(
     lap("load")
     (pixels_a, shown_a), (pixels_b, shown_b) = with_mask(image_a), with_mask(image_b)
     mask_a, mask_b = _masks(masks, (image_a, pixels_a), (image_b, pixels_b))
+    wanted = mask_b if shown_b is None else shown_b if mask_b is None else mask_b & (np.asarray(shown_b) > 0)
     lap("read")
     rotations = 4 if rotation == "any" and turned is None else 1
 
@@ -237,7 +241,7 @@ def match_images(
             view = _view(verify, matches, a, b)
             model, verified = view.geometry, view.verified
         lap("verify")
-        found = MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times, view)
+        found = MatchedPair(pixels_a, pixels_b, a, b, matches, model, verified, times, view, wanted)
         if best is None or _strength(found) > _strength(best):
             best = found
     assert best is not None
@@ -283,7 +287,8 @@ def rotation_that_matches(pair: MatchedPair, extractor: Extractor, matcher: str 
     matcher = as_matcher(matcher).for_extractor(extractor.metadata.name)
     best, how = 0, ""
     for turns, words in TURNS.items():
-        b = extractor(_picture(pair.image_b, None, turns))
+        wanted = None if pair.mask_b is None else np.rot90(pair.mask_b, turns)
+        b = extractor(_picture(pair.image_b, None, turns), wanted)
         inliers = len(verify.attempt(matcher(pair.a, b), pair.a, b).inliers)
         if inliers > best:
             best, how = inliers, words
