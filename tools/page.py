@@ -3,7 +3,7 @@
     python tools/page.py                              # every section, on the development sets of TIEPOINTS_DATA
     python tools/page.py --only hpatches --only wxbs  # some of them
     python tools/page.py -e rootsift -e mdnet         # with these extractors
-    python tools/page.py --only poses -e xfeat        # the other rows of `methods`, `poses` and `core` stay
+    python tools/page.py --only poses -e xfeat        # the other rows of methods, poses, core, multiview stay
 
 What was computed is kept in the store of `tiepoints bench`: a second run only writes. Times are always measured.
 A section is what stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->` in the page, and a function below.
@@ -29,7 +29,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from sections import ROOT, method_table, remarks, share, told, write_section
+from sections import ROOT, method_table, remarks, share, told, with_kept, write_section
 
 import tiepoints as tp
 from tiepoints.benchmarks import Report, default_store, evaluate_hpatches, evaluate_speed, method
@@ -62,7 +62,7 @@ ALL = (
     *QUICK,
     *(f"sift+tfeat:{_MORE}", f"sift+hardtfeat:{_MORE}", f"sift+hardnet:{_MORE}", "keynet+hardtfeat"),
     *("superpoint", "alike-n", "aliked-t16", "aliked-n16", "aliked-n16rot", "disk", "aliked-n32", "aslfeat"),
-    *("keynet+affnet+orinet+hardtfeat", f"sift+lift:{_MORE}", "r2d2-wasf-n16:runtime=onnx"),
+    *("keynet+affnet+orinet+hardtfeat", f"sift+lift:{_MORE}", "lift", "r2d2-wasf-n16:runtime=onnx"),
 )
 # Of these, wide baselines as well.
 WIDE = ("mdnet", *SIFT, "surf", "orb", "akaze", "xfeat", "edgepoint2-s64", f"sift+hardnet:{_MORE}", "aliked-n16")
@@ -70,7 +70,7 @@ WIDE = ("mdnet", *SIFT, "surf", "orb", "akaze", "xfeat", "edgepoint2-s64", f"sif
 POSED = (
     *QUICK,
     *("aliked-n16", "aliked-t16", f"sift+hardnet:{_MORE}", "superpoint:runtime=onnx", "alike-n:runtime=onnx"),
-    *("disk:runtime=onnx", "aslfeat", "keynet+hardtfeat", "r2d2-wasf-n16:runtime=onnx,max_size=640"),
+    *("disk:runtime=onnx", "aslfeat", "lift", "keynet+hardtfeat", "r2d2-wasf-n16:runtime=onnx,max_size=640"),
 )
 # The sets with true cameras, and those where the scenes of tourists' and a phone's photographs are poses too.
 CAMERAS = ("strecha", "lund_door", "temple_ring")
@@ -317,7 +317,8 @@ def multiview(settings: Settings) -> str:
     """COLMAP's models of bags of images, and the average of both tasks."""
     report = image_matching(settings, both=True)
     columns = ("nm", "nl", "tl", "ate", "rms", "registered", "mv_maa10_5", "mv_maa10_10", "mv_maa10", "average")
-    return told(report, markdown_table(report.tables[0], columns))
+    table = markdown_table(report.tables[0], columns)
+    return told(report, with_kept("multiview", table) if settings.wanted else table)
 
 
 SECTIONS: dict[str, Callable[[Settings], str]] = {

@@ -47,6 +47,19 @@ def method_table(
     return "\n".join([f"| method | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|", *lines])
 
 
+def with_kept(section: str, table: str) -> str:
+    """A table with parts and methods, and the rows of the page's section that it lacks, next to their part's others."""
+    page = PAGE.read_text(encoding="utf-8").partition(f"<!-- begin: {section} -->")[2].partition("<!-- end:")[0]
+    before, now = ([line for line in text.splitlines() if line.startswith("| ")] for text in (page, table))
+    rows = {tuple(line.split(" | ")[:2]): line for line in before[1:]} | {
+        tuple(line.split(" | ")[:2]): line for line in now[1:]
+    }
+    parts = list(dict.fromkeys(part for part, _ in rows))
+    order = sorted(rows, key=lambda key: parts.index(key[0]))
+    head, ruler = table.splitlines()[:2]
+    return "\n".join([head, ruler, *(rows[key] for key in order if "---" not in key[0])]) + "\n"
+
+
 def share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}".removeprefix("0")
 

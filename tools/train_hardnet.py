@@ -14,6 +14,7 @@ import numpy as np
 from trainers import about, options_of, parsed, say
 
 from tiepoints.extraction.torch.base import build
+from tiepoints.extraction.torch.patches import HardNet
 from tiepoints.images import find_images
 from tiepoints.training.hardnet import patch_pairs, save_hardnet, train_hardnet
 
@@ -44,6 +45,7 @@ def main() -> None:
     )
     network, steps = train_hardnet(
         pairs,
+        HardNet(),
         minutes=options.minutes,
         batch=options.batch,
         teacher=teacher,

@@ -1,15 +1,18 @@
-"""Train LIFT's orientation estimator, write the model that comes with tiepoints, and judge it.
+"""Train a part of LIFT, write the model that comes with tiepoints, and judge them.
 
-    python tools/train_lift.py PHOTOGRAPHS MORE --out src/tiepoints/weights/lift-orientation.onnx
-    python tools/train_lift.py PHOTOGRAPHS MORE --judge
+    python tools/train_lift.py descriptor PHOTOGRAPHS --minutes 30 --bfloat16 --out lift-descriptor.onnx
+    python tools/train_lift.py orientation PHOTOGRAPHS MORE --out lift-orientation.onnx
+    python tools/train_lift.py detector PHOTOGRAPHS MORE --out lift-detector.onnx
+    python tools/train_lift.py judge PHOTOGRAPHS MORE
 
-The descriptor that it learns by is the HardNet that comes with tiepoints. --judge trains nothing: it compares the model
-that comes with tiepoints with SIFT's orientation and OriNet's, on warped pairs of photographs that no training sees.
-These are not the authors' weights.
+Models that come with tiepoints lie in src/tiepoints/weights. The orientation estimator learns by the HardNet that comes
+with tiepoints, the others need no other model. `judge` trains nothing: it compares the models that come with tiepoints
+with SIFT and OriNet, on warped pairs of photographs that no training sees. These are not the authors' weights.
 """
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +20,11 @@ from trainers import about, options_of, parsed, say
 
 import tiepoints as tp
 from tiepoints.images import find_images, read, resize_to
+from tiepoints.training.hardnet import patch_pairs, train_hardnet
 from tiepoints.training.judges import planar_figures
 from tiepoints.training.keypoint_pairs import warped_views
-from tiepoints.training.lift import orientation_pairs, train_orientation
+from tiepoints.training.lift import Descriptor, orientation_pairs, save_descriptor, train_orientation
+from tiepoints.training.lift_detector import detector_pairs, save_detector, train_detector
 from tiepoints.training.patch_models import save_patch_model, shipped_hardnet
 
 SIFT = {"detector": {"contrast_threshold": 0.01}}
@@ -27,36 +32,76 @@ METHODS = {
     "sift+hardnet": SIFT,
     "sift+lift-orientation+hardnet": SIFT,
     "sift+orinet+hardnet": SIFT,
+    "sift+lift-descriptor": SIFT,
+    "lift-detector+lift-orientation+hardnet": {},
+    "lift": {},
 }
 
 
 def main() -> None:
     parser = options_of(__doc__, minutes=3)
+    parser.add_argument("what", choices=["descriptor", "orientation", "detector", "judge"])
     parser.add_argument("photographs", type=Path, nargs="+")
-    parser.add_argument("--out", type=Path, default=Path("lift-orientation.onnx"))
+    parser.add_argument("--out", type=Path, help="the model; default lift-WHAT.onnx")
+    parser.add_argument("--bfloat16", action="store_true", help="descriptor: faster on CPUs with AVX-512 BF16 or AMX")
+    parser.add_argument("--each", type=int, default=2, help="detector: pairs of views of a photograph")
     parser.add_argument("--most", type=int, default=180, help="take so many of the photographs")
     parser.add_argument("--held-out", type=int, default=8, help="so many others judge")
     parser.add_argument("--max-keypoints", type=int, default=512, help="when judging")
-    parser.add_argument("--judge", action="store_true")
     options = parsed(parser)
     paths = find_images(options.photographs)
     order = np.random.default_rng(options.seed).permutation(len(paths))
-    if options.judge:
+    if options.what == "judge":
         judge([paths[i] for i in order[-options.held_out :]], options.max_keypoints, options.threads)
         return
     order = order[: min(options.most, len(order) - options.held_out)]
-    pairs = orientation_pairs([paths[i] for i in order], seed=options.seed)
-    say(f"{len(pairs)} pairs of patches from {len(order)} photographs")
+    options.out = options.out or Path(f"lift-{options.what}.onnx")
+    train = {"descriptor": descriptor, "orientation": orientation, "detector": detector}[options.what]
+    say(f"{len(order)} photographs")
+    steps = train([paths[i] for i in order], options)
+    say(f"{steps} steps; wrote {options.out}")
+
+
+def descriptor(paths: list[Path], options: Namespace) -> int:
+    """Train and write the descriptor."""
+    pairs = patch_pairs(paths, side=Descriptor.side, seed=options.seed)
+    notes = about("lift-descriptor", options, pairs=len(pairs), photographs=len(paths), teacher="none")
+    network, steps = train_hardnet(
+        pairs,
+        Descriptor(),
+        minutes=options.minutes,
+        batch=128,
+        bfloat16=options.bfloat16,
+        seed=options.seed,
+        log=say,
+        keep=lambda so_far, _: save_descriptor(so_far, options.out, notes | {"finished": False}),
+    )
+    save_descriptor(network, options.out, notes | {"finished": True, "steps": steps})
+    return steps
+
+
+def orientation(paths: list[Path], options: Namespace) -> int:
+    """Train and write the orientation estimator."""
+    pairs = orientation_pairs(paths, seed=options.seed)
     notes = about(
         "lift-orientation",
         options,
         pairs=len(pairs),
-        photographs=len(order),
+        photographs=len(paths),
         descriptor="HardNet trained by tiepoints (Apache-2.0)",
     )
     network, steps = train_orientation(pairs, shipped_hardnet(), minutes=options.minutes, seed=options.seed, log=say)
     save_patch_model(network, options.out, notes | {"steps": steps})
-    say(f"{steps} steps; wrote {options.out}")
+    return steps
+
+
+def detector(paths: list[Path], options: Namespace) -> int:
+    """Train and write the detector."""
+    pairs = detector_pairs(paths, each=options.each, seed=options.seed)
+    notes = about("lift-detector", options, pairs=len(pairs), photographs=len(paths), teacher="none")
+    network, steps = train_detector(pairs, minutes=options.minutes, seed=options.seed, log=say)
+    save_detector(network, options.out, notes | {"steps": steps})
+    return steps
 
 
 def judge(paths: list[Path], count: int, threads: int) -> None:

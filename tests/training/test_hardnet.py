@@ -14,6 +14,7 @@ from tiepoints.extraction.patch_model import PatchModel
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+from tiepoints.extraction.torch.patches import HardNet  # noqa: E402
 from tiepoints.training.hardnet import (  # noqa: E402
     PatchPairs,
     hardnet_loss,
@@ -70,7 +71,7 @@ def test_a_short_training_and_its_model(pairs: PatchPairs, tmp_path: Path, monke
     lines: list[str] = []
     # A clock on which every look takes a second: on any machine the same steps are made.
     monkeypatch.setattr("tiepoints.training.timed.time", SimpleNamespace(monotonic=itertools.count().__next__))
-    network, steps = train_hardnet(pairs, minutes=0.1, batch=32, log=lines.append)
+    network, steps = train_hardnet(pairs, HardNet(), minutes=0.1, batch=32, log=lines.append)
     assert steps >= 1 and not network.training
     path = tmp_path / "hardnet.onnx"
     save_hardnet(network, path, {"note": "a test"})
@@ -89,4 +90,4 @@ def test_a_short_training_and_its_model(pairs: PatchPairs, tmp_path: Path, monke
     with pytest.raises(tp.WeightsError, match=r"hardnet.onnx: is no model of patches, or damaged"):
         PatchModel(path)
     with pytest.raises(tp.TrainingError, match="fewer than a batch of 999"):
-        train_hardnet(pairs, minutes=1, batch=999)
+        train_hardnet(pairs, HardNet(), minutes=1, batch=999)

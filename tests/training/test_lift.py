@@ -1,4 +1,4 @@
-"""LIFT's orientation estimator: patches correspond, the loss falls, the model says what the network says."""
+"""LIFT's orientation estimator and descriptor: patches correspond, losses fall, models say what the networks say."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from tiepoints.extraction.published import PARTS
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+from tiepoints.training.hardnet import patch_pairs, train_hardnet  # noqa: E402
 from tiepoints.training.lift import (  # noqa: E402
+    Descriptor,
     OrientationEstimator,
     OrientationPairs,
     hinging,
     orientation_pairs,
+    save_descriptor,
     train_orientation,
 )
 from tiepoints.training.patch_models import save_patch_model, shipped_hardnet  # noqa: E402
@@ -107,3 +110,21 @@ def test_too_little_to_train_on(pairs: OrientationPairs, tmp_path: Path) -> None
     tp.save_image(tmp_path / "grey.png", np.full((64, 64), 90, np.uint8))
     with pytest.raises(tp.TrainingError, match="no keypoint"):
         orientation_pairs([tmp_path / "grey.png"])
+
+
+def test_a_short_training_of_the_descriptor_and_its_model(
+    one_broken: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = patch_pairs(one_broken, side=Descriptor.side, seed=1)
+    assert pairs.a.shape[1:] == (64, 64) and np.median(list(map(likeness, pairs.a, pairs.b))) > 0.7
+    monkeypatch.setattr("tiepoints.training.timed.time", SimpleNamespace(monotonic=itertools.count().__next__))
+    network, steps = train_hardnet(pairs, Descriptor(), minutes=0.5, batch=16)
+    assert steps > 5
+    save_descriptor(network, tmp_path / "network.onnx", {})
+    model = PatchModel(tmp_path / "network.onnx", 1)
+    patches = pairs.a[:9].astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(patches[:, None])).numpy()
+    assert model.side == 64
+    np.testing.assert_allclose(model(patches), expected, atol=5e-3)  # its weights have 16 bits
+    assert np.abs(model(patches) - Descriptor()(torch.from_numpy(patches[:, None])).detach().numpy()).max() > 0.05

@@ -28,7 +28,7 @@ from .patches import WIDTH, cut, frames_of
 from .published import PARTS, Part
 from .sift import root_of
 
-__all__ = ["LISTED", "Composed", "composed"]
+__all__ = ["LISTED", "NAMED", "Composed", "composed"]
 
 #: Compositions that the list of extractors shows; any other works as well.
 LISTED = (
@@ -39,7 +39,16 @@ LISTED = (
     "keynet+affnet+orinet+hardtfeat",
     "sift+lift",
     "sift+lift-orientation+hardnet",
+    "lift",
 )
+
+#: Compositions that have a name of their own: their parts, and what they are.
+NAMED = {
+    "lift": (
+        "lift-detector+lift-orientation+lift-descriptor",
+        "LIFT, each of its networks trained by tiepoints: not the authors' weights",
+    ),
+}
 
 _TURNING = {"orinet", "lift-orientation"}  # parts that give orientations
 _REPEATING = {"sift", "rootsift"}  # detectors that find a place once for each of its orientations
@@ -104,7 +113,7 @@ class Composed(Extractor):
             raise InvalidInputError(f"detector is {checks.shown(detector)}, but must be a mapping of its options")
         self.detector = None if detector is None else dict(detector)
         self.threads = None if threads is None else checks.count(threads, "threads", least=1)
-        shared = {"device": device, "threads": threads} if learned else {}
+        shared = {"device": device, "threads": threads} if learned else {"threads": threads} if first in PARTS else {}
         # A place of SIFT has 1.2 orientations in the mean: of twice as many enough are left.
         wanted = self.max_keypoints * (2 if self.version == _MERGED else 1)
         self._detector = self._kind(first)(**{"max_keypoints": wanted, **shared, **(self.detector or {})})
@@ -115,7 +124,8 @@ class Composed(Extractor):
 
     @classmethod
     def _kind(cls, name: str) -> type[Extractor]:
-        return PARTS[name].extractor if name in PARTS else cls.find(name)  # type: ignore[return-value]
+        kind = PARTS[name].extractor if name in PARTS else None
+        return kind or cls.find(name)
 
     def _open(self, part: Part) -> Any:
         metadata = part.metadata
@@ -245,7 +255,7 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
     Parameters
     ----------
     name : str
-        Its parts with + between them.
+        Its parts with + between them, or one of `NAMED`.
     find : callable
         From an extractor's name to its class.
 
@@ -254,7 +264,8 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
     UnknownExtractorError
         If a part is unknown, or does not belong where it stands.
     """
-    named = re.sub(r"hardnet\+\+", "hardnetpp", name, flags=re.IGNORECASE)  # as its authors write it
+    whole, summary = NAMED.get(name, (name, ""))
+    named = re.sub(r"hardnet\+\+", "hardnetpp", whole, flags=re.IGNORECASE)  # as its authors write it
     parts = tuple(part.strip().lower() for part in named.split("+"))
     if len(parts) < 2:
         raise UnknownExtractorError(f"{name} is a part of compositions (descriptor), such as 'sift+{named}'")
@@ -269,7 +280,9 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
                 f"{name}: between detector and descriptor go {', '.join(shaping)}, not {part!r}"
             )
     if first in PARTS and PARTS[first].extractor is None:
-        raise UnknownExtractorError(f"{name}: {first!r} detects nothing: begin with a detector, such as sift or keynet")
+        raise UnknownExtractorError(
+            f"{name}: {first!r} detects nothing: begin with a detector, such as sift or lift-detector"
+        )
     detecting = PARTS[first].extractor if first in PARTS else find(first)
     assert detecting is not None
     detector = detecting.metadata
@@ -279,8 +292,9 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
     licences = dict.fromkeys(each for one in everything for each in one.weights_licence.split(" AND ") if each)
     packages = dict.fromkeys(package for one in everything for package in one.requires)
     metadata = Metadata(
-        name="+".join((first, *between, last)),
-        summary=f"keypoints of {first}, " + "".join(f"{part}, " for part in between) + f"descriptors of {last}",
+        name=name if summary else "+".join((first, *between, last)),
+        summary=summary
+        or f"keypoints of {first}, " + "".join(f"{part}, " for part in between) + f"descriptors of {last}",
         paper="; ".join(dict.fromkeys(one.paper for one in everything)),
         code_licence="Apache-2.0",
         weights_licence=" AND ".join(licences),

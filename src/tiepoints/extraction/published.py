@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from ..weights import WeightFile
 from .aslfeat import ASLFeat
+from .base import Extractor
 from .learned import Learned
+from .lift import MODEL, LIFTDetector
 from .metadata import Metadata
 
 __all__ = ["ALIASES", "CLASSES", "PARTS", "Learned", "Part"]
@@ -216,7 +218,7 @@ class Part:
     network: str
     variant: str
     metadata: Metadata
-    extractor: type[Learned] | None = None
+    extractor: type[Extractor] | None = None
     model: Path | None = None
 
 
@@ -230,6 +232,20 @@ def _metadata(name: str, file: WeightFile, **facts: Any) -> Metadata:
         extra="learned",
         **facts,
     )
+
+
+def _ours(role: Literal["shape", "descriptor"], name: str, summary: str, paper: str, descriptor_size: int = 0) -> Part:
+    """A network that tiepoints trained and brings with it."""
+    metadata = Metadata(
+        name=name,
+        summary=f"{summary} trained by tiepoints: not the authors' weights",
+        paper=paper,
+        code_licence="Apache-2.0",
+        weights_licence="Apache-2.0",
+        descriptor_size=descriptor_size,
+        learned=True,
+    )
+    return Part(role, "", "", metadata, model=Path(__file__).parents[1] / "weights" / f"{name}.onnx")
 
 
 class KeyNet(Learned):
@@ -266,6 +282,7 @@ _MISHCHUK = (
 _YI = "Yi, Trulls, Lepetit and Fua, LIFT: Learned Invariant Feature Transform, ECCV 2016"
 _TABLE = (
     Part("detector", "keynet", "", KeyNet.metadata, KeyNet),
+    Part("detector", "", "", LIFTDetector.metadata, LIFTDetector, MODEL),
     Part(
         "shape",
         "patches",
@@ -300,20 +317,11 @@ _TABLE = (
             descriptor_size=0,
         ),
     ),
-    Part(
+    _ours(
         "shape",
-        "",
-        "",
-        Metadata(
-            name="lift-orientation",
-            summary="LIFT's orientation estimator trained by tiepoints: not the authors' weights",
-            paper=f"{_YI}; Yi, Verdie, Fua and Lepetit, Learning to Assign Orientations to Feature Points, CVPR 2016",
-            code_licence="Apache-2.0",
-            weights_licence="Apache-2.0",
-            descriptor_size=0,
-            learned=True,
-        ),
-        model=Path(__file__).parents[1] / "weights" / "lift-orientation.onnx",
+        "lift-orientation",
+        "LIFT's orientation estimator",
+        f"{_YI}; Yi, Verdie, Fua and Lepetit, Learning to Assign Orientations to Feature Points, CVPR 2016",
     ),
     Part(
         "descriptor",
@@ -352,21 +360,8 @@ _TABLE = (
             descriptor_size=128,
         ),
     ),
-    Part(
-        "descriptor",
-        "",
-        "",
-        Metadata(
-            name="hardnet",
-            summary="HardNet trained by tiepoints: not the authors' weights",
-            paper=_MISHCHUK,
-            code_licence="Apache-2.0",
-            weights_licence="Apache-2.0",
-            descriptor_size=128,
-            learned=True,
-        ),
-        model=Path(__file__).parents[1] / "weights" / "hardnet.onnx",
-    ),
+    _ours("descriptor", "hardnet", "HardNet", _MISHCHUK, descriptor_size=128),
+    _ours("descriptor", "lift-descriptor", "LIFT's descriptor", _YI, descriptor_size=128),
     Part(
         "descriptor",
         "patches",
@@ -395,7 +390,7 @@ _TABLE = (
                 "https://github.com/cvlab-epfl/LIFT/raw/master/models/base/new-CNN3-picc-iter-56k.h5",
                 "aae2e8008b6bc1e9d792c152c554e7b9cc15c1192b9f7ea3cc5e391b52f74ded",
             ),
-            summary="LIFT's descriptor, of larger patches",
+            summary="LIFT's descriptor, of larger patches, by its authors",
             paper=f"{_YI}; academic use only",
             weights_licence="LicenseRef-LIFT-academic",
             descriptor_size=128,

@@ -276,10 +276,10 @@ def _find(name: str) -> type[Extractor]:
     if name.lower() in _OURS:  # before all others are looked for, which takes longer than to open the network
         module, attribute = _OURS[name.lower()]
         return getattr(import_module(f"{__package__}.{module}"), attribute)  # type: ignore[no-any-return]
-    from .composed import composed
+    from .composed import NAMED, composed
     from .published import ALIASES, CLASSES, PARTS
 
-    if "+" in name:
+    if "+" in name or name.lower() in NAMED:
         return composed(name.lower(), _find)
     if name.lower() in PARTS:
         examples = {"detector": "{}+hardtfeat", "shape": "keynet+{}+hardtfeat", "descriptor": "sift+{}"}

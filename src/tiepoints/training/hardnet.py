@@ -1,4 +1,4 @@
-"""HardNet, trained on patches that SIFT finds again in warped photographs.
+"""HardNet, or another descriptor of patches, trained on patches that SIFT finds again in warped photographs.
 
 Mishchuk, Mishkin, Radenovic and Matas, "Working hard to know your neighbor's margins: Local descriptor learning loss",
 NeurIPS 2017: the network, the loss with the hardest negative in the batch, and margin 1. The pairs are ours: two warped
@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ __all__ = [
 
 _SEED = 0
 
+Network = TypeVar("Network", bound=PatchNetwork)
+
 
 @dataclass(frozen=True)
 class PatchPairs:
@@ -43,7 +46,7 @@ class PatchPairs:
 
     Parameters
     ----------
-    a, b : (N, 32, 32) uint8
+    a, b : (N, side, side) uint8
     photograph : (N,) int32
         Which one they come from.
     places : (N, 3) float32
@@ -60,28 +63,32 @@ class PatchPairs:
 
 
 def patch_pairs(
-    paths: Sequence[Path], *, seed: int = _SEED, progress: Callable[[str, int, int], None] | None = None
+    paths: Sequence[Path],
+    *,
+    side: int = SIDE,
+    seed: int = _SEED,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> PatchPairs:
-    """Pairs of patches from photographs; those that cannot be read are left out.
+    """Pairs of patches of `side` x `side` pixels from photographs; those that cannot be read are left out.
 
     Raises
     ------
     TrainingError
         If there are no pairs.
     """
-    photograph, a, b, places = cut_pairs(paths, _of_photograph, seed, progress)
+    photograph, a, b, places = cut_pairs(paths, partial(_of_photograph, side=side), seed, progress)
     return PatchPairs(a, b, photograph, places)
 
 
 def _of_photograph(
-    image: NDArray[np.uint8], rng: np.random.Generator
+    image: NDArray[np.uint8], rng: np.random.Generator, side: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
     """Patches of the keypoints that a photograph and a warped copy of it share."""
     views, b_from_a = warped_views(image, rng)
     (xy_a, scale_a, angle_a), (xy_b, scale_b, angle_b) = (sift_keypoints(view) for view in views)
     rows, columns = found_again((xy_a, scale_a, angle_a), (xy_b, scale_b, angle_b), b_from_a, rng)
-    a = cut(views[0], xy_a[rows], frames_of(scale_a[rows], angle_a[rows]), SIDE)
-    b = cut(views[1], xy_b[columns], frames_of(scale_b[columns], angle_b[columns]), SIDE)
+    a = cut(views[0], xy_a[rows], frames_of(scale_a[rows], angle_a[rows]), side)
+    b = cut(views[1], xy_b[columns], frames_of(scale_b[columns], angle_b[columns]), side)
     places = np.column_stack([xy_a, scale_a])[rows].astype(np.float32)
     return np.rint(a).astype(np.uint8), np.rint(b).astype(np.uint8), places
 
@@ -127,6 +134,7 @@ def _turned(patches: Tensor, turns: int, flip: bool) -> Tensor:
 
 def train_hardnet(
     pairs: PatchPairs,
+    network: Network,
     *,
     minutes: float,
     batch: int = 256,
@@ -136,14 +144,16 @@ def train_hardnet(
     decay: float = 0.995,
     seed: int = _SEED,
     log: Callable[[str], None] | None = None,
-    keep: Callable[[HardNet, int], None] | None = None,
+    keep: Callable[[Network, int], None] | None = None,
     keep_minutes: float = 5.0,
-) -> tuple[HardNet, int]:
-    """Train the network.
+) -> tuple[Network, int]:
+    """Train a network with HardNet's loss.
 
     Parameters
     ----------
     pairs : PatchPairs
+    network : PatchNetwork
+        From patches in [0, 255] of the pairs' side to descriptors, such as `HardNet()`; it begins anew.
     minutes : float
         How long; the learning rate falls to 0 until then.
     batch : int
@@ -165,7 +175,7 @@ def train_hardnet(
 
     Returns
     -------
-    network : HardNet
+    network : PatchNetwork
         The moving average, in evaluation mode.
     steps : int
 
@@ -176,7 +186,6 @@ def train_hardnet(
     """
     check_enough(pairs, batch)
     torch.manual_seed(seed)
-    network = HardNet()
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.orthogonal_(module.weight, gain=0.6)  # as the paper's code does

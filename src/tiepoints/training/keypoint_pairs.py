@@ -14,7 +14,10 @@ from ..errors import ImageError, TrainingError
 from ..images import read, resize_to
 from .warps import VIEW_UNIFORMS, Warps, draw_views
 
-__all__ = ["Keypoints", "carried", "check_enough", "cut_pairs", "found_again", "sift_keypoints", "warped_views"]
+__all__ = [
+    "Keypoints", "carried", "check_enough", "cut_pairs", "found_again", "plain_views", "relit", "sift_keypoints",
+    "warped_views",
+]  # fmt: skip
 
 # Ours. Pixels of a photograph's long edge; pixels and shares within which a keypoint counts as found again.
 _EDGE, _NEAR, _SCALE_RATIO, _TURN = 640, 2.0, 1.3, np.deg2rad(20)
@@ -67,17 +70,21 @@ def warped_views(
     image: NDArray[np.uint8], rng: np.random.Generator
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
     """Two square views of a grey photograph in different light, and the homography from the first to the second."""
+    warps = Warps(size=min(image.shape), rotation=25, any_rotation=0.1, scale=1.8, perspective=0.25)
+    views, b_from_a = plain_views(image, warps, rng)
+    return [relit(view, rng) for view in views], b_from_a
+
+
+def plain_views(
+    image: NDArray[np.uint8], warps: Warps, rng: np.random.Generator
+) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
+    """The same in the photograph's light."""
     height, width = image.shape
-    size = min(height, width)
-    warps = Warps(size=size, rotation=25, any_rotation=0.1, scale=1.8, perspective=0.25)
     [both] = draw_views(np.array([[width, height]], np.float64), warps, rng.random((1, VIEW_UNIFORMS))).photo_from_view
-    views = []
-    for photo_from_view in both:
-        flags = cv2.INTER_AREA | cv2.WARP_INVERSE_MAP
-        view = cv2.warpPerspective(image, photo_from_view, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        views.append(_relit(np.asarray(view, np.uint8), rng))
+    flags, size = cv2.INTER_AREA | cv2.WARP_INVERSE_MAP, (warps.size, warps.size)
+    views = [cv2.warpPerspective(image, to, size, flags=flags, borderMode=cv2.BORDER_REPLICATE) for to in both]
     to_a, to_b = both
-    return views, np.asarray(np.linalg.inv(to_b) @ to_a, np.float64)
+    return [np.asarray(view, np.uint8) for view in views], np.asarray(np.linalg.inv(to_b) @ to_a, np.float64)
 
 
 def found_again(
@@ -131,7 +138,7 @@ def _mapped(homography: NDArray[np.float64], xy: NDArray[np.floating]) -> NDArra
     return np.asarray(cv2.perspectiveTransform(np.asarray(xy, np.float64)[None], homography)[0], np.float64)
 
 
-def _relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Another gamma, contrast, blur, noise and compression."""
     values: NDArray[Any] = image.astype(np.float32) / 255
     values = values ** np.float32(np.exp(rng.uniform(-0.5, 0.5)))

@@ -1,4 +1,4 @@
-"""LIFT's orientation estimator, trained on keypoints that SIFT finds in two views of a photograph.
+"""LIFT's orientation estimator and descriptor, trained on keypoints that SIFT finds in two views of a photograph.
 
 Yi, Verdie, Fua and Lepetit, "Learning to Assign Orientations to Feature Points", CVPR 2016 (arXiv 1511.04273): the
 network, its activation, the loss. Yi, Trulls, Lepetit and Fua, "LIFT: Learned Invariant Feature Transform", ECCV 2016
@@ -6,7 +6,8 @@ network, its activation, the loss. Yi, Trulls, Lepetit and Fua, "LIFT: Learned I
 
 Ours: the descriptor is the HardNet that comes with tiepoints, so that no weight depends on a file that is not free; the
 pairs are of warped photographs, where the paper has those of reconstructions; before orientations learn to bring
-descriptors together they learn the turn between the views, which is known here.
+descriptors together they learn the turn between the views, which is known here. The descriptor, which stands at the end
+of this file, has the paper's network, and HardNet's loss, which came after it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,15 +26,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..extraction.patches import cut, frames_of
+from ..extraction.torch.lift import LIFTDescriptor
 from ..extraction.torch.patches import SIDE, normalised
 from .keypoint_pairs import carried, check_enough, cut_pairs, found_again, sift_keypoints, warped_views
+from .patch_models import save_patch_model
 from .timed import train_for
 
 __all__ = [
+    "Descriptor",
     "OrientationEstimator",
     "OrientationPairs",
     "hinging",
     "orientation_pairs",
+    "save_descriptor",
     "train_orientation",
 ]
 
@@ -204,3 +211,41 @@ def _turned(patches: Tensor, directions: Tensor) -> Tensor:
     frames = torch.stack([c, -s, zero, s, c, zero], dim=1).view(-1, 2, 3)
     grid = F.affine_grid(frames, [len(patches), 1, SIDE, SIDE], align_corners=False)
     return F.grid_sample(patches, grid, padding_mode="border", align_corners=False)
+
+
+class Descriptor(LIFTDescriptor):
+    """LIFT's descriptor (N, 128) of patches (N, 1, 64, 64) in [0, 255], to be trained by `train_hardnet`.
+
+    Ours: each patch less its mean, by its own deviation; the window of the normalisations is Torch's Gaussian of 5x5; a
+    batch normalisation at the end, as HardNet has one, since what L2 pooling gives is never negative.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        gauss = torch.from_numpy(cv2.getGaussianKernel(5, 5 / 4).astype(np.float32))
+        self.get_buffer("filters").copy_(gauss @ gauss.T)
+        self.get_buffer("mean").zero_()
+        self.get_buffer("std").fill_(1)
+        self.last = nn.BatchNorm1d(128, affine=False)
+
+    def layers(self, x: Tensor) -> Tensor:
+        return self.last(super().layers(x))  # type: ignore[no-any-return]
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return F.normalize(self.layers(normalised(patches)), dim=1)
+
+
+class _Layers(nn.Module):
+    """The descriptor as it is exported: of patches that are normalised."""
+
+    def __init__(self, network: Descriptor) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return self.network.layers(patches)
+
+
+def save_descriptor(network: Descriptor, path: Path, about: dict[str, Any]) -> None:
+    """Write a descriptor for `tiepoints.extraction.patch_model`; arguments and errors are `save_patch_model`'s."""
+    save_patch_model(_Layers(network), path, about | {"descriptor_size": 128}, network.side)

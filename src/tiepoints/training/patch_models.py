@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..extraction.onnx_file import OnnxFile
 from ..extraction.published import PARTS
@@ -17,22 +17,24 @@ from ..files import read_bytes, replacing, write_whole
 from ..optional import require
 from .export import sealed
 
-__all__ = ["read_hardnet", "save_patch_model", "shipped_hardnet"]
+__all__ = ["export_model", "read_hardnet", "save_patch_model", "shipped_hardnet"]
 
 _OPSET = 17
 
 
-def save_patch_model(network: nn.Module, path: Path, about: dict[str, Any]) -> None:
+def save_patch_model(network: nn.Module, path: Path, about: dict[str, Any], side: int = SIDE) -> None:
     """Write a network as ONNX, the weights of its convolutions in float16, for `tiepoints.extraction.patch_model`.
 
     Parameters
     ----------
     network : Module
-        In evaluation mode; from patches (N, 1, 32, 32) of mean 0 and deviation 1 to (N, D) of any length. Its batch
+        In evaluation mode; from patches (N, 1, side, side) of mean 0 and deviation 1 to (N, D) of any length. Its batch
         normalisations become part of the convolutions.
     path : path
     about : dict
         Plain values: licence, how it was trained, figures.
+    side : int
+        Of the patches in pixels.
 
     Raises
     ------
@@ -41,16 +43,24 @@ def save_patch_model(network: nn.Module, path: Path, about: dict[str, Any]) -> N
     StorageError
         If the file cannot be written.
     """
+    example = torch.zeros(2, 1, side, side)
+    export_model(network, path, about | {"side": side}, example, {"patches": {0: "count"}, "descriptors": {0: "count"}})
+
+
+def export_model(
+    network: nn.Module, path: Path, about: dict[str, Any], example: Tensor, axes: dict[str, dict[int, str]]
+) -> None:
+    """Write a network of one input and one output as `save_patch_model` does; `axes`: their names and free axes."""
     onnx = require("onnx", "export", "train")
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
         torch.onnx.export(
             network.eval(),
-            (torch.zeros(2, 1, SIDE, SIDE),),
+            (example,),
             str(temporary),
-            input_names=["patches"],
-            output_names=["descriptors"],
-            dynamic_axes={"patches": {0: "count"}, "descriptors": {0: "count"}},
+            input_names=list(axes)[:1],
+            output_names=list(axes)[1:],
+            dynamic_axes=axes,
             opset_version=_OPSET,
             dynamo=False,
         )
@@ -62,7 +72,7 @@ def save_patch_model(network: nn.Module, path: Path, about: dict[str, Any]) -> N
             weight.CopyFrom(onnx.numpy_helper.from_array(half, short))
             model.graph.node.insert(0, onnx.helper.make_node("Cast", [short], [name], to=onnx.TensorProto.FLOAT))
     onnx.checker.check_model(model, full_check=True)
-    write_whole(path, sealed(model, about | {"format": 1, "side": SIDE}))
+    write_whole(path, sealed(model, about | {"format": 1}))
 
 
 def read_hardnet(path: Path) -> HardNet:

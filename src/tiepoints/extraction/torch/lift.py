@@ -50,13 +50,16 @@ class LIFTDescriptor(PatchNetwork):
         self.load_state_dict(ours)
 
     def forward(self, patches: Tensor) -> Tensor:
-        x = (patches - self.get_buffer("mean")) / self.get_buffer("std")
+        return F.normalize(self.layers((patches - self.get_buffer("mean")) / self.get_buffer("std")), dim=1)
+
+    def layers(self, x: Tensor) -> Tensor:
+        """What the layers make of patches (N, 1, 64, 64) around 0: (N, 128) of any length."""
         for i, (conv, pool) in enumerate(zip(self.convs, self.pools, strict=True)):
             x = torch.tanh(conv(x))
-            x = (F.avg_pool2d(x**2, pool) * pool**2).sqrt()
+            x = (F.avg_pool2d(x**2, pool) * pool**2).clamp_min(1e-12).sqrt()  # whose gradient is finite
             if i < 2:
                 x = x - _local_mean(x, self.get_buffer("filters")[i])
-        return F.normalize(x.flatten(1), dim=1)
+        return x.flatten(1)
 
 
 def _local_mean(x: Tensor, window: Tensor) -> Tensor:
