@@ -152,6 +152,28 @@ def test_wrong_usage(
     assert code == 2 or len(run.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_while_the_folder_takes_its_place_is_no_dead_end(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> None:
+        if path.name == FOLDER:
+            if when == "after":
+                rename(path, target)
+            raise KeyboardInterrupt
+        rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        assert download("hpatches", "--to", tmp_path, "--url", server.url).exit_code == 1
+    run = download("hpatches", "--to", tmp_path, "--url", server.url)
+    assert run.exit_code == 0, run.output
+    assert (tmp_path / FOLDER / "v_wall" / "1.ppm").stat().st_size == 400_000
+    assert len(server.asked) == 1, "the archive was there"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
 def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path) -> None:
     server.stalls = True

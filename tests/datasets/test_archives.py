@@ -163,3 +163,19 @@ def test_what_a_killed_process_left_is_removed(make: Callable[..., Path], tmp_pa
     (left / "old").touch()
     extract(archive, tmp_path / "to", max_bytes=LIMIT)
     assert everything(tmp_path / "to") == ["set", "set/a"]
+
+
+def test_entries_of_an_earlier_call_stay_and_others_are_in_the_way(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("one/x.txt", "new")
+        archive.writestr("two.txt", "new")
+    (tmp_path / "out" / "one").mkdir(parents=True)
+    (tmp_path / "out" / "one" / "x.txt").write_text("earlier")
+    names: list[str] = []
+    with pytest.raises(StorageError, match="one: is in the way"):
+        extract(tmp_path / "a.zip", tmp_path / "out", max_bytes=100, ready=names.extend)
+    assert names == [] and not (tmp_path / "out" / "two.txt").exists()
+    found = extract(tmp_path / "a.zip", tmp_path / "out", max_bytes=100, ready=names.extend, ours=["one"])
+    assert names == [path.name for path in found] == ["one", "two.txt"]
+    assert (tmp_path / "out" / "one" / "x.txt").read_text() == "earlier"
+    assert (tmp_path / "out" / "two.txt").read_text() == "new"

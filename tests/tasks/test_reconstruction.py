@@ -21,7 +21,7 @@ import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.cli.many import pairs_of
 from tiepoints.collection import Collection, Extract, MatchVerified, Store, run, sequential
-from tiepoints.tasks import Reconstruction, build_map, reconstruct, verified_pairs
+from tiepoints.tasks import Reconstruction, build_map, choose_pairs, reconstruct, verified_pairs
 from tiepoints.tasks.mapping import mapper_process, run_mapper
 from tiepoints.tasks.page import page_of
 from tiepoints.tasks.reasons import PairReport
@@ -98,6 +98,41 @@ def test_another_result_is_replaced_only_where_that_is_asked_for(
         build_map(photographs, folder, extractor=extractor)
     with pytest.raises(tp.InvalidInputError, match="overwrite"):
         reconstruct(photographs, tmp_path, extractor=extractor, overwrite="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"given": "features.h5"}, "given is 'features.h5', but Exchange is expected: read one by"),
+        ({"match": "nearest"}, r"match is 'nearest', but Match or MatchVerified is expected: such as Match\("),
+        ({"verify": "fundamental"}, "verify is 'fundamental', but Verify is expected"),
+        ({"engine": "threads"}, "engine is 'threads', but Engine is expected"),
+        ({"store": 5}, "store is 5"), ({"progress": 5}, "progress is 5, but a function is expected"),
+        ({"align": "no"}, "align is 'no'"), ({"seed": "x"}, "seed is 'x'"), ({"camera_mode": "all"}, "camera_mode is"),
+        ({"focal": "800"}, "focal is '800'"), ({"focal": 1e300}, "focal length is 1e"),
+        ({"extractor": 5}, "extractor is 5"),
+        ({"pairs": 5}, "pairs is 5"), ({"pairs": "all"}, "pairs is 'all'"),
+        ({"pairs": [("other.png", "othr.png")]}, "'othr.png', which is no photograph: did you mean 'other.png'"),
+        ({"pairs": ["other.png"]}, "'other.png' is no pair of names"),
+    ],
+)  # fmt: skip
+def test_arguments_of_the_wrong_kind_are_refused_before_the_work(
+    photographs: Collection, tmp_path: Path, wrong: dict[str, Any], message: str
+) -> None:
+    few = photographs.select(["other.png"])
+    with pytest.raises(tp.InvalidInputError, match=message):
+        reconstruct(few, tmp_path, **({"extractor": tp.load("orb", max_keypoints=50)} | wrong))
+    if {"verify", "match", "seed"}.isdisjoint(wrong):  # the others are both functions'
+        with pytest.raises(tp.InvalidInputError, match=message):
+            build_map(few, tmp_path / "map", **({"extractor": tp.load("orb", max_keypoints=50)} | wrong))
+    assert not (tmp_path / "sparse").exists() and not (tmp_path / "map").exists()
+
+
+def test_pairs_that_cannot_be_chosen_are_refused() -> None:
+    with pytest.raises(tp.InvalidInputError, match="kind is 'al': there are auto"):
+        choose_pairs("al", ["a", "b"])
+    with pytest.raises(tp.InvalidInputError, match="vectors, by which retrieval chooses"):
+        choose_pairs("retrieval", ["a", "b"])
 
 
 def test_nothing_to_register_is_no_error_and_says_why(photographs: Collection, tmp_path: Path) -> None:

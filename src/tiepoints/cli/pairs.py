@@ -14,6 +14,7 @@ from .batch import (
     every_option,
     explained_interrupt,
     found,
+    none_read,
     progress_bar,
     shown,
     store_option,
@@ -108,6 +109,7 @@ def command(
     """
     from ..collection import Extract, Store, run, union
     from ..collection.retrieval import Describe
+    from ..errors import ImageError
     from ..files import fits_a_line, write_whole
     from ..tasks.verified import choose_pairs, vocabulary_of
 
@@ -122,9 +124,10 @@ def command(
             with progress_bar("extracting", as_json) as progress:
                 features = run(Extract(extractor), photographs, kept, engine=where, progress=progress)
             failed |= {str(item): message for item, message in features.failed.items()}
-            if features:
-                vectors = run(Describe(vocabulary_of(extractor, features)), features, kept, engine=where)
-                names = [str(one) for one in features]
+            if not features:
+                raise ImageError(none_read(failed))
+            vectors = run(Describe(vocabulary_of(extractor, features)), features, kept, engine=where)
+            names = [str(one) for one in features]
     listed = union(
         *(
             choose_pairs(

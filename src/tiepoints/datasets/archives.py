@@ -8,7 +8,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +30,8 @@ def extract(
     max_bytes: int,
     max_files: int = 1_000_000,
     progress: Callable[[int], None] | None = None,
+    ready: Callable[[list[str]], None] | None = None,
+    ours: Collection[str] = (),
 ) -> list[Path]:
     """Unpack a .zip or .tar.gz archive into a folder, whole or not at all.
 
@@ -45,6 +47,10 @@ def extract(
         Limits on what is unpacked.
     progress : callable, optional
         Called with the number of bytes written so far.
+    ready : callable, optional
+        Called with the names of the entries when all is unpacked, before any takes its place.
+    ours : collection of str
+        Entries that an earlier call with this archive put into their places; these stay as they are.
 
     Returns
     -------
@@ -81,9 +87,14 @@ def extract(
         except _DAMAGED as error:
             raise StorageError(f"{archive}: damaged, or cannot be unpacked here ({one_line(error)})") from error
         names = sorted(path.name for path in inside.iterdir())
-        if present := [name for name in names if (folder / name).exists()]:
+        if present := [name for name in names if name not in ours and (folder / name).exists()]:
             raise StorageError(f"{folder / present[0]}: is in the way of what {archive.name} holds; move it")
-        return [(inside / name).rename(folder / name) for name in names]
+        if ready is not None:
+            ready(names)
+        for name in names:
+            if not (folder / name).exists():
+                (inside / name).rename(folder / name)
+        return [folder / name for name in names]
     finally:
         shutil.rmtree(inside, ignore_errors=True)
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import InvalidInputError
 from ..fetch import DownloadError, Fetched, WrongFileError, fetch
@@ -184,15 +185,21 @@ def download(
 
     url, fetched = _first_that_works(urls or dataset.urls, folder, sha256 or dataset.sha256, moving("downloading"))
     unpacking = moving("unpacking")
+
+    def note(names: list[str]) -> None:
+        """Before they take their places: whoever finds all of them with the note knows that they are whole."""
+        about = {"entries": names, "url": url, "sha256": fetched.sha256, "checked": fetched.checked}
+        write_whole(marker, (json.dumps(about, indent=2) + "\n").encode())
+
+    before = _noted(marker)
     entries = extract(
         fetched.path,
         folder,
         max_bytes=dataset.max_bytes,
         progress=None if unpacking is None else (lambda written: unpacking(written, 0)),
+        ready=note,
+        ours=before["entries"] if before.get("sha256") == fetched.sha256 else (),
     )
-    content = {"entries": [path.name for path in entries], "url": url}
-    about = content | {"sha256": fetched.sha256, "checked": fetched.checked}
-    write_whole(marker, (json.dumps(about, indent=2) + "\n").encode())
     if not keep_archive:
         fetched.path.unlink(missing_ok=True)
     return Downloaded(dataset, tuple(entries), url, fetched.sha256, fetched.checked)
@@ -212,13 +219,20 @@ def _first_that_works(
     raise DownloadError("; ".join(failures))
 
 
-def _finished(marker: Path, dataset: Dataset) -> Downloaded | None:
-    """What an earlier download left, if it is all still there."""
+def _noted(marker: Path) -> dict[str, Any]:
+    """What an earlier download wrote down; empty if there was none."""
     try:
         about = json.loads(marker.read_text(encoding="utf-8"))
-        entries = tuple(marker.parent / str(name) for name in about["entries"])
-        if not entries or not all(path.exists() for path in entries):
-            return None
-        return Downloaded(dataset, entries, str(about["url"]), str(about["sha256"]), str(about["checked"]), True)
+        texts = {name: str(about[name]) for name in ("url", "sha256", "checked")}
+        return texts | {"entries": [str(name) for name in about["entries"]]}
     except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _finished(marker: Path, dataset: Dataset) -> Downloaded | None:
+    """What an earlier download left, if it is all still there."""
+    about = _noted(marker)
+    entries = tuple(marker.parent / name for name in about.get("entries", ()))
+    if not entries or not all(path.exists() for path in entries):
         return None
+    return Downloaded(dataset, entries, about["url"], about["sha256"], about["checked"], True)

@@ -108,6 +108,7 @@ def write_colmap(
     """
     path = checks.path(path, "path")
     checks.instance(images, "images", Mapping)
+    checks.instance({} if matches is None else matches, "matches", Mapping, "from pairs of names")
     pycolmap = _pycolmap()
     choice(camera_mode, "camera_mode", get_args(CameraMode))
     path = real(path)
@@ -117,8 +118,8 @@ def write_colmap(
             ids: dict[str, int] = {}
             counts: dict[str, int] = {}
             cameras: dict[Any, tuple[Camera, tuple[int, int]]] = {}
-            for name, (features, camera) in images.items():
-                check_image(name, features, camera)
+            for name, one in images.items():
+                features, camera = check_image(name, one)
                 space.take(16 * len(features) + 128 * len(features) * keeps_descriptors(features))
                 shared = shared_by(camera_mode, name, camera)
                 if shared not in cameras:

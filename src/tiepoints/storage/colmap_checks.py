@@ -9,6 +9,7 @@ from typing import Any, Literal as OneOf
 import numpy as np
 
 from ..camera import Camera
+from ..checks import instance, shown
 from ..errors import InvalidInputError, one_line
 from ..features import Features, Matches
 from ..files import check_name, check_space
@@ -81,13 +82,19 @@ def check_shared(name: str, camera: Camera, first: Camera, mode: CameraMode) -> 
         )
 
 
-def check_image(name: str, features: Features, camera: Camera) -> None:
+def check_image(name: str, found: Any) -> tuple[Features, Camera]:
+    """The features and the camera that stand for an image."""
     check_name(name)
+    if not (isinstance(found, tuple | list) and len(found) == 2):
+        raise InvalidInputError(f"{name!r} has {shown(found)}, but (Features, Camera) are expected")
+    features, camera = instance(found[0], f"what {name!r} has first", Features), found[1]
+    instance(camera, f"what {name!r} has second", Camera, "such as Camera.from_exif(PHOTOGRAPH)")
     if features.image_size not in ((0, 0), (camera.width, camera.height)):  # (0, 0): not known
         width, height = features.image_size
         raise InvalidInputError(
             f"the features of {name!r} are of {width}x{height} pixels, its camera has {camera.width}x{camera.height}"
         )
+    return features, camera
 
 
 def check_pair(

@@ -105,6 +105,8 @@ def read_exchange(sources: PathLike | Iterable[PathLike]) -> Exchange:
     checks.present(sources, "sources")
     alone = isinstance(sources, str | bytes | Path) or not isinstance(sources, Iterable)
     listed: list[Any] = [sources] if alone else list(sources)  # type: ignore[arg-type]
+    if not listed:
+        raise InvalidInputError("sources is empty, but files or folders of features and matches are expected")
     parts = [_read(as_path(source, "a source")) for source in listed]
     features: dict[str, Features] = {}
     # Of a model the 2D points; a file of features beside it has them with descriptors.
@@ -224,6 +226,11 @@ def _read(path: Path) -> Exchange:
             return _warned(path, load_opensfm)
         from .meshroom import load_meshroom
 
+        if next(path.rglob("*.feat"), None) is None:
+            raise StorageError(
+                f"{path}: no features here: neither a COLMAP model, nor an OpenSfM dataset (features/), nor Meshroom's "
+                "(*.feat); `tiepoints match` and `extract` make them from photographs"
+            )
         return _warned(path, load_meshroom)
     if path.suffix.lower() == ".db" or (path.is_file() and read_bytes(path, len(_SQLITE)) == _SQLITE):
         from .colmap import read_colmap

@@ -6,17 +6,31 @@ import itertools
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
+from .. import checks
 from ..camera import Camera
-from ..collection import Collection, Memory, Photograph, Results, Step, Store, run
+from ..collection import (
+    Collection,
+    Engine,
+    Match,
+    MatchVerified,
+    Memory,
+    Photograph,
+    Results,
+    Step,
+    Store,
+    Verify,
+    run,
+)
 from ..collection.orientation import opposite, stored_camera, stored_features
-from ..errors import ImageError, TiepointsError
+from ..errors import ImageError, InvalidInputError, TiepointsError
 from ..features import Features
 from ..files import named_as
 from ..storage import Exchange
+from ..storage.colmap_checks import CameraMode
 
-__all__ = ["Imported", "check_focal", "given_features", "kind_of", "renamed", "with_given_cameras"]
+__all__ = ["Imported", "check_arguments", "check_focal", "given_features", "kind_of", "renamed", "with_given_cameras"]
 
 
 _LOOKED_AT = 10  # photographs whose headers are read: most often all are of one size
@@ -56,6 +70,46 @@ def check_focal(focal: float | None, photographs: Collection) -> None:
         for one in itertools.islice(photographs.values(), _LOOKED_AT):
             with suppress(ImageError):  # whoever reads it names it
                 Camera.from_focal(focal, one.header.size)
+
+
+def check_arguments(
+    *,
+    camera_mode: Any,
+    given: Any = None,
+    match: Any = None,
+    verify: Any = None,
+    align: Any = True,
+    store: Any = None,
+    engine: Any = None,
+    progress: Any = None,
+) -> None:
+    """Refuse what `reconstruct` and `build_map` would only find out after hours of extraction and matching.
+
+    Raises
+    ------
+    InvalidInputError
+        In one line, for the first argument of the wrong kind.
+
+    Examples
+    --------
+    >>> from tiepoints.tasks.given import check_arguments
+    >>> check_arguments(camera_mode="single", align=False)
+    """
+    checks.choice(camera_mode, "camera_mode", get_args(CameraMode))
+    checks.flag(align, "align")
+    for value, what, kinds, hint in (
+        (given, "given", (Exchange,), "read one by tiepoints.storage.read_exchange"),
+        (match, "match", (Match, MatchVerified), "such as Match('nearest', ratio=0.9)"),
+        (verify, "verify", (Verify,), "such as Verify('fundamental')"),
+        (engine, "engine", (Engine,), "such as Threads()"),
+    ):
+        if value is not None and not isinstance(value, kinds):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise InvalidInputError(f"{what} is {checks.shown(value)}, but {names} is expected: {hint}")
+    if store is not None:
+        checks.path(store, "store")
+    if progress is not None and not callable(progress):
+        raise InvalidInputError(f"progress is {checks.shown(progress)}, but a function is expected")
 
 
 def kind_of(given: Exchange) -> str:

@@ -17,7 +17,7 @@ from ..storage import Exchange
 from ..storage.colmap_model import load_model
 from .alignment import point_patches
 from .earlier import Earlier, check_earlier, folder_note, note_of_arguments, noted
-from .given import kind_of, renamed
+from .given import check_arguments, kind_of, renamed
 from .maps import Map, read_map, write_map
 from .reasons import why_most_are_missing
 from .reconstruction import Reconstruction, reconstruct
@@ -102,7 +102,9 @@ def build_map(
     """
     target = checks.path(out, "out")
     method = load(extractor) if isinstance(extractor, str) and extractor else extractor or None
-    assert not isinstance(method, str)
+    if method is not None:
+        checks.instance(method, "extractor", Extractor)
+    check_arguments(camera_mode=camera_mode, given=given, align=align, store=store, engine=engine, progress=progress)
     if given is not None:
         _check_descriptors(method, given)
     names = set() if given is None else set(given.features)

@@ -30,7 +30,7 @@ from ..files import PathLike, folder_beside, write_lock, write_whole
 from ..optional import require
 from ..storage.colmap_model import load_model as load_model, save_points
 from .earlier import check_earlier, earlier_reconstruction, note_of_arguments, noted
-from .given import check_focal, kind_of, with_given_cameras
+from .given import check_arguments, check_focal, kind_of, with_given_cameras
 from .mapping import mapper_process, run_mapper
 from .nerfstudio import transforms_of
 from .page import page_of, small_pictures
@@ -198,11 +198,16 @@ def reconstruct(
     out = checks.path(out, "out")
     require("pycolmap", "reconstruction", "sfm")
     choice(mapper, "mapper", MAPPERS)
+    checks.count(seed, "seed")
+    check_arguments(
+        camera_mode=camera_mode, given=given, match=match, verify=verify, align=align, store=store, engine=engine,
+        progress=progress,
+    )  # fmt: skip
     photos = photographs if isinstance(photographs, Collection) else Collection.from_folder(photographs)
     if given is not None:
         photos = with_given_cameras(photos, given)
     check_focal(focal, photos)
-    method = load(extractor) if isinstance(extractor, str) else extractor
+    method = checks.instance(load(extractor) if isinstance(extractor, str) else extractor, "extractor", Extractor)
     folder = Path(out)
     work = folder / "work" if store is None else Path(store)
     pairs = pairs if isinstance(pairs, str) else list(checks.iterable(pairs, "pairs", "pairs of names"))

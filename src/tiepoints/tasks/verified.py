@@ -231,6 +231,11 @@ def verified_pairs(
     checks.instance(photographs, "photographs", Collection)
     checks.instance(store, "store", Store)
     checks.instance(extractor, "extractor", Extractor)
+    if isinstance(pairs, str):
+        kind_of_pairs(pairs)
+    else:
+        pairs = list(checks.iterable(pairs, "pairs", "pairs of names"))
+        _check_names(pairs, photographs)
 
     def told(what: str) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, every: progress(what, done, every)
@@ -261,6 +266,18 @@ def verified_pairs(
         views = run(again, matches, store, features, engine=engine, progress=told("verifying"))
     failed = {**features.failed, **matches.failed, **views.failed}
     return VerifiedPairs(photographs, features, views, vectors, failed)
+
+
+def _check_names(pairs: Iterable[Any], photographs: Collection) -> None:
+    """That a list of pairs is of these photographs: a misspelled one would match nothing without a word."""
+    known = {*photographs, *map(str, photographs.failed)}
+    for pair in pairs:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)):
+            raise InvalidInputError(f"{checks.shown(pair)} is no pair of names")
+        for name in pair:
+            if name not in known and name not in photographs:
+                hint = checks.did_you_mean(name, list(photographs))
+                raise InvalidInputError(f"the pair {tuple(pair)} has {name!r}, which is no photograph: {hint}")
 
 
 def choose_pairs(
@@ -300,6 +317,8 @@ def choose_pairs(
     ------
     ImageError
         If spatial pairs are asked for and no image has a position.
+    InvalidInputError
+        If `kind` is none of these, or retrieval has no vectors.
 
     Examples
     --------
@@ -307,12 +326,15 @@ def choose_pairs(
     >>> choose_pairs("sequential", ["frame1", "frame2", "frame3"], window=1)
     [('frame1', 'frame2'), ('frame1', 'frame3'), ('frame2', 'frame3')]
     """
+    choice(kind, "kind", PAIRS)
     checks.iterable(names, "names", "names")
     listed = list(names)
     # The neighbours in the order of names cost little, and hold together what looks too different.
     if kind == "sequential":
         return sequential(listed, window, loops=True)
-    if kind == "retrieval" and vectors is not None:
+    if kind == "retrieval":
+        checks.present(vectors, "vectors, by which retrieval chooses,")
+        assert vectors is not None
         return union(retrieval(vectors, top), sequential(listed, 1))
     if kind == "spatial":
         placed = {name: positions[name] for name in listed if name in positions} if positions else {}
