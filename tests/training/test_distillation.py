@@ -7,6 +7,7 @@ import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import tiepoints as tp
@@ -14,7 +15,12 @@ import tiepoints as tp
 torch = pytest.importorskip("torch", reason="training needs torch")
 
 from tiepoints.training.cache import ArrayCache  # noqa: E402
-from tiepoints.training.distillation import distil, distillation_loss, mean_of_views  # noqa: E402
+from tiepoints.training.distillation import (  # noqa: E402
+    _other_light,
+    distil,
+    distillation_loss,
+    mean_of_views,
+)
 from tiepoints.training.export import read_network  # noqa: E402
 from tiepoints.training.network import MDNet  # noqa: E402
 from tiepoints.training.photographs import Photographs, prepare  # noqa: E402
@@ -135,3 +141,14 @@ def test_a_loss_that_is_not_finite_ends_it(network: MDNet, seen: Photographs) ->
     broken.load_state_dict({name: value * float("nan") for name, value in network.state_dict().items()})
     with pytest.raises(tp.TrainingError, match="not finite"):
         distil(broken, network, seen, minutes=1, crop=64, batch=2)
+
+
+def test_other_light_is_gamma_brightness_and_noise() -> None:
+    image = torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(0))
+    before = image.clone()
+    found = _other_light(image, np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    gamma, factor = float(np.exp(rng.uniform(-0.5, 0.5))), float(rng.uniform(0.6, 1.2))
+    noise = torch.from_numpy(rng.normal(size=(1, 32, 32)).astype(np.float32)) * rng.uniform(0, 0.02)
+    torch.testing.assert_close(found, (image.clamp(min=1e-4) ** gamma * factor + noise).clamp(0, 1))
+    assert torch.equal(image, before) and not torch.equal(found, image)

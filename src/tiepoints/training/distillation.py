@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from ..images import to_grey
 from .average import average_of
+from .light import relit
 from .network import MDNet
 from .photographs import Photographs
 from .timed import train_for
@@ -231,9 +232,16 @@ def _crop(pixels: NDArray[np.generic], edge: int, rng: np.random.Generator) -> T
 
 def _other_light(image: Tensor, rng: np.random.Generator) -> Tensor:
     """Gamma, brightness and noise; the mean stays that of the image as it was."""
-    changed = image.clamp(min=1e-4) ** float(np.exp(rng.uniform(-0.5, 0.5))) * float(rng.uniform(0.6, 1.2))
-    noise = rng.normal(size=tuple(image.shape)).astype(np.float32) * rng.uniform(0, 0.02)
-    return (changed + torch.from_numpy(np.asarray(noise, np.float32))).clamp(0, 1)
+    gamma, factor = np.exp(rng.uniform(-0.5, 0.5)), rng.uniform(0.6, 1.2)
+    noise, deviation = rng.normal(size=tuple(image.shape)).astype(np.float32), rng.uniform(0, 0.02)
+    values = {
+        "gamma": [gamma],
+        "contrast": [[factor, (factor - 1) / 2]],  # about 0 instead of 0.5: brightness
+        "noise": [deviation],
+    }
+    only = torch.zeros(1, dtype=torch.int64)
+    lights = {name: (only, torch.tensor(some, dtype=torch.float32)) for name, some in values.items()}
+    return relit(image.clone(), lights, lambda rows: torch.from_numpy(noise))
 
 
 def _outputs(network: MDNet, images: Tensor, heads: list[int]) -> tuple[Tensor, Tensor]:
