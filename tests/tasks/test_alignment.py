@@ -16,9 +16,9 @@ from PIL import Image
 import tiepoints as tp
 from tiepoints.collection import Collection
 from tiepoints.errors import ImageError
-from tiepoints.tasks import reconstruct
+from tiepoints.tasks import mapping, reconstruct
 from tiepoints.tasks.alignment import PointPatches, align_keypoints, align_query, point_patches
-from tiepoints.tasks.patches import Pictures
+from tiepoints.tasks.patches import Pictures, locate, square
 
 SIZE, FOCAL, DISTANCE = (480, 360), 450.0, 3.0
 
@@ -80,12 +80,75 @@ def test_keypoints_are_moved_to_a_tenth_of_a_pixel(pictures: list[NDArray[np.uin
     model, true = model_of(0.7)
     before = [np.median(errors_of(model, true, n)) for n in (2, 3, 4)]
     told: list[tuple[int, int]] = []
-    moved = align_keypoints(model, lambda name: pictures[int(name[0]) - 1], lambda *done: told.append(done))
+    moved, errors = align_keypoints(model, lambda name: pictures[int(name[0]) - 1], lambda *done: told.append(done))
     assert sorted(told) == [(number, len(told)) for number in range(1, len(told) + 1)] and len(told) >= 3
     after = [np.median(errors_of(model, true, n)) for n in (2, 3, 4)]
     assert min(before) > 0.7 and max(after) < 0.15, (before, after)
     assert moved > 250  # of 360
-    assert (errors_of(model, true, 1) == 0).all()  # the most frontal ones are the references
+    assert (errors_of(model, true, 1) == 0).all() and (errors[1] == 0).all()  # the most frontal ones are the references
+    assert sum(np.isfinite(errors[n]).sum() for n in (2, 3, 4)) == moved
+
+
+def test_errors_tell_which_keypoints_are_off(pictures: list[NDArray[np.uint8]]) -> None:
+    model, true = model_of(0.7)
+    _, told = align_keypoints(model, lambda name: pictures[int(name[0]) - 1])
+    expected = np.concatenate([told[n] for n in (2, 3, 4)])
+    off = np.concatenate([errors_of(model, true, n) for n in (2, 3, 4)])
+    found = np.isfinite(expected)
+    expected, off = expected[found], off[found]
+    certain, uncertain = (expected < np.quantile(expected, 0.3)), (expected > np.quantile(expected, 0.7))
+    assert np.median(off[certain]) < 0.6 * np.median(off[uncertain])
+    assert 0.3 < np.median(off) / np.median(expected) < 3
+
+
+def test_a_patch_on_an_edge_is_uncertain_along_it() -> None:
+    rng = np.random.default_rng(0)
+    edge = cv2.GaussianBlur(np.where(np.mgrid[:60, :60][1] < 30, 50.0, 200.0), (0, 0), 1.5)
+    texture = cv2.GaussianBlur(rng.normal(120, 250, (60, 60)), (0, 0), 1.5)
+    on_edge, on_texture = (
+        locate(
+            square((one + rng.normal(0, 2, one.shape)).astype(np.float32), np.array([[30.0, 30.0]])),
+            (one + rng.normal(0, 2, one.shape)).astype(np.float32),
+            np.array([[30.4, 29.7]]),
+            np.eye(2)[None],
+        )
+        for one in (edge, texture)
+    )
+    assert on_texture.good[0] and np.abs(on_texture.place - 30).max() < 0.05
+    assert on_texture.error[0] < 0.05 and on_edge.error[0] > 3 * on_texture.error[0]
+
+
+def test_cameras_follow_the_observations_that_are_certain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 120 points 60 are off to one side in a photograph, all by as much, and alignment was not certain of them."""
+    monkeypatch.setattr(mapping, "_ENOUGH", 50)
+    job = {"mapper": "incremental", "refine_focal": False, "refine_extra": False, "threads": 1}
+    certain = {n: np.full(120, 0.05) for n in range(1, 5)}
+    aware = certain | {3: np.where(np.arange(120) < 60, 0.05, 0.5)}
+    turned = []
+    for errors in (certain, aware):
+        model, _ = model_of(0.0)
+        for point in list(model.image(3).points2D)[60:]:
+            point.xy = point.xy + np.array([0.3, 0.1])
+        mapping._refine_by_certain(pycolmap, model, job, errors)
+        one, three = (model.image(n).cam_from_world().rotation.matrix() for n in (1, 3))
+        turn = three @ one.T @ POSES[0][0] @ POSES[2][0].T
+        turned.append(float(np.degrees(np.linalg.norm(cv2.Rodrigues(turn)[0]))))
+        assert model.num_points3D() == 120 and model.compute_num_observations() == 480  # nothing is lost
+    assert turned[1] < 0.002 < turned[0] / 5, turned
+
+
+@pytest.mark.parametrize(("enough", "seen"), [(50, (100, 360)), (120, (120, 480))])
+def test_photographs_with_few_observations_keep_them(
+    monkeypatch: pytest.MonkeyPatch, enough: int, seen: tuple[int, int]
+) -> None:
+    """Points 100 to 119 have no certain observation, and points 80 to 99 two."""
+    monkeypatch.setattr(mapping, "_ENOUGH", enough)
+    errors = {n: np.where(np.arange(120) < 100, 0.05, np.inf) for n in range(1, 5)}
+    for n in (1, 2):
+        errors[n][80:100] = 0.3
+    model, _ = model_of(0.0)
+    mapping._leave_out_uncertain(model, errors)
+    assert (model.num_points3D(), model.compute_num_observations()) == seen
 
 
 def test_light_and_contrast_do_not_matter(pictures: list[NDArray[np.uint8]]) -> None:
@@ -106,7 +169,7 @@ def test_a_photograph_that_cannot_be_read_stays_as_it_is(pictures: list[NDArray[
 
     model, true = model_of(0.7)
     kept = errors_of(model, true, 3)
-    assert align_keypoints(model, read) > 150
+    assert align_keypoints(model, read).moved > 150
     assert (errors_of(model, true, 3) == kept).all()
     assert np.median(errors_of(model, true, 2)) < 0.15
 
@@ -117,10 +180,10 @@ def test_what_does_not_look_alike_stays(pictures: list[NDArray[np.uint8]]) -> No
     kept = errors_of(model, true, 2)
     noise = np.random.default_rng(1).integers(0, 255, pictures[1].shape, dtype=np.uint8)
     others = [pictures[0], noise, np.full_like(noise, 128), np.zeros_like(noise)]
-    assert align_keypoints(model, lambda name: others[int(name[0]) - 1]) < 20
+    assert align_keypoints(model, lambda name: others[int(name[0]) - 1]).moved < 20
     assert (errors_of(model, true, 2) == kept).mean() > 0.9
     assert all(np.isfinite(point.xy).all() for n in (2, 3, 4) for point in model.image(n).points2D)
-    assert align_keypoints(pycolmap.Reconstruction(), lambda name: noise) == 0
+    assert align_keypoints(pycolmap.Reconstruction(), lambda name: noise) == (0, {})
 
 
 def test_a_query_is_aligned_with_what_the_points_look_like(pictures: list[NDArray[np.uint8]], examples: Path) -> None:

@@ -19,7 +19,7 @@ from ..camera import Camera
 from ..threads import limited, run_pieces
 from .patches import SCALE, SIDE, Pictures, locate, prepared, square
 
-__all__ = ["PointPatches", "align_keypoints", "align_query", "no_patches", "point_patches"]
+__all__ = ["Aligned", "PointPatches", "align_keypoints", "align_query", "no_patches", "point_patches"]
 
 Float64 = NDArray[np.float64]
 
@@ -40,9 +40,21 @@ class _Observations(NamedTuple):
     affine: Float64  # (N, 2, 2) from pixels around the reference to pixels around the keypoint
 
 
+class Aligned(NamedTuple):
+    """What `align_keypoints` did.
+
+    moved: how many keypoints were moved; errors: by the images' numbers, of each keypoint (K,) how far off it may be in
+    its least certain direction, in pixels. 0 of the keypoint of its track that the others are aligned with, and
+    infinite of those that were not aligned.
+    """
+
+    moved: int
+    errors: dict[int, Float64]
+
+
 def align_keypoints(
     model: Any, read: Callable[[str], NDArray[np.uint8]], progress: Callable[[int, int], None] | None = None
-) -> int:
+) -> Aligned:
     """Move the keypoints of a model's tracks to where their patches agree.
 
     Of each track the keypoint that is seen most frontally stays. The patch around it is taken to be flat and to face
@@ -62,8 +74,7 @@ def align_keypoints(
 
     Returns
     -------
-    moved : int
-        Keypoints.
+    aligned : Aligned
 
     Examples
     --------
@@ -73,16 +84,20 @@ def align_keypoints(
     >>> from tiepoints.tasks.alignment import align_keypoints
     >>> model = pycolmap.Reconstruction("scene/sparse/0")    # doctest: +SKIP
     >>> read = lambda name: tp.read(Path("photos", name), grey=True, upright=False)
-    >>> align_keypoints(model, read)    # doctest: +SKIP
+    >>> align_keypoints(model, read).moved    # doctest: +SKIP
     15659
     """
     images = [model.image(i) for i in sorted(model.reg_image_ids())]
     surfaces = _surfaces(model, images)
+    errors = {image.image_id: np.full(image.num_points2D(), np.inf) for image in images}
     if surfaces is None:
-        return 0
+        return Aligned(0, errors)
+    for row in surfaces.reference[surfaces.reference >= 0].tolist():
+        errors[images[surfaces.image[row]].image_id][surfaces.keypoint[row]] = 0.0
     found = _observations(surfaces)
     pictures = Pictures(read)
-    moved: list[tuple[Any, NDArray[np.int64], Float64]] = []  # images, keypoints of theirs, places of these
+    # images, keypoints of theirs, places and errors of these
+    moved: list[tuple[Any, NDArray[np.int64], Float64, Float64]] = []
     order = np.lexsort([found.image, found.other])
     bounds = np.flatnonzero(np.diff(found.other[order]) | np.diff(found.image[order])) + 1
 
@@ -96,8 +111,8 @@ def align_keypoints(
         affine = found.affine[rows] * (two.scale / one.scale)
         # A sample is a pixel of the image that shows the surface more coarsely.
         unit = np.maximum(1.0, 1.0 / np.sqrt(np.abs(np.linalg.det(affine))))[:, None, None]
-        placed, good = locate(square(one.grey, place_a, unit), two.grey, place_b, affine * unit)
-        moved.append((b, found.keypoint[rows[good]], (placed[good] + 0.5) / two.scale))
+        placed, good, error = locate(square(one.grey, place_a, unit), two.grey, place_b, affine * unit)
+        moved.append((b, found.keypoint[rows[good]], (placed[good] + 0.5) / two.scale, error[good] / two.scale))
 
     parts = [rows for rows in _parts(np.split(order, bounds)) if len(rows)]
     done = count()
@@ -108,10 +123,11 @@ def align_keypoints(
             progress(next(done) + 1, len(parts))
 
     run_pieces([partial(told, rows) for rows in parts], lambda _: None)
-    for image, keypoints, places in moved:
+    for image, keypoints, places, off in moved:
+        errors[image.image_id][keypoints] = off
         for keypoint, place in zip(keypoints.tolist(), places, strict=True):
             image.points2D[keypoint].xy = place
-    return sum(len(keypoints) for _, keypoints, _ in moved)
+    return Aligned(sum(len(keypoints) for _, keypoints, _, _ in moved), errors)
 
 
 class PointPatches(NamedTuple):
@@ -240,7 +256,7 @@ def align_query(
         for start in range(0, len(usable), _AT_ONCE):
             rows = usable[start : start + _AT_ONCE]
             first = (placed[rows] + 0.5) * picture.scale - 0.5
-            at, right = locate(known.patches[rows].astype(np.float32), picture.grey, first, frame[rows])
+            at, right, _ = locate(known.patches[rows].astype(np.float32), picture.grey, first, frame[rows])
             placed[rows[right]] = (at[right] + 0.5) / picture.scale - 0.5
             good[rows] = right
     return placed, good

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 
-__all__ = ["SCALE", "SIDE", "Picture", "Pictures", "locate", "prepared", "square"]
+__all__ = ["SCALE", "SIDE", "Located", "Picture", "Pictures", "locate", "prepared", "square"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -25,6 +25,9 @@ SIDE = 2 * _HALF + 1  # samples of a patch along its edge
 _ITERATIONS = 6
 _LEAST = 0.8  # correlation from which an alignment is believed
 _MOST = 3.0  # pixels: keypoints move by at most so much
+# Pixels of a patch, 13 x 13 that are weighted and smoothed, whose differences are independent. With so many, errors are
+# in the median the distances of keypoints from their points after adjustment: from .04 pixels on, on six scenes.
+_INDEPENDENT = 40
 SCALE = 4.0  # patches that differ more in scale are left alone
 _EDGE = 1600  # pixels: larger photographs are shrunk first
 _SMOOTH = 0.7  # pixels
@@ -91,7 +94,15 @@ def square(grey: Float32, place: Float64, unit: float | Float64 = 1.0) -> Float3
     return _sampled(grey, place, frame, _grid().reshape(2, -1)).reshape(-1, SIDE, SIDE)
 
 
-def locate(patches: Float32, grey: Float32, place: Float64, frame: Float64) -> tuple[Float64, NDArray[np.bool_]]:
+class Located(NamedTuple):
+    """Where `locate` found N patches."""
+
+    place: Float64  # (N, 2)
+    good: NDArray[np.bool_]  # (N,) whether that is to be believed
+    error: Float64  # (N,) pixels: how far off it may be in its least certain direction, a standard deviation
+
+
+def locate(patches: Float32, grey: Float32, place: Float64, frame: Float64) -> Located:
     """Where patches are in a photograph, from a first guess.
 
     An affine map, brightness and contrast are solved for by inverse compositional Gauss-Newton steps (Gruen, Adaptive
@@ -109,10 +120,10 @@ def locate(patches: Float32, grey: Float32, place: Float64, frame: Float64) -> t
 
     Returns
     -------
-    placed : (N, 2)
-    good : (N,) bool
-        Whether that is to be believed: the patches correlate by at least .8, more than at the first guess, and it is at
-        most 3 pixels from there.
+    located : Located
+        Good are those that correlate by at least .8, more than at the first guess, and are at most 3 pixels from there.
+        The error is that of least squares: large along an edge, where there is little contrast, and where the patches
+        differ.
     """
     grid = _grid()
     inner = patches[:, 1:-1, 1:-1].reshape(len(patches), -1)  # (N, P), where differences tell the gradient
@@ -134,7 +145,7 @@ def locate(patches: Float32, grey: Float32, place: Float64, frame: Float64) -> t
     inverse = np.linalg.inv(normal + damping[:, None, None] * np.eye(6))
 
     warp, moved = np.tile(np.eye(2), (len(frame), 1, 1)), np.zeros((len(frame), 2))
-    best, best_moved, before = np.full(len(frame), -1.0), moved.copy(), np.zeros(0)
+    best, best_moved, best_warp, before = np.full(len(frame), -1.0), moved.copy(), warp.copy(), np.zeros(0)
     for iteration in range(_ITERATIONS):
         at = place + (frame @ moved[:, :, None])[:, :, 0]
         patch, _ = _normalised(_sampled(grey, at, frame @ warp, grid), weight)
@@ -142,7 +153,7 @@ def locate(patches: Float32, grey: Float32, place: Float64, frame: Float64) -> t
         if iteration == 0:
             before = likeness
         better = likeness > best
-        best[better], best_moved[better] = likeness[better], moved[better]
+        best[better], best_moved[better], best_warp[better] = likeness[better], moved[better], warp[better]
         change = (inverse @ (weighted @ (patch - template)[:, :, None]))[:, :, 0]
         undone = np.linalg.inv(np.eye(2) + np.clip(change[:, 2:], -0.2, 0.2).reshape(-1, 2, 2))
         warp = warp @ undone
@@ -150,7 +161,10 @@ def locate(patches: Float32, grey: Float32, place: Float64, frame: Float64) -> t
     placed = place + (frame @ best_moved[:, :, None])[:, :, 0]
     inside = (placed >= 0).all(axis=1) & (placed <= np.array(grey.shape[::-1]) - 1).all(axis=1)
     far = np.linalg.norm(placed - place, axis=1)
-    return placed, inside & (best >= _LEAST) & (best > before) & (far <= _MOST)
+    good = inside & (best >= _LEAST) & (best > before) & (far <= _MOST)
+    to_pixels = frame @ best_warp
+    spread = np.linalg.eigvalsh(to_pixels @ inverse[:, :2, :2] @ to_pixels.transpose(0, 2, 1))[:, 1]
+    return Located(placed, good, np.sqrt(spread * (1 - np.minimum(best, 1) ** 2) / _INDEPENDENT))
 
 
 def _sampled(grey: Float32, place: Float64, frame: Float64, grid: Float64) -> Float32:
