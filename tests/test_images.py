@@ -14,7 +14,7 @@ from PIL import Image
 
 import tiepoints as tp
 from tiepoints.errors import ImageError, InvalidInputError
-from tiepoints.images import as_image, find_images, resize_to, to_grey
+from tiepoints.images import as_image, find_images, resize_to, to_grey, with_mask
 
 
 @pytest.fixture
@@ -349,3 +349,18 @@ def test_what_helps_where_there_is_no_such_file(
     monkeypatch.chdir(examples.parent)
     with pytest.raises(tp.ImageError, match=says):
         tp.read(path)
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (48, 64, 3), (3, 48, 64), (48, 64, 1)])
+def test_what_a_masked_array_masks_is_not_looked_at(shape: tuple[int, ...]) -> None:
+    """As rasterio reads what is without data; the values there may be anything, NaN too."""
+    values = np.random.default_rng(0).random(shape, np.float32)
+    hidden = np.zeros(shape, bool)
+    hidden[(Ellipsis, slice(0, 32)) if shape[0] == 3 else (slice(None), slice(0, 32))] = True
+    values[hidden] = np.nan
+    pixels, mask = with_mask(np.ma.masked_array(values, hidden))
+    assert pixels.shape[:2] == (48, 64) and mask is not None and mask.shape == (48, 64)
+    assert not mask[:, :32].any() and mask[:, 32:].all()
+    assert with_mask(np.ma.masked_array(np.zeros((48, 64), np.uint8)))[1] is None
+    found = tp.load("orb", max_keypoints=200, fast_threshold=1)(np.ma.masked_array(values, hidden))
+    assert len(found) == 0 or found.keypoints[:, 0].min() >= 32

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .depth import Mask, UInt8
 
-__all__ = ["continued", "is_cut_out", "off_the_outline", "shown_where"]
+__all__ = ["continued", "is_cut_out", "off_the_outline", "shown_where", "unmasked"]
 
 _SEAM, _HOLE = 6.0, 7  # pixels along an outline that are its own; the edge of a hole that has one
 _SAMPLE, _ONE_COLOUR = 2**16, 8  # pixels that are looked at; grey levels that compression adds to one colour
@@ -70,3 +70,12 @@ def is_cut_out(pixels: UInt8, mask: Mask) -> bool:
     hidden = hidden[:: max(1, len(hidden) // _SAMPLE)].astype(np.int16)
     near = np.abs(hidden - np.median(hidden, axis=0)) <= _ONE_COLOUR
     return bool((near if near.ndim == 1 else near.all(axis=1)).mean() >= 0.95)
+
+
+def unmasked(image: Any, pixels: UInt8, mask: Mask | None) -> Mask | None:
+    """(H, W) where no channel of a masked array is masked, and `mask` hides nothing; None for everywhere."""
+    hidden: Mask = np.asarray(np.ma.getmaskarray(image), bool)
+    if hidden.ndim == 3:
+        hidden = np.asarray(hidden.any(axis=2 if hidden.shape[:2] == pixels.shape[:2] else 0))
+    shown = np.asarray(~hidden if mask is None else ~hidden & mask)
+    return None if shown.all() else shown

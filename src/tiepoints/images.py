@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import checks
-from .cutouts import shown_where
+from .cutouts import shown_where, unmasked
 from .decode import Mask, decode, opened, orientation_of, turned, upright_size
 from .drawing import Picture
 from .errors import ImageError, InvalidInputError, one_line
@@ -335,14 +335,15 @@ def with_mask(image: Any, *, as_mask: bool = False) -> tuple[UInt8, Mask | None]
         return np.ascontiguousarray(turned(pixels, turn)), None if mask is None else turned(mask, turn)
     if isinstance(image, Picture) and image.mask is not None and image.mask.shape == image.shape[:2]:
         return as_image(np.asarray(image)), image.mask
+    if isinstance(image, np.ma.MaskedArray):
+        pixels, mask = with_mask(image.filled(0))
+        return pixels, unmasked(image, pixels, mask)
     tensor = checks.has(image, "detach", "numpy")
     array = _to_8_bits(_channels_last(_of_tensor(image) if tensor else _as_array(image), first=tensor))
-    if array.ndim == 2:
-        return np.ascontiguousarray(array), None
-    if array.shape[2] == 4:
+    if array.ndim == 3 and array.shape[2] == 4:
         mask = shown_where(array[:, :, 3])
         return np.ascontiguousarray(array[:, :, :3]), None if mask.all() else mask
-    return np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array), None
+    return np.ascontiguousarray(array[:, :, 0] if array.shape[2:] == (1,) else array), None
 
 
 def _as_array(image: Any) -> NDArray[Any]:
