@@ -335,7 +335,7 @@ def with_mask(image: Any, *, as_mask: bool = False) -> tuple[UInt8, Mask | None]
         return np.ascontiguousarray(turned(pixels, turn)), None if mask is None else turned(mask, turn)
     if isinstance(image, Picture) and image.mask is not None and image.mask.shape == image.shape[:2]:
         return as_image(np.asarray(image)), image.mask
-    if isinstance(image, np.ma.MaskedArray):
+    if checks.has(image, "filled", "mask"):  # a masked array; numpy.ma takes long to import where there is none
         pixels, mask = with_mask(image.filled(0))
         return pixels, unmasked(image, pixels, mask)
     tensor = checks.has(image, "detach", "numpy")
