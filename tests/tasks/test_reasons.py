@@ -17,7 +17,7 @@ import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.collection import Collection, Extract, Match, Verified, Verify, exhaustive, run
 from tiepoints.tasks import Reconstruction
-from tiepoints.tasks.reasons import OUTCOMES, PairReport, outcome_lines
+from tiepoints.tasks.reasons import OUTCOMES, PairReport, outcome_lines, why_most_are_missing
 
 
 def pairs_of(
@@ -68,6 +68,8 @@ def test_every_reason_is_the_right_one(desk: NDArray[np.uint8], examples: Path, 
     assert report.why("z.png").startswith("no verified pair (no more inliers than chance gives: 4 of 5")
     assert report.why("turned.png").startswith("no depth") or report.verified("turned.png") > 2
     assert report.why("nobody.png").startswith("no pair")
+    alone = {"a.png": PairReport([], {}).why("a.png")}
+    assert why_most_are_missing(alone) == "no second photograph (1 of 1): give two or more, taken from different places"
     only = PairReport([(("a.png", "turned.png"), views["a.png", "turned.png"])], {})
     assert only.why("turned.png") == "no depth: its verified pair shows a plane, or the camera only rotated"
 

@@ -36,6 +36,7 @@ _REMEDIES = {
     "no depth": "add photographs taken from other places, for a camera that only turns or stands still sees no depth",
     "in a smaller model": _UNCONNECTED,
     "no pose in --model": "their names are not those of the model's images",
+    "no second photograph": "give two or more, taken from different places",
     "no pair": "choose more pairs, for instance by --pairs exhaustive",
 }
 _UNREADABLE = ("could not be read or processed", "replace or remove these files")
@@ -189,6 +190,8 @@ class PairReport:
         """Why a photograph is not registered, as far as its pairs tell."""
         counts = self._of_image.get(name, Counter())
         every = counts.total()
+        if not self._of_image:
+            return "no second photograph: there is nothing to match it with"
         if not every:
             return "no pair: it was matched with no other photograph"
         verified = self.verified(name)
