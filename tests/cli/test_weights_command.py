@@ -54,6 +54,7 @@ def test_where(own: Path) -> None:
 def test_consent_comes_before_the_file(own: Path, shared: Path) -> None:
     code, _, error = run("fetch", "superpoint")
     assert code == 2 and "LicenseRef-MagicLeap, no commercial use" in error and "--accept-licence" in error
+    assert metadata_of("superpoint").weights[0].url in error, "where its licence is found"
     source = shared / "weights" / metadata_of("superpoint").weights[0].name
     if not source.is_file():
         pytest.skip(f"no {source}")

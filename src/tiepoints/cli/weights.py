@@ -98,6 +98,8 @@ def fetch(names: tuple[str, ...], accept_licence: bool, as_json: bool) -> None:
     for metadata in chosen:
         if not metadata.commercial and not accepted(metadata.weights_licence):
             click.echo(f"{metadata.name}: {metadata.weights_licence}, no commercial use; {metadata.paper}", err=True)
+            for file in metadata.weights:
+                click.echo(f"its authors publish {file.name} at {file.url}", err=True)
             if not accept_licence:
                 raise click.UsageError(f"read that licence, then add --accept-licence to fetch {metadata.name}")
             accept(metadata.weights_licence)
