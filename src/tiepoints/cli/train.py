@@ -105,8 +105,20 @@ if TYPE_CHECKING:
     help="A folder to judge the weights on, besides photographs that are held out, in the layout of HPatches or WxBS, "
     "with cameras.csv, or of one view in other light; repeatable.",
 )
-@click.option("--benchmark-minutes", type=FloatRange(min=0.1), default=15.0, show_default=True)
-@click.option("--checkpoint-minutes", type=FloatRange(min=0.01), default=3.0, show_default=True)
+@click.option(
+    "--benchmark-minutes",
+    type=FloatRange(min=0.1),
+    default=15.0,
+    show_default=True,
+    help="Judge the weights every so many minutes.",
+)
+@click.option(
+    "--checkpoint-minutes",
+    type=FloatRange(min=0.01),
+    default=3.0,
+    show_default=True,
+    help="Save a checkpoint every so many minutes.",
+)
 @click.option(
     "--pairs",
     "sources",

@@ -78,7 +78,7 @@ class Composed(Extractor):
     device : str
         Where the networks run: "cpu", "cuda", "mps".
     threads : int, optional
-        Threads of torch on a CPU; all cores by default.
+        Threads of the networks on a CPU; all cores by default.
     **options
         Those of `Extractor`.
 
