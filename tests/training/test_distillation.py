@@ -1,4 +1,4 @@
-"""The mean over eight views is what the views have in common, and a network learns it."""
+"""The mean over views is what the views have in common, and a network learns it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import tiepoints as tp
 
@@ -39,40 +40,76 @@ def seen(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Photogr
     return prepare(sorted(photographs.iterdir()), cache, torch.device("cpu"))[0]
 
 
-def test_the_mean_is_rotated_and_mirrored_as_the_image_is(network: MDNet) -> None:
-    image = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
-    mean = mean_of_views(network, image, HEADS)
-    assert mean.logits.shape == (2, 2, 64, 64) and mean.descriptors.shape == (2, 64, 16, 16)
-    scale = float(mean.logits.std())
-    for turns, mirrored in itertools.product(range(4), (False, True)):
-        other = torch.rot90(image.flip(3) if mirrored else image, turns, (2, 3))
-        expected = torch.rot90(mean.mirrored_logits if mirrored else mean.logits, turns, (2, 3))
-        again = mean_of_views(network, other, HEADS)
-        assert float((again.logits - expected).abs().mean()) < 0.02 * scale
-    mirror = mean_of_views(network, image.flip(3), HEADS)
-    torch.testing.assert_close(mean.mirrored, mirror.descriptors, atol=0.05, rtol=0)
+def image_of(seen: Photographs, edge: int = 128) -> NDArray[np.float32]:
+    """A grey square (1, edge, edge) of a photograph."""
+    return seen.pixels(3)[1:2, :edge, :edge].astype(np.float32) / 255
+
+
+def said(network: MDNet, image: NDArray[np.float32], heads: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.no_grad():
-        logits, _ = network(image)
-    assert float((logits[2] - mean.logits).abs().mean()) > 0.2 * scale, "one view is not the mean"
+        logits, described = network(torch.from_numpy(np.ascontiguousarray(image))[None])
+    return torch.cat([logits[k] for k in heads], dim=1), torch.nn.functional.normalize(described, dim=1)
 
 
-def test_heads_of_many_sets_are_not_averaged() -> None:
-    """Which of four sets a place belongs to depends on how the image is rotated."""
+def inner(values: torch.Tensor) -> torch.Tensor:
+    """What is not near the edge."""
+    border = values.shape[-1] // 8
+    return values[..., border:-border, border:-border]
+
+
+def test_the_mean_depends_less_on_how_the_image_is_rotated_and_mirrored(network: MDNet, seen: Photographs) -> None:
+    image, rng = image_of(seen), np.random.default_rng(0)
+    mean = mean_of_views(network, image, HEADS, rng)
+    assert mean.logits.shape == (1, 2, 128, 128) and mean.descriptors.shape == (1, 64, 32, 32)
+    logits, _ = said(network, image, HEADS)
+    own, averaged = [], []
+    for turns, mirrored in itertools.product(range(4), (False, True)):
+        if turns or mirrored:
+            other = np.ascontiguousarray(np.rot90(image[:, :, ::-1] if mirrored else image, turns, (1, 2)))
+            for values, wanted, found in (
+                (own, said(network, other, HEADS)[0], logits),
+                (averaged, mean_of_views(network, other, HEADS, rng).logits, mean.logits),
+            ):
+                expected = torch.rot90(found.flip(3) if mirrored else found, turns, (2, 3))
+                values.append(float(inner(wanted - expected).abs().mean()))
+    assert np.mean(averaged) < 0.85 * np.mean(own)
+
+
+def test_descriptors_and_heads_of_many_sets_are_averaged_over_small_changes_only(seen: Photographs) -> None:
+    """Which of four sets a place belongs to depends on how the image is rotated, and so do descriptors."""
     network, _ = read_network(Path("mdnet-small"), (2, 4))
-    image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
-    mean = mean_of_views(network, image, [2, 4])
-    mirror = mean.of_mirror_images()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        plain, mirrored = network(image)[0], network(image.flip(3))[0]
-    torch.testing.assert_close(mean.logits[:, 2:], plain[4].float(), atol=0.1, rtol=0.02)
-    torch.testing.assert_close(mirror.logits[:, 2:], mirrored[4].float(), atol=0.1, rtol=0.02)
-    torch.testing.assert_close(mirror.logits[:, :2], mean.logits[:, :2].flip(3))
-    assert float((mean.logits[:, :2] - plain[2].float()).abs().mean()) > 0.1
+    image = image_of(seen)
+    mean = mean_of_views(network, image, [2, 4], np.random.default_rng(0))
+    logits, described = said(network, image, [2, 4])
+    quarter, described_there = said(network, np.rot90(image, 1, (1, 2)), [2, 4])
+    back = torch.rot90(quarter, -1, (2, 3))
+
+    def likeness(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float(np.corrcoef(inner(a).flatten().numpy(), inner(b).flatten().numpy())[0, 1])
+
+    of_four = slice(2, 6)
+    assert likeness(mean.logits[:, of_four], logits[:, of_four]) > 0.95
+    assert likeness(mean.logits[:, of_four], back[:, of_four]) < 0.9
+    assert float(inner((mean.descriptors * described).sum(dim=1)).mean()) > 0.9
+    assert float(inner((mean.descriptors * torch.rot90(described_there, -1, (2, 3))).sum(dim=1)).mean()) < 0.6
+
+
+def test_what_views_say_comes_back_to_its_place(seen: Photographs) -> None:
+    """Of heads of many sets, which are not averaged over mirror images: these move peaks by a tenth of a pixel."""
+    network, _ = read_network(Path("mdnet-small"), (4,))
+    image = image_of(seen)
+    several = np.repeat(image, 6, axis=0)
+    mean = inner(mean_of_views(network, several, [4], np.random.default_rng(1)).logits.mean(dim=0))
+    logits = said(network, image, [4])[0][0]
+    for axis in (1, 2):
+        left, middle, right = (float((inner(logits.roll(m, axis)) - mean).square().sum()) for m in (-1, 0, 1))
+        assert middle < 0.5 * min(left, right)
+        assert abs(0.5 * (left - right) / (left - 2 * middle + right)) < 0.05, "the minimum of the parabola"
 
 
 def test_the_loss_is_0_for_the_lesson_itself(network: MDNet) -> None:
-    image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
-    mean = mean_of_views(network, image, HEADS)
+    image = np.random.default_rng(1).random((1, 64, 64), np.float32)
+    mean = mean_of_views(network, image, HEADS, np.random.default_rng(0))
     same = distillation_loss(mean.logits, mean.descriptors, mean)
     assert all(abs(float(value)) < 1e-5 for value in same.values())
     higher = distillation_loss(mean.logits + 1, -mean.descriptors, mean)
@@ -98,18 +135,12 @@ def test_a_network_learns_the_mean(
     )  # fmt: skip
     assert 20 < steps < 60 and kept and "heights" in told[0]
     assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items()), "it is a copy's work"
-    image = torch.from_numpy(seen.pixels(3)[1, :128, :128].astype("float32") / 255)[None, None]
-    mean = mean_of_views(network, image, HEADS)
-    losses = []
-    for each in (start, found):
-        with torch.no_grad():
-            logits, described = each(image)
-        together = torch.cat([logits[k] for k in HEADS], dim=1)
-        unit = torch.nn.functional.normalize(described, dim=1)
-        losses.append(distillation_loss(together, unit, mean))
+    image = image_of(seen)
+    mean = mean_of_views(network, image, HEADS, np.random.default_rng(0))
+    losses = [distillation_loss(*said(each, image, HEADS), mean) for each in (start, found)]
     assert float(losses[1]["heights"]) < 0.5 * float(losses[0]["heights"])
     assert float(losses[1]["slopes"]) < 0.8 * float(losses[0]["slopes"])
-    assert float(losses[1]["descriptors"]) < 0.05
+    assert float(losses[1]["descriptors"]) < 0.1
 
 
 def test_only_heads_of_many_sets_learn_another_trunk(seen: Photographs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,22 +148,21 @@ def test_only_heads_of_many_sets_learn_another_trunk(seen: Photographs, monkeypa
     old, _ = read_network(Path("mdnet-small"), (2, 4))
     new = copy.deepcopy(old)
     with torch.no_grad():
-        new.detect_raise.bias += 0.05 * torch.randn(
+        new.detect_raise.bias += 0.3 * torch.randn(
             len(new.detect_raise.bias), generator=torch.Generator().manual_seed(2)
         )
         new.detect["4"][-1].weight.zero_()
     found, _ = distil(
-        new, old, seen, minutes=1, crop=64, batch=4, learning_rate=5e-3, decay=0.9, heads_of_many=True
+        new, old, seen, minutes=3, crop=64, batch=4, learning_rate=1e-2, decay=0.9, heads_of_many=True
     )  # fmt: skip
     for name, value in found.state_dict().items():
         same = torch.equal(value, new.state_dict()[name])
         assert same != (name.startswith("detect.4") and value.is_floating_point()), name
-    image = torch.from_numpy(seen.pixels(3)[1, :128, :128].astype("float32") / 255)[None, None]
-    with torch.no_grad():
-        wanted = old(image)[0][4]
-        begun = copy.deepcopy(new)
-        begun.detect["4"].load_state_dict(old.detect["4"].state_dict())
-        errors = [float((each(image)[0][4] - wanted).abs().mean()) for each in (begun, found)]
+    image = image_of(seen)
+    wanted = inner(mean_of_views(old, image, [4], np.random.default_rng(0)).logits)
+    begun = copy.deepcopy(new)
+    begun.detect["4"].load_state_dict(old.detect["4"].state_dict())
+    errors = [float((inner(said(each, image, [4])[0]) - wanted).square().mean()) for each in (begun, found)]
     assert errors[1] < 0.9 * errors[0]
 
 

@@ -1,11 +1,13 @@
-"""A network learns from the mean over eight views of each image: rotated by quarter turns, and mirrored.
+"""A network learns from its mean over many views of each image: rotated, mirrored, larger, smaller and moved.
 
-What a network says of a place depends a little on how the image is rotated and mirrored, though what is to be found
-does not. The mean of its heatmaps over the eight views is therefore better than each of them. Here the network learns
-to predict that mean from the image as it is, so that it costs nothing when it is used (the distillation of an ensemble
-into one network: Hinton, Vinyals and Dean 2015, arXiv 1503.02531). Descriptors stay as they are: of the image as it is.
-So do the heatmaps of heads of more than two sets: which set of many a place belongs to depends on how the image is
-rotated, so that their mean is none of them.
+What a network says of a place depends a little on how the image is rotated, mirrored and sampled, though what is to be
+found does not. The mean of its heatmaps and descriptors over such views is therefore better than each of them. Here the
+network learns to predict that mean from the image as it is, so that it costs nothing when it is used (the distillation
+of an ensemble into one network: Hinton, Vinyals and Dean 2015, arXiv 1503.02531).
+
+Half of the views differ little from the image: by a rotation of some degrees, a change of scale, a part of a cell of
+the network. The others are mirrored or rotated by quarter turns besides. Only heatmaps of heads of one or two sets are
+averaged over these, too: descriptors say how the image is rotated, and so does which set of many a place belongs to.
 
 All constants are ours.
 """
@@ -32,53 +34,123 @@ from .timed import train_for
 __all__ = ["MeanOfViews", "distil", "distillation_loss", "mean_of_views"]
 
 _SMALLEST = 0.35  # of the photograph: crops are seen at this to its whole size
-_BORDER = 12  # pixels of a crop whose heatmap depends most on what is not in it
+_BORDER = 12  # pixels of an image's edge where the heatmap depends most on what is not in it
+_VIEWS = 4  # of each kind, besides the image as it is
+_DEGREES, _MOST_DEGREES = 12.0, 30.0  # standard deviation of a view's rotation, and its limit
+_SCALE = 0.35  # largest logarithm of a view's scale
+_CELL = 4  # pixels of one of the descriptor map
 _SLOPES, _DESCRIPTORS = 4.0, 10.0  # weights beside the heights' 1
 _LEAST, _OFFSET = 0.05, 2.0  # of the weight of a pixel, and of the logit by which it grows
 _SEVERAL = 64  # crops that are there before the first step
-_FEW = 2  # sets: of heads with more, nothing is averaged
+_FEW = 2  # sets: of heads with more, nothing is averaged over quarter turns and mirror images
+
+Float32 = NDArray[np.float32]
 
 
 class MeanOfViews(NamedTuple):
-    """What a teacher says of images.
+    """What a teacher says of images in the mean over their views.
 
     Parameters
     ----------
-    logits, mirrored_logits : (B, K, H, W)
-        Of all heads that student and teacher have, for the images and for their mirror images: the mean over the views
-        of heads of one or two sets, of the others the heatmaps themselves.
-    descriptors, mirrored : (B, D, H / 4, W / 4)
-        Of unit length: of the images, and of their mirror images.
+    logits : (B, K, H, W)
+        Of all heads that student and teacher have.
+    descriptors : (B, D, H / 4, W / 4)
+        Of unit length.
     """
 
     logits: Tensor
-    mirrored_logits: Tensor
     descriptors: Tensor
-    mirrored: Tensor
-
-    def of_mirror_images(self) -> MeanOfViews:
-        """What is said of the mirror images."""
-        return MeanOfViews(self.mirrored_logits, self.logits, self.mirrored, self.descriptors)
 
 
-def mean_of_views(network: MDNet, images: Tensor, heads: list[int]) -> MeanOfViews:
-    """What a network says of square images (B, 1, S, S) in the mean over their eight views."""
-    averaged = torch.tensor([k <= _FEW for k in heads for _ in range(k)])[:, None, None]
-    total, own, described = torch.zeros(()), [], []
+class _View(NamedTuple):
+    """How an image is seen.
+
+    Parameters
+    ----------
+    matrix : (2, 3)
+        From pixels of the image to those of the view.
+    turned : bool
+        By quarter turns, or mirrored.
+    """
+
+    matrix: NDArray[np.float64]
+    turned: bool
+
+
+def mean_of_views(network: MDNet, images: Float32, heads: list[int], rng: np.random.Generator) -> MeanOfViews:
+    """What a network says of square grey images (B, S, S) in the mean over views that are drawn for each of them."""
+    turned = any(k <= _FEW for k in heads)
+    means = [_mean_of_one(network, image, heads, _views(len(image), rng, turned)) for image in images]
+    return MeanOfViews(*(torch.from_numpy(np.stack(part)) for part in zip(*means, strict=True)))
+
+
+def _views(edge: int, rng: np.random.Generator, turned: bool) -> list[_View]:
+    """The image as it is, and others."""
+    centre = (edge - 1) / 2
+    views = [_View(np.eye(2, 3), turned=False)]
+    for number in range(2 * _VIEWS if turned else _VIEWS):
+        angle = np.deg2rad(np.clip(rng.normal(0, _DEGREES), -_MOST_DEGREES, _MOST_DEGREES))
+        cosine, sine = np.cos(angle), np.sin(angle)
+        linear = np.exp(rng.uniform(-_SCALE, _SCALE)) * np.array([[cosine, -sine], [sine, cosine]])
+        if other := number >= _VIEWS:
+            which = rng.integers(1, 8)  # of the square's eight symmetries all but the first, which changes nothing
+            linear = linear @ np.linalg.matrix_power([[0, -1], [1, 0]], which % 4) @ np.diag([1 - 2 * (which // 4), 1])
+        move = centre - linear @ (centre, centre) + rng.uniform(0, _CELL, 2)
+        views.append(_View(np.column_stack([linear, move]), turned=other))
+    return views
+
+
+def _mean_of_one(network: MDNet, image: Float32, heads: list[int], views: list[_View]) -> tuple[Float32, Float32]:
+    """Logits (K, S, S) and unit descriptors (D, S / 4, S / 4) in the mean over views of an image (S, S)."""
+    seen = np.stack([_warped(image, view.matrix, len(image)) for view in views])[:, None]
     with torch.no_grad():
-        for mirrored in (False, True):
-            seen = images.flip(3) if mirrored else images
-            for turns in range(4 if averaged.any() else 1):
-                view = torch.rot90(seen, turns, (2, 3)).contiguous(memory_format=torch.channels_last)
-                logits, descriptors = _outputs(network, view, heads)
-                if turns == 0:
-                    own.append(logits)
-                    described.append(descriptors)
-                upright = torch.rot90(logits, -turns, (2, 3))
-                total = total + (upright.flip(3) if mirrored else upright)
-    mean = total / 8
-    plain, mirror = (torch.where(averaged, m, o) for m, o in zip((mean, mean.flip(3)), own, strict=True))
-    return MeanOfViews(plain, mirror, *described)
+        outputs = _outputs(network, torch.from_numpy(seen).contiguous(memory_format=torch.channels_last), heads)
+    logits, described = (values.numpy() for values in outputs)
+    few = np.array([k <= _FEW for k in heads for _ in range(k)])
+    total, weight = np.zeros_like(logits[0]), np.zeros((len(few), 1, 1), np.float32)
+    descriptors = np.zeros_like(described[0])
+    for view, says, describes in zip(views, logits, described, strict=True):
+        rows = few if view.turned else np.full(len(few), True)
+        inside = _inside(view.matrix, len(image), _BORDER)
+        total[rows] += _unwarped(says[rows], view.matrix) * inside
+        weight = weight + np.where(rows[:, None, None], inside, np.float32(0))
+        if not view.turned:
+            coarse = view.matrix.copy()  # pixel i of the descriptor map is the centre of four of the image's
+            first = np.full(2, (_CELL - 1) / 2)
+            coarse[:, 2] = (coarse[:, :2] @ first + coarse[:, 2] - first) / _CELL
+            inside = _inside(coarse, describes.shape[1], _BORDER / _CELL)
+            descriptors += _unwarped(describes, coarse) * inside
+    # Where no view says anything, at the edges, the loss does not look.
+    return total / np.maximum(weight, 1), descriptors / np.maximum(np.linalg.norm(descriptors, axis=0), 1e-6)
+
+
+def _warped(image: Float32, matrix: NDArray[np.float64], edge: int) -> Float32:
+    """A view (edge, edge) of an image."""
+    shrunk = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if shrunk < 1:
+        image = cv2.GaussianBlur(image, (0, 0), max(0.5 * np.sqrt(shrunk**-2 - 1), 0.1))
+    view = cv2.warpAffine(image, matrix, (edge, edge), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(view, np.float32)
+
+
+def _unwarped(maps: Float32, matrix: NDArray[np.float64]) -> Float32:
+    """Maps (C, h, w) of a view, in the image's frame."""
+    height, width = maps.shape[1:]
+    parts = []
+    for start in range(0, len(maps), 4):  # as many channels as OpenCV takes
+        part = np.ascontiguousarray(maps[start : start + 4].transpose(1, 2, 0))
+        back = cv2.warpAffine(
+            part, matrix, (width, height), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+        )
+        parts.append(back.reshape(height, width, -1))
+    return np.ascontiguousarray(np.concatenate(parts, axis=2).transpose(2, 0, 1), np.float32)
+
+
+def _inside(matrix: NDArray[np.float64], edge: int, border: float) -> Float32:
+    """1 where a pixel of the image is in the view, and not near its edge, else 0: (edge, edge)."""
+    x, y = np.meshgrid(np.arange(edge), np.arange(edge))
+    places = np.stack([x, y, np.ones_like(x)], axis=-1) @ matrix.T
+    return ((places >= border) & (places <= edge - 1 - border)).all(axis=-1).astype(np.float32)
 
 
 def distillation_loss(logits: Tensor, descriptors: Tensor, mean: MeanOfViews) -> dict[str, Tensor]:
@@ -96,7 +168,7 @@ def distillation_loss(logits: Tensor, descriptors: Tensor, mean: MeanOfViews) ->
         heights, the squared differences of the logits, and slopes, those of their differences between neighbouring
         pixels, both weighted by how high the mean's heatmap is; descriptors, 1 less the cosine.
     """
-    inner = slice(_BORDER, -_BORDER)
+    inner, coarse = slice(_BORDER, -_BORDER), slice(_BORDER // _CELL, -_BORDER // _CELL)
     found, wanted = logits[:, :, inner, inner], mean.logits[:, :, inner, inner]
     weight = _LEAST + torch.sigmoid(wanted + _OFFSET)
     slopes = torch.zeros(())
@@ -106,7 +178,7 @@ def distillation_loss(logits: Tensor, descriptors: Tensor, mean: MeanOfViews) ->
     return {
         "heights": _mean((found - wanted) ** 2, weight),
         "slopes": slopes,
-        "descriptors": (1 - (descriptors * mean.descriptors).sum(dim=1)).mean(),
+        "descriptors": (1 - (descriptors * mean.descriptors).sum(dim=1)[:, coarse, coarse]).mean(),
     }
 
 
@@ -126,7 +198,7 @@ def distil(
     keep: Callable[[MDNet, int], None] | None = None,
     keep_minutes: float = 3.0,
 ) -> tuple[MDNet, int]:
-    """Train a network on the mean of a teacher over eight views.
+    """Train a network on the mean of a teacher over many views.
 
     Parameters
     ----------
@@ -140,7 +212,7 @@ def distil(
     crop : int
         Edge of the crops in pixels, a multiple of 32.
     batch : int
-        Crops a step. Each is used about four times: as it is or mirrored, in other light.
+        Crops a step. Each is used about four times, in other light.
     learning_rate : float
         Of AdamW.
     seed : int
@@ -198,10 +270,10 @@ def _batches(
     while True:
         new = size if len(pool) < _SEVERAL else max(1, size // 4)
         numbers = rng.integers(len(photographs), size=new)
-        crops = torch.stack([_crop(photographs.pixels(int(number)), edge, rng) for number in numbers])
-        mean = mean_of_views(teacher, crops, heads)
+        crops = np.stack([_crop(photographs.pixels(int(number)), edge, rng) for number in numbers])
+        mean = mean_of_views(teacher, crops, heads, rng)
         for row in range(new):
-            item = crops[row], MeanOfViews(*(part[row] for part in mean))
+            item = torch.from_numpy(crops[row])[None], MeanOfViews(*(part[row] for part in mean))
             if len(pool) < most:
                 pool.append(item)
             else:
@@ -209,25 +281,21 @@ def _batches(
                 oldest = (oldest + 1) % most
         if len(pool) < min(_SEVERAL, most):
             continue
-        images, means = [], []
-        for which in rng.choice(len(pool), size, replace=False):
-            image, known = pool[which]
-            if rng.random() < 0.5:
-                image, known = image.flip(2), known.of_mirror_images()
-            images.append(_other_light(image, rng) if rng.random() < 0.5 else image)
-            means.append(known)
+        images, means = zip(*(pool[which] for which in rng.choice(len(pool), size, replace=False)), strict=True)
+        lit = [_other_light(image, rng) if rng.random() < 0.5 else image for image in images]
         together = MeanOfViews(*(torch.stack(list(part)) for part in zip(*means, strict=True)))
-        yield torch.stack(images).contiguous(memory_format=torch.channels_last), together
+        yield torch.stack(lit).contiguous(memory_format=torch.channels_last), together
 
 
-def _crop(pixels: NDArray[np.generic], edge: int, rng: np.random.Generator) -> Tensor:
-    """A square of a photograph (3, H, W) at some scale: grey (1, edge, edge) in [0, 1]."""
+def _crop(pixels: NDArray[np.generic], edge: int, rng: np.random.Generator) -> Float32:
+    """A square of a photograph (3, H, W) at some scale, mirrored or not: grey (edge, edge) in [0, 1]."""
     grey = to_grey(np.asarray(pixels, np.uint8).transpose(1, 2, 0))
     least = max((edge + 1) / min(grey.shape), _SMALLEST)
     scale = float(np.exp(rng.uniform(min(np.log(least), 0), 0))) if least < 1 else least
     small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     top, left = (int(rng.integers(length - edge + 1)) for length in small.shape)
-    return torch.from_numpy(small[top : top + edge, left : left + edge].astype(np.float32) / 255)[None]
+    crop = small[top : top + edge, left : left + edge].astype(np.float32) / 255
+    return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
 
 
 def _other_light(image: Tensor, rng: np.random.Generator) -> Tensor:
