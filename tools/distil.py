@@ -1,4 +1,4 @@
-"""Teach a network the mean of itself, or of a larger one, over rotated and mirrored images: the end of a training.
+"""Teach a network the mean of itself, or of a larger one, over many views of each image: the end of a training.
 
     python tools/distil.py PHOTOGRAPHS runs/mine/best.onnx OUT.onnx --minutes 40
     python tools/distil.py PHOTOGRAPHS mdnet-small OUT.onnx --teacher mdnet --learning-rate 1e-3
