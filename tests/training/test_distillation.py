@@ -104,7 +104,7 @@ def test_what_views_say_comes_back_to_its_place(seen: Photographs) -> None:
     for axis in (1, 2):
         left, middle, right = (float((inner(logits.roll(m, axis)) - mean).square().sum()) for m in (-1, 0, 1))
         assert middle < 0.5 * min(left, right)
-        assert abs(0.5 * (left - right) / (left - 2 * middle + right)) < 0.05, "the minimum of the parabola"
+        assert abs(0.5 * (left - right) / (left - 2 * middle + right)) < 0.1, "the minimum of the parabola"
 
 
 def test_the_loss_is_0_for_the_lesson_itself(network: MDNet) -> None:
