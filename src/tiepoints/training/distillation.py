@@ -128,7 +128,8 @@ def _warped(image: Float32, matrix: NDArray[np.float64], edge: int) -> Float32:
     """A view (edge, edge) of an image."""
     shrunk = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if shrunk < 1:
-        image = cv2.GaussianBlur(image, (0, 0), max(0.5 * np.sqrt(shrunk**-2 - 1), 0.1))
+        sigma = max(0.5 * float(np.sqrt(shrunk**-2 - 1)), 0.1)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
     view = cv2.warpAffine(image, matrix, (edge, edge), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(view, np.float32)
 
@@ -150,7 +151,8 @@ def _inside(matrix: NDArray[np.float64], edge: int, border: float) -> Float32:
     """1 where a pixel of the image is in the view, and not near its edge, else 0: (edge, edge)."""
     x, y = np.meshgrid(np.arange(edge), np.arange(edge))
     places = np.stack([x, y, np.ones_like(x)], axis=-1) @ matrix.T
-    return ((places >= border) & (places <= edge - 1 - border)).all(axis=-1).astype(np.float32)
+    within = ((places >= border) & (places <= edge - 1 - border)).all(axis=-1)
+    return np.asarray(within, np.float32)
 
 
 def distillation_loss(logits: Tensor, descriptors: Tensor, mean: MeanOfViews) -> dict[str, Tensor]:
@@ -294,8 +296,8 @@ def _crop(pixels: NDArray[np.generic], edge: int, rng: np.random.Generator) -> F
     scale = float(np.exp(rng.uniform(min(np.log(least), 0), 0))) if least < 1 else least
     small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     top, left = (int(rng.integers(length - edge + 1)) for length in small.shape)
-    crop = small[top : top + edge, left : left + edge].astype(np.float32) / 255
-    return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
+    crop = small[top : top + edge, left : left + edge][:, :: -1 if rng.random() < 0.5 else 1]
+    return np.ascontiguousarray(crop, np.float32) / np.float32(255)
 
 
 def _other_light(image: Tensor, rng: np.random.Generator) -> Tensor:
