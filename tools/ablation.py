@@ -97,7 +97,7 @@ def _cell(values: list[float]) -> str:
     if not values:
         return ""
     spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}".replace("0.", ".", 1)
+    return f"{np.mean(values):.3f}{spread}".replace("0.", ".")  # all figures are at most 1
 
 
 if __name__ == "__main__":
