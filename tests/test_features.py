@@ -203,7 +203,7 @@ def test_camera() -> None:
         tp.Camera("FOO", 1, 1, ())
     with pytest.raises(tp.InvalidInputError, match="4 parameters, but 1"):
         tp.Camera("PINHOLE", 1, 1, (1,))
-    with pytest.raises(tp.InvalidInputError, match="not positive"):
+    with pytest.raises(tp.InvalidInputError, match="the focal length is 0 pixels"):
         tp.Camera("PINHOLE", 1, 1, (0, 1, 1, 1))
     with pytest.raises(tp.InvalidInputError, match="calibration matrix"):
         tp.Camera.from_matrix(np.eye(2), (1, 1))

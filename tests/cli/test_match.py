@@ -159,8 +159,8 @@ def test_a_blank_photograph_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("geometry", ["fundamental", "homography"])
 def test_a_photograph_on_its_side_is_told(run: Command, examples: Path, tmp_path: Path, geometry: str) -> None:
-    Image.open(examples / "desk_2.jpg").transpose(Image.Transpose.ROTATE_90).save(tmp_path / "b.png")
-    pair = ("match", examples / "desk_1.jpg", tmp_path / "b.png", "--geometry", geometry)
+    Image.open(examples / "box_in_scene.png").transpose(Image.Transpose.ROTATE_90).save(tmp_path / "b.png")
+    pair = ("match", examples / "box.png", tmp_path / "b.png", "--geometry", geometry)
     missed = run(*pair)
     hint = f"they match if {tmp_path / 'b.png'} is rotated 90 degrees to the right: try --rotation any"
     assert missed.returncode == 1 and hint in missed.stdout

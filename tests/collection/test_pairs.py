@@ -189,8 +189,8 @@ def test_matching_and_reconstruction_take_them_too(flight: Path, tmp_path: Path)
     result = CliRunner().invoke(
         cli, ["match", str(flight), "--pairs", "spatial:1", "--out", str(out), "--json", *options]
     )
-    assert "paired by sequence: 7.jpg" in result.stderr
-    assert '"pairs": 13' in result.stdout  # six neighbours, and 7.jpg with all others
+    assert "paired by retrieval: 7.jpg" in result.stderr
+    assert '"pairs": 8' in result.stdout  # six neighbours, and 7.jpg with the one most alike and the one before it
     pytest.importorskip("pycolmap")
     result = CliRunner().invoke(
         cli, ["reconstruct", str(flight), str(tmp_path / "scene"), "--pairs", "spatial", *options]

@@ -148,8 +148,6 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the script `tiepoints`."""
-    ended: list[SystemExit] = []
-    atexit.register(_leave, ended)  # the first to be registered is the last to be called
     # What is wrong with a damaged file is one line of ours, not pages of its decoders'.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -169,18 +167,20 @@ def main() -> None:
     except KeyboardInterrupt:  # before click looks after it
         sys.exit("Aborted!")
     except SystemExit as end:
-        ended.append(end)  # whose traceback keeps what the command has loaded until then
+        _leave(end.code)
         raise
 
 
-def _leave(ended: list[SystemExit]) -> None:
-    """End the process at once after a command that came to its end: only its memory is left to be cleared up.
+def _leave(code: object) -> None:
+    """End the process at once, where nothing is left to do.
 
     To take apart networks and loaded libraries piece by piece takes longer than many a command.
     """
-    code = ended[0].code if ended else ""
     if not (code is None or isinstance(code, int)) or threading.active_count() > 1:
         return
+    # No public function calls what was registered before this command, too, as by a measurement of coverage: a handler
+    # of our own that ends the process would be called before those. The children of multiprocessing end like this.
+    atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
         sys.stderr.flush()
