@@ -239,8 +239,8 @@ def _grey(folder: Path, name: str) -> NDArray[np.uint8]:
 
 def _refine_by_certain(pycolmap: Any, model: Any, job: Mapping[str, Any], errors: Mapping[int, Any]) -> None:
     """Adjust cameras by the observations that are certain; then points, by all of theirs, to these cameras."""
-    certain = copy.deepcopy(model)
-    if job["mapper"] == "triangulate" or not _leave_out_uncertain(certain, errors):
+    certain = None if job["mapper"] == "triangulate" else copy.deepcopy(model)
+    if certain is None or not _leave_out_uncertain(certain, errors):
         _refine(pycolmap, model, job, _NOISE_LAST, 1e-4)
         return
     _refine(pycolmap, certain, job, _NOISE_LAST, 1e-4)
