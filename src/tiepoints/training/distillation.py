@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from ..images import to_grey
 from .average import average_of
 from .light import relit
-from .network import MDNet
+from .network import CELL, MDNet
 from .photographs import Photographs
 from .timed import train_for
 
@@ -38,7 +38,6 @@ _BORDER = 12  # pixels of an image's edge where the heatmap depends most on what
 _VIEWS = 4  # of each kind, besides the image as it is
 _DEGREES, _MOST_DEGREES = 12.0, 30.0  # standard deviation of a view's rotation, and its limit
 _SCALE = 0.35  # largest logarithm of a view's scale
-_CELL = 4  # pixels of one of the descriptor map
 _SLOPES, _DESCRIPTORS = 4.0, 10.0  # weights beside the heights' 1
 _LEAST, _OFFSET = 0.05, 2.0  # of the weight of a pixel, and of the logit by which it grows
 _SEVERAL = 64  # crops that are there before the first step
@@ -95,7 +94,7 @@ def _views(edge: int, rng: np.random.Generator, turned: bool) -> list[_View]:
         if other := number >= _VIEWS:
             which = rng.integers(1, 8)  # of the square's eight symmetries all but the first, which changes nothing
             linear = linear @ np.linalg.matrix_power([[0, -1], [1, 0]], which % 4) @ np.diag([1 - 2 * (which // 4), 1])
-        move = centre - linear @ (centre, centre) + rng.uniform(0, _CELL, 2)
+        move = centre - linear @ (centre, centre) + rng.uniform(0, CELL, 2)
         views.append(_View(np.column_stack([linear, move]), turned=other))
     return views
 
@@ -116,9 +115,9 @@ def _mean_of_one(network: MDNet, image: Float32, heads: list[int], views: list[_
         weight = weight + np.where(rows[:, None, None], inside, np.float32(0))
         if not view.turned:
             coarse = view.matrix.copy()  # pixel i of the descriptor map is the centre of four of the image's
-            first = np.full(2, (_CELL - 1) / 2)
-            coarse[:, 2] = (coarse[:, :2] @ first + coarse[:, 2] - first) / _CELL
-            inside = _inside(coarse, describes.shape[1], _BORDER / _CELL)
+            first = np.full(2, (CELL - 1) / 2)
+            coarse[:, 2] = (coarse[:, :2] @ first + coarse[:, 2] - first) / CELL
+            inside = _inside(coarse, describes.shape[1], _BORDER / CELL)
             descriptors += _unwarped(describes, coarse) * inside
     # Where no view says anything, at the edges, the loss does not look.
     return total / np.maximum(weight, 1), descriptors / np.maximum(np.linalg.norm(descriptors, axis=0), 1e-6)
@@ -170,7 +169,7 @@ def distillation_loss(logits: Tensor, descriptors: Tensor, mean: MeanOfViews) ->
         heights, the squared differences of the logits, and slopes, those of their differences between neighbouring
         pixels, both weighted by how high the mean's heatmap is; descriptors, 1 less the cosine.
     """
-    inner, coarse = slice(_BORDER, -_BORDER), slice(_BORDER // _CELL, -_BORDER // _CELL)
+    inner, coarse = slice(_BORDER, -_BORDER), slice(_BORDER // CELL, -_BORDER // CELL)
     found, wanted = logits[:, :, inner, inner], mean.logits[:, :, inner, inner]
     weight = _LEAST + torch.sigmoid(wanted + _OFFSET)
     slopes = torch.zeros(())
