@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -42,6 +44,23 @@ def test_suffixes_may_be_in_upper_case(examples: Path, tmp_path: Path) -> None:
     for name in ("f.H5", "m-features.HDF5", "n-features.H5"):
         with FeatureReader(tmp_path / name) as reader:
             assert sorted(reader) == ["box.png", "box_in_scene.png"]
+
+
+def _commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, click.Command]]:
+    yield context.command_path, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            one = command.get_command(context, name)
+            assert one is not None
+            yield from _commands(one, click.Context(one, info_name=name, parent=context))
+
+
+def test_every_command_and_option_says_what_it_does() -> None:
+    told = dict(_commands(cli, click.Context(cli, info_name="tiepoints")))
+    assert {"tiepoints train", "tiepoints bench hpatches", "tiepoints weights fetch"} <= set(told)
+    assert [path for path, command in told.items() if not command.help] == []
+    options = [(path, each) for path, command in told.items() for each in command.params]
+    assert [(path, each.opts) for path, each in options if isinstance(each, click.Option) and not each.help] == []
 
 
 @pytest.mark.parametrize("name", ["c.db", "m.h5"])

@@ -87,7 +87,13 @@ if TYPE_CHECKING:
     help="Learning rate of all but the detection heads, as a share of --learning-rate; --heads-only is 0.",
 )
 @click.option("--batch", type=IntRange(min=1), default=8, show_default=True, help="Pairs a step and process.")
-@click.option("--learning-rate", type=FloatRange(min=0, min_open=True), default=2e-3, show_default=True)
+@click.option(
+    "--learning-rate",
+    type=FloatRange(min=0, min_open=True),
+    default=2e-3,
+    show_default=True,
+    help="Learning rate of AdamW: that of most steps. It warms up from zero, and falls to zero at the end.",
+)
 @click.option("--crop", type=IntRange(min=64), default=256, show_default=True, help="Edge of the pairs, pixels.")
 @click.option(
     "--loss",
@@ -143,7 +149,13 @@ if TYPE_CHECKING:
 )
 @click.option("--prepare-only", is_flag=True, help="Fill --cache, by photographs and teacher, and stop.")
 @click.option("--compile", "compiled", is_flag=True, help="Translate the network by torch.compile first.")
-@click.option("--seed", type=IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of all random choices.",
+)
 @click.option("--about", type=Setting(), multiple=True, help="What the model's file shall say, e.g. licence=CC0-1.0.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document a line for each report instead of text.")
 def command(
