@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -271,6 +272,33 @@ def test_the_end_leaves_nothing_undone() -> None:
         result = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
         assert result.returncode == code
         assert json.loads(result.stdout.removesuffix("last\n")) and result.stdout.endswith("\nlast\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--help",), 0),
+        (("extractors",), 0),
+        (("extractors", "sfit"), 2),
+        (("match", "box.png", "box_in_scene.png", "-e", "orb"), 0),
+        (("match", "box.png", "desk_1.jpg", "-e", "orb"), 1),
+    ],
+)
+def test_a_closed_pipe_ends_quietly_and_changes_no_exit_code(
+    arguments: tuple[str, ...], code: int, examples: Path
+) -> None:
+    """As of `tiepoints ... 2>&1 | head -1`, once head has ended: what would be said is dropped, the verdict stays."""
+    line = [sys.executable, "-m", "tiepoints", *(str(examples / a) if "." in a else a for a in arguments)]
+    said = subprocess.run(line, capture_output=True, check=False)
+    assert said.returncode == code and said.stdout + said.stderr, "there is something to say"
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        assert subprocess.run(line, stdout=writing, stderr=writing, check=False).returncode == code
+        closed = subprocess.run(line, stdout=writing, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writing)
+    assert (closed.returncode, closed.stderr) == (code, said.stderr), "nothing is said of the pipe"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import errno
+import io
 import json
 import os
+import stat
 import sys
 import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -43,6 +46,10 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Check the installation: versions, devices, caches, memory, conflicts."),
     "completion": ("completion", "Print the script that completes commands in your shell."),
 }
+
+
+# What a write into a pipe or a socket without a reader gives; Windows says EINVAL.
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EINVAL)
 
 
 class _Commands(LazyGroup):
@@ -80,8 +87,6 @@ class _Commands(LazyGroup):
         except TiepointsError as error:
             code = 2 if isinstance(error, UnknownExtractorError | InvalidInputError) else 1
             _fail(ctx, str(error), code)
-        except BrokenPipeError:  # `| head` has read enough: click ends quietly
-            raise
         except OSError as error:  # most often of standard output itself, on a full disk
             if isinstance(error, FileNotFoundError) and not error.filename:
                 _fail(ctx, "the current folder is not there any more; change to another", 1)
@@ -149,6 +154,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; the entry point of the script `tiepoints`."""
     # What is wrong with a damaged file is one line of ours, not pages of its decoders'.
+    sys.stdout, sys.stderr = _until_closed(sys.stdout), _until_closed(sys.stderr)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     warnings.filterwarnings("ignore", module="PIL")
@@ -169,6 +175,36 @@ def main() -> None:
     except SystemExit as end:
         _leave(end.code)
         raise
+
+
+class _Pipe(io.FileIO):
+    """A pipe whose reader may have read enough, as `head` has: what is written afterwards goes nowhere."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            return len(data)
+
+
+def _until_closed(stream: TextIO) -> TextIO:
+    """The stream without an error where its reader is gone: the work is done all the same, and the exit code tells."""
+    try:
+        descriptor = stream.fileno()
+        kind = os.fstat(descriptor).st_mode
+        if not (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)):
+            return stream
+        stream.flush()
+    except (AttributeError, OSError, ValueError):  # None, closed, or no file
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Pipe(descriptor, "w", closefd=False)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=bool(stream.line_buffering),
+    )
 
 
 def _leave(code: object) -> None:
