@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tiepoints.benchmarks import default_store, method
+from tiepoints.benchmarks.methods import methods_of
 from tiepoints.errors import InvalidInputError, UnknownExtractorError
 
 
@@ -25,6 +26,9 @@ def test_specifications() -> None:
     own = method("orb:max_keypoints=20,scale_factor=1.3", max_keypoints=10, max_size=None)
     assert own.label == "orb max_keypoints=20 scale_factor=1.3"
     assert own.extractor.max_keypoints == 20 and own.recipe == ("orb", {"max_keypoints": 20, "scale_factor": 1.3})
+    assert method("ORB:levels=4").label == "orb levels=4", "by its registered name"
+    with pytest.raises(InvalidInputError, match="orb is given twice"):
+        methods_of(["orb", "ORB"])
     assert method(own) is own
     assert method(own.extractor).label == "orb" and method(own.extractor).recipe is None
 

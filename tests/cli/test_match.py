@@ -200,3 +200,12 @@ def test_what_is_invariant_to_rotation_says_so() -> None:
     assert {"sift", "rootsift", "orb", "akaze", "surf"} <= invariant
     assert invariant.isdisjoint({"mdnet", "upright-sift", "upright-rootsift", "upright-surf"})
     assert tp.load("sift+hardnet").metadata.rotation_invariant
+
+
+def test_methods_are_called_by_their_registered_names(run: Command, examples: Path, tmp_path: Path) -> None:
+    box, scene = examples / "box.png", examples / "box_in_scene.png"
+    answer = json.loads(run("match", box, scene, "-e", "RootSIFT", "--matcher", "Nearest", "--json").stdout)
+    assert (answer["extractor"], answer["matcher"]) == ("rootsift", "nearest")
+    assert "of rootsift, mutual nearest neighbours" in run("match", box, scene, "-e", "RootSIFT").stdout
+    for arguments in (("extract", box), ("match", box, scene, "--out", tmp_path / "m.h5")):
+        assert json.loads(run(*arguments, "-e", "ORB", "--json").stdout)["extractor"] == "orb"

@@ -100,7 +100,11 @@ def method(spec: str | Extractor | Method, **common: Any) -> Method:
         extractor = load(name, **options)
     except TypeError as error:
         raise InvalidInputError(f"{spec}: {error}") from None
-    return Method(" ".join([name, *(f"{key}={value}" for key, value in own.items())]), extractor, (name, options))
+    return Method(
+        " ".join([extractor.metadata.name, *(f"{key}={value}" for key, value in own.items())]),
+        extractor,
+        (name, options),
+    )
 
 
 def methods_of(specs: str | Extractor | Method | Iterable[str | Extractor | Method], **common: Any) -> list[Method]:

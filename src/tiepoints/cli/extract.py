@@ -124,7 +124,7 @@ def command(
 
         ((image, features),) = done.features.items()
         save_image(plot, plot_keypoints(photographs[image].read(), features))
-    _tell(photographs, done, name, out, plot, time.perf_counter() - started, as_json)
+    _tell(photographs, done, step.extractor.metadata.name, out, plot, time.perf_counter() - started, as_json)
     if done.failed:
         raise SystemExit(1)
 

@@ -61,7 +61,7 @@ def command(
         raise click.UsageError("Missing argument 'PHOTOS': only a --model with its features (--from) needs none")
     photographs = scene.photographs(photos) if photos else Collection([])
     extractor: Any = scene.extractor()
-    name = scene.name
+    name = extractor.metadata.name
     if scene.given and click.get_current_context().get_parameter_source("name") is ParameterSource.DEFAULT:
         extractor = name = ""  # the features do not tell what made them
     arguments = scene.arguments(photographs)

@@ -151,12 +151,12 @@ def command(
             progress=progress,
         )
     written = _write(pair, plot, outliers, overlay, out)
-    result = _as_dict(pair, (image_a, image_b), name, matcher, geometry) | written
+    result = _as_dict(pair, (image_a, image_b), make().metadata.name, matcher.lower(), geometry) | written
     if as_json:
         print_json(result)
     elif not is_quiet():
         missed = pair.verified is False and rotation() == "upright"
-        _print(result, name, rotation_that_matches(pair, make(), chosen) if missed else "", to_error=stream)
+        _print(result, rotation_that_matches(pair, make(), chosen) if missed else "", to_error=stream)
     if pair.verified is False:
         raise SystemExit(1)
 
@@ -261,7 +261,7 @@ def _write_matches(out: Path, pair: MatchedPair) -> None:
     write_whole(out, text.getvalue().encode())
 
 
-def _print(result: dict[str, Any], name: str, rotated: str, to_error: bool) -> None:
+def _print(result: dict[str, Any], rotated: str, to_error: bool) -> None:
     """The result in words; `rotated` says how the second image would have to be rotated to match."""
 
     def tell(text: str) -> None:
@@ -270,7 +270,7 @@ def _print(result: dict[str, Any], name: str, rotated: str, to_error: bool) -> N
     for image in result["images"]:
         tell(f"{counted(image['keypoints'], 'keypoint', 6)} in {image['path']} ({image['width']}x{image['height']})")
     how = "mutual nearest neighbours" if result["matcher"] == "nearest" else f"by {result['matcher']}"
-    tell(f"{counted(result['matches'], 'putative match', 6)} of {name}, {how}")
+    tell(f"{counted(result['matches'], 'putative match', 6)} of {result['extractor']}, {how}")
     if result["on_watermark"]:
         tell(f"{result['on_watermark']:6d} of them left out: a watermark or a burnt-in label, which does not move")
     model = "homography" if result["geometry"] == "homography" else f"{result['geometry']} matrix"
@@ -285,7 +285,7 @@ def _print(result: dict[str, Any], name: str, rotated: str, to_error: bool) -> N
         tell(f"NOT VERIFIED: {' and '.join(blank)} {has} no keypoints: {is_it} blank, or all hidden by a mask?")
     elif result["verified"] is False:
         # MD-Net knows changes of scale up to 3: docs/models.md.
-        hint = " or -e rootsift if one is of another scale" if name.startswith("mdnet") else ""
+        hint = " or -e rootsift if one is of another scale" if result["extractor"].startswith("mdnet") else ""
         tell(
             f"NOT VERIFIED: one {model} explains {counted(result['agreeing'], 'match')}, no more than chance gives; "
             + (

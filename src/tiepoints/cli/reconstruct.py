@@ -75,7 +75,7 @@ def command(
             progress=progress,
         )
     if scene.as_json:
-        print_json(summary_of(result) | {"extractor": scene.name})
+        print_json(summary_of(result) | {"extractor": extractor.metadata.name})
     else:
         say(f"{result.registered:6d} of {counted(result.images, 'photograph')} registered")
         if result.models > 1:
