@@ -94,8 +94,13 @@ def test_the_variable_names_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_consent_is_remembered_or_named_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(tp.LicenceError, match=r"weights of a-net are under X-NC.*weights fetch a-net --accept-licence"):
         require_consent("a-net", "X-NC")
+    with pytest.raises(
+        tp.LicenceError, match=r"read it at https://a\.net/X, then run .*TIEPOINTS_ACCEPT_LICENCE=X-NC,Y-NC$"
+    ):
+        require_consent("a-net", "X-NC AND Y-NC", "https://a.net/X")
     monkeypatch.setenv("TIEPOINTS_ACCEPT_LICENCE", "Y-NC, x-nc")
     require_consent("a-net", "X-NC")
+    require_consent("a-net", "X-NC AND Y-NC")
     monkeypatch.delenv("TIEPOINTS_ACCEPT_LICENCE")
     accept("X-NC")
     accept("Z-NC")

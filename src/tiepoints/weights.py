@@ -134,16 +134,10 @@ def obtain(file: WeightFile, *, progress: Callable[[int, int], None] | None = No
     path = find(file)
     if path is not None:
         return path
+    if reason := never_fetched(file):
+        raise WeightsError(reason)
     folder = cache_folder()
-    by_hand = f"get it by other means, put it into a folder as {file.name}, and name that folder in {FOLDER}"
-    addresses = [address for address in (file.url, *file.mirrors) if address] if file.sha256 else []
-    if not addresses:
-        if file.url:
-            raise WeightsError(
-                f"{file.name} is not fetched, because its checksum is not known: download {file.url} into a folder, "
-                f"and name that in {FOLDER}"
-            )
-        raise WeightsError(f"{file.name} is not published where tiepoints could fetch and check it: {by_hand}")
+    addresses = [address for address in (file.url, *file.mirrors) if address]
     target = folder / file.name
     target.unlink(missing_ok=True)  # find() refused it
     reasons = []
@@ -152,7 +146,23 @@ def obtain(file: WeightFile, *, progress: Callable[[int, int], None] | None = No
         if path is not None:
             return path
         reasons.append(reason)
-    raise WeightsError(f"{file.name} cannot be fetched: {'; '.join(reasons)}; {by_hand}")
+    raise WeightsError(f"{file.name} cannot be fetched: {'; '.join(reasons)}; {_by_hand(file)}")
+
+
+def never_fetched(file: WeightFile) -> str:
+    """Why the file comes from the user's folder only, and how it gets there; empty if it can be fetched."""
+    if file.sha256 and (file.url or any(file.mirrors)):
+        return ""
+    if file.url:
+        return (
+            f"{file.name} is not fetched, because its checksum is not known: download {file.url} into a folder, and "
+            f"name that in {FOLDER}"
+        )
+    return f"{file.name} is not published where tiepoints could fetch and check it: {_by_hand(file)}"
+
+
+def _by_hand(file: WeightFile) -> str:
+    return f"get it by other means, put it into a folder as {file.name}, and name that folder in {FOLDER}"
 
 
 def _try(
@@ -236,8 +246,16 @@ def accept(licence: str) -> None:
             temporary.write_text(json.dumps(sorted(wanted), indent=2) + "\n", encoding="utf-8")
 
 
-def require_consent(method: str, licence: str) -> None:
+def require_consent(method: str, licence: str, url: str = "") -> None:
     """Nothing, if the user has accepted the licence of a method's weights.
+
+    Parameters
+    ----------
+    method : str
+    licence : str
+        Its identifier, or several with AND between them.
+    url : str
+        Where it can be read, if that is known.
 
     Raises
     ------
@@ -245,9 +263,10 @@ def require_consent(method: str, licence: str) -> None:
         If not; the message names the licence and the command that accepts it.
     """
     if not accepted(licence):
+        read = f"to accept it, read it at {url}, then" if url else "to accept it,"
         raise LicenceError(
-            f"the weights of {method} are under {licence}, which does not allow commercial use: to accept it, run "
-            f"`tiepoints weights fetch {method} --accept-licence`, or set {ACCEPTED}={licence}"
+            f"the weights of {method} are under {licence}, which does not allow commercial use: {read} run "
+            f"`tiepoints weights fetch {method} --accept-licence`, or set {ACCEPTED}={licence.replace(' AND ', ',')}"
         )
 
 

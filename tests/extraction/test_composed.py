@@ -60,7 +60,7 @@ def test_a_patch_far_larger_than_the_image() -> None:
         ("nonsense+tfeat", "no extractor is called 'nonsense'"),
         ("keynet", "'keynet\\+hardtfeat'"),
         ("HardNet", "'sift\\+hardnet'"),
-        ("HardNet++", "'sift\\+hardnetpp'"),
+        ("HardNet++", "'sift\\+hardnet\\+\\+'"),
     ],
 )
 def test_parts_that_do_not_belong_there(name: str, words: str) -> None:
@@ -71,6 +71,10 @@ def test_parts_that_do_not_belong_there(name: str, words: str) -> None:
 def test_licences_add_up() -> None:
     assert metadata_of("sift+hardtfeat").commercial and not metadata_of("sift+lift").commercial
     assert metadata_of("keynet+hardtfeat").weights_licence == "MIT"
+    assert not metadata_of("sift+hardnet++").licence_url
+    both = metadata_of("superpoint+lift")
+    urls = metadata_of("superpoint").licence_url, metadata_of("sift+lift").licence_url
+    assert all(urls) and both.licence_url == " AND ".join(urls)
     both = metadata_of("mdnet+lift")
     assert both.weights_licence == "Apache-2.0 AND LicenseRef-LIFT-academic" and not both.commercial
 
@@ -94,7 +98,7 @@ def test_the_authors_hardnet_is_read_from_a_file_of_its_layout(
     monkeypatch.setenv("TIEPOINTS_WEIGHTS", str(tmp_path))
     features = tp.load("sift+HardNet++", max_keypoints=20)(texture)
     assert features.descriptors.shape == (20, 128)
-    assert metadata_of("sift+hardnet++").name == "sift+hardnetpp"
+    assert metadata_of("sift+hardnetpp").name == metadata_of("sift+HardNet++").name == "sift+hardnet++"
 
 
 def test_our_hardnet_needs_no_torch_and_says_what_it_is(examples: Path, texture: NDArray[np.uint8]) -> None:

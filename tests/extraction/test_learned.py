@@ -153,8 +153,11 @@ def test_non_commercial_weights_need_consent(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("TIEPOINTS_CACHE", str(tmp_path))
     for name, licence in (("superpoint", "LicenseRef-MagicLeap"), ("r2d2", "CC-BY-NC-SA-3.0")):
         assert not is_ready(metadata_of(name)) and not metadata_of(name).commercial
-        with pytest.raises(tp.LicenceError, match=f"{licence}.*tiepoints weights fetch {name}.* --accept-licence"):
+        with pytest.raises(
+            tp.LicenceError, match=f"{licence}.*tiepoints weights fetch {name}.* --accept-licence"
+        ) as error:
             tp.load(name)
+        assert metadata_of(name).licence_url in str(error.value)
     assert {"superpoint", "r2d2-waf-n16"}.isdisjoint(m.name for m in tp.extractors(commercial=True))
 
 

@@ -44,7 +44,8 @@ def command(name: str | None, commercial: bool | None, licence: str | None, as_j
     for metadata in listed:
         unit = "bits" if metadata.descriptor_type == "binary" else f"x {metadata.descriptor_type}"
         missing = "" if is_installed(metadata) else f" (pip install 'tiepoints[{metadata.extra}]')"
-        use = "yes" if metadata.commercial else f"NO: {metadata.patents}" if metadata.patents else "NO"
+        why = "; ".join(filter(None, (metadata.licence_url, metadata.patents)))
+        use = "yes" if metadata.commercial else f"NO: {why}" if why else "NO"
         descriptor = f"{metadata.descriptor_size} {unit}"
         licences = metadata.code_licence, metadata.weights_licence or "-"
         rows.append((metadata.name, metadata.summary + missing, descriptor, *licences, use))

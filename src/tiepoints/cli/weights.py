@@ -65,6 +65,7 @@ def list_(as_json: bool) -> None:
                     "name": metadata.name,
                     "file": file.name,
                     "licence": metadata.weights_licence,
+                    "licence_url": metadata.licence_url,
                     "commercial": metadata.commercial,
                     "accepted": allowed,
                     "where": where,
@@ -75,7 +76,10 @@ def list_(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    uses = ["yes" if row["commercial"] else "NO" if row["accepted"] else "NO; not accepted yet" for row in rows]
+    uses = []
+    for row in rows:
+        use = "yes" if row["commercial"] else "NO" if row["accepted"] else "NO; not accepted yet"
+        uses.append(f"{use}: {row['licence_url']}" if row["licence_url"] else use)
     print_rows(
         ("name", "file", "licence", "commercial use", "where"),
         [(row["name"], row["file"], row["licence"], use, row["where"]) for row, use in zip(rows, uses, strict=True)],
@@ -90,30 +94,58 @@ def list_(as_json: bool) -> None:
 @click.option("--accept-licence", is_flag=True, help="Accept a licence without commercial use; it is remembered.")
 @json_option
 def fetch(names: tuple[str, ...], accept_licence: bool, as_json: bool) -> None:
-    """Fetch the weights of the extractors or matchers NAMES, unless they are on this machine, and check them."""
-    from ..weights import accept, accepted, obtain
+    """Fetch the weights of the extractors or matchers NAMES, unless they are on this machine, and check them.
+
+    Of several names, those that fail are named at the end, the others are fetched, and the exit code is 1.
+    """
+    from ..errors import TiepointsError
+
+    done: list[dict[str, str]] = []
+    failed: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        try:
+            metadata = _of(name)
+            _consent(metadata, accept_licence)
+            _fetch(metadata, as_json, done)
+        except (TiepointsError, click.UsageError) as error:  # noqa: PERF203 - one must not end the others
+            if len(names) == 1:
+                raise
+            failed[name] = str(error)
+    if as_json:
+        print_json([*done, *({"name": name, "error": why} for name, why in failed.items())])
+    for name, why in failed.items():
+        click.echo(f"tiepoints: {name}: {why}", err=True)
+    if failed:
+        raise SystemExit(1)
+
+
+def _consent(metadata: Metadata | LightGlueModel, accept_licence: bool) -> None:
+    """Show a licence without commercial use that is not accepted yet, and accept it if that is wished."""
+    from ..weights import accept, accepted
+
+    licence = metadata.weights_licence
+    if metadata.commercial or accepted(licence):
+        return
+    read = f", which can be read at {metadata.licence_url}" if metadata.licence_url else ""
+    click.echo(f"{metadata.name}: {licence}{read}: no commercial use; {metadata.paper}", err=True)
+    for file in metadata.weights:
+        click.echo(f"its authors publish {file.name} at {file.url}", err=True)
+    if not accept_licence:
+        raise click.UsageError(f"read that licence, then add --accept-licence to fetch {metadata.name}")
+    accept(licence)
+
+
+def _fetch(metadata: Metadata | LightGlueModel, as_json: bool, done: list[dict[str, str]]) -> None:
+    from ..weights import obtain
     from .bench.options import progress_bar
 
-    chosen = [_of(name) for name in names]
-    for metadata in chosen:
-        if not metadata.commercial and not accepted(metadata.weights_licence):
-            click.echo(f"{metadata.name}: {metadata.weights_licence}, no commercial use; {metadata.paper}", err=True)
-            for file in metadata.weights:
-                click.echo(f"its authors publish {file.name} at {file.url}", err=True)
-            if not accept_licence:
-                raise click.UsageError(f"read that licence, then add --accept-licence to fetch {metadata.name}")
-            accept(metadata.weights_licence)
-    done = []
     kept = "what came is kept, run the same command again to go on"
-    for metadata in chosen:
-        for file in metadata.weights:
-            with progress_bar(as_json, kept, in_bytes=True) as progress:
-                path = obtain(file, progress=partial(progress, file.name))
-            done.append({"name": metadata.name, "path": str(path), "licence": metadata.weights_licence})
-            if not as_json:
-                click.echo(f"{metadata.name}: {path} ({metadata.weights_licence})")
-    if as_json:
-        print_json(done)
+    for file in metadata.weights:
+        with progress_bar(as_json, kept, in_bytes=True) as progress:
+            path = obtain(file, progress=partial(progress, file.name))
+        done.append({"name": metadata.name, "path": str(path), "licence": metadata.weights_licence})
+        if not as_json:
+            click.echo(f"{metadata.name}: {path} ({metadata.weights_licence})")
 
 
 @command.command("where", epilog=examples("tiepoints weights where", "tiepoints weights where aliked-n16"))
@@ -122,7 +154,7 @@ def fetch(names: tuple[str, ...], accept_licence: bool, as_json: bool) -> None:
 def where(name: str | None, as_json: bool) -> None:
     """Print where weights are looked for, in order; with NAME, where that extractor's lie (exit code 1: nowhere)."""
     from ..errors import WeightsError
-    from ..weights import cache_folder, find, user_folder
+    from ..weights import cache_folder, find, never_fetched, user_folder
 
     if name is None:
         own = user_folder()
@@ -132,14 +164,30 @@ def where(name: str | None, as_json: bool) -> None:
         else:
             click.echo(f"TIEPOINTS_WEIGHTS: {own or 'not set'}\ncache: {cache_folder()}")
         return
-    paths = {file.name: find(file) for file in _of(name).weights}
+    metadata = _of(name)
+    paths: dict[str, str | None] = {}
+    lacking = []
+    for file in metadata.weights:
+        try:
+            path = find(file)
+            paths[file.name] = None if path is None else str(path)
+            if path is None:
+                fetch = f"{file.name} is not on this machine: tiepoints weights fetch {name}"
+                lacking.append(never_fetched(file) or fetch)
+        except WeightsError as error:  # noqa: PERF203 - another version of one file hides no other
+            paths[file.name] = None
+            lacking.append(str(error))
     if as_json:
-        print_json({file: None if path is None else str(path) for file, path in paths.items()})
-    for file, path in paths.items():
-        if path is None:
-            raise WeightsError(f"{file} is not on this machine: tiepoints weights fetch {name}")
-        if not as_json:
-            click.echo(path)
+        print_json(paths)
+    else:
+        for where in filter(None, paths.values()):
+            click.echo(where)
+    if metadata.licence_url and not as_json:  # not among the paths, which scripts read
+        click.echo(f"{name}: {metadata.weights_licence}, which can be read at {metadata.licence_url}", err=True)
+    for why in lacking:
+        click.echo(f"tiepoints: {why}", err=True)
+    if lacking:
+        raise SystemExit(1)
 
 
 def _with_weights() -> list[Metadata | LightGlueModel]:

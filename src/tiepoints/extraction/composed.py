@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -132,7 +131,7 @@ class Composed(Extractor):
         if part.model is not None:
             return PatchModel(part.model, self.threads)
         if not metadata.licences_allow_commerce:
-            require_consent(self.metadata.name, metadata.weights_licence)
+            require_consent(self.metadata.name, metadata.weights_licence, metadata.licence_url)
         from .torch.base import build
 
         path = obtain(metadata.weights[0])
@@ -248,6 +247,11 @@ def _sift(image: NDArray[np.uint8], keypoints: _Keypoints, angles: Float32, *, r
     return root_of(np.asarray(raw, np.float32), root=root)
 
 
+def _all_of(several: Iterable[str]) -> str:
+    """Each once, with AND between them."""
+    return " AND ".join(dict.fromkeys(each for one in several for each in one.split(" AND ") if each))
+
+
 @cache
 def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed]:
     """The class of a composition.
@@ -265,10 +269,11 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
         If a part is unknown, or does not belong where it stands.
     """
     whole, summary = NAMED.get(name, (name, ""))
-    named = re.sub(r"hardnet\+\+", "hardnetpp", whole, flags=re.IGNORECASE)  # as its authors write it
-    parts = tuple(part.strip().lower() for part in named.split("+"))
+    # HardNet++ has the name that its authors gave it, though the parts of a name are separated by +.
+    named = whole.lower().replace("hardnet++", "hardnetpp").split("+")
+    parts = tuple(part.strip().replace("hardnetpp", "hardnet++") for part in named)
     if len(parts) < 2:
-        raise UnknownExtractorError(f"{name} is a part of compositions (descriptor), such as 'sift+{named}'")
+        raise UnknownExtractorError(f"{name} is a part of compositions (descriptor), such as 'sift+{parts[0]}'")
     first, *between, last = parts
     describing = [part.metadata.name for part in PARTS.values() if part.role == "descriptor"] + ["sift", "rootsift"]
     shaping = [part.metadata.name for part in PARTS.values() if part.role == "shape"]
@@ -289,7 +294,6 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
     first = detector.name
     others = [PARTS[part].metadata if part in PARTS else find(part).metadata for part in (*between, last)]
     everything = [detector, *others]
-    licences = dict.fromkeys(each for one in everything for each in one.weights_licence.split(" AND ") if each)
     packages = dict.fromkeys(package for one in everything for package in one.requires)
     metadata = Metadata(
         name=name if summary else "+".join((first, *between, last)),
@@ -297,7 +301,8 @@ def composed(name: str, find: Callable[[str], type[Extractor]]) -> type[Composed
         or f"keypoints of {first}, " + "".join(f"{part}, " for part in between) + f"descriptors of {last}",
         paper="; ".join(dict.fromkeys(one.paper for one in everything)),
         code_licence="Apache-2.0",
-        weights_licence=" AND ".join(licences),
+        weights_licence=_all_of(one.weights_licence for one in everything),
+        licence_url=_all_of(one.licence_url for one in everything),
         descriptor_size=others[-1].descriptor_size,
         subpixel=detector.subpixel,
         learned=any(one.learned for one in everything),

@@ -97,7 +97,7 @@ class Learned(Extractor):
         self.device = torch_device(device, name)
         if self.weights is None:
             if not self.metadata.licences_allow_commerce:
-                require_consent(name, self.metadata.weights_licence)
+                require_consent(name, self.metadata.weights_licence, self.metadata.licence_url)
             self._file, *_ = [obtain(file) for file in self.metadata.weights]
         else:
             self._file = self.weights

@@ -48,6 +48,9 @@ class Metadata:
         Of the code, as an SPDX identifier.
     weights_licence : str
         Of the trained weights, as an SPDX identifier, or several with AND; empty for methods that are not learned.
+    licence_url : str
+        Where the licence of the weights can be read, if it does not allow commercial use; several with " AND " between
+        them; empty where it is not known.
     descriptor_size : int
         Columns of `Features.descriptors`; for binary descriptors the number of bits.
     descriptor_type : {"float32", "int8", "binary"}
@@ -84,6 +87,7 @@ class Metadata:
     paper: str
     code_licence: str
     weights_licence: str = ""
+    licence_url: str = ""
     descriptor_size: int
     descriptor_type: Literal["float32", "int8", "binary"] = "float32"
     subpixel: bool = True

@@ -140,6 +140,7 @@ _register(
     paper="DeTone, Malisiewicz and Rabinovich, SuperPoint: Self-Supervised Interest Point Detection and Description, "
     "CVPR workshops 2018",
     weights_licence="LicenseRef-MagicLeap",
+    licence_url="https://github.com/magicleap/SuperPointPretrainedNetwork/blob/master/LICENSE",
     descriptor_size=256,
     subpixel=False,
 )
@@ -191,6 +192,7 @@ for _variant, _sha256 in (
         paper="Revaud, Weinzaepfel, De Souza, Pion, Csurka, Cabon and Humenberger, R2D2: Repeatable and Reliable "
         "Detector and Descriptor, NeurIPS 2019",
         weights_licence="CC-BY-NC-SA-3.0",
+        licence_url="https://github.com/naver/r2d2/blob/master/LICENSE",
         descriptor_size=128,
         subpixel=False,
     )
@@ -367,7 +369,7 @@ _TABLE = (
         "patches",
         "hardnet",
         _metadata(
-            "hardnetpp",
+            "hardnet++",
             WeightFile(
                 "HardNet++.pth",
                 "https://github.com/DagnyT/hardnet/raw/master/pretrained/pretrained_all_datasets/HardNet++.pth",
@@ -393,6 +395,7 @@ _TABLE = (
             summary="LIFT's descriptor, of larger patches, by its authors",
             paper=f"{_YI}; academic use only",
             weights_licence="LicenseRef-LIFT-academic",
+            licence_url="https://github.com/cvlab-epfl/LIFT/blob/master/README.md",
             descriptor_size=128,
         ),
     ),

@@ -41,6 +41,7 @@ class LightGlueModel:
     descriptor_size: int
     weights: tuple[WeightFile]
     weights_licence: str = "Apache-2.0"
+    licence_url: str = ""
     commercial: bool = True
     paper: str = "Lindenberger, Sarlin and Pollefeys, LightGlue: Local Feature Matching at Light Speed, ICCV 2023"
 
