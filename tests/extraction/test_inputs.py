@@ -294,6 +294,25 @@ def test_a_mask_of_more_than_8_bits_hides_where_it_is_0(values: NDArray[Any], tm
             np.testing.assert_array_equal(mask_of(image, mask.shape), mask != 0)
 
 
+@pytest.mark.parametrize("form", ["array", "tensor", "channels", "file", "masked", "masked NaN"])
+def test_a_mask_hides_where_it_is_not_a_number(form: str, orb: Any, rgb: NDArray[np.uint8], tmp_path: Path) -> None:
+    left = np.zeros(rgb.shape[:2], np.float32)
+    left[:, :150] = 1
+    holes = np.where(left == 1, left, np.float32(np.nan))
+    mask: Any = holes
+    if form == "tensor":
+        mask = pytest.importorskip("torch").from_numpy(holes)
+    elif form == "channels":
+        mask = np.dstack([holes, holes, holes])
+    elif form == "file":
+        mask = tmp_path / "m.tif"
+        assert cv2.imwrite(str(mask), holes)
+    elif form.startswith("masked"):
+        mask = np.ma.masked_array(np.ones_like(left) if form == "masked" else holes, left == 0)
+    np.testing.assert_array_equal(mask_of(mask, left.shape), left == 1)
+    same(orb(rgb, mask=mask), orb(rgb, mask=left))
+
+
 def test_what_a_mask_calls_no_data_is_a_number_like_others(tmp_path: Path) -> None:
     mask = np.repeat(np.uint8([0, 255]), 800).reshape(40, 40)
     tags = TiffImagePlugin.ImageFileDirectory_v2()

@@ -141,8 +141,9 @@ class Extractor(ABC):
             transparent or holds no data has no keypoints, nor has a seam of 6 pixels along its outline, which would be
             found instead of what the image shows.
         mask : path, PIL image, array or tensor, optional
-            Of the image's size; keypoints are kept where it is not 0 in any channel. If the image is of one colour
-            elsewhere, it was cut out, and the outline has a seam too. For several images: one for all, or a list. For
+            Of the image's size; keypoints are kept where it is not 0 in any channel. NaN, and what a NumPy masked array
+            masks, hide as 0 does. If the image is of one colour elsewhere, it was cut out, and the outline has a seam
+            too. For several images: one for all, or a list. For
             images given by their paths also a folder: each image's mask has its name, that name with ``.png`` added, or
             with another suffix.
 

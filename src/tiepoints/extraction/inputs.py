@@ -123,7 +123,8 @@ def find_mask(folder: Path, name: str) -> Path | None:
 def mask_of(mask: Any, shape: tuple[int, int]) -> Mask | None:
     """A mask as (H, W) bool: where it is not 0 in any channel; of an image that is transparent somewhere, where not.
 
-    In files of lossy compression, whose 0 becomes a little more, it is where the value is above 127.
+    NaN, and what a NumPy masked array masks, hide as 0 does: there are no data. In files of lossy compression, whose 0
+    becomes a little more, it is where the value is above 127.
 
     Parameters
     ----------
@@ -165,7 +166,9 @@ def mask_of(mask: Any, shape: tuple[int, int]) -> Mask | None:
 
 
 def _numbers(mask: Any) -> NDArray[Any]:
-    """(H, W) or (H, W, C) of an array or a tensor; what differs from 0 is 1."""
+    """(H, W) or (H, W, C) of an array or a tensor; what differs from 0 is 1, but not NaN, nor what is masked."""
+    if has(mask, "filled", "mask"):
+        mask = mask.filled(0)
     try:
         array = np.asarray(mask.detach().cpu().float().numpy() if has(mask, "detach") else mask)
     except Exception:  # whatever a foreign object raises
@@ -174,4 +177,4 @@ def _numbers(mask: Any) -> NDArray[Any]:
         raise InvalidInputError(f"the mask is {shown(mask)}, but a path, a PIL image or an array (H, W) is expected")
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         array = np.moveaxis(array, 0, 2)
-    return np.asarray(array != 0)
+    return np.asarray((array != 0) & (array == array))  # NaN alone differs from itself
