@@ -442,3 +442,44 @@ def test_a_command_that_was_killed_goes_on(examples: Path, tmp_path: Path, monke
     with FeatureReader(out) as stored:
         assert len(stored) == 8
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5", "photos"]
+
+
+@pytest.mark.parametrize(
+    ("command", "rest"),
+    [
+        ("match", ("-e", "orb", "--out", "new.db")),
+        ("match", ("-e", "orb", "--out", "new.h5")),
+        ("pairs", ("--kind", "exhaustive", "--out", "new.txt")),
+        ("pairs", ("--kind", "retrieval", "-e", "orb", "--out", "new.txt")),
+        ("compare", ("--methods", "orb", "--plot", "new.png")),
+    ],
+)
+def test_a_single_photograph_is_refused_where_two_are_needed(
+    command: str, rest: tuple[str, ...], box: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pycolmap")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.png").write_bytes(box)
+    result = run(command, "photos", *rest)
+    assert (
+        result.exit_code == 1 and "one.png: one photograph only, but" in result.stderr and "give more" in result.stderr
+    )
+    assert not list(tmp_path.glob("new*")), "nothing was made"
+    if command == "match":
+        (tmp_path / "photos" / "two.png").write_bytes(b"nothing")
+        result = run(command, "photos", *rest)
+        assert result.exit_code == 1 and "one.png: one photograph only" in result.stderr
+        assert "1 cannot be read, for instance" in result.stderr and "two.png: not an image" in result.stderr
+        assert not (tmp_path / rest[-1]).exists()
+
+
+def test_what_was_not_made_is_not_said_to_be_written(box: bytes, tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap")
+    for name in ("a.png", "b.png"):  # the same picture twice tells no depth
+        (tmp_path / name).write_bytes(box)
+    result = run("reconstruct", tmp_path, tmp_path / "scene", "-e", "orb")
+    assert result.exit_code == 1 and "wrote" not in result.output
+    page = tmp_path / "scene" / "report.html"
+    assert f"there is no model; why is told in {page}" in result.output and page.is_file()
+    assert not (tmp_path / "scene" / "sparse").exists()

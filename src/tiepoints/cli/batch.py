@@ -136,6 +136,18 @@ def found(sources: Iterable[str | Path], mask: Path | None, every: int, quiet: b
     return photographs
 
 
+def check_two(names: Iterable[Any], failed: Mapping[Any, str], what: str) -> None:
+    """Refuse a single photograph, where there is nothing to match it with; `failed` are those that cannot be read."""
+    from ..errors import ImageError
+
+    first, *others = names
+    if not others:
+        lost = (
+            f"; {len(failed)} cannot be read, for instance {next(iter(failed.values()))}" if failed else ": give more"
+        )
+        raise ImageError(f"{first}: one photograph only, but {what} needs two{lost}")
+
+
 def none_read(failed: Mapping[Any, str]) -> str:
     """What went wrong where it went wrong with every image."""
     only = next(iter(failed.values()), "there are none")

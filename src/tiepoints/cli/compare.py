@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ImageError, counted
-from .batch import every_option, found, say_failures
+from ..errors import counted
+from .batch import check_two, every_option, found, say_failures
 from .numbers import FloatRange, IntRange
 from .options import (
     check_not_an_input,
@@ -85,8 +85,7 @@ def command(
 
     photographs = found(images, None, every, as_json)
     say_failures(photographs.failed)
-    if len(photographs) < 2:
-        raise ImageError(f"{images[0]}: one photograph only; a comparison needs two")
+    check_two(photographs, photographs.failed, "a comparison")
     check_not_an_input((plot,), (one.path for one in photographs.values()))
     specs = [spec.strip() for spec in _split(methods)]
     made = {one.label: one.extractor for one in make_methods(specs, max_keypoints, max_size)}

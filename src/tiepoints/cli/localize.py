@@ -92,8 +92,8 @@ def command(
         found_poses = run(step, items, engine=engine_of(jobs, engine, address), progress=progress)
     results: dict[str, Localization] = {str(name): found_poses[name] for name in found_poses}
     failed = {**photographs.failed, **lost, **{str(name): why for name, why in found_poses.failed.items()}}
-    if out is not None:
-        failed |= write_poses(out, results)
+    left_out = {} if out is None else write_poses(out, results)
+    failed |= left_out
     localized = sum(map(bool, results.values()))
     lost_ones = [name for name, result in results.items() if not result]
     hint = "" if exchange is not None else rotated_query(localizer, photographs, lost_ones)
@@ -110,7 +110,7 @@ def command(
             say(shown(hint), err=True)
         say(f"{localized} of {len(photographs) + len(photographs.failed)} localized")
         if out is not None:
-            say(f"wrote {shown(out)}")
+            say(f"wrote {shown(out)}, {counted(localized - len(left_out), 'pose')}")
     if failed or localized < len(results):
         raise SystemExit(1)
 

@@ -14,6 +14,7 @@ import click
 
 from ..errors import counted
 from .batch import (
+    check_two,
     engine_of,
     explained_interrupt,
     found,
@@ -133,6 +134,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
 
     started = time.perf_counter()
     photographs = found(wanted.sources, wanted.mask, wanted.every, wanted.as_json)
+    check_two(photographs, photographs.failed, "matching")
     check_not_an_input((wanted.out,), (one.path for one in photographs.values()))
     note = note_of()
     if wanted.shard is None:
@@ -159,6 +161,7 @@ def match_folder(make: Callable[[], Extractor], sources: Sequence[Path], several
             features = run(steps[0], photographs, store, engine=engine, progress=progress)
         if not features:
             raise ImageError(none_read(features.failed))
+        check_two(features, features.failed, "matching")
         if isinstance(pairs, str):
             with progress_bar("describing images", quiet) as progress:
                 pairs, _ = pairs_of_kind(

@@ -9,6 +9,7 @@ import click
 
 from ..errors import counted
 from .batch import (
+    check_two,
     engine_of,
     engine_options,
     every_option,
@@ -114,6 +115,7 @@ def command(
     from ..tasks.verified import choose_pairs, vocabulary_of
 
     photographs = found(photos, None, every, as_json)
+    check_two(photographs, photographs.failed, "a pair")
     failed = dict(photographs.failed)
     names, vectors = list(photographs), None
     positions = placed_of(photographs, "retrieval") if "spatial" in kinds else None
@@ -126,6 +128,7 @@ def command(
             failed |= {str(item): message for item, message in features.failed.items()}
             if not features:
                 raise ImageError(none_read(failed))
+            check_two(features, failed, "a pair")
             vectors = run(Describe(vocabulary_of(extractor, features)), features, kept, engine=where)
             names = [str(one) for one in features]
     listed = union(

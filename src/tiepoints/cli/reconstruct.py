@@ -88,7 +88,7 @@ def command(
             say(f"{result.reprojection_error:6.2f} px mean reprojection error")
         say(f"{result.verified:6d} of {counted(result.pairs, 'pair')} verified")
         say_missing(result.missing, result.images, "the model", result.hint)
-        say(f"wrote {shown(out)}")
+        say(f"wrote {shown(out)}" if result else f"there is no model; why is told in {shown(out / 'report.html')}")
     unread = photographs.failed or (result.features is not None and result.features.failed)
     if unread or not enough(result.registered, result.images):
         raise SystemExit(1)
