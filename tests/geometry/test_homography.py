@@ -10,6 +10,7 @@ import pytest
 
 from tiepoints.features import Features, Matches
 from tiepoints.geometry import homography, homography_error, project, symmetric_homography_error
+from tiepoints.geometry.refinement import refined
 
 CORNERS = np.array([[0, 0], [999, 0], [999, 799], [0, 799.0]])
 
@@ -87,6 +88,20 @@ def test_a_homography_may_send_the_corner_to_infinity() -> None:
     model = homography(a, project(H, a))
     assert model.inliers.all()
     assert homography_error(model.matrix, a, project(H, a)).max() < 0.01
+
+
+def test_no_inliers_behind_the_camera() -> None:
+    """Exact points on both sides of the line that goes to infinity: a plane is seen from one of them."""
+    rng = np.random.default_rng(4)
+    H = np.array([[1.0, 0.1, 20.0], [-0.1, 1.2, 5.0], [0.002, 0.0, -1.0]])  # x = 500 goes to infinity
+    a = np.concatenate([rng.uniform((600, 0), (1000, 800), (60, 2)), rng.uniform((0, 0), (400, 800), (15, 2))])
+    b = project(H, a)
+    beyond = np.arange(75) >= 60
+    assert (symmetric_homography_error(H, a, b) < 1e-6).all(), "the equations hold on both"
+    model = homography(a, b)
+    assert model and (model.inliers == ~beyond).all()
+    wider = refined(model, a, b, None, 3.0)
+    assert wider and (wider.inliers == ~beyond).all()
 
 
 def test_a_mirrored_plane_is_no_view_of_it(plane_scene) -> None:

@@ -259,7 +259,7 @@ class Verify(Step):
     3.0
     """
 
-    version = 6
+    version = 7
     packages = ("numpy", "opencv", "poselib")
 
     def __init__(

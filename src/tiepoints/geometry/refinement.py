@@ -13,7 +13,7 @@ from ..errors import InvalidInputError
 from ..features import Features, Matches
 from .inputs import correspondences, supported, usable_pixels
 from .poses import for_poselib, rotation_and_translation
-from .residuals import sampson_error, symmetric_homography_error, unit_matrix
+from .residuals import on_one_side, sampson_error, symmetric_homography_error, unit_matrix
 from .results import Geometry
 
 __all__ = ["refined", "refined_pose"]
@@ -66,7 +66,7 @@ def refined(
     def agree(matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
         inliers = usable.copy()
         inliers[usable] = error(matrix, p[usable], q[usable]) <= threshold
-        return inliers
+        return inliers if model.kind == "fundamental" else on_one_side(matrix, p, inliers)
 
     matrix, inliers = model.matrix, agree(model.matrix)
     if not supported(8, p[inliers], q[inliers]):

@@ -140,6 +140,19 @@ def symmetric_homography_error(H: ArrayLike, points_a: ArrayLike, points_b: Arra
     return np.maximum(homography_error(H, a, b), homography_error(inverse, b, a))
 
 
+def on_one_side(H: Float64, points: Float64, inliers: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The inliers (M,) of a homography without those beyond the line that it sends to infinity, seen from the most.
+
+    A camera sees a plane from one side of that line, the horizon of the other image's plane: what lies beyond it is
+    behind the camera, though the equations may put it into the image (Hartley and Zisserman, Multiple View Geometry,
+    2nd edition, section 21.1).
+    """
+    depth = _mapped(H[2:], points)[0]
+    front = depth > 0
+    many = 2 * np.count_nonzero(front & inliers) >= np.count_nonzero(inliers)
+    return np.asarray(inliers & (front if many else depth < 0))
+
+
 def _epipolar(F: ArrayLike, points_a: ArrayLike, points_b: ArrayLike) -> tuple[Float64, Float64, Float64]:
     """|b^T F a|, and the squared norms of the epipolar lines' normals: in b of F a, in a of F^T b; each (M,)."""
     a, b = _both(points_a, points_b)

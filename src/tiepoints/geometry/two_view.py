@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..features import Features, Matches
 from .border import without_border
 from .inputs import check_options, correspondences, image_size, line_tolerance, on_a_line, supported, usable_pixels
-from .residuals import sampson_error, symmetric_homography_error, unit_matrix
+from .residuals import on_one_side, sampson_error, symmetric_homography_error, unit_matrix
 from .results import Geometry, Kind
 from .watermark import on_a_watermark
 
@@ -38,8 +38,8 @@ def homography(
 ) -> Geometry:
     """Find the homography that maps image a onto image b: a plane, or any scene from a camera that only rotated.
 
-    MAGSAC++ (Barath et al., CVPR 2020) of OpenCV's USAC. It takes no homography that mirrors:
-    no camera sees a plane so.
+    MAGSAC++ (Barath et al., CVPR 2020) of OpenCV's USAC. It takes no homography that mirrors, and no inliers on both
+    sides of the line that it sends to infinity: no camera sees a plane so.
 
     Parameters
     ----------
@@ -282,7 +282,9 @@ def _model(task: _Task, a: Float64, b: Float64, usable: Mask) -> Geometry:
     errors = task.error(matrix, a[usable], b[usable])
     inliers = usable.copy()
     inliers[usable] = errors <= task.threshold
-    tolerance = line_tolerance(errors[errors <= task.threshold], task.threshold)
+    if task.kind == "homography":
+        inliers = on_one_side(matrix, a, inliers)
+    tolerance = line_tolerance(errors[inliers[usable]], task.threshold)
     if not supported(task.min_inliers, a[inliers], b[inliers]) or any(
         on_a_line(points[inliers], tolerance) for points in (a, b)
     ):
