@@ -140,7 +140,8 @@ def test_a_map_is_only_read(made: Map, photographs: Collection, queries: list[st
     for path in (*copied.rglob("*"), copied):
         path.chmod(0o555 if path.is_dir() else 0o444)
     command = ["localize", str(copied), str(photographs[queries[0]].path), "--out", str(tmp_path / "poses.txt")]
-    assert CliRunner().invoke(cli, command).exit_code == 0
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0 and f"wrote {tmp_path / 'poses.txt'}, 1 pose\n" in result.stdout
     for path in (copied, *copied.iterdir()):
         path.chmod(0o755 if path.is_dir() else 0o444)
     assert state() == before
