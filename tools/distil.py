@@ -3,10 +3,12 @@
     python tools/distil.py PHOTOGRAPHS runs/mine/best.onnx OUT.onnx --minutes 40
     python tools/distil.py PHOTOGRAPHS mdnet-small OUT.onnx --teacher mdnet --learning-rate 1e-3
     python tools/distil.py PHOTOGRAPHS NEW.onnx OUT.onnx --teacher OLD.onnx --heads-of-many --learning-rate 2e-3
+    python tools/distil.py PHOTOGRAPHS UPRIGHT.onnx OUT.onnx --rotations --crop 256 --learning-rate 1.5e-3
 
 PHOTOGRAPHS is a folder. A network is a model file, a checkpoint, or the name of a released one.
-`tiepoints.training.distillation` says what happens. OUT.onnx is written every three minutes; after an interruption
-begin again from it, with the minutes that are left.
+`tiepoints.training.distillation` says what happens, and `tiepoints.training.rotations` for a network whose descriptors
+do not know those of the rotated image. OUT.onnx is written every three minutes; after an interruption begin again from
+it with the same --teacher, and the minutes that are left.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from tiepoints.training.export import read_network, save_model
 from tiepoints.training.memory import keep_memory
 from tiepoints.training.network import MDNet
 from tiepoints.training.photographs import prepare, split
+from tiepoints.training.rotations import learn_rotations
 
 
 def main() -> None:
@@ -39,6 +42,7 @@ def main() -> None:
         action="store_true",
         help="only those of more than two sets learn, to say what the teacher's say",
     )
+    parser.add_argument("--rotations", action="store_true", help="it learns the descriptors of the rotated image")
     parser.add_argument("--cache", type=Path, default=Path("training-cache"))
     options = parsed(parser)
     keep_memory()
@@ -55,19 +59,14 @@ def main() -> None:
     def keep(average: MDNet, steps: int) -> None:
         save_model(average, options.out, about, half=True)
 
-    average, steps = distil(
-        network,
-        teacher,
-        found.chosen(learned),
-        minutes=options.minutes,
-        crop=options.crop,
-        batch=options.batch,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-        heads_of_many=options.heads_of_many,
-        log=say,
-        keep=keep,
-    )
+    same = {
+        "minutes": options.minutes, "crop": options.crop, "batch": options.batch, "seed": options.seed,
+        "learning_rate": options.learning_rate, "log": say, "keep": keep,
+    }  # fmt: skip
+    if options.rotations:
+        average, steps = learn_rotations(network, teacher, found.chosen(learned), **same)
+    else:
+        average, steps = distil(network, teacher, found.chosen(learned), heads_of_many=options.heads_of_many, **same)
     keep(average, steps)
     say(f"{steps} steps; wrote {options.out}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra train")
@@ -77,5 +79,21 @@ def test_no_lattice_is_possible() -> None:
 
 
 def test_config_survives_as_plain_values() -> None:
-    config = Config(sets=(4,), channels=(8, 16, 32, 48, 48), teacher="sift", teacher_size=128)
+    config = Config(sets=(4,), channels=(8, 16, 32, 48, 48), teacher="sift", teacher_size=128, rotations=4)
     assert Config.from_dict(config.as_dict()) == config
+    older = {name: value for name, value in config.as_dict().items() if name != "rotations"}
+    assert Config.from_dict(older).rotations == 1
+
+
+def test_the_teachers_directions() -> None:
+    """The basis itself; of descriptors that know the rotated image's, what the basis is made of."""
+    network = MDNet(SMALL)
+    basis, nothing = network.teacher_directions()
+    assert basis is network.basis and nothing is None
+    network = MDNet(replace(SMALL, rotations=4))
+    network.basis.normal_()
+    directions, factor = network.teacher_directions()
+    assert factor is not None
+    torch.testing.assert_close(directions.T @ directions, torch.eye(32), atol=1e-5, rtol=0)
+    described = torch.randn(5, 32)
+    torch.testing.assert_close(described @ factor.T @ directions.T, described @ network.basis.T, atol=1e-3, rtol=1e-3)

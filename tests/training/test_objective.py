@@ -69,6 +69,18 @@ def test_each_loss_can_be_switched_off_and_is_the_weighted_sum_s_share(name: str
     assert parts[name].item() > 0
 
 
+def test_what_makes_the_teachers_numbers_concerns_only_what_is_compared_with_the_teacher() -> None:
+    logits, described = outputs(1, 2)
+    factor = torch.randn(D, D, generator=torch.Generator().manual_seed(5))
+    made = torch.einsum("bdhw,ed->behw", described, factor)
+    parts = objective(logits, described, taught_batch(), WEIGHTS, 10, factor)[1]
+    plain, theirs = (objective(logits, each, taught_batch(), WEIGHTS, 10)[1] for each in (described, made))
+    for name, value in parts.items():
+        of_teacher = name in ("distance", "ranking")
+        torch.testing.assert_close(value, (theirs if of_teacher else plain)[name], atol=1e-5, rtol=1e-5)
+        assert not of_teacher or abs(float(value - plain[name])) > 1e-3
+
+
 def test_the_triplet_is_blended_in_after_the_warmup() -> None:
     arguments = (*outputs(1, 2), identity_batch())
     others = dict.fromkeys(set(LOSSES) - {"triplet", "entropy"}, 0.0)
@@ -179,5 +191,5 @@ def test_descriptors_are_sampled_where_the_extractor_samples_them() -> None:
     at = torch.tensor([[[0.0, 0.0], [1.5, 1.5], [33.3, 17.9], [79.0, 47.0], [78.0, 2.0]]])
     ours = sample(described, at)[0].numpy()
     np.testing.assert_allclose(
-        ours, described_at([described[0].permute(1, 2, 0).numpy()], at[0].numpy(), (0, 0)), atol=1e-5
+        ours, described_at([described[0].permute(1, 2, 0).numpy()], at[0].numpy(), (0, 0), 1), atol=1e-5
     )

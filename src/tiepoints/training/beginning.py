@@ -46,6 +46,7 @@ def with_teacher(
     else:
         basis, held = principal_directions(targets, network.descriptor_size)
         say(f"{network.descriptor_size} directions hold {held:.3f} of what {teacher} says")
+        network = replace(network, rotations=1)  # this teacher's numbers say nothing of the rotated image
     targets.basis = basis
     return replace(network, teacher=teacher, teacher_size=len(basis))
 

@@ -31,7 +31,9 @@ from .network import CELL, MDNet
 from .photographs import Photographs
 from .timed import train_for
 
-__all__ = ["MeanOfViews", "distil", "distillation_loss", "mean_of_views"]
+__all__ = [
+    "FEW", "MeanOfViews", "crop_of", "distil", "distillation_loss", "lessons", "mean_of_views", "outputs", "weighed",
+]  # fmt: skip
 
 _SMALLEST = 0.35  # of the photograph: crops are seen at this to its whole size
 _BORDER = 12  # pixels of an image's edge where the heatmap depends most on what is not in it
@@ -41,7 +43,9 @@ _SCALE = 0.35  # largest logarithm of a view's scale
 _SLOPES, _DESCRIPTORS = 4.0, 10.0  # weights beside the heights' 1
 _LEAST, _OFFSET = 0.05, 2.0  # of the weight of a pixel, and of the logit by which it grows
 _SEVERAL = 64  # crops that are there before the first step
-_FEW = 2  # sets: of heads with more, nothing is averaged over quarter turns and mirror images
+
+#: Sets: of heads with more, nothing is averaged over quarter turns and mirror images.
+FEW = 2
 
 Float32 = NDArray[np.float32]
 
@@ -78,7 +82,7 @@ class _View(NamedTuple):
 
 def mean_of_views(network: MDNet, images: Float32, heads: list[int], rng: np.random.Generator) -> MeanOfViews:
     """What a network says of square grey images (B, S, S) in the mean over views that are drawn for each of them."""
-    turned = any(k <= _FEW for k in heads)
+    turned = any(k <= FEW for k in heads)
     means = [_mean_of_one(network, image, heads, _views(len(image), rng, turned)) for image in images]
     return MeanOfViews(*(torch.from_numpy(np.stack(part)) for part in zip(*means, strict=True)))
 
@@ -103,9 +107,9 @@ def _mean_of_one(network: MDNet, image: Float32, heads: list[int], views: list[_
     """Logits (K, S, S) and unit descriptors (D, S / 4, S / 4) in the mean over views of an image (S, S)."""
     seen = np.stack([_warped(image, view.matrix, len(image)) for view in views])[:, None]
     with torch.no_grad():
-        outputs = _outputs(network, torch.from_numpy(seen).contiguous(memory_format=torch.channels_last), heads)
-    logits, described = (values.numpy() for values in outputs)
-    few = np.array([k <= _FEW for k in heads for _ in range(k)])
+        says_all = outputs(network, torch.from_numpy(seen).contiguous(memory_format=torch.channels_last), heads)
+    logits, described = (values.numpy() for values in says_all)
+    few = np.array([k <= FEW for k in heads for _ in range(k)])
     total, weight = np.zeros_like(logits[0]), np.zeros((len(few), 1, 1), np.float32)
     descriptors = np.zeros_like(described[0])
     for view, says, describes in zip(views, logits, described, strict=True):
@@ -240,7 +244,7 @@ def distil(
     TrainingError
         If the loss is not finite any more.
     """
-    heads = [k for k in start.config.sets if k in teacher.config.sets and (k > _FEW or not heads_of_many)]
+    heads = [k for k in start.config.sets if k in teacher.config.sets and (k > FEW or not heads_of_many)]
     network = average_of(start)
     if heads_of_many:
         for k in heads:
@@ -249,12 +253,16 @@ def distil(
     parameters = [parameter for module in learning for parameter in module.requires_grad_().parameters()]
     wise = average_of(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # faster on CPUs
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0, fused=True)
-    batches = _batches(wise, photographs, heads, crop, batch, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    batches = lessons(
+        lambda crops: mean_of_views(wise, crops, heads, rng), photographs, crop, batch, rng,
+        new=max(1, batch // 4), most=32 * batch,
+    )  # fmt: skip
 
     def of_step(step: int, done: float) -> tuple[Tensor, dict[str, Tensor]]:
-        images, mean = next(batches)
-        parts = distillation_loss(*_outputs(network, images, heads), mean)
-        return parts["heights"] + _SLOPES * parts["slopes"] + _DESCRIPTORS * parts["descriptors"], parts
+        images, mean, _ = next(batches)
+        parts = distillation_loss(*outputs(network, images, heads), mean)
+        return weighed(parts), parts
 
     return train_for(
         minutes, network, optimiser, of_step, schedule=lambda done: max(0.5 * (1 + np.cos(np.pi * done)), 0.02),
@@ -262,18 +270,34 @@ def distil(
     )  # fmt: skip
 
 
-def _batches(
-    teacher: MDNet, photographs: Photographs, heads: list[int], edge: int, size: int, rng: np.random.Generator
-) -> Iterator[tuple[Tensor, MeanOfViews]]:
-    """Images and what is to be said of them, for ever: from a pool of crops, of which a quarter of a batch is new."""
+def weighed(parts: dict[str, Tensor]) -> Tensor:
+    """The sum of what `distillation_loss` gives."""
+    return parts["heights"] + _SLOPES * parts["slopes"] + _DESCRIPTORS * parts["descriptors"]
+
+
+def lessons(
+    lesson: Callable[[Float32], MeanOfViews],
+    photographs: Photographs,
+    edge: int,
+    size: int,
+    rng: np.random.Generator,
+    *,
+    new: int,
+    most: int,
+) -> Iterator[tuple[Tensor, MeanOfViews, Tensor]]:
+    """Images, what is to be said of them, and the images before their light was changed, for ever.
+
+    They come from a pool of at most `most` crops, of which `new` are new in each batch; `lesson` is what is to be said
+    of crops (B, S, S).
+    """
     pool: list[tuple[Tensor, MeanOfViews]] = []
-    most, oldest = 32 * size, 0
+    oldest = 0
     while True:
-        new = size if len(pool) < _SEVERAL else max(1, size // 4)
-        numbers = rng.integers(len(photographs), size=new)
-        crops = np.stack([_crop(photographs.pixels(int(number)), edge, rng) for number in numbers])
-        mean = mean_of_views(teacher, crops, heads, rng)
-        for row in range(new):
+        missing = size if len(pool) < _SEVERAL else new
+        numbers = rng.integers(len(photographs), size=missing)
+        crops = np.stack([crop_of(photographs.pixels(int(number)), edge, rng) for number in numbers])
+        mean = lesson(crops)
+        for row in range(missing):
             item = torch.from_numpy(crops[row])[None], MeanOfViews(*(part[row] for part in mean))
             if len(pool) < most:
                 pool.append(item)
@@ -284,11 +308,12 @@ def _batches(
             continue
         images, means = zip(*(pool[which] for which in rng.choice(len(pool), size, replace=False)), strict=True)
         lit = [_other_light(image, rng) if rng.random() < 0.5 else image for image in images]
-        together = MeanOfViews(*(torch.stack(list(part)) for part in zip(*means, strict=True)))
-        yield torch.stack(lit).contiguous(memory_format=torch.channels_last), together
+        together = MeanOfViews(*(torch.stack(list(part)).float() for part in zip(*means, strict=True)))
+        changed, plain = (torch.stack(list(one)).contiguous(memory_format=torch.channels_last) for one in (lit, images))
+        yield changed, together, plain
 
 
-def _crop(pixels: NDArray[np.generic], edge: int, rng: np.random.Generator) -> Float32:
+def crop_of(pixels: NDArray[np.generic], edge: int, rng: np.random.Generator) -> Float32:
     """A square of a photograph (3, H, W) at some scale, mirrored or not: grey (edge, edge) in [0, 1]."""
     grey = to_grey(np.asarray(pixels, np.uint8).transpose(1, 2, 0))
     least = max((edge + 1) / min(grey.shape), _SMALLEST)
@@ -313,7 +338,7 @@ def _other_light(image: Tensor, rng: np.random.Generator) -> Tensor:
     return relit(image.clone(), lights, lambda rows: torch.from_numpy(noise))
 
 
-def _outputs(network: MDNet, images: Tensor, heads: list[int]) -> tuple[Tensor, Tensor]:
+def outputs(network: MDNet, images: Tensor, heads: list[int]) -> tuple[Tensor, Tensor]:
     """Logits of all heads (B, K, H, W) and unit descriptors, computed with 16 bits where that is faster."""
     with torch.autocast(images.device.type, torch.bfloat16):
         logits, described = network(images)

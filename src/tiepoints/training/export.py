@@ -60,6 +60,7 @@ def save_model(network: MDNet, path: Path, about: dict[str, Any], *, half: bool 
         "precision": "float32",
         "sets": list(config.sets),
         "descriptor_size": config.descriptor_size,
+        "rotations": config.rotations,
         "teacher": config.teacher,
         "stride": STRIDE,
         "network": config.as_dict(),

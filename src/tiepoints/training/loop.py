@@ -218,7 +218,7 @@ def train(
         if saved is not None:
             state.restore(saved)
         if targets is not None:
-            targets = Targets(learned, targets.keys, state.network.basis)
+            targets = Targets(learned, targets.keys, state.network.teacher_directions()[0])
 
         benchmark = Development(held_out, development) if where.rank == 0 else None
         if benchmark is not None:

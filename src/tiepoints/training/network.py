@@ -69,6 +69,8 @@ class Config:
         The extractor whose descriptors this network learned to predict; empty where it learned from photographs alone.
     teacher_size : int
         Numbers of the teacher's descriptors; 0 without a teacher.
+    rotations : int
+        4 where descriptors learned to know those of the rotated image, see `tiepoints.Features.rotations`; else 1.
     """
 
     sets: tuple[int, ...] = (1, 2, 4, 8)
@@ -80,6 +82,7 @@ class Config:
     head: int = 16
     teacher: str = ""
     teacher_size: int = 0
+    rotations: int = 1
 
     def __post_init__(self) -> None:
         if not self.sets or len(set(self.sets)) < len(self.sets) or not all(1 <= k <= 255 for k in self.sets):
@@ -118,8 +121,9 @@ class MDNet(nn.Module):
     detect : ModuleDict
         The heads, by their number of sets as text: `detect["2"]`. All other modules are the trunk.
     basis : (teacher_size, D) tensor
-        Orthonormal directions on which the teacher's descriptors were projected before this network learned them: D
-        numbers times its transpose are the teacher's. No parameter; it is kept with the weights. (0, D) without one.
+        D numbers times its transpose are the teacher's, up to their length. Orthonormal directions on which the
+        teacher's descriptors were projected before this network learned them, unless `rotations` is 4. No parameter; it
+        is kept with the weights. (0, D) without one.
     """
 
     def __init__(self, config: Config) -> None:
@@ -142,6 +146,17 @@ class MDNet(nn.Module):
         self.register_buffer("blur", _blur(), persistent=False)
         self.basis: Tensor
         self.blur: Tensor
+
+    def teacher_directions(self) -> tuple[Tensor, Tensor | None]:
+        """Orthonormal directions in the teacher's space (teacher_size, D), and what its numbers there are made by.
+
+        Descriptors times the transpose of the latter (D, D) are the teacher's on these directions, up to their length;
+        without it they are so themselves.
+        """
+        if self.config.rotations == 1:
+            return self.basis, None
+        directions, factor = torch.linalg.qr(self.basis)
+        return directions, factor
 
     def forward(self, image: Tensor) -> tuple[dict[int, Tensor], Tensor]:
         """Heatmap logits of all heads and descriptors.

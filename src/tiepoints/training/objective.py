@@ -88,7 +88,12 @@ float
 
 
 def objective(
-    logits: dict[int, Tensor], described: Tensor, batch: Batch, weights: Objective, step: int
+    logits: dict[int, Tensor],
+    described: Tensor,
+    batch: Batch,
+    weights: Objective,
+    step: int,
+    of_teacher: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of all losses, and each by its name.
 
@@ -104,6 +109,8 @@ def objective(
     weights : Objective
     step : int
         For the warm-up of the descriptors, and for the shift of the windows.
+    of_teacher : (D, D), optional
+        See `MDNet.teacher_directions`.
     """
     heads = {k: values.float() for k, values in logits.items()}
     heats = {k: torch.sigmoid(values) for k, values in heads.items()}
@@ -121,6 +128,8 @@ def objective(
     if batch.places is not None and (weights.distance or weights.ranking):
         at, target, counted = batch.places
         values = sample(described, at)
+        if of_teacher is not None:
+            values = F.normalize(values @ of_teacher.T, dim=2)
         parts["distance"] = losses.distance(values, target, counted)
         parts["ranking"] = losses.ranking(values, target, at, counted)
     factors = {name: getattr(weights, name) for name in parts}

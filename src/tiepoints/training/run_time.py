@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ..errors import InvalidInputError
-from ..extraction.mdnet import MDNet as Extractor, Network
-from ..extraction.model import blurred, head_for
+from ..extraction.mdnet import MDNet as Extractor
+from ..extraction.model import Network, blurred, head_for
 from .network import MDNet
 
 __all__ = ["extractor_of"]
@@ -44,6 +44,7 @@ class _Torch:
     def __init__(self, network: MDNet, sets: int) -> None:
         self.network, self.sets = network, sets
         self.basis = network.basis.cpu().numpy() if len(network.basis) else None
+        self.rotations = network.config.rotations
 
     def __call__(self, image: NDArray[np.float32], /) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         self.network.eval()

@@ -49,6 +49,9 @@ class State:
         self.objective = recipe.objective
         if recipe.heads_only:  # nothing that is trained changes the descriptors
             self.objective = replace(recipe.objective, triplet=0.0, entropy=0.0, distance=0.0, ranking=0.0)
+        #: Descriptors that know the rotated image's go on learning that: images b are then rotated by quarter turns.
+        self.turning = recipe.network.rotations > 1 and not recipe.heads_only
+        self.of_teacher = _of_teacher(network)
         self.parallel: nn.Module = self.network
         if where.size > 1:
             self.parallel = nn.parallel.DistributedDataParallel(self.network, broadcast_buffers=False)
@@ -73,12 +76,15 @@ class State:
         rate = recipe.learning_rate * min((self.step + 1) / recipe.warmup, 1) * min((1 - share) / recipe.cooldown, 1)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["share"]
-        images = batch.images.contiguous(memory_format=torch.channels_last)
+        turns = self.step % 4 if self.turning else 0
+        images = _turned(batch.images, turns).contiguous(memory_format=torch.channels_last)
         # Shapes do not change from step to step, so that CUDA's fastest convolutions can be tried out once.
         with torch.backends.cudnn.flags(enabled=True, benchmark=True):
             with torch.autocast(self.where.device.type, torch.bfloat16, enabled=self.bfloat16):
                 logits, described = self.parallel(images)
-            total, parts = objective(logits, described, batch, self.objective, self.step)
+            logits = {k: _turned(values, -turns) for k, values in logits.items()}
+            described = _turned(described, -turns, recipe.network.rotations)
+            total, parts = objective(logits, described, batch, self.objective, self.step, self.of_teacher)
             self.optimiser.zero_grad()
             torch.autograd.backward(total)
         norm = nn.utils.clip_grad_norm_(self.trained, recipe.grad_clip)
@@ -128,6 +134,7 @@ class State:
 
     def restore(self, content: dict[str, Any]) -> None:
         self.network.load_state_dict(content["weights"])
+        self.of_teacher = _of_teacher(self.network)
         self.average.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.step, self.seconds, self.best = content["step"], content["seconds"], content["best"]
@@ -136,6 +143,20 @@ class State:
     def progress(self) -> dict[str, Any]:
         pairs = self.step * self.recipe.batch * self.where.size
         return {"steps": self.step, "pairs": pairs, "hours": round(self.seconds / 3600, 3)}
+
+
+def _of_teacher(network: MDNet) -> Tensor | None:
+    """See `MDNet.teacher_directions`."""
+    return network.teacher_directions()[1] if network.config.teacher_size else None
+
+
+def _turned(maps: Tensor, turns: int, rotations: int = 1) -> Tensor:
+    """Maps (2 B, C, S, S) with the images b rotated counter-clockwise, and the parts of descriptors, too."""
+    if not turns:
+        return maps
+    a, b = maps.chunk(2)
+    b = torch.rot90(b, turns, (2, 3))
+    return torch.cat([a, b.roll(-turns * (b.shape[1] // rotations), 1) if rotations > 1 else b])
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
