@@ -105,22 +105,48 @@ def test_select_and_top() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int8, np.uint8])
-def test_the_descriptors_of_one_rotation(dtype: type) -> None:
-    """Four blocks, each the identity in another order; of unit length again where they are vectors."""
-    blocks = np.concatenate([np.roll(np.eye(8)[:5], k, axis=1) for k in range(4)], axis=1)
-    scale = {np.float32: 0.5, np.int8: 64, np.uint8: 255}[dtype]
-    features = make(descriptors=(blocks * scale).astype(dtype), rotations=4)
-    assert "4 x " in repr(features) and features[:2].rotations == 4 and features.of_rotation(3).rotations == 1
+def test_the_descriptors_of_the_rotated_image(dtype: type) -> None:
+    """Each of the four parts goes to the place of the one before it, the first to the last one's."""
+    parts = [np.arange(10).reshape(5, 2) + 20 * part for part in range(4)]
+    features = make(descriptors=np.concatenate(parts, axis=1).astype(dtype), rotations=4)
+    assert features.rotated(0) is features and features[:2].rotations == 4
     for turns in range(4):
-        one = features.of_rotation(turns)
-        assert one.descriptors.dtype == dtype
-        wanted = np.roll(np.eye(8)[:5], turns, axis=1) * {np.float32: 1, np.int8: 127, np.uint8: 255}[dtype]
-        np.testing.assert_array_equal(one.descriptors, wanted.astype(dtype))
-    with pytest.raises(tp.InvalidInputError, match="turns is 4"):
-        features.of_rotation(4)
-    assert make().of_rotation() is not None
-    with pytest.raises(tp.InvalidInputError, match="turns is 1"):
-        make().of_rotation(1)
+        there = features.rotated(turns)
+        assert there.descriptors.dtype == dtype and there.rotations == 4
+        np.testing.assert_array_equal(there.descriptors, np.concatenate(parts[turns:] + parts[:turns], axis=1))
+        np.testing.assert_array_equal(there.keypoints, features.keypoints)
+        np.testing.assert_array_equal(there.rotated(3).rotated(1).descriptors, there.descriptors)
+    for turns in (4, -1):
+        with pytest.raises(tp.InvalidInputError, match=f"turns is {turns}"):
+            features.rotated(turns)
+
+
+def test_descriptors_that_say_nothing_of_the_rotated_image() -> None:
+    features = make()
+    assert features.rotated(0) is features
+    with pytest.raises(tp.InvalidInputError, match=r"say nothing of the rotated image: features\.rotations is 1"):
+        features.rotated(1)
+
+
+def test_eight_bits_and_rotating_can_be_done_in_either_order() -> None:
+    vectors = np.random.default_rng(2).normal(size=(5, 8))
+    features = make(descriptors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True), rotations=4)
+    np.testing.assert_array_equal(features.to_int8().rotated(3).descriptors, features.rotated(3).to_int8().descriptors)
+
+
+def test_in_the_teachers_space_descriptors_have_unit_length_and_say_nothing_of_the_rotated_image() -> None:
+    rng = np.random.default_rng(3)
+    basis = rng.normal(size=(12, 8))
+    features = make(teacher_basis=basis, rotations=4)
+    for turns in (0, 1):
+        given = features.rotated(turns)
+        wide = given.to_teacher()
+        expected = given.descriptors @ basis.T
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(wide.descriptors, expected, atol=1e-5)
+        assert wide.rotations == 1 and wide.teacher_basis is None
+    blank = make(descriptors=np.zeros((5, 8)), teacher_basis=basis)
+    np.testing.assert_array_equal(blank.to_teacher().descriptors, np.zeros((5, 12)))
 
 
 def test_descriptors_of_eight_bits_match_like_those_they_were_made_of() -> None:

@@ -38,7 +38,7 @@ photograph = functools.cache(tp.read)  # all methods see the same
         ("mdnet", {"sets": 1}, (0.267, 0.465, 0.558), 0.71),
         ("mdnet", {"sets": 4}, (0.223, 0.416, 0.510), 0.71),
         ("mdnet", {"sets": 8}, (0.180, 0.364, 0.461), 0.71),
-        ("mdnet", {"rotation": "any"}, (0.314, 0.531, 0.634), 0.78),
+        ("mdnet", {"looks": 4}, (0.314, 0.531, 0.634), 0.78),
         ("orb", {}, (0.229, 0.425, 0.496), 0.64),
     ],
 )

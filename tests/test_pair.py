@@ -63,24 +63,47 @@ def test_wrong_arguments(examples: Path) -> None:
         tp.match_images(examples / "gone.png", box)
 
 
-@pytest.mark.parametrize("extractor", ["mdnet", "upright-rootsift"])
+def in_the_rotated_one(features: tp.Features, turns: int) -> np.ndarray:
+    """Keypoints of an image, in pixels of the same image rotated counter-clockwise by quarter turns."""
+    x, y = features.keypoints.T
+    width, height = features.image_size
+    there = {1: (y, width - 1 - x), 2: (width - 1 - x, height - 1 - y), 3: (height - 1 - y, x)}[turns]
+    return np.stack(there, axis=1)
+
+
 @pytest.mark.parametrize("turns", [1, 2, 3])
-def test_a_rotated_photograph_is_matched_as_the_upright_one(examples: Path, turns: int, extractor: str) -> None:
-    options: Any = {"extractor": extractor, "max_keypoints": 1000}
+def test_a_rotated_photograph_is_matched_as_the_upright_one(examples: Path, turns: int) -> None:
+    """By a method that tells up from down image b is tried in all rotations: the same is found, to a rounding."""
+    options: Any = {"extractor": "upright-rootsift", "max_keypoints": 1000}
     a, b = (tp.read(examples / f"desk_{i}.jpg") for i in (1, 2))
-    upright, plain = (tp.match_images(a, b, **options, rotation=rotation) for rotation in ("any", "upright"))
+    upright, plain = (tp.match_images(a, b, **options, rotation=rotation) for rotation in ("any", None))
     assert len(upright.inliers) > 0.97 * len(plain.inliers)
     rotated = np.rot90(b, turns)
     assert len(tp.match_images(a, rotated, **options).inliers) < 0.3 * len(plain.inliers)
     found = tp.match_images(a, rotated, **options, rotation="any")
     assert found and len(found.inliers) > 0.97 * len(upright.inliers)
     assert found.b.image_size == rotated.shape[1::-1]
-    # The same places, in the rotated photograph's own pixels.
-    height, width = b.shape[:2]
-    x, y = upright.b.keypoints[upright.inliers.indices[:, 1]].T
-    there = {1: (y, width - 1 - x), 2: (width - 1 - x, height - 1 - y), 3: (height - 1 - y, x)}[turns]
-    distance = np.abs(found.b.keypoints[:, None] - np.stack(there, axis=1)[None]).max(axis=2).min(axis=0)
+    there = in_the_rotated_one(upright.b, turns)[upright.inliers.indices[:, 1]]
+    distance = np.abs(found.b.keypoints[:, None] - there[None]).max(axis=2).min(axis=0)
     assert np.median(distance) < 0.01
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_mdnet_matches_a_rotated_photograph_by_default(examples: Path, turns: int) -> None:
+    """With one look at each image, nine tenths of what it finds where both are upright; `rotation` turns that off."""
+    a, b = (tp.read(examples / f"desk_{i}.jpg") for i in (1, 2))
+    rotated = np.rot90(b, turns)
+    upright = tp.match_images(a, b, max_keypoints=1000)
+    found = tp.match_images(a, rotated, max_keypoints=1000)
+    assert found and len(found.inliers) > 0.9 * len(upright.inliers) > 200
+    mdnet = tp.load("mdnet", max_keypoints=1000)
+    for options in ({"rotation": "any"}, {"extractor": mdnet}, {"extractor": mdnet.upright_only(), "rotation": "any"}):
+        asked: Any = {"max_keypoints": 1000} if "extractor" not in options else {}
+        same = tp.match_images(a, rotated, **options, **asked)
+        np.testing.assert_array_equal(same.inliers.indices, found.inliers.indices)
+    plain = tp.match_images(a, rotated, max_keypoints=1000, rotation="upright")
+    assert len(plain.inliers) < 0.1 * len(upright.inliers)
+    assert len(tp.match_images(a, b, extractor=mdnet, rotation="upright").inliers) > 0.9 * len(upright.inliers)
 
 
 def test_the_hint_of_a_rotation_keeps_to_the_masks(examples: Path, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def match_images(
     matcher: str | Matcher = "nearest",
     geometry: str | None = "fundamental",
     threshold: float | None = None,
-    rotation: str = "upright",
+    rotation: str | None = None,
     seed: int = 0,
     masks: Any = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -154,11 +154,11 @@ def match_images(
         rotates, None for none.
     threshold : float, optional
         Inlier threshold in pixels; by default 1 for "fundamental", 3 for "homography".
-    rotation : {"upright", "any"}
-        "any" for photographs from above, scans, and cameras on their side, with extractors that tell up from down
-        (MD-Net holds for about 30 degrees). MD-Net then looks at both images in four rotations, its option `rotation`;
-        of the others image b is tried rotated by 90, 180 and 270 degrees too, and what gives the most inliers is taken.
-        Methods that are invariant to rotation, such as RootSIFT, need none of this, and take no longer.
+    rotation : {"any", "upright"}, optional
+        "any" for photographs from above, scans, and cameras on their side, with extractors that tell up from down:
+        image b is tried rotated by 90, 180 and 270 degrees too, and what gives the most inliers is taken. MD-Net and
+        methods that are invariant to rotation, such as RootSIFT, need none of this: they match such photographs by
+        default. "upright": MD-Net compares both images as they are, too.
     seed : int
         Of RANSAC's random samples.
     masks : (mask, mask) or path, optional
@@ -193,7 +193,8 @@ def match_images(
     """
     kind: Any = choice("none" if geometry is None else geometry, "geometry", ("fundamental", "homography", "none"))
     verify = Verify("fundamental" if kind == "none" else kind, threshold=threshold, seed=count(seed, "seed"))
-    choice(rotation, "rotation", ("upright", "any"))
+    if rotation is not None:
+        choice(rotation, "rotation", ("any", "upright"))
     times: dict[str, float] = {}
     clock = time.perf_counter()
 
@@ -213,7 +214,7 @@ def match_images(
             raise InvalidInputError(f"extractor is {shown(made)}, but a name or an Extractor is expected")
         extractor = made
     turned = extractor.in_any_rotation() if rotation == "any" else None
-    extractor = turned or extractor
+    extractor = turned or (extractor.upright_only() if rotation == "upright" else extractor)
     matcher = as_matcher(matcher).for_extractor(extractor.metadata.name)
     lap("load")
     (pixels_a, shown_a), (pixels_b, shown_b) = with_mask(image_a), with_mask(image_b)

@@ -161,10 +161,13 @@ def test_a_blank_photograph_is_named(tmp_path: Path) -> None:
 def test_a_photograph_on_its_side_is_told(run: Command, examples: Path, tmp_path: Path, geometry: str) -> None:
     Image.open(examples / "box_in_scene.png").transpose(Image.Transpose.ROTATE_90).save(tmp_path / "b.png")
     pair = ("match", examples / "box.png", tmp_path / "b.png", "--geometry", geometry)
-    missed = run(*pair)
+    upright = (*pair, "-O", "rotation=upright")
+    missed = run(*upright)
     hint = f"they match if {tmp_path / 'b.png'} is rotated 90 degrees to the right: try --rotation any"
     assert missed.returncode == 1 and hint in missed.stdout
-    assert run(*pair, "--rotation", "any").returncode == run(*pair, "-O", "rotation=any").returncode == 0
+    assert run(*upright, "--rotation", "any").returncode == run(*pair).returncode == 0
+    asked = run(*pair, "--rotation", "upright")
+    assert asked.returncode == 1 and "rotat" not in asked.stdout, "who says so is not told that it is not so"
 
 
 def test_any_rotation_costs_nothing_where_the_method_is_invariant(
@@ -191,7 +194,7 @@ def test_every_command_that_extracts_takes_any_rotation(
     out = {"pairs": ["--kind", "retrieval", "--out", tmp_path / "p"], "extract": ["--out", tmp_path / "f.h5"],
            "match": ["--out", tmp_path / "m.h5"]}.get(command, [tmp_path / "out"])  # fmt: skip
     wrong = run(command, examples, *out, "-e", "upright-sift", "--rotation", "any")
-    assert wrong.returncode == 2 and "upright-sift tells up from down; take -e mdnet, or -e rootsift" in wrong.stderr
+    assert wrong.returncode == 2 and "upright-sift tells up from down; take -e mdnet or -e rootsift" in wrong.stderr
     assert not list(tmp_path.iterdir())
 
 

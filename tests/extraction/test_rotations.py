@@ -1,4 +1,4 @@
-"""MD-Net with `rotation="any"`: rotated images have the same features, and matching finds out how they are rotated."""
+"""MD-Net's descriptors know those of the rotated image: matching finds out how two images are rotated to each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.collection import Collection, Extract, Match, MatchVerified, Store, Verify, run
-from tiepoints.collection.retrieval import shipped_vocabulary
+from tiepoints.collection.retrieval import Vocabulary
 from tiepoints.matching import Nearest
 from tiepoints.storage import FeatureReader, FeatureWriter, load_imb, load_opensfm, save_imb, save_opensfm
 
@@ -27,12 +27,12 @@ def photograph(examples: Path) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def extractor() -> tp.Extractor:
-    return tp.load("mdnet", rotation="any", max_keypoints=500)
+    return tp.load("mdnet", looks=4, max_keypoints=500)
 
 
 @pytest.fixture(scope="module")
 def found(extractor: tp.Extractor, photograph: NDArray[np.uint8]) -> list[tp.Features]:
-    """Of the photograph as it is, and rotated counter-clockwise by 90, 180 and 270 degrees."""
+    """By four looks each, of the photograph as it is, and rotated counter-clockwise by 90, 180 and 270 degrees."""
     return [extractor(np.ascontiguousarray(np.rot90(photograph, turns))) for turns in range(4)]
 
 
@@ -45,9 +45,21 @@ def rotated_back(features: tp.Features, turns: int) -> NDArray[np.float32]:
     return keypoints
 
 
+def right(a: tp.Features, b: tp.Features, turns: int) -> int:
+    """How many matches of a photograph with itself rotated by quarter turns are of the same place."""
+    i, j = tp.match(a, b).indices.T
+    return int((np.linalg.norm(rotated_back(b, turns)[j] - a.keypoints[i], axis=1) < 1.5).sum())
+
+
+def alike(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
+    """The cosines of vectors of unit length, row by row."""
+    return np.asarray((a * b).sum(axis=1))
+
+
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_the_same_is_found_and_matched_in_each_rotation(found: list[tp.Features], turns: int) -> None:
+def test_four_looks_find_and_match_the_same_in_each_rotation(found: list[tp.Features], turns: int) -> None:
     a, b = found[0], found[turns]
+    assert a.rotations == b.rotations == 4 and a.descriptors.shape == (500, 64)
     for matches in (tp.match(a, b), tp.match(a.to_int8(), b.to_int8(), ratio=0.95)):
         assert len(matches) > 480
         there = rotated_back(b, turns)[matches.indices[:, 1]]
@@ -57,29 +69,47 @@ def test_the_same_is_found_and_matched_in_each_rotation(found: list[tp.Features]
     assert view and len(view.inliers) > 450
 
 
-@pytest.mark.parametrize("turns", [0, 3])
-def test_features_of_one_rotation_match_those_of_four(
-    found: list[tp.Features], photograph: NDArray[np.uint8], turns: int
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_the_descriptors_of_the_rotated_image_are_known(found: list[tp.Features], turns: int) -> None:
+    """At the same places, and in the teacher's space, too."""
+    i, j = tp.match(found[0], found[turns]).indices.T
+    a, b = found[0].rotated(turns), found[turns]
+    for known, seen in ((a, b), (a.to_teacher(), b.to_teacher())):
+        assert np.median(alike(known.descriptors[i], seen.descriptors[j])) > 0.999
+        assert np.median(alike(found[0].descriptors[i], b.descriptors[j])) < 0.9, "which are others"
+    np.testing.assert_array_equal(a.keypoints, found[0].keypoints)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_one_look_knows_the_rotated_image_and_upright_features_do_not(
+    photograph: NDArray[np.uint8], turns: int
 ) -> None:
-    plain = tp.load("mdnet", max_keypoints=500)(photograph)
-    for matches, rows in ((tp.match(plain, found[turns]), 1), (tp.match(found[turns], plain), 0)):
-        there = rotated_back(found[turns], turns)[matches.indices[:, rows]]
-        near = np.linalg.norm(there - plain.keypoints[matches.indices[:, 1 - rows]], axis=1) < 1.5
-        assert near.sum() > 250 and near.mean() > 0.8
+    images = photograph, np.ascontiguousarray(np.rot90(photograph, turns))
+    a, b = (tp.load("mdnet", max_keypoints=500)(image) for image in images)
+    upright_a, upright_b = (tp.load("mdnet", rotation="upright", max_keypoints=500)(image) for image in images)
+    assert (a.rotations, upright_a.rotations) == (4, 1) and a.descriptors.shape == upright_a.descriptors.shape
+    np.testing.assert_array_equal(a.descriptors, upright_a.descriptors)
+    assert right(a, b, turns) > 300
+    for plain in ((upright_a, upright_b), (a, upright_b), (upright_a, b)):
+        assert right(*plain, turns) < 50, "compared as they are"
+    assert right(upright_a, a, 0) == right(a, upright_a, 0) == 500
 
 
-def test_the_descriptors_of_a_rotation_are_those_of_the_rotated_image(found: list[tp.Features]) -> None:
-    """At the same keypoints: block r of an image is block 0 of the image that was rotated by r quarter turns."""
-    for turns in (1, 2, 3):
-        pairs = tp.match(found[0], found[turns]).indices
-        a, b = found[0].of_rotation(turns).descriptors[pairs[:, 0]], found[turns].of_rotation().descriptors[pairs[:, 1]]
-        assert np.median((a * b).sum(axis=1)) > 0.999
+def test_the_other_extractor_of_one_that_is_there(photograph: NDArray[np.uint8]) -> None:
+    mdnet, rootsift = tp.load("mdnet", max_keypoints=50), tp.load("rootsift")
+    upright = mdnet.upright_only()
+    assert mdnet.in_any_rotation() is mdnet and upright.upright_only() is upright
+    assert rootsift.in_any_rotation() is rootsift.upright_only() is rootsift
+    assert tp.load("upright-rootsift").in_any_rotation() is None
+    again = upright.in_any_rotation()
+    assert again is not None
+    assert [each(photograph).rotations for each in (mdnet, upright, again)] == [4, 1, 4]
 
 
 def test_masks_and_tiles(photograph: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     mask = np.zeros(photograph.shape, bool)
     mask[100:300, 50:500] = True
-    extractor = tp.load("mdnet", rotation="any", scales=(1,), max_keypoints=200)
+    extractor = tp.load("mdnet", looks=4, scales=(1,), max_keypoints=200)
     whole = extractor(photograph, mask)
     assert mask[tuple(whole.keypoints.round().astype(int).T[::-1])].all()
     monkeypatch.setattr("tiepoints.extraction.mdnet._TILE", 320)
@@ -94,7 +124,7 @@ def test_files_and_stores_keep_them(found: list[tp.Features], tmp_path: Path, ex
     tp.storage.save_features(tmp_path / "a.npz", a)
     with FeatureWriter(tmp_path / "a.h5") as writer:
         writer.write("a.png", a)
-        writer.write("plain.png", a.of_rotation())
+        writer.write("plain.png", replace(a, rotations=1))
     with FeatureReader(tmp_path / "a.h5") as reader:
         several = [tp.storage.load_features(tmp_path / "a.npz"), reader["a.png"]]
         assert reader["plain.png"].rotations == 1
@@ -104,12 +134,13 @@ def test_files_and_stores_keep_them(found: list[tp.Features], tmp_path: Path, ex
         np.testing.assert_array_equal(again.descriptors, a.descriptors)
     photos = Collection.from_paths({"a": examples / "desk_1.jpg", "b": examples / "desk_2.jpg"})
     with Store(tmp_path / "work") as store:
-        features = run(Extract("mdnet", rotation="any", max_keypoints=300), photos, store)
+        features = run(Extract("mdnet", max_keypoints=300), photos, store)
         assert features["a"].rotations == 4
         matches = run(Match(), [("a", "b")], store, features)
         np.testing.assert_array_equal(matches["a", "b"].indices, Nearest()(features["a"], features["b"]).indices)
-        plain = run(Extract("mdnet", max_keypoints=300), photos, store)
-        assert plain.computed == 2, "another option, other features"
+        assert run(Extract("mdnet", rotation="any", max_keypoints=300), photos, store).computed == 0, "the default"
+        plain = run(Extract("mdnet", rotation="upright", max_keypoints=300), photos, store)
+        assert plain.computed == 2 and plain["a"].rotations == 1, "another option, other features"
 
 
 def _arrays(features: tp.Features) -> dict[str, Any]:
@@ -120,11 +151,20 @@ def _arrays(features: tp.Features) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_opencv_gets_the_descriptors_of_the_image_as_it_is(found: list[tp.Features]) -> None:
+def test_other_programs_get_the_descriptors_as_they_are(found: list[tp.Features], tmp_path: Path) -> None:
+    """What comes back from them says nothing of the rotated image, and is compared as it is."""
     points, descriptors = found[0].to_opencv()
-    np.testing.assert_array_equal(descriptors, found[0].of_rotation().descriptors)
-    again = tp.Features.from_opencv(points, descriptors, found[0].image_size)
-    assert len(tp.match(replace(again, sets=found[0].sets), found[3])) > 400
+    save_imb(tmp_path / "imb", {"a.png": found[0]})
+    save_opensfm(tmp_path / "opensfm", {"a.png": found[0]}, {})
+    for again in (
+        tp.Features.from_opencv(points, descriptors, found[0].image_size),
+        load_imb(tmp_path / "imb")[0]["a"],
+        load_opensfm(tmp_path / "opensfm", lambda _: (640, 480))[0]["a.png"],
+    ):
+        np.testing.assert_allclose(again.descriptors, found[0].descriptors, atol=1e-6)
+        assert again.rotations == 1
+        plain = replace(again, sets=found[0].sets)
+        assert len(tp.match(plain, found[0])) == 500 and right(plain, found[2], 2) < 50
 
 
 def test_opencvs_matches_are_scored_by_what_it_compared(found: list[tp.Features]) -> None:
@@ -134,30 +174,28 @@ def test_opencvs_matches_are_scored_by_what_it_compared(found: list[tp.Features]
     np.testing.assert_allclose(scores, [1 - match.distance**2 / 2 for match in theirs], atol=1e-4)
 
 
-def test_files_of_other_programs_have_the_descriptors_of_the_image_as_it_is(
-    found: list[tp.Features], tmp_path: Path
-) -> None:
-    features = {"a.png": found[0]}
-    save_imb(tmp_path / "imb", features)
-    save_opensfm(tmp_path / "opensfm", features, {})
-    for read in (
-        load_imb(tmp_path / "imb")[0]["a"],
-        load_opensfm(tmp_path / "opensfm", lambda _: (640, 480))[0]["a.png"],
-    ):
-        np.testing.assert_allclose(read.descriptors, found[0].of_rotation().descriptors, atol=1e-6)
-
-
-def test_the_vector_of_an_image_is_that_of_the_rotated_image(found: list[tp.Features]) -> None:
-    vocabulary = shipped_vocabulary("mdnet")
-    assert vocabulary is not None
-    vectors = [vocabulary(features) for features in found]
-    assert min(float(vectors[0] @ vector) for vector in vectors) > 0.98
+@pytest.mark.parametrize("bits", [False, True])
+def test_the_vector_of_an_image_is_that_of_the_rotated_image(found: list[tp.Features], bits: bool) -> None:
+    if bits:  # of the same keypoints, so that a bit is not another one by rounding
+        signs = np.packbits(found[0].descriptors > 0, axis=1)
+        known = replace(found[0], descriptors=signs, teacher_basis=None)
+        found = [known, *(replace(known.rotated(turns), rotations=4) for turns in (1, 2, 3))]
+    words = np.unpackbits(found[0].descriptors[:16], axis=1) / 5.66 if bits else found[0].descriptors[:16]
+    vocabulary = Vocabulary(np.asarray(words, np.float32))
+    apart = []
+    for rotations in (4, 1):
+        first, *others = (vocabulary(replace(features, rotations=rotations)) for features in found)
+        apart.append([1 - float(first @ vector) for vector in others])
+    assert max(apart[0]) < 0.02 and max(apart[0]) < 0.3 * min(apart[1])
 
 
 def test_the_teachers_space_is_that_of_the_image_as_it_is(extractor: Any, found: list[tp.Features]) -> None:
-    one = found[0].of_rotation()
-    np.testing.assert_array_equal(found[0].to_teacher().descriptors, one.to_teacher().descriptors)
-    np.testing.assert_array_equal(extractor.to_teacher(found[0]).descriptors, one.to_teacher().descriptors)
+    wide = found[0].to_teacher()
+    assert wide.descriptors.shape == (500, 128) and wide.rotations == 1
+    np.testing.assert_allclose(np.linalg.norm(wide.descriptors, axis=1), 1, atol=1e-4)
+    np.testing.assert_array_equal(wide.descriptors, replace(found[0], rotations=1).to_teacher().descriptors)
+    read = replace(found[0], teacher_basis=None)  # as from a file
+    np.testing.assert_array_equal(extractor.to_teacher(read).descriptors, wide.descriptors)
 
 
 def test_a_folder_of_rotated_photographs(examples: Path, tmp_path: Path) -> None:
@@ -166,8 +204,11 @@ def test_a_folder_of_rotated_photographs(examples: Path, tmp_path: Path) -> None
         image = np.ascontiguousarray(np.rot90(tp.read(examples / f"desk_{i}.jpg"), turns))
         cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), image[:, :, ::-1])
     arguments = ["match", str(tmp_path / "photos"), "-n", "500", "--out", str(tmp_path / "pairs.h5"), "-q"]
-    assert CliRunner().invoke(cli, arguments).exit_code == 1, "not verified"
-    assert CliRunner().invoke(cli, [*arguments, "--rotation", "any", "--overwrite"]).exit_code == 0
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    for upright in (["--rotation", "upright"], ["-O", "rotation=upright"]):
+        assert CliRunner().invoke(cli, [*arguments, *upright, "--overwrite"]).exit_code == 1, "not verified"
+    both = ["-O", "rotation=upright", "--rotation", "any", "--overwrite"]
+    assert CliRunner().invoke(cli, [*arguments, *both]).exit_code == 0
     other = ["--out", str(tmp_path / "other.h5"), "-e", "upright-sift"]
     refused = CliRunner().invoke(cli, [*arguments, "--rotation", "any", *other])
     assert refused.exit_code == 2 and "mdnet" in refused.output
@@ -180,17 +221,75 @@ def test_a_map_knows_of_how_many_rotations_its_descriptors_are(found: list[tp.Fe
     options = pycolmap.SyntheticDatasetOptions(num_points3D=len(found[0]), num_points2D_without_point3D=0)
     model = pycolmap.synthesize_dataset(options)
     names = [image.name for image in model.images.values()]
-    vocabulary = shipped_vocabulary("mdnet")
-    assert vocabulary is not None
+    vocabulary = Vocabulary.learn(found[:1], words=4)
     features = {name: found[0][: model.find_image_with_name(name).num_points2D()] for name in names}
     vectors = {name: vocabulary(one) for name, one in features.items()}
-    write_map(tmp_path / "map", model, features, vectors, vocabulary, "mdnet", {"rotation": "any"}, {})
+    write_map(tmp_path / "map", model, features, vectors, vocabulary, "mdnet", {"looks": 4}, {})
     there = read_map(tmp_path / "map").rows(0).features
     assert there.rotations == 4
     matches = tp.match(there, found[3])
     assert len(matches) > 0.9 * len(there) and matches.scores.min() > 0.9
 
 
-def test_what_rotation_may_be() -> None:
-    with pytest.raises(tp.InvalidInputError, match="rotation is 'all'"):
-        tp.load("mdnet", rotation="all")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rotation": "all"}, "rotation is 'all'"),
+        ({"rotation": 90}, "rotation is 90"),
+        ({"looks": 2}, "looks is 2, but must be 1 or 4"),
+        ({"looks": 0}, "looks is 0"),
+        ({"looks": "four"}, "looks is 'four'"),
+        ({"looks": True}, "looks is True"),
+    ],
+)
+def test_what_rotation_and_looks_may_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(tp.InvalidInputError, match=message):
+        tp.load("mdnet", **options)
+
+
+# Descriptors made by hand.
+
+
+def knowing(count: int, kind: str = "float32", seed: int = 0) -> tp.Features:
+    """Features with 64 numbers, or 256 bits, which know those of the rotated image."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(count, 64))
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    descriptors = rng.integers(0, 256, (count, 32), np.uint8) if kind == "uint8" else vectors
+    made = tp.Features(rng.uniform(0, 99, (count, 2)), descriptors, rng.uniform(size=count), (100, 100), rotations=4)
+    return made.to_int8() if kind == "int8" else made
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8", "uint8"])
+@pytest.mark.parametrize(("count", "turns"), [(1, 1), (2, 2), (30, 0), (30, 3), (700, 1)])
+def test_the_rotation_is_found_of_few_features_and_of_many(kind: str, count: int, turns: int) -> None:
+    a = knowing(count, kind)
+    order = np.random.default_rng(1).permutation(count)
+    matches = tp.match(a, a.rotated(turns)[order])
+    np.testing.assert_array_equal(order[matches.indices[:, 1]], matches.indices[:, 0])
+    assert len(matches) == count and matches.scores.min() > 0.98
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8", "uint8"])
+def test_the_rotation_is_found_where_most_features_have_no_counterpart(kind: str) -> None:
+    """As of two photographs that share a tenth of what they show."""
+    a, other = knowing(500, kind), knowing(500, kind, seed=1)
+    shared = np.arange(500) < 50
+    b = replace(other, descriptors=np.where(shared[:, None], a.rotated(2).descriptors, other.descriptors))
+    matches = tp.match(a, b, min_similarity=0.95)
+    np.testing.assert_array_equal(matches.indices, np.stack([np.arange(50)] * 2, axis=1))
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8", "uint8"])
+def test_without_features_there_is_no_rotation_and_no_match(kind: str) -> None:
+    none, some = knowing(0, kind), knowing(5, kind)
+    for a, b in ((none, some), (some, none), (none, none)):
+        assert len(tp.match(a, b)) == 0
+
+
+@pytest.mark.parametrize("other", [np.eye(5, 32), np.zeros((5, 64), np.uint8), np.zeros((5, 64), np.int8)])
+def test_descriptors_of_other_kinds_are_still_refused(other: NDArray[Any]) -> None:
+    features = knowing(5)
+    for pair in ((features, replace(features, descriptors=other)), (replace(features, descriptors=other), features)):
+        with pytest.raises(tp.InvalidInputError, match="different kinds"):
+            tp.match(*pair)

@@ -32,11 +32,7 @@ def note_of() -> dict[str, str]:
     for option in context.command.params:
         if isinstance(option, click.Option) and option.name in context.params and option.name not in _SAME_RESULT:
             note[option.name] = _typed(option, context.params[option.name])
-    if rotation() == "any" or "-O rotation=any" in note.get("settings", ""):  # the same, said in two ways
-        note["settings"] = " ".join(note["settings"].replace("-O rotation=any", "").split()) or "no -O"
-        note["rotation"] = "--rotation any"
-    else:
-        note["rotation"] = "no --rotation"
+    note["rotation"] = f"--rotation {rotation()}" if rotation() else "no --rotation"
     limits = context.find_root().meta.get("tiepoints.value_range")
     note["value_range"] = "no --value-range" if limits is None else "--value-range {:g} {:g}".format(*limits)
     return note

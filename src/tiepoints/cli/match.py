@@ -155,7 +155,7 @@ def command(
     if as_json:
         print_json(result)
     elif not is_quiet():
-        missed = pair.verified is False and rotation() == "upright"
+        missed = pair.verified is False and rotation() is None
         _print(result, rotation_that_matches(pair, make(), chosen) if missed else "", to_error=stream)
     if pair.verified is False:
         raise SystemExit(1)

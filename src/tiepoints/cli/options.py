@@ -66,26 +66,24 @@ def max_keypoints_option(what: str) -> Callable[[Callable[..., Any]], Callable[.
     return click.option("-n", "--max-keypoints", type=IntRange(min=1), default=2048, show_default=True, help=what)
 
 
-def _keep_rotation(context: click.Context, option: click.Parameter, value: str) -> None:
+def _keep_rotation(context: click.Context, option: click.Parameter, value: str | None) -> None:
     context.find_root().meta["tiepoints.rotation"] = value
 
 
-def rotation() -> str:
+def rotation() -> str | None:
     """What --rotation was given."""
-    return str(click.get_current_context().find_root().meta.get("tiepoints.rotation", "upright"))
+    value: str | None = click.get_current_context().find_root().meta.get("tiepoints.rotation")
+    return value
 
 
 rotation_option = click.option(
     "--rotation",
-    type=click.Choice(("upright", "any")),
-    default="upright",
-    show_default=True,
+    type=click.Choice(("any", "upright")),
     expose_value=False,
     callback=_keep_rotation,
-    help="any: photographs may be rotated to each other, as a drone's, scans, and those of a phone on its side. MD-Net "
-    "then looks at each in four rotations, which takes four times as long (its option -O rotation=any). rootsift, "
-    "sift, orb and akaze match them in any case, and take no longer. With other methods `match` of two images tries "
-    "IMAGE_B in four rotations.",
+    help="any: photographs may be rotated to each other, as a drone's, scans, and those of a phone on its side. mdnet, "
+    "rootsift, sift, orb and akaze match them by default; with other methods `match` of two images tries IMAGE_B in "
+    "four rotations. upright: mdnet compares photographs as they are, too.",
 )
 
 
@@ -138,12 +136,14 @@ def make_extractor(
         extractor = load(name, **{"max_keypoints": max_keypoints, "max_size": max_size, **dict(settings)})
     except TypeError as error:
         raise click.UsageError(f"{name}: {error}") from None
-    if not rotated or rotation() == "upright":
+    if not rotated or rotation() is None:
         return extractor
+    if rotation() == "upright":
+        return extractor.upright_only()
     able = extractor.in_any_rotation()
     if able is None:
         raise click.UsageError(
-            f"--rotation any: {extractor.metadata.name} tells up from down; take -e mdnet, or -e rootsift"
+            f"--rotation any: {extractor.metadata.name} tells up from down; take -e mdnet or -e rootsift"
         )
     return able
 

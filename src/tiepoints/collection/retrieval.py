@@ -18,6 +18,7 @@ from .. import checks
 from ..checks import array, count
 from ..errors import InvalidInputError
 from ..features import Features
+from ..features.descriptors import rotated
 from .pairs import Pair, union
 from .photographs import natural_order
 from .steps import Step
@@ -223,9 +224,10 @@ def retrieval(vectors: Mapping[Any, Float32], top: int = 20) -> list[Pair]:
 
 
 def _numbers(features: Features) -> Float32:
-    """Descriptors as float32 of unit length, those of each rotation for itself; bits as 0 and 1 first."""
-    columns = features.descriptors.shape[1] // features.rotations
-    values = features.descriptors.reshape(-1, columns) if columns else features.descriptors
+    """Descriptors as float32 of unit length, also those of the rotated images; bits as 0 and 1 first."""
+    values = features.descriptors
+    if features.rotations > 1:
+        values = np.concatenate([rotated(values, features.rotations, turns) for turns in range(features.rotations)])
     if values.dtype == np.uint8:
         values = np.unpackbits(np.asarray(values, np.uint8), axis=1)
     numbers = np.asarray(values, np.float32)

@@ -249,10 +249,14 @@ class Extractor(ABC):
     def in_any_rotation(self) -> Extractor | None:
         """The extractor whose features match however images are rotated to each other; None if there is none.
 
-        MDNet then describes four rotations of the image, see `Features.rotations`. What is invariant to rotation is
-        returned as it is.
+        MDNet's descriptors then know those of the rotated image, see `Features.rotations`. What is invariant to
+        rotation is returned as it is.
         """
         return self if self.metadata.rotation_invariant else None
+
+    def upright_only(self) -> Extractor:
+        """The extractor whose features are compared as they are, where matchers would try rotations; else itself."""
+        return self
 
     def with_threads(self, count: int) -> Extractor:
         """The same extractor on so many threads, if it has threads of its own and was not told how many.

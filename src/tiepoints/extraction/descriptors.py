@@ -5,22 +5,33 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..features.descriptors import rotated
+
 __all__ = ["described_at"]
 
 Float32 = NDArray[np.float32]
 
 
-def described_at(maps: list[Float32], keypoints: Float32, shape: tuple[int, int]) -> Float32:
-    """Unit descriptors (N, R D) at keypoints of an image of (height, width), of its R rotations side by side."""
+def described_at(maps: list[Float32], keypoints: Float32, shape: tuple[int, int], rotations: int) -> Float32:
+    """Unit descriptors at keypoints of an image of (height, width), from looks at it in one or four rotations.
+
+    Of descriptors that know those of the `rotations` rotated images, the mean over the looks (N, D). Of those that do
+    not (`rotations` is 1), those of all looks side by side (N, R D), which then know it.
+    """
     if len(maps) == 1:
         return _sampled(maps[0], keypoints)
     height, width = shape
-    parts = []
-    for described in maps:
-        parts.append(_sampled(described, keypoints))
+    parts: list[Float32] = []
+    for turns, described in enumerate(maps):
+        seen = _sampled(described, keypoints)
+        parts.append(seen if rotations == 1 else rotated(seen, rotations, -turns))
         keypoints = np.stack([keypoints[:, 1], width - 1 - keypoints[:, 0]], axis=1)  # a quarter turn
         width, height = height, width
-    return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(maps)))
+    if rotations == 1:
+        return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(maps)))
+    total: Float32 = np.sum(parts, axis=0, dtype=np.float32)
+    total /= np.maximum(np.linalg.norm(total, axis=1, keepdims=True), np.float32(1e-12))
+    return total
 
 
 def _sampled(described: Float32, keypoints: Float32) -> Float32:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from ..images import as_image, to_grey
 from ..threads import cores, run_pieces, scratch
 from .base import Detections, Extractor, Metadata
 from .descriptors import described_at
-from .model import STRIDE, load_model, released
+from .model import STRIDE, Network, load_model, released
 from .peaks import UNCERTAINTY, allowed_places, best_rows, find_peaks
 from .tiles import Tile, largest, tiles
 
@@ -34,20 +34,6 @@ _VARIANCE = 1e-5 * 255**2  # of a blank wall's noise, which shall stay noise: `V
 _TILE, _MARGIN = 2048, 128
 _SMALLEST_SCALE, _LARGEST_SCALE = 1 / 64, 4
 _DIAMETER = 16.0  # ours: pixels; what is said of a keypoint's size where there are several scales
-
-
-class Network(Protocol):
-    """Normalised grey (1, 1, H, W) -> heatmap logits (1, k, H, W), descriptors (1, H / 4, W / 4, D), not normalised."""
-
-    @property
-    def sets(self) -> int:
-        """K, the number of heatmaps."""
-
-    @property
-    def basis(self) -> Float32 | None:
-        """The teacher's directions (E, D), if it had one."""
-
-    def __call__(self, image: Float32, /) -> tuple[Float32, Float32]: ...
 
 
 class MDNet(Extractor):
@@ -76,10 +62,14 @@ class MDNet(Extractor):
         No keypoint is nearer than this many pixels to the image's edge.
     detection_threshold : float
         Least score of a keypoint, in [0, 1): the heatmap's odds times the sharpness of its peak, as a probability.
-    rotation : {"upright", "any"}
-        "any" looks at the image in four rotations, by quarter turns: keypoints are the peaks of the four heatmaps'
-        mean, descriptors are four times as long, so that matchers find out how two images are rotated to each other.
-        Extraction and matching take four times as long; also images that are not rotated have more correct matches.
+    rotation : {"any", "upright"}, optional
+        "any": matchers find out by which quarter turn two images are rotated to each other. "upright": descriptors are
+        compared as they are. By default "any" with the released weights, whose descriptors know those of the rotated
+        image, and "upright" with weights that were trained without that; these then need four looks for "any", and
+        descriptors become four times as long.
+    looks : {1, 4}, optional
+        4 looks at the image in four rotations, by quarter turns, and takes the mean of what it sees: slower by four
+        times, and more accurate, whether images are rotated or not. By default 1 where that does.
     precision : {"float32", "int8"}
         The released weights with convolutions of 8 bits are faster on CPUs that multiply bytes (AVX-512 VNNI, ARM dot
         products), and a little less accurate: docs/performance.md. `mdnet-small` has none.
@@ -100,7 +90,7 @@ class MDNet(Extractor):
     """
 
     #: Raised when the code gives other features than before, so that stored ones are computed anew.
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     bytes_per_pixel: ClassVar[int] = 85
 
     metadata: ClassVar[Metadata] = Metadata(
@@ -125,7 +115,8 @@ class MDNet(Extractor):
         nms_radius_across: int = 2,
         remove_borders: int = 4,
         detection_threshold: float = 0.0,
-        rotation: str = "upright",
+        rotation: str | None = None,
+        looks: int | None = None,
         precision: str = "float32",
         device: str = "cpu",
         threads: int | None = None,
@@ -136,7 +127,6 @@ class MDNet(Extractor):
         self.nms_radius_across = checks.count(nms_radius_across, "nms_radius_across", most=_LARGEST_RADIUS)
         self.remove_borders = checks.count(remove_borders, "remove_borders")
         self.detection_threshold = checks.number(detection_threshold, "detection_threshold", least=0, below=1)
-        self.rotation = checks.choice(rotation, "rotation", ("upright", "any"))
         self.precision = checks.choice(precision, "precision", ("float32", "int8"))
         self.threads = None if threads is None else checks.count(threads, "threads", least=1, most=_MOST_THREADS)
         self.weights = None if weights is None else checks.path(weights, "weights")
@@ -151,6 +141,16 @@ class MDNet(Extractor):
         self._network = self._open(sets, self.weights, self.threads)
         self.sets = sets or self._network.sets
         self.balanced = self.sets > 2 if balanced is None else checks.flag(balanced, "balanced")
+        knowing = self._network.rotations > 1
+        self.rotation = "any" if knowing else "upright"
+        if rotation is not None:
+            self.rotation = checks.choice(rotation, "rotation", ("any", "upright"))
+        self.looks = 4 if self.rotation == "any" and not knowing else 1
+        if looks is not None:
+            if checks.count(looks, "looks", least=1) not in (1, 4) or looks < self.looks:
+                several = "4: these weights need them for rotation 'any'" if self.looks > 1 else "1 or 4"
+                raise InvalidInputError(f"looks is {looks}, but must be {several}")
+            self.looks = looks
 
     def _open(self, sets: int | None, weights: Path | None, threads: int | None) -> Network:
         #: What the features depend on, for those who keep them.
@@ -165,15 +165,22 @@ class MDNet(Extractor):
         other.threads, other._network = count, self._open(self.sets, self.weights or self._file, count)
         return other
 
-    @property
-    def _rotations(self) -> int:
-        return 4 if self.rotation == "any" else 1
-
     def in_any_rotation(self) -> MDNet:
         if self.rotation == "any":
             return self
         other = copy.copy(self)
         other.rotation = "any"
+        if self._network.rotations == 1:
+            other.looks = 4
+        return other
+
+    def upright_only(self) -> MDNet:
+        if self.rotation == "upright":
+            return self
+        other = copy.copy(self)
+        other.rotation = "upright"
+        if self._network.rotations == 1:
+            other.looks = 1
         return other
 
     def to_teacher(self, features: Features) -> Features:
@@ -193,10 +200,9 @@ class MDNet(Extractor):
         InvalidInputError
             If the weights had no teacher, or the features are another extractor's.
         """
-        basis = self._network.basis
+        basis = self._basis
         if basis is None:
             raise InvalidInputError(f"{self._file}: these weights learned from photographs alone, without a teacher")
-        features = features.of_rotation()
         if features.binary or features.descriptors.shape[1] != basis.shape[1]:
             raise InvalidInputError(
                 f"descriptors are {features.descriptors.shape[1]} x {features.descriptors.dtype}, but these weights "
@@ -238,8 +244,8 @@ class MDNet(Extractor):
     def _looks(self, image: NDArray[np.uint8]) -> Iterator[tuple[Tile, Float32, list[Float32]]]:
         """The tiles of a grey image, with logits (k, H, W) of their outer parts, and descriptors (H' / 4, W' / 4, D).
 
-        Logits are the mean over the rotations, and are overwritten by what comes next. There are descriptors of each
-        rotation, in its own frame: H' and W' are its height and width, padded to whole strides.
+        Logits are the mean over the looks, and are overwritten by what comes next. There are descriptors of each look,
+        in the frame of the rotated image: H' and W' are its height and width, padded to whole strides.
         """
         mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(image))
         grey = np.arange(256, dtype=np.float32)
@@ -247,7 +253,7 @@ class MDNet(Extractor):
         for tile in tiles(*image.shape, edge=_TILE, margin=_MARGIN, stride=STRIDE):
             maps: list[Float32] = []
             total: Float32 = np.zeros((), np.float32)
-            for turns in range(self._rotations):
+            for turns in range(self.looks):
                 part = np.ascontiguousarray(np.rot90(image[tile.outer], turns))
                 height, width = part.shape
                 below, right = (-length % STRIDE for length in part.shape)
@@ -257,13 +263,13 @@ class MDNet(Extractor):
                 logits, described = self._network(seen[None, None])
                 maps.append(described[0])
                 upright = np.rot90(logits[0, :, :height, :width], -turns, axes=(1, 2))
-                # A sum is new memory, which the network's next call leaves alone; a single rotation needs none.
-                total = upright if self._rotations == 1 else total + upright / np.float32(self._rotations)
+                # A sum is new memory, which the network's next call leaves alone; a single look needs none.
+                total = upright if self.looks == 1 else total + upright / np.float32(self.looks)
             yield tile, total, maps
 
     def pixels_at_once(self, width: int, height: int) -> int:
-        # The descriptors of four rotations are held together: 24 megapixels take 1.3 GB instead of 0.8.
-        together = 1 if self._rotations == 1 else 2
+        # The descriptors of four looks are held together: 24 megapixels take 1.3 GB instead of 0.8.
+        together = 1 if self.looks == 1 else 2
         return together * largest(height, width, edge=_TILE, margin=_MARGIN, stride=STRIDE)
 
     def _detect(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Detections:
@@ -277,8 +283,8 @@ class MDNet(Extractor):
             sets=(heats[keep] * self.sets // self._network.sets).astype(np.uint8) if self.sets > 1 else None,
             scales=scales[keep] if len(self.scales) > 1 else None,
             uncertainties=uncertainties[keep],
-            teacher_basis=self._network.basis,
-            rotations=self._rotations,
+            teacher_basis=self._basis,
+            rotations=4 if self.rotation == "any" else 1,
         )
 
     def _scales_found(self, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> list[list[_Found]]:
@@ -297,6 +303,20 @@ class MDNet(Extractor):
             for number in range(len(self.scales)):
                 look(number, None)
         return found
+
+    @property
+    def _basis(self) -> Float32 | None:
+        """What makes the teacher's descriptors of these: of several side by side, of those of the image as it is."""
+        basis, knowing = self._network.basis, self._network.rotations > 1
+        if basis is None or knowing or self.rotation == "upright":
+            return basis
+        return np.pad(basis, ((0, 0), (0, (self.looks - 1) * basis.shape[1])))
+
+    def _described(self, maps: list[Float32], places: Float32, shape: tuple[int, int]) -> Float32:
+        """Descriptors at places of an image, from the looks at it."""
+        if self.rotation == "upright" and self._network.rotations == 1:
+            maps = maps[:1]  # those of the rotated image are others
+        return described_at(maps, places, shape, self._network.rotations)
 
     def _best(self, values: Float32, heats: NDArray[np.intp]) -> NDArray[np.intp]:
         """The rows of the `max_keypoints` largest values, as many of each set where they are balanced."""
@@ -337,7 +357,7 @@ class MDNet(Extractor):
                 peaks.values[keep],
                 peaks.heats[keep],
                 keypoints,
-                described_at(maps, places, (height, width)),
+                self._described(maps, places, (height, width)),
                 np.full(len(places), _DIAMETER * pixels, np.float32),
                 UNCERTAINTY * pixels / peaks.sharpness[keep],
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "RELEASED",
     "STRIDE",
     "Model",
+    "Network",
     "blurred",
     "check_format",
     "head_for",
@@ -51,6 +52,24 @@ FORMAT = 3
 _BLUR = np.array([1, 2, 2, 2, 1], np.float32) / 8
 
 
+class Network(Protocol):
+    """Normalised grey (1, 1, H, W) -> heatmap logits (1, k, H, W), descriptors (1, H / 4, W / 4, D), not normalised."""
+
+    @property
+    def sets(self) -> int:
+        """K, the number of heatmaps."""
+
+    @property
+    def basis(self) -> Float32 | None:
+        """What makes descriptors the teacher's, if it had one: (E, D), see `Features.to_teacher`."""
+
+    @property
+    def rotations(self) -> int:
+        """4 if descriptors know those of the rotated image, see `Features.rotations`; else 1."""
+
+    def __call__(self, image: Float32, /) -> tuple[Float32, Float32]: ...
+
+
 @dataclass(frozen=True)
 class Model:
     """A network ready to run: call it with grey (1, 1, H, W) float32, normalised, H and W multiples of `STRIDE`.
@@ -67,7 +86,9 @@ class Model:
     device : str
         As `load_model` was told.
     basis : (E, D) float32, optional
-        Directions in the space of the teacher's descriptors: D numbers times its transpose are the teacher's E.
+        D numbers times its transpose are the teacher's E, up to their length.
+    rotations : int
+        4 if descriptors know those of the rotated image, see `tiepoints.Features.rotations`.
     """
 
     path: Path
@@ -77,6 +98,7 @@ class Model:
     threads: int | None = None
     device: str = "cpu"
     basis: Float32 | None = None
+    rotations: int = 1
 
     def __call__(self, image: Float32) -> tuple[Float32, Float32]:
         """Heatmap logits (1, k, H, W) and descriptors (1, H / 4, W / 4, D), not normalised.
@@ -164,7 +186,7 @@ def load_model(path: Path, sets: int | None = None, threads: int | None = None, 
         model = OnnxFile(data)
         about = model.about
         check_format(path, about)
-        heads, basis = _heads(model, about), model.weights.get("basis")
+        heads, rotations, basis = _heads(model, about), _rotations(about), model.weights.get("basis")
         basis = None if basis is None else basis.copy()  # which else would keep the whole file in memory
         head = head_for(sets, heads)
         session = (
@@ -181,7 +203,7 @@ def load_model(path: Path, sets: int | None = None, threads: int | None = None, 
             f"{path}: the model has heads of {', '.join(map(str, heads))} sets, which make no {sets}; take one of "
             "these, or train your own with `tiepoints train --sets`"
         )
-    return Model(path, about, head, session, threads, device, basis)
+    return Model(path, about, head, session, threads, device, basis, rotations)
 
 
 def check_format(path: Path, about: Mapping[str, Any]) -> None:
@@ -214,6 +236,14 @@ def _heads(model: OnnxFile, about: dict[str, Any]) -> list[int]:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ValueError("weights that are no numbers")
     return heads
+
+
+def _rotations(about: Mapping[str, Any]) -> int:
+    """Of how many rotations the descriptors know; a ValueError if they cannot."""
+    rotations = int(about.get("rotations", 1))
+    if rotations not in (1, 4) or int(about["descriptor_size"]) % rotations:
+        raise ValueError("rotations out of range")
+    return rotations
 
 
 def _session(data: bytes, threads: int | None, providers: Sequence[Provider]) -> Any:

@@ -1,4 +1,4 @@
-"""The descriptors of an image as arrays: what they may be, and those of one rotation."""
+"""The descriptors of an image as arrays: what they may be, and those of the rotated image."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from ..errors import InvalidInputError
 from .rows import is_number
 
 
-def columns_of_one(descriptors: NDArray[Any], rotations: object) -> int:
-    """The columns of the descriptors of one rotation."""
+def check_rotations(descriptors: NDArray[Any], rotations: object) -> None:
+    """Refuse descriptors that cannot be of so many rotations."""
     if not is_number(rotations) or rotations not in (1, 4):
         raise InvalidInputError(f"rotations is {checks.shown(rotations)}, but must be 1 or 4")
-    columns, rest = divmod(descriptors.shape[1], int(rotations))
-    if rest:
+    if descriptors.shape[1] % int(rotations):
         raise InvalidInputError(f"descriptors of {rotations} rotations cannot have {descriptors.shape[1]} columns")
-    return int(columns)
 
 
 def refuse_quantised(descriptors: NDArray[Any]) -> None:
@@ -35,12 +33,6 @@ def refuse_quantised(descriptors: NDArray[Any]) -> None:
         )
 
 
-def of_rotation(descriptors: NDArray[Any], rotations: int, turns: int) -> NDArray[Any]:
-    """The columns of one of the rotations, brought to the length of the whole: unit length, 127 times it, or bits."""
-    columns = descriptors.shape[1] // rotations
-    one = descriptors[:, turns * columns : (turns + 1) * columns]
-    if descriptors.dtype == np.uint8:
-        return one
-    lengths = np.linalg.norm(one.astype(np.float32), axis=1, keepdims=True)
-    unit = np.asarray(one / np.maximum(lengths, np.float32(1e-12)), np.float32)
-    return np.rint(127 * unit).astype(np.int8) if descriptors.dtype == np.int8 else unit
+def rotated(descriptors: NDArray[Any], rotations: int, turns: int) -> NDArray[Any]:
+    """Those of the image rotated counter-clockwise by quarter turns: each part in the place of the one before it."""
+    return np.roll(descriptors, -turns * (descriptors.shape[1] // rotations), axis=1)

@@ -14,7 +14,7 @@ from .. import checks, drawing
 from ..checks import array, frozen, size
 from ..errors import InvalidInputError, counted
 from . import interop
-from .descriptors import columns_of_one, of_rotation, refuse_quantised
+from .descriptors import check_rotations, refuse_quantised, rotated
 from .rows import Keypoint, index_of, is_number, locked
 
 if TYPE_CHECKING:
@@ -63,8 +63,9 @@ class Features:
         Where the descriptors are coordinates in the space of another extractor's, from which this one learned: the
         directions of these coordinates, see `to_teacher`. Files of features do not keep it.
     rotations : int
-        4 where the descriptors hold four of D / 4 numbers side by side: of the image as it is, and rotated
-        counter-clockwise by 90, 180 and 270 degrees. Matchers find out by which of these two images differ.
+        4 where descriptors have four parts of D / 4 numbers that say the same of the image as it is, and rotated
+        counter-clockwise by 90, 180 and 270 degrees: see `rotated`. Matchers find out by which of these two images
+        differ. 1 where descriptors say nothing of the rotated image.
 
     Raises
     ------
@@ -107,8 +108,9 @@ class Features:
             value = getattr(self, name)
             checked[name] = None if value is None else array(value, name, (n,), dtype, least=least)
         refuse_quantised(checked["descriptors"])
-        columns = columns_of_one(checked["descriptors"], self.rotations)
+        check_rotations(checked["descriptors"], self.rotations)
         if self.teacher_basis is not None:
+            columns = checked["descriptors"].shape[1]
             checked["teacher_basis"] = array(self.teacher_basis, "teacher_basis", ("E", columns), np.float32)
         for name, value in checked.items():
             object.__setattr__(self, name, None if value is None else frozen(value))
@@ -159,9 +161,8 @@ class Features:
         return map(Keypoint, *(column.tolist() for column in columns))
 
     def __repr__(self) -> str:
-        size = self.descriptors.shape[1] // self.rotations
+        size = self.descriptors.shape[1]
         bits = f"{8 * size} bits" if self.binary else f"{size}-D"
-        bits = f"{self.rotations} x {bits}" if self.rotations > 1 else bits
         sets = "" if self.sets is None else f", {counted(len(np.unique(self.sets)), 'set')}"
         width, height = self.image_size
         return f"Features({counted(len(self), 'keypoint')}, {bits}{sets}, image {width}x{height})"
@@ -186,25 +187,31 @@ class Features:
         """The `count` features with the highest scores, best first; ties keep their order."""
         return self.select(np.argsort(-self.scores, kind="stable")[: checks.count(count, "count")])
 
-    def of_rotation(self, turns: int = 0) -> Features:
-        """The same with the descriptors of one rotation alone: by default of the image as it is.
+    def rotated(self, turns: int) -> Features:
+        """The same with the descriptors that these places have in the rotated image; keypoints stay where they are.
 
         Parameters
         ----------
         turns : int
-            By so many quarter turns counter-clockwise the image is rotated; keypoints stay in its own pixels.
+            By so many quarter turns counter-clockwise the image is rotated: 0 to 3.
+
+        Raises
+        ------
+        InvalidInputError
+            If the descriptors say nothing of the rotated image: `rotations` is 1.
 
         Examples
         --------
+        >>> import numpy as np
         >>> import tiepoints as tp
-        >>> features = tp.load("mdnet", rotation="any", max_keypoints=50)("examples/box.png")
-        >>> features, features.of_rotation(1)
-        (Features(50 keypoints, 4 x 64-D, 2 sets, image 324x223), Features(50 keypoints, 64-D, 2 sets, image 324x223))
+        >>> extractor, image = tp.load("mdnet", max_keypoints=50), tp.read("examples/box.png")
+        >>> features = extractor(image).rotated(1)
+        >>> len(tp.match(features, extractor(np.rot90(image)), min_similarity=0.8)) > 20
+        True
         """
-        first = checks.count(turns, "turns", most=self.rotations - 1)
-        if self.rotations == 1:
-            return self
-        return replace(self, descriptors=of_rotation(self.descriptors, self.rotations, first), rotations=1)
+        if checks.count(turns, "turns", most=3) and self.rotations == 1:
+            raise InvalidInputError("these descriptors say nothing of the rotated image: features.rotations is 1")
+        return replace(self, descriptors=rotated(self.descriptors, self.rotations, turns)) if turns else self
 
     def to_int8(self) -> Features:
         """The same with descriptors of 8 bits a value: a quarter of the memory and of the space on disk.
@@ -229,14 +236,13 @@ class Features:
     def to_teacher(self) -> Features:
         """The same with descriptors in the space of the extractor that this one learned from.
 
-        Each is its D numbers times the transpose of the basis on which the teacher's were projected, so that what was
-        trained on the teacher's descriptors, such as LightGlue, can work with these.
+        Each is its D numbers times the transpose of a basis, brought to unit length, so that what was trained on the
+        teacher's descriptors, such as LightGlue, can work with these.
 
         Returns
         -------
         features : Features
-            With (N, E) float32 descriptors of unit length; 128 of them for MD-Net's released weights, whose teacher is
-            ALIKED-n16.
+            With (N, E) float32 descriptors of unit length; E is 128 for MD-Net's weights, which ALIKED-n16 taught.
 
         Raises
         ------
@@ -254,14 +260,13 @@ class Features:
                 "these features have no basis of a teacher: MD-Net's have it as the extractor gives them, and lose it "
                 "in a file; for those read from one use extractor.to_teacher(features)"
             )
-        one = self.of_rotation()
-        return replace(one, descriptors=one.vectors() @ self.teacher_basis.T, teacher_basis=None)
+        vectors = interop.unit(self.vectors() @ self.teacher_basis.T)
+        return replace(self, descriptors=vectors, teacher_basis=None, rotations=1)
 
     def to_opencv(self) -> tuple[list[cv2.KeyPoint], NDArray[np.float32] | NDArray[np.uint8]]:
         """OpenCV's key points, and the descriptors as its matchers take them: uint8 for bits, else float32.
 
-        A key point's `response` is the score, its `class_id` the set, its size 1 where there are no scales. Of several
-        rotations the descriptors are those of the image as it is.
+        A key point's `response` is the score, its `class_id` the set, its size 1 where there are no scales.
 
         Examples
         --------
@@ -273,8 +278,7 @@ class Features:
         (5, (5, 32))
         """
         points = interop.to_opencv(self.keypoints, self.scores, self.sets, self.scales, self.angles)
-        one = self.of_rotation()
-        return points, np.array(one.descriptors, np.uint8) if self.binary else np.array(one.vectors())
+        return points, np.array(self.descriptors, np.uint8) if self.binary else np.array(self.vectors())
 
     @classmethod
     def from_opencv(
@@ -370,19 +374,15 @@ class Features:
         Returns
         -------
         tensors : dict
-            keypoints (1, N, 2), descriptors (1, N, D) of the image as it is, keypoint_scores (1, N), image_size (1, 2),
-            and scales and oris (1, N) where there are any.
+            keypoints (1, N, 2), descriptors (1, N, D), keypoint_scores (1, N), image_size (1, 2), and scales and oris
+            (1, N) where there are any.
 
         Raises
         ------
         MissingDependencyError
             If torch is not installed.
         """
-        values = {
-            "keypoints": self.keypoints,
-            "descriptors": self.of_rotation().vectors(),
-            "keypoint_scores": self.scores,
-        }
+        values = {"keypoints": self.keypoints, "descriptors": self.vectors(), "keypoint_scores": self.scores}
         values["image_size"] = np.array(self.image_size, np.float32)
         values |= {name: v for name, v in (("scales", self.scales), ("oris", self.angles)) if v is not None}
         return {name: tensor[None] for name, tensor in interop.tensors(values, device).items()}

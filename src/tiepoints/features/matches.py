@@ -224,7 +224,7 @@ class Matches:
         if a.binary != b.binary or a.descriptors.shape[1] != b.descriptors.shape[1]:
             raise InvalidInputError("a and b have descriptors of different kinds; use one extractor for both")
         chosen = a.select(matched.indices[:, 0]), b.select(matched.indices[:, 1])
-        left, right = (each.of_rotation().vectors() for each in chosen)  # as `Features.to_opencv` gives them
+        left, right = (each.vectors() for each in chosen)
         scores = np.einsum("md,md->m", left, right) / np.float32(left.shape[1] if a.binary else 1)
         return cls(matched.indices, scores)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..checks import instance
 from ..errors import InvalidInputError
 from ..features import Features, Matches
+from ..features.descriptors import rotated
 
 __all__ = ["Matcher", "aligned", "check_comparable"]
 
-_COMPARED = 1024  # ours: of the best features; to find the rotation then costs as much as matching 2,048 of one
+_COMPARED = 256  # ours: of the best features; to find the rotation then takes a sixth of the time of matching 2,048
+_CERTAIN = 1.25  # ours: times as much alike as upright; of 100 warped photographs 1 to 1.5 find every rotation
 
 
 class Matcher(ABC):
@@ -48,8 +50,7 @@ class Matcher(ABC):
         Parameters
         ----------
         a, b : Features
-            Of the same extractor. Where they describe several rotations of their images, `_match` gets them rotated
-            into one.
+            Of the same extractor. Where descriptors know the rotated image's, `_match` gets those of b rotated as a is.
 
         Returns
         -------
@@ -106,42 +107,50 @@ class Matcher(ABC):
 
 
 def aligned(a: Features, b: Features) -> tuple[Features, Features]:
-    """The features of two images whose descriptors can be compared, where they describe several rotations.
+    """The features of two images whose descriptors can be compared, where they know the rotated image's, too.
 
-    Of the four quarter turns of one image the one is taken by which the best features of both are most alike: those
-    that are each other's nearest, each counted by how much more than half alike they are. The descriptors of all four
-    rotations are then compared side by side, if both images have them.
+    Of the four quarter turns of b the one is taken by which the best features of both are most alike: those that are
+    each other's nearest, each counted by how much more than half alike they are.
 
     Examples
     --------
     >>> import numpy as np
     >>> import tiepoints as tp
     >>> from tiepoints.matching.base import aligned
-    >>> extractor, image = tp.load("mdnet", rotation="any", max_keypoints=100), tp.read("examples/box.png")
+    >>> extractor, image = tp.load("mdnet", looks=4, max_keypoints=100), tp.read("examples/box.png")
     >>> a, b = extractor(image), extractor(np.rot90(image))
     >>> same, turned = aligned(a, b)
-    >>> float((same.descriptors * turned.descriptors).sum(axis=1).min().round(3))  # a quarter turn back
+    >>> float((same.descriptors * turned.descriptors).sum(axis=1).min().round(2))  # a quarter turn back
     1.0
     """
-    if a.rotations == b.rotations == 1:
+    kinds = [(each.descriptors.dtype, each.descriptors.shape[1]) for each in (a, b)]
+    if a.rotations == 1 or b.rotations == 1 or kinds[0] != kinds[1]:
         return a, b
-    if a.rotations == 1:
-        b, a = aligned(b, a)
-        return a, b
-    if b.rotations == 1:
-        return a.of_rotation(_turns(b, a)), b
-    columns = b.descriptors.shape[1] // b.rotations
-    turned = np.roll(b.descriptors, -_turns(a.of_rotation(), b) * columns, axis=1)
-    return a, replace(b, descriptors=turned)
+    return a, b.rotated(_turns(a, b))
 
 
 def _turns(a: Features, b: Features) -> int:
-    """The quarter turns of b that make it most like a, of which one rotation is described."""
-    from .nearest import Nearest
+    """The quarter turns of b, counter-clockwise, that make it most like a."""
+    one, other = (each.vectors()[_best(each)] for each in (a, b))
+    if not len(one) or not len(other):
+        return 0
+    if a.binary:
+        other /= other.shape[1]  # bits are alike by -1 to 1, too
+    strengths = []
+    for turns in range(b.rotations):
+        similar = one @ rotated(other, b.rotations, turns).T
+        nearest = similar.max(axis=1)
+        mutual = nearest == similar.max(axis=0)[similar.argmax(axis=1)]
+        strengths.append(float(np.clip(nearest[mutual] - 0.5, 0, None).sum()))
+    best = int(np.argmax(strengths))
+    return best if strengths[best] > _CERTAIN * strengths[0] else 0
 
-    a, b = a.top(_COMPARED), b.top(_COMPARED)
-    found = (Nearest()(a, b.of_rotation(turns)) for turns in range(b.rotations))
-    return int(np.argmax([float(np.clip(matches.scores - 0.5, 0, None).sum()) for matches in found]))
+
+def _best(features: Features) -> NDArray[np.intp]:
+    """The rows of the features with the highest scores."""
+    if len(features) <= _COMPARED:
+        return np.arange(len(features))
+    return np.argpartition(-features.scores, _COMPARED)[:_COMPARED]
 
 
 def check_comparable(a: Features, b: Features) -> None:

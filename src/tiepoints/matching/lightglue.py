@@ -177,7 +177,7 @@ class LightGlue(Matcher):
         if a.binary:
             raise InvalidInputError("lightglue compares no binary descriptors: use the matcher nearest")
         kind = self.features or _kind_of(a)
-        a, b = (each.to_teacher() if each.teacher_basis is not None else each.of_rotation() for each in (a, b))
+        a, b = (each if each.teacher_basis is None else each.to_teacher() for each in (a, b))
         size = MODELS[kind].descriptor_size
         for each in (a, b):
             if each.descriptors.shape[1] != size:
@@ -249,7 +249,7 @@ def _share(value: float | None, what: str) -> float | None:
 def _kind_of(features: Features) -> str:
     """Whose features these are, by the size of their descriptors, or of their teacher's."""
     basis = features.teacher_basis
-    size = features.of_rotation().descriptors.shape[1] if basis is None else len(basis)
+    size = features.descriptors.shape[1] if basis is None else len(basis)
     fitting = [name for name, model in MODELS.items() if model.descriptor_size == size]
     if len(fitting) == 1:
         return fitting[0]

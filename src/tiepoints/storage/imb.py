@@ -204,7 +204,7 @@ def _write_image(open_file: Callable[[str], Any], stem: str, features: Features)
     file = open_file("keypoints")
     file[stem] = features.keypoints + np.float32(0.5)
     file[stem].attrs["image_size"] = features.image_size
-    open_file("descriptors")[stem] = features.of_rotation().descriptors  # whose readers compare them as they are
+    open_file("descriptors")[stem] = features.descriptors
     open_file("scores")[stem] = features.scores
     if features.scales is not None:
         open_file("scales")[stem] = features.scales / np.float32(2)

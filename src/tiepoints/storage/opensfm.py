@@ -86,7 +86,7 @@ def save_opensfm(folder: PathLike, features: Mapping[str, Features], matches: Ma
         for name, one in features.items():
             check_name(name)
             arrays: dict[str, Any] = {
-                "points": _normalised(one, name), "descriptors": one.of_rotation().descriptors,
+                "points": _normalised(one, name), "descriptors": one.descriptors,
                 "colors": np.zeros((len(one), 3), np.uint8), "OPENSFM_FEATURES_VERSION": np.array(_VERSION),
             }  # fmt: skip
             stream = io.BytesIO()

@@ -208,7 +208,7 @@ def _check_descriptors(method: Extractor | None, given: Exchange) -> None:
     some = next((one for one in given.features.values() if one.descriptors.shape[1]), None)
     if some is None:
         raise InvalidInputError("these features have no descriptors, by which queries are matched with the map")
-    size = some.descriptors.shape[1] // some.rotations * (8 if some.binary else 1)
+    size = some.descriptors.shape[1] * (8 if some.binary else 1)
     if method is not None and size != method.metadata.descriptor_size:
         raise InvalidInputError(
             f"these features have descriptors of {size} numbers, those of {method.metadata.name} "

@@ -134,7 +134,7 @@ def strength_by(match: Match | MatchVerified, verify: Verify | None = None) -> C
 def remedy_for(extractor: Extractor) -> str:
     """What makes photographs match that are rotated to each other."""
     if extractor.in_any_rotation() is None:
-        return "-e rootsift, or -e mdnet --rotation any, match photographs that are rotated to each other"
+        return "-e mdnet and -e rootsift match photographs that are rotated to each other"
     return "--rotation any matches photographs that are rotated to each other"
 
 
@@ -166,7 +166,7 @@ def rotated_query(localizer: Localizer, photographs: Collection, names: Iterable
                 tried += [(found.inliers, words)] if found else []
             if tried:
                 able = localizer.extractor.in_any_rotation() is not None
-                made = "--rotation any" if able else "-e mdnet --rotation any, or -e rootsift,"
+                made = "--rotation any" if able else "-e mdnet or -e rootsift"
                 words = max(tried)[1]
                 return f"{name} is localized if it is rotated {words}: a map made with {made} localizes it as it is"
     return ""
