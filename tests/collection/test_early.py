@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,22 @@ def test_it_matches_no_more_than_it_needs(features: Results) -> None:
     short = MatchVerified(matcher, rest=False)(a, b)
     assert short and len(matcher._calls) == 1
     assert len(short.inliers) <= len(view.inliers)
+
+
+def test_all_sets_are_compared_in_the_same_rotation() -> None:
+    """Also one whose features, taken alone, are more alike in another."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(300, 64))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    a = tp.Features(
+        rng.uniform(50, 450, (300, 2)), vectors, np.ones(300), (500, 500), sets=np.arange(300) // 200, rotations=4
+    )
+    descriptors = a.rotated(1).descriptors.copy()
+    descriptors[200:] = a.descriptors[200:]
+    b = replace(a, keypoints=a.keypoints + np.float32([9, 4]), descriptors=descriptors)
+    view, matches = MatchVerified()(a, b), Match()(a, b)
+    assert view and len(view.inliers) >= 200
+    np.testing.assert_array_equal(view.matches.indices, matches.indices)
 
 
 def test_few_features_are_all_matched_and_verified_as_usual(features: Results) -> None:

@@ -280,6 +280,15 @@ def test_the_rotation_is_found_where_most_features_have_no_counterpart(kind: str
     np.testing.assert_array_equal(matches.indices, np.stack([np.arange(50)] * 2, axis=1))
 
 
+@pytest.mark.parametrize("first", range(0, 256, 8))
+def test_of_features_with_equal_scores_the_first_tell_the_rotation(first: int) -> None:
+    """Those of a map have no scores any more, and the best come first."""
+    a, other = (replace(knowing(600, seed=seed), scores=np.ones(600)) for seed in (0, 1))
+    shared = np.isin(np.arange(600), np.arange(first, first + 8))
+    b = replace(other, descriptors=np.where(shared[:, None], a.rotated(3).descriptors, other.descriptors))
+    assert len(tp.match(a, b, min_similarity=0.95)) == 8
+
+
 @pytest.mark.parametrize("kind", ["float32", "int8", "uint8"])
 def test_without_features_there_is_no_rotation_and_no_match(kind: str) -> None:
     none, some = knowing(0, kind), knowing(5, kind)

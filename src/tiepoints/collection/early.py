@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..features import Features, Matches
 from ..geometry import log_nfa
 from ..geometry.refinement import refined
 from ..matching import Matcher, load_matcher
+from ..matching.base import aligned
 from .stages import Verified, Verify
 from .steps import Step
 
@@ -68,6 +70,8 @@ class MatchVerified(Step):
 
     def __call__(self, a: Features, b: Features) -> Verified:
         """The verified pair."""
+        # How the images are rotated is found once, from all sets, as a matcher does that gets them all.
+        a, b = (replace(one, rotations=1) for one in aligned(a, b))
         sets = _sets(a, b)
         matches, left = Matches.empty(), list(range(sets))
         while len(left) > 1 or left == [0]:

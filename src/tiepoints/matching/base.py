@@ -147,10 +147,8 @@ def _turns(a: Features, b: Features) -> int:
 
 
 def _best(features: Features) -> NDArray[np.intp]:
-    """The rows of the features with the highest scores."""
-    if len(features) <= _COMPARED:
-        return np.arange(len(features))
-    return np.argpartition(-features.scores, _COMPARED)[:_COMPARED]
+    """The rows of the features with the highest scores; of equal ones, as those of a map all are, the first."""
+    return np.argsort(-features.scores, kind="stable")[:_COMPARED]
 
 
 def check_comparable(a: Features, b: Features) -> None:
