@@ -12,7 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 import tiepoints as tp
+from tiepoints.collection import Extract
 from tiepoints.extraction import is_ready, metadata_of
+from tiepoints.extraction.mdnet import MDNet
 from tiepoints.extraction.patches import cut, frames_of
 from tiepoints.extraction.published import PARTS
 
@@ -145,3 +147,11 @@ def test_a_composition_travels_to_other_processes(texture: NDArray[np.uint8]) ->
     again = pickle.loads(pickle.dumps(extractor))
     np.testing.assert_array_equal(again(texture).descriptors, extractor(texture).descriptors)
     assert repr(again) == repr(extractor) and extractor.with_threads(1).threads == 1
+
+
+def test_what_is_kept_depends_on_the_detector_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Extract("mdnet+sift").fingerprint
+    assert Extract("mdnet+sift", threads=1).fingerprint == before
+    assert Extract("mdnet+sift", detector={"looks": 4}).fingerprint != before
+    monkeypatch.setattr(MDNet, "version", 99)
+    assert Extract("mdnet+sift").fingerprint != before

@@ -171,12 +171,12 @@ def description_of(value: Any, what: str = "") -> Any:
 
 
 def _of_extractor(extractor: Extractor) -> dict[str, Any]:
-    """Class, version, options, weights by their content, and the packages that compute."""
+    """Class, version, options, weights by their content, the packages that compute; the same of a detector inside."""
     kind, metadata = type(extractor), extractor.metadata
     shown = {
         name: description_of(value, name)
         for name, value in sorted(vars(extractor).items())
-        if name not in _COSTS and (not name.startswith("_") or isinstance(value, Path))
+        if name not in _COSTS and (not name.startswith("_") or isinstance(value, Path | Extractor))
     }
     learned = ("onnxruntime",) if metadata.learned else ()
     return {
