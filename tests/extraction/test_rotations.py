@@ -18,6 +18,7 @@ from tiepoints.collection import Collection, Extract, Match, MatchVerified, Stor
 from tiepoints.collection.retrieval import Vocabulary
 from tiepoints.matching import Nearest
 from tiepoints.storage import FeatureReader, FeatureWriter, load_imb, load_opensfm, save_imb, save_opensfm
+from tiepoints.tasks.verified import vocabulary_of
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +213,15 @@ def test_a_folder_of_rotated_photographs(examples: Path, tmp_path: Path) -> None
     other = ["--out", str(tmp_path / "other.h5"), "-e", "upright-sift"]
     refused = CliRunner().invoke(cli, [*arguments, "--rotation", "any", *other])
     assert refused.exit_code == 2 and "mdnet" in refused.output
+
+
+def test_words_are_learned_for_descriptors_that_the_shipped_ones_do_not_fit(examples: Path) -> None:
+    photos = Collection.from_folder(examples)
+    for name, columns in (("any", 256), ("upright", 64)):
+        extractor = tp.load("mdnet-small", rotation=name, max_keypoints=100)
+        features = run(Extract(extractor), photos)
+        words = vocabulary_of(extractor, features)
+        assert words.words.shape == (64, columns) and words(features["box.png"]).shape == (64 * columns,)
 
 
 def test_a_map_knows_of_how_many_rotations_its_descriptors_are(found: list[tp.Features], tmp_path: Path) -> None:

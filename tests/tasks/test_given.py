@@ -17,6 +17,7 @@ from tiepoints.collection import Collection, Extract, Match, Memory, exhaustive,
 from tiepoints.storage import Exchange, read_exchange, write_exchange
 from tiepoints.tasks import Localizer, build_map, reconstruct
 from tiepoints.tasks.given import given_features, renamed, with_given_cameras
+from tiepoints.tasks.map_building import _check_descriptors
 from tiepoints.tasks.reconstruction import load_model
 
 
@@ -147,6 +148,18 @@ def test_a_map_from_another_program_s_features_and_photographs(
     query = photographs[names[5]].path
     assert "give those of the queries too" in command("localize", tmp_path / "map", query).stderr
     assert command("localize", tmp_path / "map", query, "--from", features).exit_code == 0
+
+
+def test_the_extractor_of_given_features_is_known_by_what_it_gives_with_its_options(examples: Path) -> None:
+    box = tp.read(examples / "box.png")
+    plain, any_rotation = (tp.load("mdnet-small", rotation=name, max_keypoints=20) for name in ("upright", "any"))
+    for method, other in ((plain, any_rotation), (any_rotation, plain)):
+        _check_descriptors(method, Exchange({"x": method(box)}, {}))
+        for wrong in (other(box), method(box).to_int8()):
+            with pytest.raises(tp.InvalidInputError, match=r"descriptors of (64|256) numbers \("):
+                _check_descriptors(method, Exchange({"x": wrong}, {}))
+    orb = tp.load("orb", max_keypoints=20)
+    _check_descriptors(orb, Exchange({"x": orb(box)}, {}))
 
 
 def test_what_does_not_belong_together_is_one_line(

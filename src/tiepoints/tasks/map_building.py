@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import checks
 from ..collection import Collection, Engine, Match, MatchVerified, Store, run
 from ..collection.pairs import Pair
@@ -208,11 +210,15 @@ def _check_descriptors(method: Extractor | None, given: Exchange) -> None:
     some = next((one for one in given.features.values() if one.descriptors.shape[1]), None)
     if some is None:
         raise InvalidInputError("these features have no descriptors, by which queries are matched with the map")
-    size = some.descriptors.shape[1] * (8 if some.binary else 1)
-    if method is not None and size != method.metadata.descriptor_size:
+    if method is None:
+        return
+    # Of a blank image there are none, but of their kind, which options and weights decide as well.
+    sizes = [(one.dtype, one.shape[1]) for one in (some.descriptors, method(np.zeros((64, 64), np.uint8)).descriptors)]
+    if sizes[0] != sizes[1]:
+        these, those = (f"{size} numbers ({dtype})" for dtype, size in sizes)
         raise InvalidInputError(
-            f"these features have descriptors of {size} numbers, those of {method.metadata.name} "
-            f"{method.metadata.descriptor_size}: name the extractor that made them"
+            f"these features have descriptors of {these}, those of {method.metadata.name} {those}: "
+            "name the extractor that made them, with the same options"
         )
 
 

@@ -365,10 +365,11 @@ def vocabulary_of(extractor: Extractor | None, features: Results) -> Vocabulary:
     >>> vocabulary_of(orb, run(Extract(orb), Collection.from_folder("examples"))).words.shape
     (64, 256)
     """
-    # weights of one's own have other descriptors
+    # weights of one's own have other descriptors, and so has mdnet-small in any rotation
     if extractor is not None and getattr(extractor, "weights", None) is None:
         shipped = shipped_vocabulary(extractor.metadata.name)
-        if shipped is not None:
+        first = next((features[name] for name in features), None)
+        if shipped is not None and (first is None or first.descriptors.shape[1] == shipped.words.shape[1]):
             return shipped
     names = list(features)
     return Vocabulary.learn(features[name] for name in names[:: max(1, len(names) // _TEACHERS)])
