@@ -8,7 +8,7 @@
 PHOTOGRAPHS is a folder. A network is a model file, a checkpoint, or the name of a released one.
 `tiepoints.training.distillation` says what happens, and `tiepoints.training.rotations` for a network whose descriptors
 do not know those of the rotated image. OUT.onnx is written every three minutes; after an interruption begin again from
-it with the same --teacher, and the minutes that are left.
+it with the same --teacher and --seed, and the minutes that are left.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--crop", type=int, default=192, help="edge of the crops, pixels")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument(
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
         "--heads-of-many",
         action="store_true",
         help="only those of more than two sets learn, to say what the teacher's say",
     )
-    parser.add_argument("--rotations", action="store_true", help="it learns the descriptors of the rotated image")
+    kind.add_argument("--rotations", action="store_true", help="it learns the descriptors of the rotated image")
     parser.add_argument("--cache", type=Path, default=Path("training-cache"))
     options = parsed(parser)
     keep_memory()

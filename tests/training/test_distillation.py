@@ -22,8 +22,8 @@ from tiepoints.training.distillation import (  # noqa: E402
     distillation_loss,
     mean_of_views,
 )
-from tiepoints.training.export import read_network  # noqa: E402
-from tiepoints.training.network import MDNet  # noqa: E402
+from tiepoints.training.export import read_network, save_model  # noqa: E402
+from tiepoints.training.network import Config, MDNet  # noqa: E402
 from tiepoints.training.photographs import Photographs, prepare  # noqa: E402
 
 HEADS = [2]
@@ -141,6 +141,29 @@ def test_a_network_learns_the_mean(
     assert float(losses[1]["heights"]) < 0.5 * float(losses[0]["heights"])
     assert float(losses[1]["slopes"]) < 0.8 * float(losses[0]["slopes"])
     assert float(losses[1]["descriptors"]) < 0.1
+
+
+def test_a_network_takes_the_space_of_its_teachers_descriptors(
+    seen: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they know of the rotated image, and what makes those of the teacher's teacher of them."""
+    monkeypatch.setattr("tiepoints.training.timed.time", SimpleNamespace(monotonic=itertools.count().__next__))
+    shape = {"sets": (2, 4), "channels": (8,) * 5, "depths": (0,) * 5, "pyramid": (8,) * 3, "fused": 8}
+    student = MDNet(Config(**shape, descriptor_size=16)).eval()  # type: ignore[arg-type]
+    wise = MDNet(
+        Config(**shape, descriptor_size=16, teacher="aliked-n16", teacher_size=128, rotations=4)  # type: ignore[arg-type]
+    ).eval()
+    wise.basis.normal_()
+    found, _ = distil(student, wise, seen, minutes=0.3, crop=64, batch=2)
+    save_model(found, tmp_path / "found.onnx", {})
+    features = tp.load("mdnet", weights=tmp_path / "found.onnx", max_keypoints=20)(image_of(seen)[0])
+    assert features.rotations == 4 and features.to_teacher().descriptors.shape[1] == 128
+    np.testing.assert_array_equal(features.teacher_basis, wise.basis)
+    heads, _ = distil(student, wise, seen, minutes=0.3, crop=64, batch=2, heads_of_many=True)
+    assert heads.config == student.config, "whose descriptors are as before"
+    other = MDNet(Config(**shape, descriptor_size=8))  # type: ignore[arg-type]
+    with pytest.raises(tp.InvalidInputError, match="descriptors of 8 numbers, the teacher of 16"):
+        distil(other, wise, seen, minutes=1)
 
 
 def test_only_heads_of_many_sets_learn_another_trunk(seen: Photographs, monkeypatch: pytest.MonkeyPatch) -> None:

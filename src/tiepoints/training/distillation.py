@@ -15,6 +15,7 @@ All constants are ours.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import InvalidInputError
 from ..images import to_grey
 from .average import average_of
 from .light import relit
@@ -32,7 +34,8 @@ from .photographs import Photographs
 from .timed import train_for
 
 __all__ = [
-    "FEW", "MeanOfViews", "crop_of", "distil", "distillation_loss", "lessons", "mean_of_views", "outputs", "weighed",
+    "FEW", "MeanOfViews", "check_sizes", "crop_of", "distil", "distillation_loss", "lessons", "mean_of_views",
+    "outputs", "take_space", "weighed",
 ]  # fmt: skip
 
 _SMALLEST = 0.35  # of the photograph: crops are seen at this to its whole size
@@ -205,12 +208,15 @@ def distil(
 ) -> tuple[MDNet, int]:
     """Train a network on the mean of a teacher over many views.
 
+    Unless only heads learn, its descriptors become the teacher's, also in what they know of the rotated image, and in
+    what makes those of the teacher's own teacher of them.
+
     Parameters
     ----------
     start : MDNet
         What to begin with; its batch normalisation stays as it is.
     teacher : MDNet
-        The same network, or a larger one whose descriptors are in the same space.
+        The same network, or another with descriptors of the same size.
     photographs : Photographs
     minutes : float
         How long; the learning rate falls to nearly 0 by a cosine.
@@ -241,14 +247,19 @@ def distil(
 
     Raises
     ------
+    InvalidInputError
+        If both have descriptors of other sizes.
     TrainingError
         If the loss is not finite any more.
     """
+    check_sizes(start, teacher)
     heads = [k for k in start.config.sets if k in teacher.config.sets and (k > FEW or not heads_of_many)]
     network = average_of(start)
     if heads_of_many:
         for k in heads:
             network.detect[str(k)].load_state_dict(teacher.detect[str(k)].state_dict())
+    else:
+        take_space(network, teacher, teacher.basis, teacher.config.rotations)
     learning = [network.detect[str(k)] for k in heads] if heads_of_many else [network]
     parameters = [parameter for module in learning for parameter in module.requires_grad_().parameters()]
     wise = average_of(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # faster on CPUs
@@ -268,6 +279,21 @@ def distil(
         minutes, network, optimiser, of_step, schedule=lambda done: max(0.5 * (1 + np.cos(np.pi * done)), 0.02),
         clip=5.0, decay=decay, log=log, keep=keep, keep_minutes=keep_minutes,
     )  # fmt: skip
+
+
+def check_sizes(network: MDNet, teacher: MDNet) -> None:
+    """Refuse a teacher with descriptors of another size."""
+    sizes = network.config.descriptor_size, teacher.config.descriptor_size
+    if sizes[0] != sizes[1]:
+        raise InvalidInputError(f"the network has descriptors of {sizes[0]} numbers, the teacher of {sizes[1]}")
+
+
+def take_space(network: MDNet, teacher: MDNet, basis: Tensor, rotations: int) -> None:
+    """Make a network say that its descriptors are in a teacher's space, by a basis, and what they know of rotations."""
+    network.basis = basis.clone()
+    network.config = replace(
+        network.config, teacher=teacher.config.teacher, teacher_size=teacher.config.teacher_size, rotations=rotations
+    )
 
 
 def weighed(parts: dict[str, Tensor]) -> Tensor:

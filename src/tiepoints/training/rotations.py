@@ -14,7 +14,6 @@ All constants are ours.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,7 +23,17 @@ from torch.nn import functional as F
 
 from ..errors import InvalidInputError
 from .average import average_of
-from .distillation import FEW, MeanOfViews, crop_of, distillation_loss, lessons, outputs, weighed
+from .distillation import (
+    FEW,
+    MeanOfViews,
+    check_sizes,
+    crop_of,
+    distillation_loss,
+    lessons,
+    outputs,
+    take_space,
+    weighed,
+)
 from .network import MDNet
 from .photographs import Photographs
 from .timed import train_for
@@ -157,25 +166,20 @@ def learn_rotations(
     """
     if teacher.config.rotations > 1:
         raise InvalidInputError("the teacher knows the descriptors of the rotated image already; give an upright one")
-    if start.config.descriptor_size != teacher.config.descriptor_size:
-        raise InvalidInputError(
-            f"the network has descriptors of {start.config.descriptor_size} numbers, the teacher of "
-            f"{teacher.config.descriptor_size}"
-        )
+    check_sizes(start, teacher)
     rng = np.random.default_rng(seed)
     heads = [k for k in start.config.sets if k in teacher.config.sets]
     few, many = ([k for k in heads if (k > FEW) == more] for more in (False, True))
     wise = average_of(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # faster on CPUs
     network = average_of(start).requires_grad_()
-    network.config = replace(start.config, rotations=TURNS)
 
     some = [crop_of(photographs.pixels(int(i)), crop, rng) for i in rng.integers(len(photographs), size=_SAMPLED)]
     looks = torch.cat([_sampled(four_looks(wise, _as_images(one[None]), few or many[:1])[1]) for one in some])
     directions = directions_of_rotations(looks, start.config.descriptor_size)
     wanted = F.normalize(looks.flatten(1) @ directions, dim=1)
-    if start.config.teacher_size:  # the descriptors of the image as it is, from those that are learned
-        upright = torch.linalg.lstsq(wanted, looks[:, 0]).solution
-        network.basis.copy_(teacher.basis @ upright.T)
+    # The teacher's descriptors of the image as it is, from those that are learned.
+    upright = torch.linalg.lstsq(wanted, looks[:, 0]).solution
+    take_space(network, teacher, teacher.basis @ upright.T, TURNS)
 
     def lesson(crops: NDArray[np.float32]) -> MeanOfViews:
         logits, descriptors = four_looks(wise, _as_images(crops), few)
