@@ -17,6 +17,7 @@ from tiepoints.cli import cli
 from tiepoints.collection import Collection, Extract, Match, MatchVerified, Store, Verify, run
 from tiepoints.collection.retrieval import Vocabulary
 from tiepoints.matching import Nearest
+from tiepoints.matching.base import aligned
 from tiepoints.storage import FeatureReader, FeatureWriter, load_imb, load_opensfm, save_imb, save_opensfm
 from tiepoints.tasks.verified import vocabulary_of
 
@@ -288,6 +289,19 @@ def test_the_rotation_is_found_where_most_features_have_no_counterpart(kind: str
     b = replace(other, descriptors=np.where(shared[:, None], a.rotated(2).descriptors, other.descriptors))
     matches = tp.match(a, b, min_similarity=0.95)
     np.testing.assert_array_equal(matches.indices, np.stack([np.arange(50)] * 2, axis=1))
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_matcher_gets_the_second_image_rotated_as_the_first_is(turns: int) -> None:
+    a = replace(knowing(30), angles=np.linspace(-3, 3, 30))
+    there = replace(a.rotated(turns), keypoints=a.keypoints, image_size=(100, 80))
+    same, seen = aligned(a, there)
+    assert same is a and seen.image_size == ((80, 100) if turns % 2 else (100, 80))
+    np.testing.assert_array_equal(seen.descriptors, a.descriptors)
+    back = -turns % 4
+    np.testing.assert_allclose(rotated_back(seen, back), a.keypoints, atol=1e-4)
+    assert seen.angles is not None and a.angles is not None
+    np.testing.assert_allclose(np.cos(seen.angles - a.angles + back * np.pi / 2), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("first", range(0, 256, 8))

@@ -244,6 +244,20 @@ def test_mdnet_goes_through_its_teachers_space(folder: Path, monkeypatch: pytest
         object.__setattr__(MODELS["aliked"].weights[0], "sha256", _ALIKED)
 
 
+def test_a_rotated_image_is_matched_as_the_image_itself(folder: Path) -> None:
+    """Places, too, for attention depends on their differences."""
+    knowing = replace(features(60, 0, 64), rotations=4, teacher_basis=np.eye(128, 64, dtype=np.float32))
+    b = knowing.select(np.random.default_rng(1).permutation(60)[:40])
+    expected = matcher(folder)(knowing, b)
+    width, height = b.image_size
+    rotated_places = np.stack([b.keypoints[:, 1], width - 1 - b.keypoints[:, 0]], axis=1)
+    there = replace(b.rotated(1), keypoints=rotated_places, image_size=(height, width))
+    found = matcher(folder)(knowing, there)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    assert len(found) > 10
+
+
 _ALIKED = MODELS["aliked"].weights[0].sha256
 
 
@@ -267,6 +281,10 @@ def test_what_cannot_be_matched_is_said_in_a_line(folder: Path) -> None:
         (lambda: load_matcher("lightglue")(other, other), "no weights for descriptors of 64 columns"),
         (lambda: matcher(folder)(features(3, 0, 256), features(3, 0, 256)), "have 256 columns, but .* takes 128"),
         (lambda: matcher(folder)(replace(other, teacher_basis=np.eye(128, 64)), other), "have 64 columns.*to_teacher"),  # type: ignore[arg-type]
+        (
+            lambda: load_matcher("lightglue")(*[replace(features(3, 0, 256), rotations=4)] * 2),
+            "256 columns.*to_teacher",
+        ),
         (lambda: load_matcher("lightglue").for_extractor("rootsift"), "no weights for rootsift"),  # type: ignore[attr-defined]
         (lambda: load_matcher("lightglue", features="sift"), "features"),
         (lambda: load_matcher("lightglue", depth_confidence=2), "depth_confidence is 2"),

@@ -71,26 +71,28 @@ class MatchVerified(Step):
     def __call__(self, a: Features, b: Features) -> Verified:
         """The verified pair."""
         # How the images are rotated is found once, from all sets, as a matcher does that gets them all.
-        a, b = (replace(one, rotations=1) for one in aligned(a, b))
+        one, other = aligned(a, b)
+        alike = replace(one, rotations=1), replace(other, rotations=1)
         sets = _sets(a, b)
         matches, left = Matches.empty(), list(range(sets))
         while len(left) > 1 or left == [0]:
-            matches = _together(matches, self._of_set(a, b, left.pop(0), sets))
+            matches = _together(matches, self._of_set(*alike, left.pop(0), sets))
             if len(matches) < _FEWEST:
                 continue  # nothing can be told yet, and the rest costs little
             view = self.verify.attempt(matches, a, b, max_iterations=_ITERATIONS)
             if view.geometry.watermark is not None:
                 break
             if view.log_nfa <= _CERTAIN:
-                view = self._with_rest(view, a, b, left, sets) if self.rest else view
+                if self.rest:
+                    view = self._refined(view, self._all(view.matches, *alike, left, sets), a, b)
                 return self.verify.judged(view, a, b)
             if view.log_nfa >= _HOPELESS:
                 return view
-        return self.verify(self._all(matches, a, b, left, sets), a, b)
+        return self.verify(self._all(matches, *alike, left, sets), a, b)
 
-    def _with_rest(self, view: Verified, a: Features, b: Features, left: list[int], sets: int) -> Verified:
-        """With the matches of the other sets, and the model refined on all."""
-        matches, threshold = self._all(view.matches, a, b, left, sets), self.verify.threshold
+    def _refined(self, view: Verified, matches: Matches, a: Features, b: Features) -> Verified:
+        """With the matches of all sets, and the model refined on them."""
+        threshold = self.verify.threshold
         model = refined(view.geometry, a, b, matches, threshold)
         return Verified(matches, model, log_nfa(model, threshold, b.image_size))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,8 @@ class Matcher(ABC):
         Parameters
         ----------
         a, b : Features
-            Of the same extractor. Where descriptors know the rotated image's, `_match` gets those of b rotated as a is.
+            Of the same extractor. Where descriptors know the rotated image's, `_match` gets b as seen in its image
+            rotated as a's is: row by row, with other descriptors and places.
 
         Returns
         -------
@@ -107,7 +109,7 @@ class Matcher(ABC):
 
 
 def aligned(a: Features, b: Features) -> tuple[Features, Features]:
-    """The features of two images whose descriptors can be compared, where they know the rotated image's, too.
+    """The features of two images with b as seen in its image rotated as a's is, where descriptors know that.
 
     Of the four quarter turns of b the one is taken by which the best features of both are most alike: those that are
     each other's nearest, each counted by how much more than half alike they are.
@@ -126,7 +128,7 @@ def aligned(a: Features, b: Features) -> tuple[Features, Features]:
     kinds = [(each.descriptors.dtype, each.descriptors.shape[1]) for each in (a, b)]
     if a.rotations == 1 or b.rotations == 1 or kinds[0] != kinds[1]:
         return a, b
-    return a, b.rotated(_turns(a, b))
+    return a, _seen_rotated(b, _turns(a, b))
 
 
 def _turns(a: Features, b: Features) -> int:
@@ -144,6 +146,17 @@ def _turns(a: Features, b: Features) -> int:
         strengths.append(float(np.clip(nearest[mutual] - 0.5, 0, None).sum()))
     best = int(np.argmax(strengths))
     return best if strengths[best] > _CERTAIN * strengths[0] else 0
+
+
+def _seen_rotated(features: Features, turns: int) -> Features:
+    """The features as those of the image rotated counter-clockwise by quarter turns."""
+    places, (width, height), angles = features.keypoints, features.image_size, features.angles
+    for _ in range(turns):
+        places = np.stack([places[:, 1], width - 1 - places[:, 0]], axis=1)
+        width, height = height, width
+    if angles is not None and turns:
+        angles = np.asarray(np.arctan2(*(wave(angles - turns * np.pi / 2) for wave in (np.sin, np.cos))), np.float32)
+    return replace(features.rotated(turns), keypoints=places, image_size=(width, height), angles=angles)
 
 
 def _best(features: Features) -> NDArray[np.intp]:

@@ -250,7 +250,8 @@ def _kind_of(features: Features) -> str:
     """Whose features these are, by the size of their descriptors, or of their teacher's."""
     basis = features.teacher_basis
     size = features.descriptors.shape[1] if basis is None else len(basis)
-    fitting = [name for name, model in MODELS.items() if model.descriptor_size == size]
+    own = basis is None and features.rotations > 1  # no teacher's, whatever their size
+    fitting = [] if own else [name for name, model in MODELS.items() if model.descriptor_size == size]
     if len(fitting) == 1:
         return fitting[0]
     if fitting and basis is not None:
