@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,7 @@ def test_words_are_learned_for_descriptors_that_the_shipped_ones_do_not_fit(exam
 
 def test_a_map_knows_of_how_many_rotations_its_descriptors_are(found: list[tp.Features], tmp_path: Path) -> None:
     pycolmap = pytest.importorskip("pycolmap", reason="maps need pycolmap")
+    from tiepoints.tasks import Localizer
     from tiepoints.tasks.maps import read_map, write_map
 
     options = pycolmap.SyntheticDatasetOptions(num_points3D=len(found[0]), num_points2D_without_point3D=0)
@@ -240,6 +242,16 @@ def test_a_map_knows_of_how_many_rotations_its_descriptors_are(found: list[tp.Fe
     assert there.rotations == 4
     matches = tp.match(there, found[3])
     assert len(matches) > 0.9 * len(there) and matches.scores.min() > 0.9
+
+    # One that was made with other weights, or before maps said with which, has descriptors that match nothing.
+    Localizer(tmp_path / "map")
+    about = tmp_path / "map" / "map.json"
+    content = json.loads(about.read_text())
+    assert len(content["weights"]) == 1
+    for other in ({"weights": ["0" * 64]}, {"weights": []}):
+        about.write_text(json.dumps(content | other))
+        with pytest.raises(tp.StorageError, match=r"map: this map was made with other weights of mdnet.*make it anew"):
+            Localizer(tmp_path / "map")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ..files import sha256_of
 from ..matching import Matcher
 from ..optional import version_of
 
-__all__ = ["Step", "description_of", "key_of"]
+__all__ = ["Step", "description_of", "key_of", "weights_of"]
 
 # They change what a computation costs, not what it computes (beyond the order in which floats are added).
 _COSTS = ("threads", "batch")
@@ -168,6 +168,25 @@ def description_of(value: Any, what: str = "") -> Any:
     raise InvalidInputError(
         f"what a result depends on cannot be told from {type(value).__name__} {what}: give it a method `describe`"
     )
+
+
+def weights_of(extractor: Extractor) -> list[str]:
+    """The sha256 of an extractor's files of weights, without those that are downloaded, which never change.
+
+    Features of the same options can be compared if these are the same.
+
+    Examples
+    --------
+    >>> import tiepoints as tp
+    >>> from tiepoints.collection.steps import weights_of
+    >>> weights_of(tp.load("rootsift"))
+    []
+    >>> weights_of(tp.load("mdnet")) == weights_of(tp.load("mdnet", precision="int8"))
+    False
+    """
+    values = vars(extractor).values()
+    inside = [one for value in values if isinstance(value, Extractor) for one in weights_of(value)]
+    return sorted({sha256_of(value) for value in values if isinstance(value, Path) and value.is_file()} | {*inside})
 
 
 def _of_extractor(extractor: Extractor) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from ..collection import Photograph, Step, register
 from ..collection.orientation import opposite, stored_features
 from ..collection.retrieval import nearest_images
 from ..collection.stages import memory_of
+from ..collection.steps import weights_of
 from ..decode import turned
-from ..errors import InvalidInputError, counted
+from ..errors import InvalidInputError, StorageError, counted
 from ..extraction import Extractor, load
 from ..extraction.inputs import mask_for
 from ..features import Features
@@ -75,7 +76,7 @@ class Localizer:
     Raises
     ------
     StorageError
-        If there is no map, or it is damaged.
+        If there is no map, it is damaged, or its extractor had other weights.
 
     Examples
     --------
@@ -89,6 +90,11 @@ class Localizer:
         self.threshold = number(threshold, "threshold", above=0)
         self.align = flag(align, "align")
         self._extractor = load(self.map.extractor, **self.map.options) if self.map.extractor else None
+        if self._extractor is not None and [*self.map.weights] != weights_of(self._extractor):
+            raise StorageError(
+                f"{self.map.folder}: this map was made with other weights of {self.map.extractor}, whose descriptors "
+                "match no query's: make it anew with `tiepoints map`"
+            )
 
     @property
     def extractor(self) -> Extractor:

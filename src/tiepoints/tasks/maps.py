@@ -33,7 +33,9 @@ from numpy.typing import NDArray
 from .. import checks
 from ..camera import Camera
 from ..collection.retrieval import Vocabulary
+from ..collection.steps import weights_of
 from ..errors import StorageError, counted
+from ..extraction import load
 from ..features import Features
 from ..files import PathLike, one_line, replacing, write_lock, write_whole
 from .alignment import PointPatches, no_patches
@@ -93,7 +95,9 @@ class Map:
     added : tuple of str
         The images that `add_to_map` brought.
     rotations : int
-        Of how many rotations of an image the descriptors are, see `Features.rotations`.
+        Of how many rotations of an image the descriptors know, see `Features.rotations`.
+    weights : tuple of str
+        The sha256 of the extractor's files of weights.
 
     Examples
     --------
@@ -120,6 +124,7 @@ class Map:
     added: tuple[str, ...] = ()
     patches: PointPatches | None = None
     rotations: int = 1
+    weights: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -133,7 +138,7 @@ class Map:
         return {
             "extractor": self.extractor, "options": self.options, "matching": self.matching,
             "names": list(self.names), "cameras": [camera.as_dict() for camera in self.cameras.values()],
-            "added": list(self.added), "rotations": self.rotations,
+            "added": list(self.added), "rotations": self.rotations, "weights": list(self.weights),
         }  # fmt: skip
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -245,13 +250,11 @@ def write_map(
     if patches is not None:
         arrays |= patches._asdict()
     content = {
-        "extractor": extractor,
-        "options": dict(options),
-        "matching": dict(matching),
-        "names": [image.name for image in images],
-        "cameras": _cameras(model),
+        "extractor": extractor, "options": dict(options), "matching": dict(matching),
+        "names": [image.name for image in images], "cameras": _cameras(model),
         "rotations": max((features[image.name].rotations for image in images), default=1),
-    }
+        "weights": weights_of(load(extractor, **options)) if extractor else [],
+    }  # fmt: skip
     return write_version(target, content, arrays)
 
 
@@ -377,6 +380,7 @@ def _opened(path: Path, about: Path) -> Map:
             tuple(map(str, content.get("added", ()))),
             PointPatches(more["patches"], more["frames"]) if pictured else None,
             int(content.get("rotations", 1)),
+            tuple(map(str, content.get("weights", ()))),
         )  # fmt: skip
         _check(found)
     except (StorageError, MemoryError):
