@@ -220,9 +220,10 @@ class MDNet(Extractor):
         Returns
         -------
         heatmaps : (k, H, W) float32
-            In [0, 1].
+            In [0, 1]; of four looks their mean.
         descriptors : (D, ceil(H / 4), ceil(W / 4)) float32
-            Of unit length; pixel i of the map is the centre of the image's pixels 4 i to 4 i + 3.
+            Of the look at the image as it is, of unit length; pixel i of the map is the centre of the image's pixels
+            4 i to 4 i + 3.
         """
         grey = to_grey(as_image(image))
         height, width = grey.shape

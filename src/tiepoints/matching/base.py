@@ -150,11 +150,13 @@ def _turns(a: Features, b: Features) -> int:
 
 def _seen_rotated(features: Features, turns: int) -> Features:
     """The features as those of the image rotated counter-clockwise by quarter turns."""
+    if not turns:
+        return features
     places, (width, height), angles = features.keypoints, features.image_size, features.angles
     for _ in range(turns):
         places = np.stack([places[:, 1], width - 1 - places[:, 0]], axis=1)
         width, height = height, width
-    if angles is not None and turns:
+    if angles is not None:
         angles = np.asarray(np.arctan2(*(wave(angles - turns * np.pi / 2) for wave in (np.sin, np.cos))), np.float32)
     return replace(features.rotated(turns), keypoints=places, image_size=(width, height), angles=angles)
 
