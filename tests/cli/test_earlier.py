@@ -37,7 +37,7 @@ def refused(result: subprocess.CompletedProcess[str], *parts: str) -> bool:
 
 @pytest.mark.parametrize("name", ["m.db", "m.h5"])
 def test_match_goes_on_with_its_own_file_and_replaces_no_other(
-    run: Command, folder: Path, tmp_path: Path, name: str
+    run: Command, folder: Path, examples: Path, tmp_path: Path, name: str
 ) -> None:
     if name.endswith("db"):
         pytest.importorskip("pycolmap", reason="needs the extra sfm")
@@ -57,8 +57,11 @@ def test_match_goes_on_with_its_own_file_and_replaces_no_other(
         told = f"no --rotation, not with --rotation {rotation}"
         assert refused(run(*command, "--rotation", rotation), told)
     assert refused(run(*command, "-O", "levels=4"), "no -O, not with -O levels=4")
-    one = ("match", folder / "desk_1.jpg", folder / "desk_1.jpg", folder.parent / "photos" / "desk_1.jpg")
-    assert refused(run(*one, *SMALL, "--out", out), "holds 1 photograph", "desk_2.jpg")
+    others = tmp_path / "others"
+    others.mkdir()
+    for kept in (folder / "desk_1.jpg", examples / "box.png"):
+        shutil.copy(kept, others)
+    assert refused(run("match", others, *SMALL, "--out", out), "holds 1 photograph", "desk_2.jpg")
     assert sha256_of(out) == before
     assert run(*command, "--ratio", 0.8, "--overwrite").returncode == 0
     assert run(*command, "--ratio", 0.8).returncode == 0
