@@ -156,10 +156,9 @@ def match_images(
         Inlier threshold in pixels; by default 1 for "fundamental", 3 for "homography".
     rotation : {"any", "upright"}, optional
         "any" for photographs from above, scans, and cameras on their side, with extractors that tell up from down:
-        image b is tried rotated by 90, 180 and 270 degrees too, and what gives the most inliers is taken. mdnet,
-        mdnet-large and methods that are invariant to rotation, such as RootSIFT, need none of this: they match such
-        photographs by default. mdnet-small looks at both images in four rotations instead. "upright": mdnet compares
-        both images as they are, too.
+        image b is tried rotated by 90, 180 and 270 degrees too, and what gives the most inliers is taken. MD-Net and
+        methods that are invariant to rotation, such as RootSIFT, need none of this: they match such photographs by
+        default. "upright": MD-Net compares both images as they are, too.
     seed : int
         Of RANSAC's random samples.
     masks : (mask, mask) or path, optional

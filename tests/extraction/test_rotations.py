@@ -217,15 +217,6 @@ def test_a_folder_of_rotated_photographs(examples: Path, tmp_path: Path) -> None
     assert refused.exit_code == 2 and "mdnet" in refused.output
 
 
-def test_words_are_learned_for_descriptors_that_the_shipped_ones_do_not_fit(examples: Path) -> None:
-    photos = Collection.from_folder(examples)
-    for name, columns in (("any", 256), ("upright", 64)):
-        extractor = tp.load("mdnet-small", rotation=name, max_keypoints=100)
-        features = run(Extract(extractor), photos)
-        words = vocabulary_of(extractor, features)
-        assert words.words.shape == (64, columns) and words(features["box.png"]).shape == (64 * columns,)
-
-
 def test_a_map_knows_of_how_many_rotations_its_descriptors_are(found: list[tp.Features], tmp_path: Path) -> None:
     pycolmap = pytest.importorskip("pycolmap", reason="maps need pycolmap")
     from tiepoints.tasks import Localizer

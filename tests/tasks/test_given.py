@@ -150,9 +150,19 @@ def test_a_map_from_another_program_s_features_and_photographs(
     assert command("localize", tmp_path / "map", query, "--from", features).exit_code == 0
 
 
-def test_the_extractor_of_given_features_is_known_by_what_it_gives_with_its_options(examples: Path) -> None:
+def test_the_extractor_of_given_features_is_known_by_what_it_gives_with_its_options(
+    examples: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch", reason="weights of one's own need torch")
+    from tiepoints.training.export import save_model
+    from tiepoints.training.network import SIZES, MDNet
+
+    weights = tmp_path / "upright.onnx"
+    save_model(MDNet(SIZES["mdnet-small"]).eval(), weights, {})
     box = tp.read(examples / "box.png")
-    plain, any_rotation = (tp.load("mdnet-small", rotation=name, max_keypoints=20) for name in ("upright", "any"))
+    plain, any_rotation = (
+        tp.load("mdnet", weights=weights, rotation=name, max_keypoints=20) for name in ("upright", "any")
+    )
     for method, other in ((plain, any_rotation), (any_rotation, plain)):
         _check_descriptors(method, Exchange({"x": method(box)}, {}))
         for wrong in (other(box), method(box).to_int8()):

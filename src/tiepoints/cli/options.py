@@ -82,9 +82,8 @@ rotation_option = click.option(
     expose_value=False,
     callback=_keep_rotation,
     help="any: photographs may be rotated to each other, as a drone's, scans, and those of a phone on its side. mdnet, "
-    "mdnet-large, rootsift, sift, orb and akaze match them by default. mdnet-small takes four times as long then. With "
-    "other methods `match` of two images tries IMAGE_B in four rotations. upright: mdnet compares photographs as "
-    "they are, too.",
+    "rootsift, sift, orb and akaze match them by default; with other methods `match` of two images tries IMAGE_B in "
+    "four rotations. upright: mdnet compares photographs as they are, too.",
 )
 
 

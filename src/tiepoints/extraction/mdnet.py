@@ -64,8 +64,8 @@ class MDNet(Extractor):
         Least score of a keypoint, in [0, 1): the heatmap's odds times the sharpness of its peak, as a probability.
     rotation : {"any", "upright"}, optional
         "any": matchers find out by which quarter turn two images are rotated to each other. "upright": descriptors are
-        compared as they are. By default "any" where the weights' descriptors know those of the rotated image, as those
-        of mdnet and mdnet-large do, and else "upright". Others, such as mdnet-small's, need four looks for "any", and
+        compared as they are. By default "any" with the released weights, whose descriptors know those of the rotated
+        image, and "upright" with weights that were trained without that; these then need four looks for "any", and
         descriptors become four times as long.
     looks : {1, 4}, optional
         4 looks at the image in four rotations, by quarter turns, and takes the mean of what it sees: slower by four

@@ -365,11 +365,10 @@ def vocabulary_of(extractor: Extractor | None, features: Results) -> Vocabulary:
     >>> vocabulary_of(orb, run(Extract(orb), Collection.from_folder("examples"))).words.shape
     (64, 256)
     """
-    # weights of one's own have other descriptors, and so has mdnet-small in any rotation
+    # weights of one's own have other descriptors
     if extractor is not None and getattr(extractor, "weights", None) is None:
         shipped = shipped_vocabulary(extractor.metadata.name)
-        first = next((features[name] for name in features), None)
-        if shipped is not None and (first is None or first.descriptors.shape[1] == shipped.words.shape[1]):
+        if shipped is not None:
             return shipped
     names = list(features)
     return Vocabulary.learn(features[name] for name in names[:: max(1, len(names) // _TEACHERS)])
