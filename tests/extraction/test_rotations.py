@@ -20,7 +20,6 @@ from tiepoints.collection.retrieval import Vocabulary
 from tiepoints.matching import Nearest
 from tiepoints.matching.base import aligned
 from tiepoints.storage import FeatureReader, FeatureWriter, load_imb, load_opensfm, save_imb, save_opensfm
-from tiepoints.tasks.verified import vocabulary_of
 
 
 @pytest.fixture(scope="module")
