@@ -77,7 +77,7 @@ def test_a_seam_of_a_panorama_stays() -> None:
     assert found.inliers.all() and is_verified(found, SIZE)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [2, 3])
 def test_two_images_of_noise_are_not_verified(seed: int) -> None:
     a, b = np.random.default_rng(seed).integers(0, 256, (2, 480, 640), np.uint8)
     pair = tp.match_images(a, b)
