@@ -106,11 +106,10 @@ def main() -> None:
             _, plain, _ = timed(lambda i=image, c=camera: without(i, c), options.runs)
             _, extraction, features = timed(lambda i=image: localizer.extractor(i), options.runs)
             vector = localizer.map.vocabulary(features)
-            nearest = nearest_images(vector[None], localizer.map.vectors, localizer.top)[0][0]
+            held, top, words = localizer.map.vectors, localizer.top, localizer.map.vocabulary
+            nearest = nearest_images(vector[None], held, top, words)[0][0]
             _, search, _ = timed(
-                lambda f=features: nearest_images(
-                    localizer.map.vocabulary(f)[None], localizer.map.vectors, localizer.top
-                ),
+                lambda f=features, h=held, t=top, w=words: nearest_images(w(f)[None], h, t, w),
                 options.runs,
             )
             _, matching, _ = timed(lambda f=features, n=nearest: localizer._correspondences(f, n), options.runs)

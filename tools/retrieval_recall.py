@@ -94,9 +94,9 @@ def relevant_images(scenes: list[Scene], store: Store) -> dict[str, set[str]]:
     return found
 
 
-def recall(table: np.ndarray, names: list[str], relevant: dict[str, set[str]]) -> list[float]:
+def recall(table: np.ndarray, names: list[str], relevant: dict[str, set[str]], words: Any = None) -> list[float]:
     """recall@k of each rank."""
-    nearest, _ = nearest_images(table, table, max(RANKS) + 1)
+    nearest, _ = nearest_images(table, table, max(RANKS) + 1, words)
     rows = []
     for i, name in enumerate(names):
         if relevant.get(name):
@@ -142,9 +142,9 @@ def main() -> None:
         photographs = Collection.from_paths(paths)
         print(f"| vector | numbers | {' | '.join(f'recall@{k}' for k in RANKS)} |\n|---{'|---' * (len(RANKS) + 1)}|")
 
-        def row(name: str, make: Callable[[str], np.ndarray], names: list[str]) -> None:
+        def row(name: str, make: Callable[[str], np.ndarray], names: list[str], words: Any = None) -> None:
             table = np.stack([make(one) for one in names])
-            found = " | ".join(f"{value:.3f}" for value in recall(table, names, relevant))
+            found = " | ".join(f"{value:.3f}" for value in recall(table, names, relevant, words))
             print(f"| {name} | {table.shape[1]} | {found} |", flush=True)
 
         row("thumbnail of 16 x 16 pixels", lambda name: thumbnail(photographs[name].read()), list(photographs))
@@ -153,7 +153,7 @@ def main() -> None:
             vocabulary = vocabulary_of(tp.load(name), features)
             kept = {str(one): features[one] for one in features}
             row(f"{name}, mean descriptor", lambda one, kept=kept: mean_descriptor(kept[one]), list(kept))
-            row(f"{name}, VLAD", lambda one, kept=kept, words=vocabulary: words(kept[one]), list(kept))
+            row(f"{name}, VLAD", lambda one, kept=kept, words=vocabulary: words(kept[one]), list(kept), vocabulary)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import tiepoints as tp
 from tiepoints.cli import cli
 from tiepoints.collection import Collection, Extract, Match, MatchVerified, Store, Verify, run
-from tiepoints.collection.retrieval import Vocabulary
+from tiepoints.collection.retrieval import Vocabulary, nearest_images, retrieval, shipped_vocabulary
 from tiepoints.matching import Nearest
 from tiepoints.matching.base import aligned
 from tiepoints.storage import FeatureReader, FeatureWriter, load_imb, load_opensfm, save_imb, save_opensfm
@@ -176,19 +176,29 @@ def test_opencvs_matches_are_scored_by_what_it_compared(found: list[tp.Features]
     np.testing.assert_allclose(scores, [1 - match.distance**2 / 2 for match in theirs], atol=1e-4)
 
 
-@pytest.mark.parametrize("bits", [False, True])
-def test_the_vector_of_an_image_is_that_of_the_rotated_image(found: list[tp.Features], bits: bool) -> None:
-    if bits:  # of the same keypoints, so that a bit is not another one by rounding
-        signs = np.packbits(found[0].descriptors > 0, axis=1)
-        known = replace(found[0], descriptors=signs, teacher_basis=None)
-        found = [known, *(replace(known.rotated(turns), rotations=4) for turns in (1, 2, 3))]
-    words = np.unpackbits(found[0].descriptors[:16], axis=1) / 5.66 if bits else found[0].descriptors[:16]
-    vocabulary = Vocabulary(np.asarray(words, np.float32))
-    apart = []
-    for rotations in (4, 1):
-        first, *others = (vocabulary(replace(features, rotations=rotations)) for features in found)
-        apart.append([1 - float(first @ vector) for vector in others])
-    assert max(apart[0]) < 0.02 and max(apart[0]) < 0.3 * min(apart[1])
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_vector_of_the_rotated_image_is_that_of_the_image_in_another_order(
+    found: list[tp.Features], learned: bool
+) -> None:
+    vocabulary = Vocabulary.learn(found[:1], words=18) if learned else shipped_vocabulary("mdnet")
+    assert vocabulary is not None and vocabulary.rotations == 4
+    assert vocabulary.words.shape == (16 if learned else 64, 64), "words come in fours"
+    vectors = np.stack([vocabulary(features) for features in found])
+    for turns in range(4):
+        assert float(vocabulary.rotated(vectors[:1], turns)[0] @ vectors[turns]) > 0.97
+    plain, rotated = (nearest_images(vectors[1:], vectors[:1], 1, words)[1][:, 0] for words in (None, vocabulary))
+    assert plain.max() < 0.7 < 0.97 < rotated.min()
+    assert retrieval(dict(zip("abcd", vectors, strict=True)), 1, vocabulary)
+
+
+def test_a_vocabulary_of_upright_descriptors_knows_nothing_of_rotated_images(found: list[tp.Features]) -> None:
+    upright = replace(found[0], rotations=1)
+    vocabulary = Vocabulary.learn([upright, found[1]], words=16)
+    assert vocabulary.rotations == 1 and vocabulary.words.shape == (16, 64)
+    vector = vocabulary(upright)[None]
+    np.testing.assert_array_equal(vocabulary.rotated(vector, 0), vector)
+    with pytest.raises(tp.InvalidInputError, match="knows nothing of rotated"):
+        vocabulary.rotated(vector, 1)
 
 
 def test_the_teachers_space_is_that_of_the_image_as_it_is(extractor: Any, found: list[tp.Features]) -> None:

@@ -117,7 +117,7 @@ def command(
     photographs = found(photos, None, every, as_json)
     check_two(photographs, photographs.failed, "a pair")
     failed = dict(photographs.failed)
-    names, vectors = list(photographs), None
+    names, vectors, vocabulary = list(photographs), None, None
     positions = placed_of(photographs, "retrieval") if "spatial" in kinds else None
     if "retrieval" in kinds or (positions and len(positions) < len(names)):
         extractor, where = make_extractor(name, max_keypoints, max_size, settings), engine_of(jobs, engine, address)
@@ -129,13 +129,14 @@ def command(
             if not features:
                 raise ImageError(none_read(failed))
             check_two(features, failed, "a pair")
-            vectors = run(Describe(vocabulary_of(extractor, features)), features, kept, engine=where)
+            vocabulary = vocabulary_of(extractor, features)
+            vectors = run(Describe(vocabulary), features, kept, engine=where)
             names = [str(one) for one in features]
     listed = union(
         *(
             choose_pairs(
-                kind, names, vectors=vectors, positions=positions, top=top, window=window, within=within,
-                altitude=altitude,
+                kind, names, vectors=vectors, vocabulary=vocabulary, positions=positions, top=top, window=window,
+                within=within, altitude=altitude,
             )
             for kind in kinds
         )

@@ -3,6 +3,10 @@
 The vector is a VLAD (Jegou, Douze, Schmid and Perez, Aggregating local descriptors into a compact image representation,
 CVPR 2010): for each of K visual words the sum of what the descriptors nearest to it differ from it, each sum normalised
 for itself (intra-normalisation: Arandjelovic and Zisserman, All about VLAD, CVPR 2013), and the whole of unit length.
+
+Of descriptors that know those of the rotated image, words come in fours, each the one before it rotated by a quarter
+turn. The vector of the rotated image is then that of the image in another order, and images are compared in the
+rotation in which they are most alike.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ Float32 = NDArray[np.float32]
 
 _WORDS = 64  # as in the VLAD papers; ours: 64 words of 64 numbers are 16 kB an image
 _BLOCK = 1024  # images compared at once
+_TURNS = 4
 
 
 class Vocabulary:
@@ -58,12 +63,18 @@ class Vocabulary:
         self.words: Float32 = array(words, "words", shape=("K", "D"), dtype=np.float32)
         if 0 in self.words.shape:
             raise InvalidInputError(f"words has shape {self.words.shape}: a vocabulary needs at least one word")
+        fours = not (len(self.words) % _TURNS or self.words.shape[1] % _TURNS)
+        closed = fours and np.array_equal(self.words, _in_fours(self.words[::_TURNS]))
+        #: 4 where the words of the rotated image are words, too; else 1.
+        self.rotations = _TURNS if closed else 1
 
     @classmethod
     def learn(
         cls, several: Iterable[Features], words: int = _WORDS, *, samples: int = 50_000, seed: int = 0
     ) -> Vocabulary:
         """Learn the words of some images by k-means (Lloyd's algorithm, from random descriptors).
+
+        Where all descriptors know those of the rotated image, the words come in fours.
 
         Parameters
         ----------
@@ -82,17 +93,21 @@ class Vocabulary:
             If there are no descriptors.
         """
         rng = np.random.default_rng(seed)
-        sets = [_numbers(one) for one in several]
+        features = list(several)
+        turns = _TURNS if features and all(one.rotations == _TURNS for one in features) else 1
+        sets = [_numbers(one) for one in features]
         total = sum(map(len, sets))
         if not total:
             raise InvalidInputError("a vocabulary is learned from descriptors, but these images have none")
         share = min(1.0, samples / total)
         data = np.concatenate([one[rng.permutation(len(one))[: int(np.ceil(share * len(one)))]] for one in sets])
-        centres = data[rng.permutation(len(data))[: min(words, len(data))]].copy()
+        centres = data[rng.permutation(len(data))[: max(1, min(words, len(data)) // turns)]].copy()
         for _ in range(25):
-            nearest = _nearest(data, centres)
+            nearest, turned = divmod(_nearest(data, centres if turns == 1 else _in_fours(centres)), turns)
             sums = np.zeros_like(centres)
-            np.add.at(sums, nearest, data)
+            for turn in range(turns):  # each descriptor as it is in the rotation of the first word of its four
+                rows = turned == turn
+                np.add.at(sums, nearest[rows], rotated(data[rows], turns, -turn))
             counts = np.bincount(nearest, minlength=len(centres))
             empty = counts == 0
             moved = np.where(empty[:, None], data[rng.integers(len(data), size=len(centres))], sums)
@@ -100,7 +115,7 @@ class Vocabulary:
             if np.allclose(moved, centres, atol=1e-5):
                 break
             centres = moved
-        return cls(centres)
+        return cls(centres if turns == 1 else _in_fours(centres))
 
     def describe(self) -> dict[str, Any]:
         """What vectors made with it depend on."""
@@ -116,12 +131,40 @@ class Vocabulary:
                 f"these descriptors have {numbers.shape[1]} numbers, but the vocabulary's words have "
                 f"{self.words.shape[1]}: it was learned with another extractor"
             )
-        vector = np.zeros_like(self.words)
+        vector: Float32 = np.zeros_like(self.words)
         nearest = _nearest(numbers, self.words)
         np.add.at(vector, nearest, numbers - self.words[nearest])
         vector /= np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-12)
         flat = vector.ravel()
         return np.asarray(flat / max(float(np.linalg.norm(flat)), 1e-12), np.float32)
+
+    def rotated(self, vectors: ArrayLike, turns: int) -> Float32:
+        """The vectors of images rotated counter-clockwise by quarter turns, from those of the images.
+
+        Parameters
+        ----------
+        vectors : (N, K D) array
+        turns : int
+            0 to 3; 0 only, where `rotations` is 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import tiepoints as tp
+        >>> from tiepoints.collection.retrieval import shipped_vocabulary
+        >>> words, extractor, box = shipped_vocabulary("mdnet"), tp.load("mdnet"), tp.read("examples/box.png")
+        >>> there, turned = words(extractor(box)), words(extractor(np.rot90(box)))
+        >>> float(turned @ there) < 0.6 < 0.9 < float(turned @ words.rotated([there], 1)[0])
+        True
+        """
+        several = array(vectors, "vectors", shape=("N", self.words.size), dtype=np.float32)
+        if count(turns, "turns", most=_TURNS - 1) and self.rotations == 1:
+            raise InvalidInputError("this vocabulary knows nothing of rotated images")
+        if not turns:
+            return several
+        words, numbers = self.words.shape
+        parts = several.reshape(len(several), words // _TURNS, _TURNS, _TURNS, numbers // _TURNS)
+        return np.roll(parts, (turns, -turns), axis=(2, 3)).reshape(len(several), -1)
 
 
 class Describe(Step):
@@ -150,7 +193,9 @@ class Describe(Step):
         return self.vocabulary(features)
 
 
-def nearest_images(queries: ArrayLike, vectors: ArrayLike, top: int) -> tuple[NDArray[np.int64], Float32]:
+def nearest_images(
+    queries: ArrayLike, vectors: ArrayLike, top: int, vocabulary: Vocabulary | None = None
+) -> tuple[NDArray[np.int64], Float32]:
     """The images most like each query.
 
     Parameters
@@ -160,6 +205,8 @@ def nearest_images(queries: ArrayLike, vectors: ArrayLike, top: int) -> tuple[ND
         Of unit length, as `Vocabulary` makes them.
     top : int
         How many; fewer where there are fewer.
+    vocabulary : Vocabulary, optional
+        That made them. Where it knows rotated images, queries are compared in the rotation that is most alike.
 
     Returns
     -------
@@ -183,7 +230,11 @@ def nearest_images(queries: ArrayLike, vectors: ArrayLike, top: int) -> tuple[ND
     if not kept:
         return found, scores
     for begin in range(0, len(q), _BLOCK):
-        similar = q[begin : begin + _BLOCK] @ v.T
+        block = q[begin : begin + _BLOCK]
+        similar = block @ v.T
+        for turns in range(1, 1 if vocabulary is None else vocabulary.rotations):
+            assert vocabulary is not None
+            np.maximum(similar, vocabulary.rotated(block, turns) @ v.T, out=similar)
         best = np.argpartition(-similar, kept - 1, axis=1)[:, :kept]
         order = np.argsort(-np.take_along_axis(similar, best, axis=1), axis=1, kind="stable")
         found[begin : begin + _BLOCK] = np.take_along_axis(best, order, axis=1)
@@ -191,7 +242,7 @@ def nearest_images(queries: ArrayLike, vectors: ArrayLike, top: int) -> tuple[ND
     return found, scores
 
 
-def retrieval(vectors: Mapping[Any, Float32], top: int = 20) -> list[Pair]:
+def retrieval(vectors: Mapping[Any, Float32], top: int = 20, vocabulary: Vocabulary | None = None) -> list[Pair]:
     """Every image with those most like it.
 
     Parameters
@@ -200,6 +251,8 @@ def retrieval(vectors: Mapping[Any, Float32], top: int = 20) -> list[Pair]:
         Each image's vector by its name: results of `Describe`.
     top : int
         How many for each image; a pair that both ask for is listed once.
+    vocabulary : Vocabulary, optional
+        As for `nearest_images`.
 
     Examples
     --------
@@ -213,7 +266,7 @@ def retrieval(vectors: Mapping[Any, Float32], top: int = 20) -> list[Pair]:
     if len(names) < 2:
         return []
     table = np.stack([vectors[name] for name in names])
-    nearest, _ = nearest_images(table, table, count(top, "top", least=1) + 1)
+    nearest, _ = nearest_images(table, table, count(top, "top", least=1) + 1, vocabulary)
     return union(
         [
             (names[min(i, j)], names[max(i, j)])
@@ -224,14 +277,17 @@ def retrieval(vectors: Mapping[Any, Float32], top: int = 20) -> list[Pair]:
 
 
 def _numbers(features: Features) -> Float32:
-    """Descriptors as float32 of unit length, also those of the rotated images; bits as 0 and 1 first."""
+    """Descriptors as float32 of unit length; bits as 0 and 1 first."""
     values = features.descriptors
-    if features.rotations > 1:
-        values = np.concatenate([rotated(values, features.rotations, turns) for turns in range(features.rotations)])
     if values.dtype == np.uint8:
         values = np.unpackbits(np.asarray(values, np.uint8), axis=1)
     numbers = np.asarray(values, np.float32)
     return np.asarray(numbers / np.maximum(np.linalg.norm(numbers, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def _in_fours(words: Float32) -> Float32:
+    """Each word (K, D), and as it is in the image rotated by one to three quarter turns: (4 K, D)."""
+    return np.stack([rotated(words, _TURNS, turns) for turns in range(_TURNS)], axis=1).reshape(-1, words.shape[1])
 
 
 def _nearest(data: Float32, centres: Float32) -> NDArray[np.intp]:

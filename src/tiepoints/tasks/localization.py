@@ -175,7 +175,7 @@ class Localizer:
         width, height = features.image_size
         given = None if camera is None else as_camera(camera, "the camera", features.image_size)
         vector = self.map.vocabulary(features)
-        nearest, _ = nearest_images(vector[None], self.map.vectors, self.top)
+        nearest, _ = nearest_images(vector[None], self.map.vectors, self.top, self.map.vocabulary)
         images = tuple(self.map.names[i] for i in nearest[0])
         rows, points = self._correspondences(features, nearest[0])
         camera = given or self.map.cameras.get((width, height))

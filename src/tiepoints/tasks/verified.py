@@ -156,12 +156,13 @@ def pairs_of_kind(
     if kind == "auto":
         kind = "exhaustive" if len(features) <= _EVERY_PAIR else "retrieval"
     positions = positions_of(photographs, map(str, features)) if kind == "spatial" else None
-    vectors = None
+    vectors = vocabulary = None
     if kind == "retrieval" or (positions is not None and len(positions) < len(features)):
-        vectors = run(Describe(vocabulary_of(extractor, features)), features, store, engine=engine, progress=progress)
+        vocabulary = vocabulary_of(extractor, features)
+        vectors = run(Describe(vocabulary), features, store, engine=engine, progress=progress)
     return choose_pairs(
-        kind, map(str, features), vectors=vectors, positions=positions, top=many or top, window=many or window,
-        within=within,
+        kind, map(str, features), vectors=vectors, vocabulary=vocabulary, positions=positions, top=many or top,
+        window=many or window, within=within,
     ), vectors  # fmt: skip
 
 
@@ -285,6 +286,7 @@ def choose_pairs(
     names: Iterable[str],
     *,
     vectors: Results | None = None,
+    vocabulary: Vocabulary | None = None,
     positions: Mapping[str, Position] | None = None,
     top: int = 20,
     window: int = 10,
@@ -300,6 +302,8 @@ def choose_pairs(
         images without one get pairs by `vectors`, or else by sequence.
     names : iterable of str
     vectors : Results of `Describe`, optional
+    vocabulary : Vocabulary, optional
+        That made the vectors: see `nearest_images`.
     positions : mapping, optional
         As `positions_of` gives them.
     top : int
@@ -335,12 +339,12 @@ def choose_pairs(
     if kind == "retrieval":
         checks.present(vectors, "vectors, by which retrieval chooses,")
         assert vectors is not None
-        return union(retrieval(vectors, top), sequential(listed, 1))
+        return union(retrieval(vectors, top, vocabulary), sequential(listed, 1))
     if kind == "spatial":
         placed = {name: positions[name] for name in listed if name in positions} if positions else {}
         if not placed:
             raise no_positions(len(listed))
-        others = sequential(listed, window) if vectors is None else retrieval(vectors, top)
+        others = sequential(listed, window) if vectors is None else retrieval(vectors, top, vocabulary)
         others = [pair for pair in others if not (pair[0] in placed and pair[1] in placed)]
         return union(spatial(placed, top, within=within, altitude=altitude), others, sequential(listed, 1))
     return exhaustive(listed)
