@@ -13,11 +13,15 @@ from ..checks import instance
 from ..errors import InvalidInputError
 from ..features import Features, Matches
 from ..features.descriptors import rotated
+from ..threads import limited
 
 __all__ = ["Matcher", "aligned", "check_comparable"]
 
 _COMPARED = 256  # ours: of the best features; to find the rotation then takes a sixth of the time of matching 2,048
 _CERTAIN = 1.25  # ours: times as much alike as upright; of 100 warped photographs 1 to 1.5 find every rotation
+# ours: a strength by feature that only the right rotation reaches. Of these photographs wrong ones had .049 at most,
+# the right one more than .061 in 95 of 100: most upright pairs need no other look.
+_PLAIN = 1 / 16
 
 
 class Matcher(ABC):
@@ -140,11 +144,14 @@ def _turns(a: Features, b: Features) -> int:
     if a.binary:
         other /= other.shape[1]  # bits are alike by -1 to 1, too
     strengths = []
-    for turns in range(b.rotations):
-        similar = one @ rotated(other, b.rotations, turns).T
-        nearest = similar.max(axis=1)
-        mutual = nearest == similar.max(axis=0)[similar.argmax(axis=1)]
-        strengths.append(float(np.clip(nearest[mutual] - 0.5, 0, None).sum()))
+    with limited(1):  # products so small gain nothing by threads of the BLAS, which then wait for more
+        for turns in range(b.rotations):
+            similar = one @ rotated(other, b.rotations, turns).T
+            nearest = similar.max(axis=1)
+            mutual = nearest == similar.max(axis=0)[similar.argmax(axis=1)]
+            strengths.append(float(np.clip(nearest[mutual] - 0.5, 0, None).sum()))
+            if strengths[0] > _PLAIN * len(one):
+                return 0
     best = int(np.argmax(strengths))
     return best if strengths[best] > _CERTAIN * strengths[0] else 0
 
