@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import checks
 from ..errors import InvalidInputError
 from ..extraction import Extractor
 from ..files import sha256_of
@@ -184,6 +185,7 @@ def weights_of(extractor: Extractor) -> list[str]:
     >>> weights_of(tp.load("mdnet")) == weights_of(tp.load("mdnet", precision="int8"))
     False
     """
+    checks.instance(extractor, "extractor", Extractor)
     values = vars(extractor).values()
     inside = [one for value in values if isinstance(value, Extractor) for one in weights_of(value)]
     return sorted({sha256_of(value) for value in values if isinstance(value, Path) and value.is_file()} | {*inside})
