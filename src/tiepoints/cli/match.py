@@ -284,8 +284,12 @@ def _print(result: dict[str, Any], rotated: str, to_error: bool) -> None:
         has, is_it = ("has", "is it") if len(blank) == 1 else ("have", "are they")
         tell(f"NOT VERIFIED: {' and '.join(blank)} {has} no keypoints: {is_it} blank, or all hidden by a mask?")
     elif result["verified"] is False:
-        # MD-Net knows changes of scale up to 3: docs/models.md.
-        hint = " or -e rootsift if one is of another scale" if result["extractor"].startswith("mdnet") else ""
+        # MD-Net knows changes of scale up to 3, and is weakest at 45 degrees: docs/models.md.
+        hint = (
+            " or -e rootsift if one is of another scale, or rotated by some 45 degrees"
+            if result["extractor"].startswith("mdnet")
+            else ""
+        )
         tell(
             f"NOT VERIFIED: one {model} explains {counted(result['agreeing'], 'match')}, no more than chance gives; "
             + (

@@ -266,7 +266,7 @@ class Features:
     def to_opencv(self) -> tuple[list[cv2.KeyPoint], NDArray[np.float32] | NDArray[np.uint8]]:
         """OpenCV's key points, and the descriptors as its matchers take them: uint8 for bits, else float32.
 
-        A key point's `response` is the score, its `class_id` the set, its size 1 where there are no scales.
+        Of a key point `response` is the score, `class_id` the set, size 1 without scales; `rotations` have no place.
 
         Examples
         --------
