@@ -141,16 +141,7 @@ class MDNet(Extractor):
         self._network = self._open(sets, self.weights, self.threads)
         self.sets = sets or self._network.sets
         self.balanced = self.sets > 2 if balanced is None else checks.flag(balanced, "balanced")
-        knowing = self._network.rotations > 1
-        self.rotation = "any" if knowing else "upright"
-        if rotation is not None:
-            self.rotation = checks.choice(rotation, "rotation", ("any", "upright"))
-        self.looks = 4 if self.rotation == "any" and not knowing else 1
-        if looks is not None:
-            if checks.count(looks, "looks", least=1) not in (1, 4) or looks < self.looks:
-                several = "4: these weights need them for rotation 'any'" if self.looks > 1 else "1 or 4"
-                raise InvalidInputError(f"looks is {looks}, but must be {several}")
-            self.looks = looks
+        self.rotation, self.looks = _seeing(self._network.rotations > 1, rotation, looks)
 
     def _open(self, sets: int | None, weights: Path | None, threads: int | None) -> Network:
         #: What the features depend on, for those who keep them.
@@ -166,21 +157,17 @@ class MDNet(Extractor):
         return other
 
     def in_any_rotation(self) -> MDNet:
-        if self.rotation == "any":
-            return self
-        other = copy.copy(self)
-        other.rotation = "any"
-        if self._network.rotations == 1:
-            other.looks = 4
-        return other
+        return self._seeing_in("any")
 
     def upright_only(self) -> MDNet:
-        if self.rotation == "upright":
+        return self._seeing_in("upright")
+
+    def _seeing_in(self, rotation: str) -> MDNet:
+        if self.rotation == rotation:
             return self
+        knowing = self._network.rotations > 1
         other = copy.copy(self)
-        other.rotation = "upright"
-        if self._network.rotations == 1:
-            other.looks = 1
+        other.rotation, other.looks = _seeing(knowing, rotation, self.looks if knowing else None)
         return other
 
     def to_teacher(self, features: Features) -> Features:
@@ -399,6 +386,21 @@ class MDNetLarge(MDNet):
     metadata: ClassVar[Metadata] = replace(
         MDNet.metadata, name="mdnet-large", summary="MD-Net with a larger network: more accurate, slower"
     )
+
+
+def _seeing(knowing: bool, rotation: object, looks: object) -> tuple[str, int]:
+    """The options `rotation` and `looks`, where nothing is said what the weights need, which know rotations or not."""
+    if rotation is None:
+        rotation = "any" if knowing else "upright"
+    rotation = checks.choice(rotation, "rotation", ("any", "upright"))
+    least = 4 if rotation == "any" and not knowing else 1
+    if looks is None:
+        return rotation, least
+    count = checks.count(looks, "looks", least=1)
+    if count not in (1, 4) or count < least:
+        several = "4: these weights need them for rotation 'any'" if least > 1 else "1 or 4"
+        raise InvalidInputError(f"looks is {count}, but must be {several}")
+    return rotation, count
 
 
 def _scales(scales: object) -> tuple[float, ...]:
