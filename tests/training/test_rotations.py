@@ -13,14 +13,19 @@ import tiepoints as tp
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+from tiepoints.training.average import average_of  # noqa: E402
 from tiepoints.training.cache import ArrayCache  # noqa: E402
 from tiepoints.training.export import read_network, save_model  # noqa: E402
 from tiepoints.training.network import Config, MDNet  # noqa: E402
 from tiepoints.training.photographs import Photographs, prepare  # noqa: E402
 from tiepoints.training.rotations import (  # noqa: E402
+    begin_with,
+    descriptors_loss,
     directions_of_rotations,
     four_looks,
+    importance,
     learn_rotations,
+    ranking_loss,
 )
 
 SMALL = Config(
@@ -88,6 +93,57 @@ def test_four_looks_are_in_the_frame_of_the_image(network: MDNet, seen: Photogra
     assert float((back * descriptors.roll(-1, 1)).sum(2).mean()) > 0.999
 
 
+def test_mirrored_looks_see_the_mirror_image_the_same(network: MDNet, seen: Photographs) -> None:
+    image = image_of(seen)
+    logits, _ = four_looks(network, image, [2], mirrored=True)
+    mirrored, _ = four_looks(network, image.flip(3), [2], mirrored=True)
+    torch.testing.assert_close(mirrored.flip(3), logits, atol=0.02, rtol=0.02)
+    alone = [four_looks(network, each, [2])[0] for each in (image, image.flip(3))]
+    torch.testing.assert_close((alone[0] + alone[1].flip(3)) / 2, logits, atol=0.02, rtol=0.02)
+
+
+def test_a_network_begins_with_mixed_descriptors(network: MDNet, seen: Photographs) -> None:
+    mixing = torch.randn(16, 16, generator=torch.Generator().manual_seed(4))
+    other = average_of(network)
+    begin_with(other, mixing)
+    with torch.no_grad():
+        before, after = (one.trunk(image_of(seen))[1] for one in (network, other))
+    torch.testing.assert_close(after, torch.einsum("bdhw,de->behw", before, mixing), atol=1e-4, rtol=1e-4)
+
+
+def test_cells_count_by_their_highest_pixel() -> None:
+    logits = torch.full((1, 2, 8, 8), -20.0)
+    logits[0, 1, 5, 2] = 20.0
+    torch.testing.assert_close(importance(logits), torch.tensor([[[0.05, 0.05], [1.05, 0.05]]]))
+
+
+def test_only_cells_that_count_have_a_loss() -> None:
+    descriptors = torch.nn.functional.normalize(torch.randn(2, 8, 4, 4), dim=1)
+    weights = torch.zeros(2, 4, 4)
+    weights[1, 2, 3], weights[0, 0, 1] = 3.0, 1.0
+    wanted = descriptors.clone()
+    wanted[:, :, 1] *= -1  # where nothing counts
+    assert float(descriptors_loss(descriptors, wanted, weights)) == pytest.approx(0, abs=1e-6)
+    wanted[1, :, 2, 3] *= -1
+    assert float(descriptors_loss(descriptors, wanted, weights)) == pytest.approx(1.5, abs=1e-6)
+
+
+def test_places_are_told_from_those_that_are_not_near() -> None:
+    apart = torch.eye(16).view(1, 16, 4, 4)
+    every, luck = torch.ones(1, 4, 4), torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(6))
+    assert float(ranking_loss(apart, apart, every, luck)) < 1e-4
+    same = apart.clone()
+    same[0, :, 0, 3] = same[0, :, 0, 0]  # two places three cells apart are alike: each is one of two
+    assert float(ranking_loss(same, same, every, luck)) == pytest.approx(2 * np.log(2) / 16, abs=1e-4)
+    near = apart.clone()
+    near[0, :, 0, 1] = near[0, :, 0, 0]  # neighbours may be alike
+    assert float(ranking_loss(near, near, every, luck)) < 1e-4
+    without = every.clone()
+    without[0, 0, 3] = 0
+    assert float(ranking_loss(same, same, without, luck)) < 1e-4, "a place that does not count is no rival"
+    assert float(ranking_loss(apart.roll(2, 3), apart, every, luck)) > 5, "each is taken for another"
+
+
 def test_a_network_learns_the_rotated_image(
     network: MDNet, seen: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,3 +195,6 @@ def test_what_cannot_be_learned_is_refused(network: MDNet, seen: Photographs) ->
     other = MDNet(Config(**{**vars(SMALL), "descriptor_size": 8}))
     with pytest.raises(tp.InvalidInputError, match="descriptors of 8 numbers, the teacher of 16"):
         learn_rotations(other, network, seen, minutes=1)
+    only_four = MDNet(Config(**{**vars(SMALL), "sets": (4,)}))
+    with pytest.raises(tp.InvalidInputError, match="no head of at most 2 sets in common"):
+        learn_rotations(only_four, network, seen, minutes=1)

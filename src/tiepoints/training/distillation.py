@@ -34,8 +34,8 @@ from .photographs import Photographs
 from .timed import train_for
 
 __all__ = [
-    "FEW", "MeanOfViews", "check_sizes", "crop_of", "distil", "distillation_loss", "lessons", "mean_of_views",
-    "outputs", "take_space", "weighed",
+    "DESCRIPTORS", "FEW", "MeanOfViews", "check_sizes", "crop_of", "distil", "distillation_loss", "lessons",
+    "mean_of_views", "outputs", "take_space", "weighed",
 ]  # fmt: skip
 
 _SMALLEST = 0.35  # of the photograph: crops are seen at this to its whole size
@@ -43,10 +43,12 @@ _BORDER = 12  # pixels of an image's edge where the heatmap depends most on what
 _VIEWS = 4  # of each kind, besides the image as it is
 _DEGREES, _MOST_DEGREES = 12.0, 30.0  # standard deviation of a view's rotation, and its limit
 _SCALE = 0.35  # largest logarithm of a view's scale
-_SLOPES, _DESCRIPTORS = 4.0, 10.0  # weights beside the heights' 1
+_SLOPES = 4.0  # weight beside the heights' 1
 _LEAST, _OFFSET = 0.05, 2.0  # of the weight of a pixel, and of the logit by which it grows
 _SEVERAL = 64  # crops that are there before the first step
 
+#: Weight of 1 less the descriptors' cosine, beside the heights' 1.
+DESCRIPTORS = 10.0
 #: Sets: of heads with more, nothing is averaged over quarter turns and mirror images.
 FEW = 2
 
@@ -161,13 +163,13 @@ def _inside(matrix: NDArray[np.float64], edge: int, border: float) -> Float32:
     return np.asarray(within, np.float32)
 
 
-def distillation_loss(logits: Tensor, descriptors: Tensor, mean: MeanOfViews) -> dict[str, Tensor]:
+def distillation_loss(logits: Tensor, descriptors: Tensor | None, mean: MeanOfViews) -> dict[str, Tensor]:
     """How far a network's logits and descriptors are from a mean.
 
     Parameters
     ----------
     logits, descriptors
-        As in `MeanOfViews`; of the images as they are.
+        As in `MeanOfViews`; of the images as they are. Without descriptors nothing is said of them.
     mean : MeanOfViews
 
     Returns
@@ -183,11 +185,10 @@ def distillation_loss(logits: Tensor, descriptors: Tensor, mean: MeanOfViews) ->
     for axis in (2, 3):
         steps, wanted_steps = found.diff(dim=axis), wanted.diff(dim=axis)
         slopes = slopes + _mean((steps - wanted_steps) ** 2, weight.narrow(axis, 1, steps.shape[axis]))
-    return {
-        "heights": _mean((found - wanted) ** 2, weight),
-        "slopes": slopes,
-        "descriptors": (1 - (descriptors * mean.descriptors).sum(dim=1)[:, coarse, coarse]).mean(),
-    }
+    parts = {"heights": _mean((found - wanted) ** 2, weight), "slopes": slopes}
+    if descriptors is not None:
+        parts["descriptors"] = (1 - (descriptors * mean.descriptors).sum(dim=1)[:, coarse, coarse]).mean()
+    return parts
 
 
 def distil(
@@ -298,7 +299,8 @@ def take_space(network: MDNet, teacher: MDNet, basis: Tensor, rotations: int) ->
 
 def weighed(parts: dict[str, Tensor]) -> Tensor:
     """The sum of what `distillation_loss` gives."""
-    return parts["heights"] + _SLOPES * parts["slopes"] + _DESCRIPTORS * parts["descriptors"]
+    weights = {"heights": 1.0, "slopes": _SLOPES, "descriptors": DESCRIPTORS}
+    return torch.stack([weights[name] * part for name, part in parts.items()]).sum()
 
 
 def lessons(
@@ -365,10 +367,11 @@ def _other_light(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def outputs(network: MDNet, images: Tensor, heads: list[int]) -> tuple[Tensor, Tensor]:
-    """Logits of all heads (B, K, H, W) and unit descriptors, computed with 16 bits where that is faster."""
+    """Logits of these heads (B, K, H, W) and unit descriptors, computed with 16 bits where that is faster."""
     with torch.autocast(images.device.type, torch.bfloat16):
-        logits, described = network(images)
-    return torch.cat([logits[k] for k in heads], dim=1).float(), F.normalize(described.float(), dim=1)
+        z, described = network.trunk(images)
+        logits = [F.pixel_shuffle(network.cells(z, k), 2) for k in heads]
+    return torch.cat(logits, dim=1).float(), F.normalize(described.float(), dim=1)
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:

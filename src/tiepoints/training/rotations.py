@@ -6,7 +6,11 @@ moves each D of them to the place of those before. Here these are brought to D n
 is true, and the network learns to predict them from one look. `Features.rotated` and matchers then do the rest: the
 descriptors are those of a steerable representation of the group of quarter turns (as in Bökman, Edstedt, Felsberg and
 Kahl, Steerers: A framework for rotation equivariant keypoint descriptors, CVPR 2024, arXiv 2312.02152; there the
-network is trained with rotated pairs, here it learns from itself). Its heatmaps become those of the mean of four looks.
+network is trained with rotated pairs, here it learns from itself). Its heatmaps become those of the mean of four looks
+and their mirror images.
+
+Half of the crops are seen warped and in other light (`views`), where the network has to say the same of the same
+places. Places count by the heatmaps' height, as descriptors are taken at keypoints.
 
 All constants are ours.
 """
@@ -18,12 +22,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InvalidInputError
 from .average import average_of
 from .distillation import (
+    DESCRIPTORS,
     FEW,
     MeanOfViews,
     check_sizes,
@@ -34,19 +39,36 @@ from .distillation import (
     take_space,
     weighed,
 )
-from .network import MDNet
+from .network import CELL, MDNet
 from .photographs import Photographs
 from .timed import train_for
+from .views import seen_from_elsewhere
 
-__all__ = ["TURNS", "directions_of_rotations", "four_looks", "learn_rotations"]
+__all__ = [
+    "TURNS", "begin_with", "descriptors_loss", "directions_of_rotations", "four_looks", "importance",
+    "learn_rotations", "ranking_loss",
+]  # fmt: skip
 
 TURNS = 4
-_SAMPLED = 200  # crops from which the directions, and what makes the teacher's descriptors, are computed
+_SAMPLED = 160  # crops from which the directions, and what makes the teacher's descriptors, are computed
 _MANY = 0.5  # weight of heads of many sets, which learn to stay as they are, on a quarter of the crops
+_RANKING = 1.5  # weight of what tells a place from others, beside `DESCRIPTORS`
+_PLACES, _TEMPERATURE, _NEAR = 256, 0.07, 2  # of an image; of the similarities; cells
+_LEAST, _OFFSET = 0.05, 2.0  # of a cell's weight, and of the logit by which it grows
+_BORDER = 3  # cells of an image's edge, which depend most on what is not in it
 
 
-def four_looks(network: MDNet, images: Tensor, heads: list[int]) -> tuple[Tensor, Tensor]:
+def four_looks(network: MDNet, images: Tensor, heads: list[int], *, mirrored: bool = False) -> tuple[Tensor, Tensor]:
     """What a network says of square images (B, 1, S, S) in all four rotations, in the frame of the image as it is.
+
+    Parameters
+    ----------
+    network : MDNet
+    images : (B, 1, S, S)
+    heads : list of int
+        Numbers of sets.
+    mirrored : bool
+        Look at the mirror image in all rotations, too, for the logits.
 
     Returns
     -------
@@ -55,14 +77,16 @@ def four_looks(network: MDNet, images: Tensor, heads: list[int]) -> tuple[Tensor
     descriptors : (B, 4, D, S / 4, S / 4)
         Of unit length: of the image as it is, and rotated counter-clockwise by one to three quarter turns.
     """
-    logits, descriptors = torch.zeros(()), []
-    for turns in range(TURNS):
-        seen = torch.rot90(images, turns, (2, 3)).contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
-            says, describes = outputs(network, seen, heads)
-        logits = logits + torch.rot90(says, -turns, (2, 3)) / TURNS
-        descriptors.append(torch.rot90(describes, -turns, (2, 3)))
-    return logits, torch.stack(descriptors, dim=1)
+    whole = [images, images.flip(3)] if mirrored else [images]
+    seen = torch.cat([torch.rot90(each, turns, (2, 3)) for each in whole for turns in range(TURNS)])
+    with torch.no_grad():
+        says, describes = outputs(network, seen.contiguous(memory_format=torch.channels_last), heads)
+    logits = torch.zeros(())
+    for number, part in enumerate(torch.split(says, len(images))):
+        back = torch.rot90(part, -(number % TURNS), (2, 3))
+        logits = logits + (back.flip(3) if number >= TURNS else back) / (TURNS * len(whole))
+    looks = torch.split(describes, len(images))[:TURNS]
+    return logits, torch.stack([torch.rot90(part, -turns, (2, 3)) for turns, part in enumerate(looks)], dim=1)
 
 
 def directions_of_rotations(descriptors: Tensor, size: int) -> Tensor:
@@ -111,6 +135,70 @@ def directions_of_rotations(descriptors: Tensor, size: int) -> Tensor:
     return back.real.flatten(1).float()
 
 
+def importance(logits: Tensor) -> Tensor:
+    """How much each cell's descriptor (B, S / 4, S / 4) counts: by the highest pixel of the heatmaps (B, K, S, S)."""
+    return _LEAST + F.max_pool2d(torch.sigmoid(logits + _OFFSET).amax(dim=1, keepdim=True), CELL)[:, 0]
+
+
+def descriptors_loss(descriptors: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
+    """1 less the cosine of unit descriptors (B, D, h, w) and those that are wanted, in the weighted mean (B, h, w)."""
+    return ((1 - (descriptors * wanted).sum(dim=1)) * weights).sum() / weights.sum()
+
+
+def ranking_loss(descriptors: Tensor, wanted: Tensor, weights: Tensor, luck: Tensor) -> Tensor:
+    """How hard it is to tell which of the wanted descriptors of an image is a place's own.
+
+    The cross-entropy of the softmax over the similarities with those of up to 256 places of the image, none of the
+    others nearer than two cells, and of that over the places: the mean of both. The temperature is .07.
+
+    Parameters
+    ----------
+    descriptors, wanted : (B, D, h, w)
+        Of unit length.
+    weights : (B, h, w)
+        Places are drawn by weight times luck, none where it is 0.
+    luck : (B, h, w)
+        In [0, 1).
+    """
+    columns = weights.shape[2]
+    chance = (weights * luck).flatten(1)
+    found, at = chance.topk(min(_PLACES, chance.shape[1]), dim=1)  # (B, N)
+    counted = found > 0
+    one, other = (
+        maps.flatten(2).gather(2, at[:, None].expand(-1, maps.shape[1], -1)) for maps in (descriptors, wanted)
+    )
+    similar = torch.einsum("bdi,bdj->bij", one, other) / _TEMPERATURE
+    far = torch.zeros_like(similar, dtype=torch.bool)
+    for axis in (at % columns, at // columns):
+        far |= (axis[:, :, None] - axis[:, None]).abs() >= _NEAR
+    itself = torch.eye(at.shape[1], dtype=torch.bool, device=at.device)
+    rivals = (far | itself) & counted[:, :, None] & counted[:, None]
+    similar = similar.masked_fill(~rivals, -1e4)
+    own = similar.diagonal(dim1=1, dim2=2)
+    loss = (similar.logsumexp(dim=1) + similar.logsumexp(dim=2)) / 2 - own
+    return (loss * counted).sum() / counted.sum().clamp(min=1)
+
+
+def begin_with(network: MDNet, mixing: Tensor) -> None:
+    """Make a network say its descriptors times `mixing` (D, D), to begin with what is most like those to be learned.
+
+    Its batch normalisation becomes one that changes nothing.
+    """
+    convolution, normalisation = network.describe
+    assert isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d)
+    mean, variance = normalisation.running_mean, normalisation.running_var
+    assert mean is not None and variance is not None
+    with torch.no_grad():
+        scale = normalisation.weight * torch.rsqrt(variance + normalisation.eps)
+        offset = normalisation.bias - mean * scale
+        weight = convolution.weight * scale[:, None, None, None]
+        convolution.weight.copy_(torch.einsum("oihw,od->dihw", weight, mixing))
+        normalisation.bias.copy_(offset @ mixing)
+        normalisation.weight.fill_(1)
+        mean.zero_()
+        variance.fill_(1 - normalisation.eps)
+
+
 def learn_rotations(
     start: MDNet,
     teacher: MDNet,
@@ -118,8 +206,8 @@ def learn_rotations(
     *,
     minutes: float,
     crop: int = 256,
-    batch: int = 8,
-    learning_rate: float = 1.5e-3,
+    batch: int = 16,
+    learning_rate: float = 1.2e-3,
     seed: int = 0,
     decay: float = 0.998,
     log: Callable[[str], None] | None = None,
@@ -131,7 +219,7 @@ def learn_rotations(
     Parameters
     ----------
     start : MDNet
-        What to begin with; its batch normalisation stays as it is.
+        What to begin with, in any space of descriptors; its batch normalisation stays as it is.
     teacher : MDNet
         The same network, whose descriptors say how the image is rotated; or a larger one.
     photographs : Photographs
@@ -140,7 +228,7 @@ def learn_rotations(
     crop : int
         Edge of the crops in pixels, a multiple of 32.
     batch : int
-        Crops a step, of which about one is new.
+        Crops a step, of which an eighth is new.
     learning_rate : float
         Of AdamW.
     seed : int
@@ -160,7 +248,8 @@ def learn_rotations(
     Raises
     ------
     InvalidInputError
-        If the teacher knows the rotated image already, both have descriptors of other sizes, or of no multiple of 4.
+        If the teacher knows the rotated image already, both have descriptors of other sizes, or of no multiple of 4, or
+        no head of one or two sets in common.
     TrainingError
         If the loss is not finite any more.
     """
@@ -170,35 +259,57 @@ def learn_rotations(
     rng = np.random.default_rng(seed)
     heads = [k for k in start.config.sets if k in teacher.config.sets]
     few, many = ([k for k in heads if (k > FEW) == more] for more in (False, True))
+    if not few:
+        raise InvalidInputError(f"the network and the teacher have no head of at most {FEW} sets in common")
     wise = average_of(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # faster on CPUs
     network = average_of(start).requires_grad_()
 
     some = [crop_of(photographs.pixels(int(i)), crop, rng) for i in rng.integers(len(photographs), size=_SAMPLED)]
-    looks = torch.cat([_sampled(four_looks(wise, _as_images(one[None]), few or many[:1])[1]) for one in some])
-    directions = directions_of_rotations(looks, start.config.descriptor_size)
+    sampled = [_sampled(wise, network, _as_images(one[None]), few) for one in some]
+    looks, before, counts = (torch.cat(parts) for parts in zip(*sampled, strict=True))
+    directions = directions_of_rotations(looks * counts[:, None, None], start.config.descriptor_size)
     wanted = F.normalize(looks.flatten(1) @ directions, dim=1)
+    counted = wanted * counts[:, None]
     # The teacher's descriptors of the image as it is, from those that are learned.
-    upright = torch.linalg.lstsq(wanted, looks[:, 0]).solution
+    upright = torch.linalg.lstsq(counted, looks[:, 0] * counts[:, None]).solution
     take_space(network, teacher, teacher.basis @ upright.T, TURNS)
+    begin_with(network, torch.linalg.lstsq(before * counts[:, None], counted).solution)
 
     def lesson(crops: NDArray[np.float32]) -> MeanOfViews:
-        logits, descriptors = four_looks(wise, _as_images(crops), few)
+        logits, descriptors = four_looks(wise, _as_images(crops), few, mirrored=True)
         together = torch.einsum("bchw,cd->bdhw", descriptors.flatten(1, 2), directions)
         return MeanOfViews(logits.half(), F.normalize(together, dim=1).half())
 
-    batches = lessons(lesson, photographs, crop, batch, rng, new=max(1, batch // 8), most=512 * batch)
+    batches = lessons(lesson, photographs, crop, batch, rng, new=max(1, batch // 8), most=128 * batch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0, fused=True)
+    # Half of the crops are seen as they are, the others from elsewhere; heatmaps are learned from the former.
+    half = (batch + 1) // 2
 
     def of_step(step: int, done: float) -> tuple[Tensor, dict[str, Tensor]]:
         images, mean, plain = next(batches)
-        heads, described = outputs(network, images, few)
-        parts = distillation_loss(heads, described, mean)
-        loss = weighed(parts)
+        weights = importance(mean.logits)
+        seen = seen_from_elsewhere(plain[half:], mean.descriptors[half:], weights[half:], rng)
+        together = torch.cat([images[:half], seen.images]).contiguous(memory_format=torch.channels_last)
+        says, described = outputs(network, together, few)
+        wanted = torch.cat([mean.descriptors[:half], F.normalize(seen.maps, dim=1)])
+        counts = torch.cat([weights[:half], seen.weights])
+        for axis in (1, 2):
+            for edge in (0, counts.shape[axis] - _BORDER):
+                counts.narrow(axis, edge, _BORDER).zero_()
+        luck = torch.from_numpy(rng.random(tuple(counts.shape), np.float32))
+        parts = {
+            "descriptors": descriptors_loss(described, wanted, counts),
+            "ranking": ranking_loss(described, wanted, counts, luck),
+        }
+        loss = DESCRIPTORS * parts["descriptors"] + _RANKING * parts["ranking"]
+        of_heatmaps = distillation_loss(says[:half], None, MeanOfViews(mean.logits[:half], mean.descriptors[:half]))
+        parts["heights"] = of_heatmaps["heights"]
+        loss = loss + weighed(of_heatmaps)
         if many:
-            some = slice(None, max(1, batch // 4))
+            some = slice(None, max(1, batch // 5))
             with torch.no_grad():
                 stays = MeanOfViews(*outputs(wise, plain[some], many))
-            found = distillation_loss(outputs(network, images[some], many)[0], stays.descriptors, stays)
+            found = distillation_loss(outputs(network, images[some], many)[0], None, stays)
             loss = loss + _MANY * weighed(found)
             parts["of many"] = found["heights"]
         return loss, parts
@@ -214,7 +325,17 @@ def _as_images(crops: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(crops))[:, None]
 
 
-def _sampled(descriptors: Tensor) -> Tensor:
-    """Some places (N, 4, D) of maps (B, 4, D, h, w), none near the edge."""
-    inner = descriptors[..., 4:-4:4, 4:-4:4]
-    return inner.permute(0, 3, 4, 1, 2).flatten(0, 2)
+def _sampled(teacher: MDNet, network: MDNet, image: Tensor, heads: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """At some places of an image (1, 1, S, S), none near the edge: what the teacher says in four rotations (N, 4, D),
+    what the network says (N, D), and the square roots of how much they count (N,).
+    """
+    logits, looks = four_looks(teacher, image, heads)
+    with torch.no_grad():
+        says = outputs(network, image, heads)[1]
+    inner = slice(4, -4, 4)
+    counts = importance(logits)[0, inner, inner].flatten().sqrt()
+    return (
+        looks[0, :, :, inner, inner].permute(2, 3, 0, 1).flatten(0, 1),
+        says[0, :, inner, inner].permute(1, 2, 0).flatten(0, 1),
+        counts,
+    )
