@@ -26,6 +26,7 @@ from tiepoints.training.rotations import (  # noqa: E402
     importance,
     learn_rotations,
     ranking_loss,
+    turning_into,
 )
 
 SMALL = Config(
@@ -75,6 +76,17 @@ def test_directions_of_all_numbers_keep_everything_of_descriptors_that_know_rota
     descriptors = torch.stack([parts.roll(-2 * turns, 1) for turns in range(4)], dim=1)
     kept = descriptors.flatten(1) @ directions_of_rotations(descriptors, 8)
     torch.testing.assert_close((kept**2).sum(1), (descriptors.flatten(1) ** 2).sum(1), rtol=1e-4, atol=1e-4)
+
+
+def test_descriptors_are_turned_into_the_space_of_others() -> None:
+    generator = torch.Generator().manual_seed(3)
+    ours = torch.nn.functional.normalize(torch.randn(200, 16, generator=generator), dim=1)
+    # Some rotation of the space that keeps the order of the parts, and noise.
+    turning = turning_into(torch.randn(50, 16, generator=generator), torch.randn(50, 16, generator=generator))
+    torch.testing.assert_close(turning.T @ turning, torch.eye(16), atol=1e-5, rtol=0)
+    torch.testing.assert_close((ours @ turning).roll(4, 1), ours.roll(4, 1) @ turning, atol=1e-5, rtol=0)
+    theirs = ours @ turning + 0.01 * torch.randn(200, 16, generator=generator)
+    torch.testing.assert_close(turning_into(ours, theirs), turning, atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("size", [0, 10, 36])
@@ -186,6 +198,9 @@ def test_a_network_learns_the_rotated_image(
     # After an interruption it goes on.
     again, _ = learn_rotations(found, network, seen, minutes=1, crop=64, batch=4, learning_rate=1e-4, seed=3)
     assert alike(again, 4) > 0.45
+    with torch.no_grad():
+        one, other = (torch.nn.functional.normalize(each.trunk(image_of(seen))[1], dim=1) for each in (found, again))
+    assert float((one * other).sum(1).mean()) > 0.8, "it stays in its space"
 
 
 def test_what_cannot_be_learned_is_refused(network: MDNet, seen: Photographs) -> None:

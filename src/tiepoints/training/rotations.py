@@ -46,7 +46,7 @@ from .views import seen_from_elsewhere
 
 __all__ = [
     "TURNS", "begin_with", "descriptors_loss", "directions_of_rotations", "four_looks", "importance",
-    "learn_rotations", "ranking_loss",
+    "learn_rotations", "ranking_loss", "turning_into",
 ]  # fmt: skip
 
 TURNS = 4
@@ -128,6 +128,39 @@ def directions_of_rotations(descriptors: Tensor, size: int) -> Tensor:
         one = values[:, m] if m == 1 else values[:, m].real.to(values.dtype)
         _, directions = torch.linalg.eigh(one.mH @ one)
         kept.append(directions.flip(1)[:, :part])
+    return _of_components(kept)
+
+
+def turning_into(descriptors: Tensor, others: Tensor) -> Tensor:
+    """How descriptors in four parts are rotated into others, which stand for the same places, as well as can be.
+
+    Parameters
+    ----------
+    descriptors, others : (N, D)
+        Of unit length; what they say of the rotated image is what they say, with the parts moved.
+
+    Returns
+    -------
+    turning : (D, D)
+        Orthonormal, so that it changes no similarity; parts of descriptors that are moved are moved afterwards, too.
+        Descriptors times this have the least squared distance to the others (the orthogonal Procrustes problem,
+        Schönemann 1966, in each component of the Fourier transform over the parts).
+    """
+    one, other = (torch.fft.fft(each.double().view(len(each), TURNS, -1), dim=1) for each in (descriptors, others))
+    kept: list[Tensor] = []
+    for m in range(TURNS):
+        if m == 3:  # as above
+            kept.append(kept[1].conj())
+            continue
+        together = one[:, m].mH @ other[:, m]
+        u, _, v = torch.linalg.svd(together if m == 1 else together.real)
+        kept.append((u @ v).to(one.dtype))
+    return _of_components(kept)
+
+
+def _of_components(kept: list[Tensor]) -> Tensor:
+    """A real matrix (4 A, 4 B) from what it does to each component of the Fourier transform over four parts, (A, B)."""
+    columns = len(kept[0])
     unit = torch.eye(TURNS * columns, dtype=torch.float64).view(-1, TURNS, columns)
     components = torch.fft.fft(unit, dim=1, norm="ortho")
     projected = torch.stack([components[:, m] @ kept[m] for m in range(TURNS)], dim=1)
@@ -219,7 +252,8 @@ def learn_rotations(
     Parameters
     ----------
     start : MDNet
-        What to begin with, in any space of descriptors; its batch normalisation stays as it is.
+        What to begin with; its batch normalisation stays as it is. If its descriptors know those of the rotated image,
+        they stay in their space, so that they match those of networks that are in it.
     teacher : MDNet
         The same network, whose descriptors say how the image is rotated; or a larger one.
     photographs : Photographs
@@ -269,6 +303,9 @@ def learn_rotations(
     looks, before, counts = (torch.cat(parts) for parts in zip(*sampled, strict=True))
     directions = directions_of_rotations(looks * counts[:, None, None], start.config.descriptor_size)
     wanted = F.normalize(looks.flatten(1) @ directions, dim=1)
+    if start.config.rotations == TURNS:  # it stays in its space
+        turning = turning_into(wanted * counts[:, None], before * counts[:, None])
+        directions, wanted = directions @ turning, wanted @ turning
     counted = wanted * counts[:, None]
     # The teacher's descriptors of the image as it is, from those that are learned.
     upright = torch.linalg.lstsq(counted, looks[:, 0] * counts[:, None]).solution
