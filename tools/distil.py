@@ -3,7 +3,7 @@
     python tools/distil.py PHOTOGRAPHS runs/mine/best.onnx OUT.onnx --minutes 40
     python tools/distil.py PHOTOGRAPHS mdnet-small OUT.onnx --teacher mdnet --learning-rate 1e-3
     python tools/distil.py PHOTOGRAPHS NEW.onnx OUT.onnx --teacher OLD.onnx --heads-of-many --learning-rate 2e-3
-    python tools/distil.py PHOTOGRAPHS UPRIGHT.onnx OUT.onnx --rotations --crop 256 --learning-rate 1.5e-3
+    python tools/distil.py PHOTOGRAPHS UPRIGHT.onnx OUT.onnx --rotations --crop 256 --batch 16 --learning-rate 1.2e-3
 
 PHOTOGRAPHS is a folder. A network is a model file, a checkpoint, or the name of a released one.
 `tiepoints.training.distillation` says what happens, and `tiepoints.training.rotations` for a network whose descriptors
@@ -34,6 +34,9 @@ def main() -> None:
     parser.add_argument("start", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--teacher", type=Path, help="whose mean it learns; by default its own at the start")
+    parser.add_argument(
+        "--space", type=Path, help="of --rotations: whose descriptors those that are learned shall match"
+    )
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--crop", type=int, default=192, help="edge of the crops, pixels")
     parser.add_argument("--batch", type=int, default=8)
@@ -65,7 +68,8 @@ def main() -> None:
         "learning_rate": options.learning_rate, "log": say, "keep": keep,
     }  # fmt: skip
     if options.rotations:
-        average, steps = learn_rotations(network, teacher, found.chosen(learned), **same)
+        space = None if options.space is None else read_network(options.space)[0]
+        average, steps = learn_rotations(network, teacher, found.chosen(learned), space=space, **same)
     else:
         average, steps = distil(network, teacher, found.chosen(learned), heads_of_many=options.heads_of_many, **same)
     keep(average, steps)

@@ -201,6 +201,13 @@ def test_a_network_learns_the_rotated_image(
     with torch.no_grad():
         one, other = (torch.nn.functional.normalize(each.trunk(image_of(seen))[1], dim=1) for each in (found, again))
     assert float((one * other).sum(1).mean()) > 0.8, "it stays in its space"
+    # And another one that begins without knowing gets there, too.
+    third, _ = learn_rotations(
+        network, network, seen, minutes=2, space=found, crop=64, batch=4, learning_rate=5e-3, decay=0.9, seed=4
+    )  # fmt: skip
+    with torch.no_grad():
+        third_one = torch.nn.functional.normalize(third.trunk(image_of(seen))[1], dim=1)
+    assert float((one * third_one).sum(1).mean()) > 0.5
 
 
 def test_what_cannot_be_learned_is_refused(network: MDNet, seen: Photographs) -> None:
@@ -210,6 +217,8 @@ def test_what_cannot_be_learned_is_refused(network: MDNet, seen: Photographs) ->
     other = MDNet(Config(**{**vars(SMALL), "descriptor_size": 8}))
     with pytest.raises(tp.InvalidInputError, match="descriptors of 8 numbers, the teacher of 16"):
         learn_rotations(other, network, seen, minutes=1)
+    with pytest.raises(tp.InvalidInputError, match="gives the space does not know the rotated image"):
+        learn_rotations(network, network, seen, minutes=1, space=network)
     only_four = MDNet(Config(**{**vars(SMALL), "sets": (4,)}))
     with pytest.raises(tp.InvalidInputError, match="no head of at most 2 sets in common"):
         learn_rotations(only_four, network, seen, minutes=1)

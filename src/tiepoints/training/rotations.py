@@ -238,6 +238,7 @@ def learn_rotations(
     photographs: Photographs,
     *,
     minutes: float,
+    space: MDNet | None = None,
     crop: int = 256,
     batch: int = 16,
     learning_rate: float = 1.2e-3,
@@ -252,13 +253,15 @@ def learn_rotations(
     Parameters
     ----------
     start : MDNet
-        What to begin with; its batch normalisation stays as it is. If its descriptors know those of the rotated image,
-        they stay in their space, so that they match those of networks that are in it.
+        What to begin with; its batch normalisation stays as it is.
     teacher : MDNet
         The same network, whose descriptors say how the image is rotated; or a larger one.
     photographs : Photographs
     minutes : float
         How long; the learning rate falls to nearly 0 by a cosine.
+    space : MDNet, optional
+        A network that knows the rotated image, with whose descriptors those that are learned shall match. By default
+        the one to begin with, if it does.
     crop : int
         Edge of the crops in pixels, a multiple of 32.
     batch : int
@@ -282,14 +285,18 @@ def learn_rotations(
     Raises
     ------
     InvalidInputError
-        If the teacher knows the rotated image already, both have descriptors of other sizes, or of no multiple of 4, or
-        no head of one or two sets in common.
+        If the teacher knows the rotated image already, or the network that gives the space does not; if descriptors are
+        of different sizes, or of no multiple of 4; if there is no head of one or two sets in common.
     TrainingError
         If the loss is not finite any more.
     """
     if teacher.config.rotations > 1:
         raise InvalidInputError("the teacher knows the descriptors of the rotated image already; give an upright one")
     check_sizes(start, teacher)
+    if space is not None:
+        check_sizes(space, teacher)
+        if space.config.rotations == 1:
+            raise InvalidInputError("the network that gives the space does not know the rotated image")
     rng = np.random.default_rng(seed)
     heads = [k for k in start.config.sets if k in teacher.config.sets]
     few, many = ([k for k in heads if (k > FEW) == more] for more in (False, True))
@@ -301,10 +308,13 @@ def learn_rotations(
     some = [crop_of(photographs.pixels(int(i)), crop, rng) for i in rng.integers(len(photographs), size=_SAMPLED)]
     sampled = [_sampled(wise, network, _as_images(one[None]), few) for one in some]
     looks, before, counts = (torch.cat(parts) for parts in zip(*sampled, strict=True))
+    if space is None and start.config.rotations == TURNS:
+        space = start
     directions = directions_of_rotations(looks * counts[:, None, None], start.config.descriptor_size)
     wanted = F.normalize(looks.flatten(1) @ directions, dim=1)
-    if start.config.rotations == TURNS:  # it stays in its space
-        turning = turning_into(wanted * counts[:, None], before * counts[:, None])
+    if space is not None:
+        there = torch.cat([_sampled(wise, space, _as_images(one[None]), few)[1] for one in some])
+        turning = turning_into(wanted * counts[:, None], there * counts[:, None])
         directions, wanted = directions @ turning, wanted @ turning
     counted = wanted * counts[:, None]
     # The teacher's descriptors of the image as it is, from those that are learned.
