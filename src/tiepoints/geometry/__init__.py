@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..lazy import attach
 
 if TYPE_CHECKING:
-    from .chance import log_nfa as log_nfa
+    from .chance import is_verified as is_verified, log_nfa as log_nfa
     from .poses import absolute_pose as absolute_pose, essential as essential, relative_pose as relative_pose
     from .residuals import (
         epipolar_error as epipolar_error,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "chance": ["log_nfa"],
+        "chance": ["is_verified", "log_nfa"],
         "poses": ["absolute_pose", "essential", "relative_pose"],
         "residuals": [
             "epipolar_error",

@@ -102,7 +102,7 @@ def is_verified(model: Geometry, image_size: tuple[int, int]) -> bool | None:
     Examples
     --------
     >>> import numpy as np, tiepoints as tp
-    >>> from tiepoints.geometry.chance import is_verified
+    >>> from tiepoints.geometry import is_verified
     >>> a, b = np.random.default_rng(0).uniform(0, 500, (2, 500, 2))  # nothing to do with each other
     >>> is_verified(tp.fundamental(a, b), (500, 500)), is_verified(tp.fundamental(a, a + 3), (500, 500))
     (False, True)
