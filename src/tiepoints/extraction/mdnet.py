@@ -21,7 +21,7 @@ from ..threads import cores, run_pieces, scratch
 from .base import Detections, Extractor, Metadata
 from .descriptors import described_at
 from .model import STRIDE, Network, load_model, released
-from .peaks import UNCERTAINTY, allowed_places, best_rows, find_peaks
+from .peaks import UNCERTAINTY, allowed_places, best_rows, find_peaks, sigmoid
 from .tiles import Tile, largest, tiles
 
 __all__ = ["MDNet", "MDNetLarge", "MDNetSmall"]
@@ -50,10 +50,11 @@ class MDNet(Extractor):
     balanced : bool, optional
         Take the best `max_keypoints` / k of each set, instead of the best of all together: matching then costs 1 / k.
         By default for more than 2 sets, whose shares would differ.
-    scales : sequence of float
+    scales : sequence of float, optional
         Look at the image at each of these scales, 1 its own size, and take the best keypoints of all. Each costs time
-        as its area: the default as much as the whole image once, and matches photographs that show a thing at half the
-        size. (1, 0.5, 0.25) goes farther, (1,) is best for small changes of the view.
+        as its area: the default, (0.85, 0.5), as much as the whole image once, and matches photographs that show a
+        thing at half the size. (1, 0.5, 0.25) goes farther, (1,) is best for small changes of the view. The default of
+        `mdnet-small` is (0.75, 0.45), which takes a fifth less time.
     nms_radius : int
         Keypoints of one set keep more than this many pixels apart, in x or in y.
     nms_radius_across : int
@@ -92,6 +93,8 @@ class MDNet(Extractor):
     #: Raised when the code gives other features than before, so that stored ones are computed anew.
     version: ClassVar[int] = 4
     bytes_per_pixel: ClassVar[int] = 85
+    #: Scales nearer to each other find more places twice: more matches are correct, of fewer places.
+    default_scales: ClassVar[tuple[float, ...]] = (0.85, 0.5)
 
     metadata: ClassVar[Metadata] = Metadata(
         name="mdnet",
@@ -110,7 +113,7 @@ class MDNet(Extractor):
         sets: int | None = None,
         weights: str | Path | None = None,
         balanced: bool | None = None,
-        scales: Sequence[float] = (0.85, 0.425),
+        scales: Sequence[float] | None = None,
         nms_radius: int = 2,
         nms_radius_across: int = 2,
         remove_borders: int = 4,
@@ -137,7 +140,7 @@ class MDNet(Extractor):
             raise InvalidInputError("precision chooses among the released weights; files of your own have theirs")
         if sets is not None:
             sets = checks.count(sets, "sets", least=1)
-        self.scales = _scales(scales)
+        self.scales = _scales(self.default_scales if scales is None else scales)
         self._network = self._open(sets, self.weights, self.threads)
         self.sets = sets or self._network.sets
         self.balanced = self.sets > 2 if balanced is None else checks.flag(balanced, "balanced")
@@ -372,6 +375,7 @@ class MDNetSmall(MDNet):
     metadata: ClassVar[Metadata] = replace(
         MDNet.metadata, name="mdnet-small", summary="MD-Net with a smaller network: faster, less accurate"
     )
+    default_scales: ClassVar[tuple[float, ...]] = (0.75, 0.45)
 
 
 class MDNetLarge(MDNet):
@@ -413,8 +417,3 @@ def _scales(scales: object) -> tuple[float, ...]:
     if not found or len(set(found)) < len(found):
         raise InvalidInputError(f"scales is {checks.shown(scales)}, but must be different numbers, such as (1, 0.5)")
     return found
-
-
-def sigmoid(x: Float32) -> Float32:
-    """1 / (1 + exp(-x)) without overflow."""
-    return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5, np.float32)

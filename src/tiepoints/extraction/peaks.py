@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..threads import scratch
 
-__all__ = ["UNCERTAINTY", "Peaks", "allowed_places", "best_rows", "find_peaks"]
+__all__ = ["UNCERTAINTY", "Peaks", "allowed_places", "best_rows", "find_peaks", "sigmoid"]
 
 Float32 = NDArray[np.float32]
 
@@ -155,3 +155,8 @@ def _largest(values: Float32, rows: NDArray[np.intp], count: int) -> NDArray[np.
     if count == 0:
         return rows[:0]
     return rows[np.argpartition(-values[rows], count - 1)[:count]]
+
+
+def sigmoid(x: Float32) -> Float32:
+    """1 / (1 + exp(-x)) without overflow."""
+    return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5, np.float32)
