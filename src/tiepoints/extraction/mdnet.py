@@ -52,7 +52,7 @@ class MDNet(Extractor):
         By default for more than 2 sets, whose shares would differ.
     scales : sequence of float, optional
         Look at the image at each of these scales, 1 its own size, and take the best keypoints of all. Each costs time
-        as its area: the default, (0.85, 0.5), as much as the whole image once, and matches photographs that show a
+        as its area: the default, (0.85, 0.47), as much as the whole image once, and matches photographs that show a
         thing at half the size. (1, 0.5, 0.25) goes farther, (1,) is best for small changes of the view. The default of
         `mdnet-small` is (0.75, 0.45), which takes a fifth less time.
     nms_radius : int
@@ -94,7 +94,7 @@ class MDNet(Extractor):
     version: ClassVar[int] = 4
     bytes_per_pixel: ClassVar[int] = 85
     #: Scales nearer to each other find more places twice: more matches are correct, of fewer places.
-    default_scales: ClassVar[tuple[float, ...]] = (0.85, 0.5)
+    default_scales: ClassVar[tuple[float, ...]] = (0.85, 0.47)
 
     metadata: ClassVar[Metadata] = Metadata(
         name="mdnet",
