@@ -198,7 +198,7 @@ def test_one_scale_is_that_of_the_image_made_smaller(photograph: NDArray[np.uint
     np.testing.assert_array_equal(half.descriptors, other.descriptors)
 
 
-@pytest.mark.parametrize("scales", [(), (1, 1), (0,), (np.nan,), "1", (1, "a"), (100,), None])
+@pytest.mark.parametrize("scales", [(), (1, 1), (0,), (np.nan,), "1", (1, "a"), (100,)])
 def test_odd_scales_are_refused(scales: object) -> None:
     with pytest.raises(tp.InvalidInputError, match="scales"):
         tp.load("mdnet", scales=scales)
@@ -234,7 +234,7 @@ def test_features_of_the_other_sizes_match_set_by_set(
     extractor = tp.load(name, sets=k)
     middle, other = found(sets=k), extractor(photograph)
     assert extractor.metadata.name == name
-    assert len(other) > 1900 and other.descriptors.shape[1] == 64
+    assert len(other) > 1800 and other.descriptors.shape[1] == 64
     assert not np.array_equal(middle.keypoints, other.keypoints)
     before, after = tp.match(middle, other).points(middle, other)
     right = np.linalg.norm(before - after, axis=1) < 2

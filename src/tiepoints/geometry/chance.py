@@ -107,6 +107,7 @@ def is_verified(model: Geometry, image_size: tuple[int, int]) -> bool | None:
     >>> is_verified(tp.fundamental(a, b), (500, 500)), is_verified(tp.fundamental(a, a + 3), (500, 500))
     (False, True)
     """
+    checks.instance(model, "model", Geometry)
     if model.threshold is None or model.kind not in _SAMPLE:
         return None
     return bool(log_nfa(model, model.threshold, image_size) <= VERIFIED)
