@@ -364,7 +364,7 @@ class _Found(NamedTuple):
 
 
 class MDNetSmall(MDNet):
-    """MD-Net with a smaller network: takes six tenths of the time on two cores, and is less accurate.
+    """MD-Net with a smaller network: takes half of the time, and is less accurate.
 
     Parameters
     ----------
