@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("-e", "--extractor", action="append", dest="extractors")
     parser.add_argument("--distractors", type=Path, help="a folder of other photographs")
     parser.add_argument("--most", type=int, default=1000, help="number of distractors")
-    parser.add_argument("--store", type=Path, default=Path("retrieval.work"), help="what is finished is kept here")
+    parser.add_argument("--store", type=Path, default=Path("out/retrieval"), help="what is finished is kept here")
     options = parser.parse_args()
     with Store(options.store) as store:
         scenes = [read_scene(folder) for folder in options.scenes if folder.is_dir()]
