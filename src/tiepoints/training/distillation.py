@@ -35,7 +35,7 @@ from .timed import train_for
 
 __all__ = [
     "DESCRIPTORS", "FEW", "MeanOfViews", "check_sizes", "crop_of", "distil", "distillation_loss", "lessons",
-    "mean_of_views", "outputs", "take_space", "weighed",
+    "mean_of_views", "outputs", "take_space", "weighed", "weight_of",
 ]  # fmt: skip
 
 _SMALLEST = 0.35  # of the photograph: crops are seen at this to its whole size
@@ -163,6 +163,11 @@ def _inside(matrix: NDArray[np.float64], edge: int, border: float) -> Float32:
     return np.asarray(within, np.float32)
 
 
+def weight_of(logits: Tensor) -> Tensor:
+    """How much pixels count: by how high the heatmaps with these logits are."""
+    return _LEAST + torch.sigmoid(logits + _OFFSET)
+
+
 def distillation_loss(logits: Tensor, descriptors: Tensor | None, mean: MeanOfViews) -> dict[str, Tensor]:
     """How far a network's logits and descriptors are from a mean.
 
@@ -180,7 +185,7 @@ def distillation_loss(logits: Tensor, descriptors: Tensor | None, mean: MeanOfVi
     """
     inner, coarse = slice(_BORDER, -_BORDER), slice(_BORDER // CELL, -_BORDER // CELL)
     found, wanted = logits[:, :, inner, inner], mean.logits[:, :, inner, inner]
-    weight = _LEAST + torch.sigmoid(wanted + _OFFSET)
+    weight = weight_of(wanted)
     slopes = torch.zeros(())
     for axis in (2, 3):
         steps, wanted_steps = found.diff(dim=axis), wanted.diff(dim=axis)

@@ -38,6 +38,7 @@ from .distillation import (
     outputs,
     take_space,
     weighed,
+    weight_of,
 )
 from .network import CELL, MDNet
 from .photographs import Photographs
@@ -54,7 +55,6 @@ _SAMPLED = 160  # crops from which the directions, and what makes the teacher's 
 _MANY = 0.5  # weight of heads of many sets, which learn to stay as they are, on a quarter of the crops
 _RANKING = 1.5  # weight of what tells a place from others, beside `DESCRIPTORS`
 _PLACES, _TEMPERATURE, _NEAR = 256, 0.07, 2  # of an image; of the similarities; cells
-_LEAST, _OFFSET = 0.05, 2.0  # of a cell's weight, and of the logit by which it grows
 _BORDER = 3  # cells of an image's edge, which depend most on what is not in it
 
 
@@ -170,7 +170,7 @@ def _of_components(kept: list[Tensor]) -> Tensor:
 
 def importance(logits: Tensor) -> Tensor:
     """How much each cell's descriptor (B, S / 4, S / 4) counts: by the highest pixel of the heatmaps (B, K, S, S)."""
-    return _LEAST + F.max_pool2d(torch.sigmoid(logits + _OFFSET).amax(dim=1, keepdim=True), CELL)[:, 0]
+    return F.max_pool2d(weight_of(logits).amax(dim=1, keepdim=True), CELL)[:, 0]
 
 
 def descriptors_loss(descriptors: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
@@ -306,14 +306,15 @@ def learn_rotations(
     network = average_of(start).requires_grad_()
 
     some = [crop_of(photographs.pixels(int(i)), crop, rng) for i in rng.integers(len(photographs), size=_SAMPLED)]
-    sampled = [_sampled(wise, network, _as_images(one[None]), few) for one in some]
-    looks, before, counts = (torch.cat(parts) for parts in zip(*sampled, strict=True))
+    samples = [_as_images(one[None]) for one in some]
+    looks, counts = (torch.cat(part) for part in zip(*(_looks_at(wise, one, few) for one in samples), strict=True))
+    before = torch.cat([_described(network, one, few) for one in samples])
     if space is None and start.config.rotations == TURNS:
         space = start
     directions = directions_of_rotations(looks * counts[:, None, None], start.config.descriptor_size)
     wanted = F.normalize(looks.flatten(1) @ directions, dim=1)
     if space is not None:
-        there = torch.cat([_sampled(wise, space, _as_images(one[None]), few)[1] for one in some])
+        there = before if space is start else torch.cat([_described(space, one, few) for one in samples])
         turning = turning_into(wanted * counts[:, None], there * counts[:, None])
         directions, wanted = directions @ turning, wanted @ turning
     counted = wanted * counts[:, None]
@@ -372,17 +373,20 @@ def _as_images(crops: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(crops))[:, None]
 
 
-def _sampled(teacher: MDNet, network: MDNet, image: Tensor, heads: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """At some places of an image (1, 1, S, S), none near the edge: what the teacher says in four rotations (N, 4, D),
-    what the network says (N, D), and the square roots of how much they count (N,).
+_INNER = slice(4, -4, 4)  # cells along an edge that are sampled, none near the end
+
+
+def _looks_at(teacher: MDNet, image: Tensor, heads: list[int]) -> tuple[Tensor, Tensor]:
+    """At some places of an image (1, 1, S, S), what a teacher says in four rotations (N, 4, D), and the square roots of
+    how much they count (N,).
     """
     logits, looks = four_looks(teacher, image, heads)
+    counts = importance(logits)[0, _INNER, _INNER].flatten().sqrt()
+    return looks[0, :, :, _INNER, _INNER].permute(2, 3, 0, 1).flatten(0, 1), counts
+
+
+def _described(network: MDNet, image: Tensor, heads: list[int]) -> Tensor:
+    """What a network says of the same places (N, D)."""
     with torch.no_grad():
         says = outputs(network, image, heads)[1]
-    inner = slice(4, -4, 4)
-    counts = importance(logits)[0, inner, inner].flatten().sqrt()
-    return (
-        looks[0, :, :, inner, inner].permute(2, 3, 0, 1).flatten(0, 1),
-        says[0, :, inner, inner].permute(1, 2, 0).flatten(0, 1),
-        counts,
-    )
+    return says[0, :, _INNER, _INNER].permute(1, 2, 0).flatten(0, 1)

@@ -22,10 +22,8 @@ __all__ = ["Seen", "places_in_crop", "seen_from_elsewhere"]
 
 _DEGREES, _MOST_DEGREES = 18.0, 45.0  # standard deviation of the rotation, and its limit: the next quarter turn begins
 _SMALLER, _LARGER = 0.7, 0.5  # logarithms of the scale, at most
-_TILTED, _CORNERS = (
-    0.7,
-    (0.05, 0.125),
-)  # share of the views with perspective; displacement of corners, shares of an edge
+_TILTED = 0.7  # share of the views with perspective
+_CORNERS = (0.05, 0.125)  # one of which is the largest displacement of a corner, as a share of the edge
 _BESIDE = 0.15  # how far from the crop's centre the view looks, as a share of its edge
 _SHARED = 0.25  # of a view, at least, shows the crop
 _BORDER = 12  # pixels of the crop's edge of which the teacher knows less
